@@ -1,0 +1,91 @@
+//! The rare writes: redrive and replay, erasure, forgetting old ids, and what an owner does first. Each is one
+//! script and one transaction.
+
+use futures::TryStreamExt;
+use sqlx::Executor;
+use sqlx::sqlite::SqliteConnection;
+
+use super::rows::{self, IdBytes, MessageRow};
+use crate::broker::Again;
+use crate::names::HandlerName;
+
+/// The id's first byte: ids are hashes, so each slice is a 256th of them.
+pub(super) type Slice = u8;
+
+/// Stores the event where it is no longer, without fanning it out, then its one queue row. A row that waits stays
+/// as it is; one that is on its way to the dead letters is what was asked to go again.
+const AGAIN: &str = "
+     BEGIN IMMEDIATE;
+     DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
+     INSERT INTO messages (event_id, received_ms, stored_ms, routed, head, body)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE event_id = ?1);
+     INSERT INTO queue (id, handler, due_ms, again) SELECT seq * 16 + ?7, ?7, ?3, ?8 FROM seen WHERE event_id = ?1
+         ON CONFLICT (id) DO UPDATE SET dead = 0, lease = 0, due_ms = ?3, attempt = 1, deliveries = 0, again = ?8,
+             first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1;
+     COMMIT";
+
+pub(super) async fn publish_again(
+    conn: &mut SqliteConnection,
+    message: &MessageRow,
+    handler: HandlerName,
+    why: Again,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(AGAIN)
+        .bind(message.event_id.to_vec())
+        .bind(message.received_ms)
+        .bind(now_ms)
+        .bind(message.routed)
+        .bind(message.head.clone())
+        .bind(message.body.to_vec())
+        .bind(rows::code(handler))
+        .bind(again_text(why));
+    conn.fetch_many(query).try_for_each(|_| std::future::ready(Ok(()))).await
+}
+
+pub(super) const fn again_text(why: Again) -> &'static str {
+    match why {
+        Again::Redrive => "redrive",
+        Again::Replay => "replay",
+    }
+}
+
+pub(super) fn read_again(text: &str) -> Option<Again> {
+    [Again::Redrive, Again::Replay].into_iter().find(|why| again_text(*why) == text)
+}
+
+/// `true` where a row was there.
+pub(super) async fn remove(
+    conn: &mut SqliteConnection,
+    event_id: &IdBytes,
+    handler: HandlerName,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("DELETE FROM queue WHERE id = (SELECT seq * 16 + ?2 FROM seen WHERE event_id = ?1)")
+        .bind(event_id.to_vec())
+        .bind(rows::code(handler))
+        .execute(conn)
+        .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Forgets ids that were stored before `before_ms` and wait nowhere; returns how many.
+pub(super) async fn forget(conn: &mut SqliteConnection, slice: Slice, before_ms: i64) -> Result<u64, sqlx::Error> {
+    let (from, to) = (vec![slice], [vec![slice], vec![0xff; 16]].concat());
+    let done = sqlx::query(
+        "DELETE FROM seen WHERE event_id >= ?1 AND event_id <= ?2 AND stored_ms < ?3
+             AND NOT EXISTS (SELECT 1 FROM queue WHERE id BETWEEN seen.seq * 16 AND seen.seq * 16 + 15)",
+    )
+    .bind(from)
+    .bind(to)
+    .bind(before_ms)
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A new owner: no lease of a former one is good any more. What those handed out stays counted. Returns the epoch
+/// that the tokens of this owner start with.
+pub(super) async fn take_over(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    conn.execute("UPDATE queue SET lease = 0 WHERE lease <> 0").await?;
+    sqlx::query_scalar("UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value").fetch_one(conn).await
+}

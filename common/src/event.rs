@@ -1,0 +1,237 @@
+//! The envelope that crosses the queue: a fact that a source told us, with the sender's exact bytes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::time::Timestamp;
+
+/// Event types that TextUs documents (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>),
+/// in the normalised spelling.
+pub const KNOWN_TYPES: &[&str] = &[
+    "message.received",
+    "message.delivered",
+    "message.failed",
+    "message.unknown",
+    "phone_call.completed",
+    "contact.opted_out",
+    "contact.opted_in",
+    "contact.created",
+];
+
+/// What `events list` shows for a signed body in which no event type can be read.
+pub const UNPARSED: &str = "unparsed";
+
+/// AMQP short strings end at 255 bytes; a longer type is cut for display, the true one is in the body.
+const MAX_TYPE_BYTES: usize = 255;
+/// Longer types make the routing key `<source>.unknown` (design.md section 4).
+const MAX_ROUTED_TYPE_BYTES: usize = 128;
+
+/// `evt_` and 32 hexadecimal digits: a function of the source and the sender's own id for the post, so that a
+/// repeat gets the same id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// Derives the id from the sender's id for the post, or from the bytes where it has none.
+    #[must_use]
+    pub fn derive(source: &SourceName, source_event_id: Option<&str>, body: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(source.as_str().as_bytes());
+        match source_event_id {
+            // The tags keep a body that equals another post's id from meeting its event id.
+            Some(id) => {
+                hash.update(b"\0id\0");
+                hash.update(id.as_bytes());
+            }
+            None => {
+                hash.update(b"\0body\0");
+                hash.update(body);
+            }
+        }
+        let digest = hash.finalize();
+        Self(format!("evt_{}", hex::encode(&digest[..16])).into())
+    }
+
+    /// Reads an id that was printed before.
+    ///
+    /// # Errors
+    /// Says what an id looks like where the text is none.
+    pub fn parse(text: &str) -> Result<Self, NotAnEventId> {
+        let digits = text.strip_prefix("evt_").ok_or(NotAnEventId)?;
+        let well_formed =
+            digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if well_formed { Ok(Self(text.into())) } else { Err(NotAnEventId) }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event id is `evt_` and 32 hexadecimal digits, as `hookline events list` prints it")]
+pub struct NotAnEventId;
+
+/// The name of a configured source: `[a-z0-9_-]`, no dot (it is one word of a routing key).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct SourceName(Arc<str>);
+
+impl SourceName {
+    /// `None` where the name is empty, over 64 bytes, or holds anything but `[a-z0-9_-]`.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        (!name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)).then(|| Self(name.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The kind of an event, dotted past tense: `message.received`. Known types are normalised (`-` becomes `_`), an
+/// unknown one is kept as sent (cut at 255 bytes).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    #[must_use]
+    pub fn new(sent: &str) -> Self {
+        let normalised = sent.replace('-', "_");
+        if KNOWN_TYPES.contains(&normalised.as_str()) {
+            return Self(normalised.into());
+        }
+        let mut end = sent.len().min(MAX_TYPE_BYTES);
+        while !sent.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self(sent[..end].into())
+    }
+
+    /// For a signed body in which no type can be read.
+    #[must_use]
+    pub fn unparsed() -> Self {
+        Self(UNPARSED.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        KNOWN_TYPES.contains(&self.as_str())
+    }
+
+    /// The words of the routing key after the source: the normalised type, or `unknown` where it would not fit
+    /// a key.
+    #[must_use]
+    pub fn routing_words(&self) -> String {
+        let normalised = self.0.replace('-', "_");
+        let fits = !normalised.is_empty()
+            && normalised.len() <= MAX_ROUTED_TYPE_BYTES
+            && normalised
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'.');
+        if fits { normalised } else { "unknown".to_owned() }
+    }
+
+    /// What may stand in a log line: a stranger's text could hold anything, so only known types are shown.
+    #[must_use]
+    pub fn log_label(&self) -> &str {
+        if self.is_known() || self.as_str() == UNPARSED { self.as_str() } else { "unknown" }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// A fact a source told us; never changes once accepted. `Debug` leaves the body out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    pub id: EventId,
+    pub source: SourceName,
+    /// The sender's own id for the post, where it has one.
+    pub source_event_id: Option<String>,
+    pub event_type: EventType,
+    pub received_at: Timestamp,
+    pub content_type: Option<String>,
+    /// The id of the HTTP request that brought it, for following it through the logs.
+    pub request_id: Option<String>,
+    /// W3C trace context of the request (<https://www.w3.org/TR/trace-context/>).
+    pub traceparent: Option<String>,
+    /// The sender's bytes, exactly.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", &self.id.as_str())
+            .field("source", &self.source.as_str())
+            .field("event_type", &self.event_type.log_label())
+            .field("received_at", &self.received_at)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn textus() -> SourceName {
+        SourceName::new("textus").expect("a name")
+    }
+
+    #[test]
+    fn a_repeat_gets_the_same_id_and_another_post_another() {
+        let first = EventId::derive(&textus(), Some("/integrations/a/deliveries/b"), b"{}");
+
+        assert_eq!(first, EventId::derive(&textus(), Some("/integrations/a/deliveries/b"), b"{ }"));
+        assert_ne!(first, EventId::derive(&textus(), Some("/integrations/a/deliveries/c"), b"{}"));
+        assert_ne!(EventId::derive(&textus(), None, b"abc"), EventId::derive(&textus(), Some("abc"), b"abc"),);
+        assert_eq!(EventId::parse(first.as_str()), Ok(first));
+    }
+
+    #[test]
+    fn both_spellings_of_an_opt_out_are_one_type() {
+        assert_eq!(EventType::new("contact.opted-out").as_str(), "contact.opted_out");
+        assert_eq!(EventType::new("contact.opted_out").as_str(), "contact.opted_out");
+        assert_eq!(EventType::new("contact.merged-in").as_str(), "contact.merged-in");
+    }
+
+    #[test]
+    fn a_type_that_fits_no_routing_key_is_routed_as_unknown() {
+        let long = "x".repeat(300);
+        for sent in ["", "Hello World", "naïve.type", long.as_str()] {
+            assert_eq!(EventType::new(sent).routing_words(), "unknown", "{sent}");
+        }
+        assert_eq!(EventType::new(&long).as_str().len(), 255);
+        assert_eq!(EventType::new("deal.won-twice").routing_words(), "deal.won_twice");
+    }
+}

@@ -1,0 +1,14 @@
+//! What the two sides of the queue must agree on, and nothing that one of them owns alone: the event, the
+//! broker, the settings, telemetry. Names neither actix-web nor reqwest.
+
+pub mod broker;
+pub mod event;
+pub mod names;
+pub mod phone;
+pub mod secret;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod testing;
+pub mod time;
+pub mod topology;

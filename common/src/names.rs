@@ -1,0 +1,147 @@
+//! The closed sets of names that appear in queues, metrics, the store and JSON documents (contract.md sections 5 to 7).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Implements text forms for a closed set of names, so that each is written once.
+macro_rules! closed_set {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                Self::ALL
+                    .iter()
+                    .copied()
+                    .find(|name| name.as_str() == text)
+                    .ok_or_else(|| UnknownName {
+                        given: text.chars().take(64).collect(),
+                        known: Self::ALL.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "),
+                    })
+            }
+        }
+    };
+}
+
+/// A name that is not in its closed set.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{given:?} is not one of {known}")]
+pub struct UnknownName {
+    pub given: String,
+    pub known: String,
+}
+
+closed_set! {
+    /// The code that does one thing for one kind of event; each has a queue of its own.
+    HandlerName {
+        RecordOptOut = "record_opt_out",
+        FlagOptOut = "flag_opt_out",
+        LogNote = "log_note",
+        CreateContact = "create_contact",
+        SyncContact = "sync_contact",
+        RecordHistory = "record_history",
+    }
+}
+
+closed_set! {
+    /// Where effects are written.
+    Destination {
+        TextUs = "textus",
+        SystemOfRecord = "system_of_record",
+        Store = "store",
+    }
+}
+
+closed_set! {
+    /// Where one delivery (one event, one handler) stands.
+    DeliveryState {
+        Waiting = "waiting",
+        Done = "done",
+        Skipped = "skipped",
+        DeadLettered = "dead_lettered",
+        Discarded = "discarded",
+    }
+}
+
+closed_set! {
+    /// How one attempt was settled.
+    Verdict {
+        Done = "done",
+        Skipped = "skipped",
+        Parked = "parked",
+        DeadLettered = "dead_lettered",
+        Released = "released",
+    }
+}
+
+closed_set! {
+    /// Why a handler had nothing to do.
+    SkipReason {
+        Duplicate = "duplicate",
+        Echo = "echo",
+        Stale = "stale",
+        Unchanged = "unchanged",
+        AlreadyDone = "already_done",
+        UnknownContact = "unknown_contact",
+        OptIn = "opt_in",
+        NoAction = "no_action",
+    }
+}
+
+closed_set! {
+    /// Why we stopped trying.
+    DeadReason {
+        Rejected = "rejected",
+        NotFound = "not_found",
+        AttemptsExhausted = "attempts_exhausted",
+        TooOld = "too_old",
+        OutcomeUnknown = "outcome_unknown",
+        UnknownContact = "unknown_contact",
+        AmbiguousContact = "ambiguous_contact",
+        Unreadable = "unreadable",
+        DeliveryLimit = "delivery_limit",
+    }
+}
+
+closed_set! {
+    /// What a call to a destination is for; a metric label.
+    Operation {
+        PutOptOut = "put_opt_out",
+        GetOptOut = "get_opt_out",
+        GetMessage = "get_message",
+        GetConversation = "get_conversation",
+        FindContactPhones = "find_contact_phones",
+        GetContact = "get_contact",
+        CreateContact = "create_contact",
+        CheckToken = "check_token",
+        FindPerson = "find_person",
+        UpsertPerson = "upsert_person",
+        LogNote = "log_note",
+        SetOptOut = "set_opt_out",
+    }
+}

@@ -1,0 +1,176 @@
+//! What no key can know of itself: keys that contradict each other, and what the program to be started cannot do
+//! without.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+
+use super::visit::Visit;
+use super::{Needs, RetrySettings, Role, Settings};
+use crate::names::HandlerName;
+
+pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
+    listeners(v, s, needs);
+    tls(v);
+    sources(v, s);
+    for handler in HandlerName::ALL {
+        retry(v, *handler, &s.handlers.basics(*handler).retry);
+    }
+    accounts(v, "handlers.record_opt_out.accounts", &s.handlers.record_opt_out.accounts);
+    accounts(v, "handlers.create_contact.accounts", &s.handlers.create_contact.accounts);
+    let breaker = &s.textus.breaker;
+    ordered(v, "textus.breaker.open_min", "textus.breaker.open_max", breaker.open_min <= breaker.open_max);
+    if needs.ingest {
+        ingest(v, s);
+    }
+    if needs.worker {
+        worker(v, s);
+    }
+    distributed(v, s, needs.role);
+    not_in_this_version(v);
+}
+
+/// The smaller of two keys must not be above the larger; said where the larger is given, else where the smaller is.
+fn ordered(v: &mut Visit<'_, '_>, smaller: &str, larger: &str, holds: bool) {
+    if holds || v.is_bad(smaller) || v.is_bad(larger) {
+        return;
+    }
+    let path = if v.is_given(larger) { larger } else { smaller };
+    v.problem(path, format!("{larger} is below {smaller}"), "raise the one or lower the other");
+}
+
+fn listeners(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
+    let taken = |port: u16| port != 0;
+    if needs.role == Role::Run && s.admin.listen == Some(s.ingest.listen) && taken(s.ingest.listen.port()) {
+        v.problem("admin.listen", "admin.listen is ingest.listen too", "give each its own port");
+    }
+    if !s.console.listen.ip().is_loopback() && !v.is_given("console.token") {
+        v.problem(
+            "console.listen",
+            "console.listen is not loopback and there is no console.token",
+            "set console.token, or listen on 127.0.0.1",
+        );
+    }
+}
+
+fn tls(v: &mut Visit<'_, '_>) {
+    let (cert, key) = ("ingest.tls.cert", "ingest.tls.key");
+    for (given, missing) in [(cert, key), (key, cert)] {
+        if v.is_given(given) && !v.is_given(missing) {
+            v.problem(missing, format!("{missing} is missing"), format!("add it, or take {given} out"));
+        }
+    }
+}
+
+fn sources(v: &mut Visit<'_, '_>, s: &Settings) {
+    let mut names = BTreeMap::new();
+    for (index, source) in s.sources.iter().enumerate() {
+        let name = format!("sources.{index}.name");
+        if !v.is_bad(&name) {
+            match names.entry(&source.name) {
+                btree_map::Entry::Vacant(entry) => {
+                    entry.insert(index);
+                }
+                btree_map::Entry::Occupied(first) => {
+                    let what = format!(
+                        "{name} is {:?}, which sources.{} is called already",
+                        source.name.as_str(),
+                        first.get()
+                    );
+                    v.problem(&name, what, "give each source a name of its own");
+                }
+            }
+        }
+        let secrets = format!("sources.{index}.secrets");
+        if !v.is_given(&secrets) {
+            v.problem(&secrets, format!("{secrets} is missing"), "add secrets = [\"env:NAME\"]");
+        }
+    }
+}
+
+fn retry(v: &mut Visit<'_, '_>, handler: HandlerName, retry: &RetrySettings) {
+    let path = |key: &str| format!("handlers.{handler}.retry.{key}");
+    ordered(v, &path("initial"), &path("max"), retry.initial <= retry.max);
+    if handler == HandlerName::RecordOptOut && retry.max_attempts != 0 {
+        let path = path("max_attempts");
+        v.problem(
+            &path,
+            format!("{path} is {}, but an opt-out is limited by age only", retry.max_attempts),
+            format!("take it out; handlers.{handler}.retry.max_age is the limit"),
+        );
+    }
+}
+
+fn accounts(v: &mut Visit<'_, '_>, path: &str, accounts: &[String]) {
+    for (index, account) in accounts.iter().enumerate() {
+        if accounts[..index].contains(account) {
+            v.problem(path, format!("{path} names {account:?} twice"), "name each account once");
+        }
+    }
+}
+
+fn ingest(v: &mut Visit<'_, '_>, s: &Settings) {
+    if s.sources.is_empty() && !v.is_given("sources") {
+        v.problem(
+            "sources",
+            "there is no source, so no webhook could be accepted",
+            "add [[sources]] with name = \"textus\" and secrets = [\"env:NAME\"]",
+        );
+    }
+}
+
+fn worker(v: &mut Visit<'_, '_>, s: &Settings) {
+    let users: Vec<_> = s.handlers.enabled().into_iter().filter(|handler| calls_textus(s, *handler)).collect();
+    let Some(user) = users.first() else { return };
+    for (path, example) in
+        [("textus.account", "account = \"acme\""), ("textus.token", "token = \"env:TEXTUS_API_TOKEN\"")]
+    {
+        if !v.is_given(path) {
+            v.problem(
+                path,
+                format!("{path} is missing, and the handler {user} needs it"),
+                format!("add {example} below [textus], or switch off what calls TextUs"),
+            );
+        }
+    }
+}
+
+fn calls_textus(s: &Settings, handler: HandlerName) -> bool {
+    match handler {
+        HandlerName::RecordOptOut | HandlerName::CreateContact => true,
+        HandlerName::LogNote => s.handlers.log_note.message_lookup != super::MessageLookup::None,
+        HandlerName::FlagOptOut | HandlerName::SyncContact | HandlerName::RecordHistory => false,
+    }
+}
+
+/// Programs in processes of their own meet in a broker and a store that both can reach.
+fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
+    let (program, needs_store) = match role {
+        Role::Command | Role::Run => return,
+        Role::Ingest => ("hookline-ingest", false),
+        Role::Worker => ("hookline-worker", true),
+    };
+    let instead = "use `hookline run`, which brings its own";
+    if s.broker.url.is_empty() && !v.is_given("broker.url") {
+        let what = format!("broker.url is missing, and {program} needs RabbitMQ");
+        v.problem("broker.url", what, format!("set it, or {instead}"));
+    }
+    if needs_store && !v.is_given("store.url") {
+        let what = format!("store.url is missing, and {program} needs PostgreSQL");
+        v.problem("store.url", what, format!("set it, or {instead}"));
+    }
+}
+
+/// Keys of the contract that this version reads and cannot obey: silence would put data where nobody looks for it.
+fn not_in_this_version(v: &mut Visit<'_, '_>) {
+    for (path, system, instead) in
+        [("broker.url", "RabbitMQ", "the embedded broker"), ("store.url", "PostgreSQL", "SQLite under data_dir")]
+    {
+        if v.is_given(path) && !v.is_bad(path) {
+            v.problem(
+                path,
+                format!("{path} is set, and {system} is not available in this version"),
+                format!("take it out and use `hookline run`: it then uses {instead}"),
+            );
+        }
+    }
+}

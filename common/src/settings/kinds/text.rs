@@ -1,0 +1,292 @@
+//! Names, addresses, paths, URLs and secrets.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+use url::{Host, Url};
+
+use super::{Kind, Scalar, Wrong};
+use crate::event::SourceName;
+use crate::secret::Secret;
+
+/// One of a closed set.
+pub(in super::super) struct Choice<T: 'static> {
+    pub(in super::super) options: &'static [(&'static str, T)],
+    /// Named by the documents for a later version: worth saying that the spelling is not what is wrong.
+    pub(in super::super) not_yet: &'static [&'static str],
+}
+
+impl<T> Choice<T> {
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.options.iter().map(|(name, _)| *name)
+    }
+}
+
+impl<T: Copy + PartialEq> Kind for Choice<T> {
+    type Value = T;
+
+    fn wanted(&self) -> String {
+        let names: Vec<_> = self.names().map(|name| format!("{name:?}")).collect();
+        names.join(" or ")
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<T, Wrong> {
+        let text = scalar.text().unwrap_or_default().trim();
+        if self.not_yet.contains(&text) {
+            return Err(Wrong::new("not available in this version", format!("use {}", self.wanted())));
+        }
+        let found = self.options.iter().find(|(name, _)| *name == text);
+        found.map(|(_, value)| *value).ok_or_else(|| Wrong::not("one of the allowed values", self))
+    }
+
+    fn show(&self, value: &T) -> String {
+        self.options.iter().find(|(_, option)| option == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "enum": self.names().collect::<Vec<_>>() })
+    }
+}
+
+/// An address to listen on.
+pub(in super::super) struct Address;
+
+impl Kind for Address {
+    type Value = SocketAddr;
+
+    fn wanted(&self) -> String {
+        "an IP address and a port such as \"127.0.0.1:8080\" or \"[::1]:8080\"; port 0 means any free one".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<SocketAddr, Wrong> {
+        let address = scalar.text().and_then(|text| text.trim().parse().ok());
+        address.ok_or_else(|| Wrong::not("an address", self))
+    }
+
+    fn show(&self, value: &SocketAddr) -> String {
+        value.to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": ":\\d{1,5}$" })
+    }
+}
+
+pub(in super::super) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn wanted(&self) -> String {
+        "a path, absolute or from the current directory".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<PathBuf, Wrong> {
+        let path = scalar.text().ok_or_else(|| Wrong::not("a path", self))?;
+        if path.trim().is_empty() { Err(Wrong::empty(self)) } else { Ok(PathBuf::from(path)) }
+    }
+
+    fn show(&self, value: &PathBuf) -> String {
+        value.display().to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The name of a source.
+pub(in super::super) struct Slug;
+
+impl Kind for Slug {
+    type Value = SourceName;
+
+    fn wanted(&self) -> String {
+        "1 to 64 characters out of a to z, 0 to 9, \"_\" and \"-\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<SourceName, Wrong> {
+        scalar.text().and_then(SourceName::new).ok_or_else(|| Wrong::not("a source's name", self))
+    }
+
+    fn show(&self, value: &SourceName) -> String {
+        value.to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[a-z0-9_-]{1,64}$" })
+    }
+}
+
+/// `{your-account-name}`: one segment of the API's paths
+/// (<https://apidocs.next.textus.com/docs/accounts/index>).
+pub(in super::super) struct Account;
+
+impl Kind for Account {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the account's name alone, as in https://next.textus.com/NAME/…: no \"/\", \"?\", \"#\", \"..\" or space"
+            .to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        let name = scalar.text().ok_or_else(|| Wrong::not("an account's name", self))?.trim();
+        let forbidden = |c: char| matches!(c, '/' | '\\' | '?' | '#') || c.is_whitespace() || c.is_control();
+        if name.is_empty() {
+            Err(Wrong::empty(self))
+        } else if name == "." || name.contains("..") || name.contains(forbidden) {
+            Err(Wrong::not("an account's name", self))
+        } else {
+            Ok(name.to_owned())
+        }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^[^/\\\\?#\\s]+$" })
+    }
+}
+
+pub(in super::super) struct SecretText;
+
+impl Kind for SecretText {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        "\"env:NAME\" or \"file:PATH\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        let text = scalar.text().ok_or_else(|| Wrong::not("a text", self))?;
+        if text.trim().is_empty() {
+            return Err(Wrong::new("empty", "set it: an empty secret protects nothing"));
+        }
+        Ok(Secret::new(text))
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        value.to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Where a REST API is. Hidden in problems: people put tokens into URLs.
+pub(in super::super) struct BaseUrl;
+
+impl Kind for BaseUrl {
+    type Value = Url;
+    const HIDDEN: bool = true;
+
+    fn wanted(&self) -> String {
+        "a URL such as \"https://next.textus.com\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Url, Wrong> {
+        let url = scalar.text().and_then(|text| Url::parse(text.trim()).ok());
+        let mut url = url.ok_or_else(|| Wrong::not("a URL", self))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Wrong::not("a URL of an API", self));
+        }
+        if url.scheme() == "http" && !on_loopback(&url) {
+            return Err(Wrong::new(
+                "plain http, which would show the token to the network",
+                "use https; plain http is for loopback only, such as \"http://127.0.0.1:9000\"",
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Wrong::new(
+                "a URL with credentials",
+                "take them out; the token has a key of its own, textus.token",
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(Wrong::new("a URL with a query or fragment", "write only scheme, host, port and path"));
+        }
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(url)
+    }
+
+    fn show(&self, value: &Url) -> String {
+        value.as_str().trim_end_matches('/').to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^https?://[^?#@]+$" })
+    }
+}
+
+fn on_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Where RabbitMQ is; a secret, because it holds the password.
+pub(in super::super) struct AmqpUrl;
+
+impl Kind for AmqpUrl {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        "an address such as \"amqps://user:password@host/vhost\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        connection_url(scalar, &["amqp", "amqps"], true).ok_or_else(|| Wrong::not("an amqp:// or amqps:// URL", self))
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        value.to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^amqps?://" })
+    }
+}
+
+/// Where PostgreSQL is; a secret, because it holds the password.
+pub(in super::super) struct PostgresUrl;
+
+impl Kind for PostgresUrl {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        "an address such as \"postgres://user:password@host/database\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        // No host: a local socket.
+        connection_url(scalar, &["postgres", "postgresql"], false)
+            .ok_or_else(|| Wrong::not("a postgres:// or postgresql:// URL", self))
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        value.to_string()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^postgres(ql)?://" })
+    }
+}
+
+fn connection_url(scalar: &Scalar<'_>, schemes: &[&str], needs_host: bool) -> Option<Secret> {
+    let text = scalar.text()?.trim();
+    let url = Url::parse(text).ok()?;
+    let has_host = url.host_str().is_some_and(|host| !host.is_empty());
+    (schemes.contains(&url.scheme()) && (has_host || !needs_host)).then(|| Secret::new(text))
+}

@@ -1,0 +1,127 @@
+//! Finds the configuration, reads all of it, and reports all that is wrong with it in one go.
+
+use std::path::{Path, PathBuf};
+
+use super::environment::{CONFIG_VARIABLE, Environment};
+use super::problem::{Location, Problem, Problems};
+use super::source::{Source, line_of};
+use super::visit::Visit;
+use super::{Settings, check, keys, unknown};
+
+/// What is read where neither `--config` nor the environment names a file, if it is there.
+const DEFAULT_FILE: &str = "hookline.toml";
+
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// `None`: built-in defaults and the environment.
+    pub file: Option<PathBuf>,
+    /// What works, and should be looked after all the same.
+    pub warnings: Vec<Problem>,
+}
+
+/// What a program is going to do, hence what it cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Receives webhooks: at least one source.
+    pub ingest: bool,
+    /// Calls APIs: an account and a token, where an enabled handler uses them.
+    pub worker: bool,
+    pub role: Role,
+}
+
+/// Which of the programs it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A command of `hookline` that an operator types.
+    Command,
+    /// `hookline run` or `dev`: everything in one process.
+    Run,
+    /// `hookline-ingest`.
+    Ingest,
+    /// `hookline-worker`.
+    Worker,
+}
+
+impl Needs {
+    /// Commands that look at the store or the queues. A `env:` or `file:` secret of ingest or worker may be out of
+    /// their reach; that is then a warning, and the source or token is left out of the settings.
+    pub const NOTHING: Self = Self { ingest: false, worker: false, role: Role::Command };
+    pub const RUN: Self = Self { ingest: true, worker: true, role: Role::Run };
+    pub const INGEST: Self = Self { ingest: true, worker: false, role: Role::Ingest };
+    pub const WORKER: Self = Self { ingest: false, worker: true, role: Role::Worker };
+
+    /// One file serves several programs, each with its own secrets only: a key whose secret is not at hand is no
+    /// problem for a program that does not use it.
+    pub(super) fn can_spare(self, path: &str) -> bool {
+        let webhook_secrets = path.starts_with("sources.") && path.ends_with(".secrets");
+        (webhook_secrets && !self.ingest) || (path == "textus.token" && !self.worker)
+    }
+}
+
+/// Reads the configuration: the file `config` (from `--config`), else the one that `HOOKLINE_CONFIG` names, else
+/// `./hookline.toml` if it is there, else built-in defaults; over it the variables `HOOKLINE__SECTION__KEY`.
+///
+/// # Errors
+/// Everything that is wrong, at once; a file that is no TOML is reported alone, because nothing else in it can be
+/// trusted.
+pub fn load(config: Option<&Path>, needs: Needs) -> Result<Loaded, Problems> {
+    load_from(config, needs, &Environment::of_this_process())
+}
+
+pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Environment) -> Result<Loaded, Problems> {
+    let file = choose(config, environment).map_err(|problem| Problems::new(vec![problem]))?;
+    let text = match &file {
+        Some(file) => read(file).map_err(|problem| Problems::new(vec![problem]))?,
+        None => String::new(),
+    };
+    let source = match &file {
+        Some(file) => Some(Source::parse(file, &text).map_err(Problems::new)?),
+        None => None,
+    };
+
+    let mut settings = Settings::defaults();
+    let mut visit = Visit::reading(source.as_ref(), environment, needs);
+    keys::walk(&mut visit, &mut settings);
+    settings.complete(visit.is_given("handlers.log_note.on_unknown_contact"));
+    check::check(&mut visit, &settings, needs);
+
+    let mut problems = std::mem::take(&mut visit.problems);
+    problems.extend(source.as_ref().map(unknown::in_file).unwrap_or_default());
+    problems.extend(unknown::in_environment(&visit));
+    if !problems.is_empty() {
+        return Err(Problems::new(problems));
+    }
+    // Only a spared one can have come this far without a secret.
+    settings.sources.retain(|source| !source.secrets.is_empty());
+    let mut warnings = visit.warnings;
+    warnings.sort();
+    Ok(Loaded { settings, file, warnings })
+}
+
+fn choose(config: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problem> {
+    if let Some(config) = config {
+        return Ok(Some(config.to_owned()));
+    }
+    match environment.get(CONFIG_VARIABLE) {
+        Some(Ok("")) | None => Ok(Some(environment.folder.join(DEFAULT_FILE)).filter(|file| file.exists())),
+        Some(Ok(file)) => Ok(Some(PathBuf::from(file))),
+        Some(Err(_)) => {
+            let at = Location::Variable(CONFIG_VARIABLE.to_owned());
+            Err(Problem::new(at, "not UTF-8", "name the file with --config"))
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String, Problem> {
+    let at = |line| Location::File { path: file.to_owned(), line };
+    let bytes = std::fs::read(file).map_err(|error| {
+        let what = format!("cannot be read ({})", error.kind());
+        Problem::new(at(None), what, "name a readable file with --config or HOOKLINE_CONFIG")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = line_of(std::str::from_utf8(valid).unwrap_or_default(), valid.len());
+        Problem::new(at(Some(line)), "not UTF-8", "save the file as UTF-8")
+    })
+}

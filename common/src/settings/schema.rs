@@ -1,0 +1,69 @@
+//! The JSON schema of `hookline.toml`, for editors and for checks in CI.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::catalogue::{CATALOGUE, is_index};
+use super::visit::{Entry, Form};
+
+const REFERENCE: &str = "#/definitions/reference";
+
+/// A draft 7 schema: one object for each table, nothing allowed in it but the known keys.
+#[must_use]
+pub fn json_schema() -> Json {
+    let mut root = table_schema("Configuration of Hookline: hookline.toml");
+    for entry in CATALOGUE.iter() {
+        place(&mut root, &entry.path, schema_of(entry));
+    }
+    if let Json::Object(root) = &mut root {
+        root.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+        root.insert("title".to_owned(), json!("hookline.toml"));
+        let reference = json!({
+            "description": "Where the value is: an environment variable, or a file.",
+            "type": "string",
+            "pattern": "^(env:[A-Za-z0-9_]+|file:.+)$",
+        });
+        root.insert("definitions".to_owned(), json!({ "reference": reference }));
+    }
+    root
+}
+
+/// Any value may be a reference instead.
+pub(super) fn or_reference(schema: Json) -> Json {
+    json!({ "anyOf": [schema, { "$ref": REFERENCE }] })
+}
+
+fn table_schema(doc: &str) -> Json {
+    json!({ "description": doc, "type": "object", "additionalProperties": false, "properties": {} })
+}
+
+fn schema_of(entry: &Entry) -> Json {
+    match &entry.form {
+        Form::Table => table_schema(entry.doc),
+        Form::Tables => {
+            let mut item = table_schema(entry.doc);
+            item["required"] = json!(["name", "secrets"]);
+            json!({ "description": entry.doc, "type": "array", "items": item })
+        }
+        Form::Key(key) => {
+            let mut schema = Map::new();
+            schema.insert("description".to_owned(), json!(entry.doc));
+            schema.insert("anyOf".to_owned(), or_reference(key.schema.clone())["anyOf"].take());
+            // A key with an example is one that has no default.
+            if let (Some(shown), None) = (&key.value, key.example)
+                && let Ok(table) = format!("value = {}", shown.toml).parse::<toml::Table>()
+            {
+                schema.insert("default".to_owned(), json!(table["value"]));
+            }
+            Json::Object(schema)
+        }
+    }
+}
+
+/// Puts a schema at its path below the root; `0` stands for the items of a repeated table.
+fn place(root: &mut Json, path: &str, schema: Json) {
+    let mut at = root;
+    for part in path.split('.') {
+        at = if is_index(part) { &mut at["items"] } else { &mut at["properties"][part] };
+    }
+    *at = schema;
+}

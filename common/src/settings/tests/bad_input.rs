@@ -1,0 +1,207 @@
+use super::*;
+
+/// A good configuration for `run`, to which one mistake is added.
+const GOOD: &str = "[textus]
+account = \"acme\"
+token = \"env:TOKEN\"
+[[sources]]
+name = \"textus\"
+secrets = [\"env:HOOK\"]
+";
+const VARIABLES: [(&str, &str); 2] = [("TOKEN", SECRET), ("HOOK", SECRET)];
+
+/// What stands below `GOOD`, from line 7 on; the line of the only problem; what it says.
+#[rustfmt::skip]
+const MISTAKES: &[(&str, usize, &str)] = &[
+    ("[ingest]\nlisten_on = 1", 8, "unknown key ingest.listen_on; did you mean ingest.listen?"),
+    ("[ingset]\nlisten = \"127.0.0.1:1\"", 7, "unknown key ingset; did you mean ingest?"),
+    ("[log]\nretention = \"7d\"", 8, "unknown key log.retention; did you mean store.retention?"),
+    ("[handlers.log_notes]", 7, "unknown key handlers.log_notes; did you mean handlers.log_note?"),
+    ("[log]\n\"a\\nb\" = 1", 8, "unknown key log.a\\nb;"),
+    ("[ingest]\nlisten = \"localhost\"", 8, "ingest.listen is \"localhost\", not an address; write an IP address and a port such as"),
+    ("[ingest]\nmax_body_bytes = \"1MB\"", 8, "ingest.max_body_bytes is \"1MB\", not a size in bytes; write a size from \"1KiB\" to \"8MiB\""),
+    ("[ingest]\nmax_body_bytes = \"9MiB\"", 8, "ingest.max_body_bytes is \"9MiB\", outside 1KiB to 8MiB;"),
+    ("[ingest]\nmax_body_bytes = 99999999999999999999", 8, "outside 1KiB to 8MiB;"),
+    ("[ingest]\nrequest_timeout = 10", 8, "ingest.request_timeout is 10, not a duration; write a duration of at least \"1ms\""),
+    ("[ingest]\nrequest_timeout = \"10 sec\"", 8, "is \"10 sec\", not a duration;"),
+    ("[ingest]\non_broker_outage = \"drop\"", 8, "is \"drop\", not one of the allowed values; write \"spool\" or \"reject\""),
+    ("[ingest]\ntls = { cert = \"a\" }", 8, "ingest.tls.key is missing; add it, or take ingest.tls.cert out"),
+    ("[admin]\nlisten = \"127.0.0.1:8080\"", 8, "admin.listen is ingest.listen too; give each its own port"),
+    ("[console]\nlisten = \"0.0.0.0:8081\"", 8, "console.listen is not loopback and there is no console.token; set console.token"),
+    ("[console]\ntoken = \"\"", 8, "console.token is empty; set it"),
+    ("[console]\ntoken = 5", 8, "console.token is not a text; write \"env:NAME\" or \"file:PATH\""),
+    ("[store]\nretention = \"12h\"", 8, "store.retention is \"12h\", outside 1d to 3650d; write a duration of at least \"1d\""),
+    ("[store]\nurl = \"postgres://user:s3cret-0f-the-h00k@host/db\"", 8, "store.url is set, and PostgreSQL is not available in this version; take it out"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@host\"", 8, "broker.url is set, and RabbitMQ is not available in this version; take it out"),
+    ("[handlers.log_note]\nconcurrency = 0", 8, "concurrency is 0, outside 1 to 1000; write a whole number from 1 to 1000"),
+    ("[handlers.log_note]\nconcurrency = \"8\"", 8, "concurrency is \"8\", not a whole number; write a whole number from 1 to 1000, without quotes"),
+    ("[handlers.log_note]\nenabled = \"yes\"", 8, "is \"yes\", not true or false; write true or false, without quotes"),
+    ("[handlers.log_note]\nmessage_lookup = [\"auto\"]", 8, "is a list, not one of the allowed values; write \"auto\" or"),
+    ("[handlers.log_note]\nretry.multiplier = 0.5", 8, "multiplier is 0.5, outside 1.0 to 1000.0;"),
+    ("[handlers.log_note]\nretry.multiplier = nan", 8, "outside 1.0 to 1000.0;"),
+    ("[handlers.log_note.retry]\ninitial = \"7h\"", 8, "handlers.log_note.retry.max is below handlers.log_note.retry.initial; raise"),
+    ("[handlers.record_opt_out.retry]\nmax_attempts = 5", 8, "is 5, but an opt-out is limited by age only; take it out"),
+    ("[handlers.record_opt_out]\naccounts = []", 8, "handlers.record_opt_out.accounts is empty; write"),
+    ("[handlers.create_contact]\naccounts = [\"a\", \"a\"]", 8, "names \"a\" twice; name each account once"),
+    ("[handlers.create_contact]\naccounts = [\n  \"a\",\n  \"b/c\",\n]", 10, "is \"b/c\", not an account's name; write"),
+    ("[system_of_record]\nkind = \"hubspot\"", 8, "is \"hubspot\", not available in this version; use \"builtin\""),
+    ("[system_of_record]\nkind = \"sap\"", 8, "is \"sap\", not one of the allowed values; write \"builtin\""),
+    ("[[sources]]\nname = \"textus\"\nsecrets = \"env:HOOK\"", 8, "is \"textus\", which sources.0 is called already; give"),
+    ("[[sources]]\nname = \"a.b\"\nsecrets = \"env:HOOK\"", 8, "is \"a.b\", not a source's name; write 1 to 64 characters"),
+    ("[[sources]]\nsecrets = \"env:HOOK\"", 7, "sources.1.name is missing; add name = \"textus\""),
+    ("[[sources]]\nname = \"b\"", 7, "sources.1.secrets is missing; add secrets = "),
+    ("[[sources]]\nname = \"b\"\nsecrets = []", 9, "sources.1.secrets is empty;"),
+    ("[[sources]]\nname = \"b\"\nsecrets = [\n\"env:HOOK\",\n\"\"]", 11, "sources.1.secrets is empty; set it"),
+    ("[[sources]]\nname = \"b\"\nsecrets = \"env:OTHER\"", 9, "sources.1.secrets is env:OTHER, and the environment variable OTHER is not set; set OTHER"),
+    ("[[sources]]\nname = \"b\"\nsecrets = \"file:/no/such\"", 9, "is file:/no/such, which cannot be read (entity not found); put"),
+    ("[log]\nformat = \"env:\"", 8, "log.format has no variable's name after env:; write \"env:NAME\""),
+    ("[log]\nformat = \"env:HOOK\"", 8, "log.format (from env:HOOK) is not one of the allowed values; write \"text\" or \"json\""),
+    ("[textus.breaker]\nopen_min = \"1h\"\nopen_max = \"1m\"", 9, "textus.breaker.open_max is below textus.breaker.open_min; raise"),
+];
+
+#[test]
+fn each_mistake_is_reported_on_its_line_with_its_remedy() {
+    assert!(Folder::with(GOOD).load(Needs::RUN, &VARIABLES).is_ok());
+
+    for (mistake, line, says) in MISTAKES {
+        let found = problems(&format!("{GOOD}{mistake}\n"), Needs::RUN, &VARIABLES);
+
+        let [(found_line, problem)] = found.as_slice() else { panic!("{mistake}: {found:#?}") };
+        assert_eq!(found_line, line, "{mistake}: {problem}");
+        assert!(problem.contains(&format!("hookline.toml:{line}: ")) && problem.contains(says), "{mistake}: {problem}");
+        assert!(!problem.contains(SECRET), "{mistake}");
+    }
+}
+
+#[test]
+fn a_mistake_in_textus_is_reported_on_its_line_with_its_remedy() {
+    for (key, says) in [
+        ("base_url = \"http://textus.example\"", "plain http, which would show the token to the network; use https"),
+        ("base_url = \"https://u:s3cret-0f-the-h00k@textus.example\"", "a URL with credentials; take them out"),
+        ("base_url = \"https://textus.example?key=s3cret-0f-the-h00k\"", "a URL with a query or fragment; write only"),
+        ("base_url = \"textus.example\"", "textus.base_url is not a URL; write a URL such as"),
+        ("base_url = \"ftp://textus.example\"", "textus.base_url is not a URL of an API; write"),
+        ("timeout = \"0s\"", "textus.timeout is \"0s\", outside 1ms to 3650d; write"),
+        ("opt_out_reserve = 1.1", "textus.opt_out_reserve is 1.1, outside 0.0 to 1.0; write a number from 0.0 to 1.0"),
+        ("tokn = \"s3cret-0f-the-h00k\"", "unknown key textus.tokn; did you mean textus.token?"),
+        ("max_response_bytes = -1", "textus.max_response_bytes is -1, not a size in bytes; write"),
+    ] {
+        let text = GOOD.replacen("[textus]\n", &format!("[textus]\n{key}\n"), 1);
+        let found = problems(&text, Needs::RUN, &VARIABLES);
+
+        let [(line, problem)] = found.as_slice() else { panic!("{key}: {found:#?}") };
+        assert_eq!(*line, 2, "{problem}");
+        assert!(problem.contains(says) && !problem.contains(SECRET), "{problem}");
+    }
+    for account in ["", " ", "a/b", "..", "a?b", "a#b", "a b"] {
+        let text = GOOD.replacen("\"acme\"", &format!("{account:?}"), 1);
+        let found = problems(&text, Needs::RUN, &VARIABLES);
+        assert!(matches!(found.as_slice(), [(2, problem)] if problem.contains("textus.account is ")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_table_where_none_belongs_and_the_other_way_round_is_a_problem() {
+    for (text, says) in [
+        ("ingest = 5", "hookline.toml:1: ingest is not a table; write [ingest] above its keys"),
+        ("[sources]\nname = \"a\"", "hookline.toml:1: sources is not a list of tables; write [[sources]]"),
+        ("sources = [5]", "hookline.toml:1: sources is not a list of tables; write [[sources]]"),
+        ("[data_dir]\na = 1", "hookline.toml:1: data_dir is a table, not a path; write a path"),
+        ("\"ingest.listen\" = \"127.0.0.1:1\"", "hookline.toml:1: unknown key ingest.listen; did you mean"),
+    ] {
+        let found = problems(text, Needs::NOTHING, &[]);
+        assert!(found.iter().any(|(_, problem)| problem.contains(says)), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn everything_is_reported_at_once_in_the_order_of_the_file() {
+    let text = "data_dri = \"x\"\n[ingest]\nlisten = 5\n[handlers.record_opt_out.retry]\nmax_attempts = 3\n\
+                [[sources]]\nname = \"textus\"\nsecrets = [\"env:HOOK\"]\n[broker]\nurl = \"http://x\"\n";
+    let variables = [("HOOKLINE__LOG__FORMAT", "xml"), ("HOOKLINE__LOG__FORMT", "json")];
+    let found = problems(text, Needs::RUN, &variables);
+
+    let lines: Vec<_> = found.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [1, 1, 1, 3, 5, 8, 10, 0, 0], "{found:#?}");
+    for (index, says) in [
+        (
+            0,
+            "textus.account is missing, and the handler record_opt_out needs it; add account = \"acme\" below [textus]",
+        ),
+        (1, "textus.token is missing"),
+        (2, "unknown key data_dri; did you mean data_dir?"),
+        (7, "HOOKLINE__LOG__FORMAT (environment): log.format is \"xml\", not one of the allowed values"),
+        (
+            8,
+            "HOOKLINE__LOG__FORMT (environment): unknown variable HOOKLINE__LOG__FORMT; did you mean HOOKLINE__LOG__FORMAT?",
+        ),
+    ] {
+        assert!(found[index].1.contains(says), "{says}: {found:#?}");
+    }
+    let shown = Folder::with(text).load(Needs::RUN, &variables).expect_err("bad").to_string();
+    assert_eq!(shown.lines().count(), found.len());
+}
+
+#[test]
+fn what_is_left_out_is_reported_also_where_there_is_no_file() {
+    let nowhere = tempfile::tempdir().expect("a folder");
+    let environment = Environment::of(nowhere.path(), &[]);
+    let found = load_from(None, Needs::RUN, &environment).expect_err("nothing is set").to_string();
+
+    assert_eq!(found.lines().count(), 3, "{found}");
+    assert!(found.lines().all(|line| line.starts_with("configuration: ")), "{found}");
+    assert!(found.contains("there is no source, so no webhook could be accepted; add [[sources]]"), "{found}");
+
+    let found = load_from(None, Needs::INGEST, &environment).expect_err("no broker").to_string();
+    assert!(found.contains("broker.url is missing, and hookline-ingest needs RabbitMQ; set it, or use"), "{found}");
+    let found = load_from(None, Needs::WORKER, &environment).expect_err("no broker, no store").to_string();
+    assert!(found.contains("store.url is missing, and hookline-worker needs PostgreSQL; set it, or use"), "{found}");
+}
+
+#[test]
+fn handlers_that_call_nobody_need_no_token() {
+    let text = "handlers.record_opt_out.enabled = false\nhandlers.create_contact.enabled = false\n\
+                [[sources]]\nname = \"textus\"\nsecrets = [\"env:HOOK\"]\n";
+
+    assert_eq!(problems(text, Needs::RUN, &VARIABLES).len(), 2);
+    let text = format!("handlers.log_note.message_lookup = \"none\"\n{text}");
+    assert!(Folder::with(&text).load(Needs::RUN, &VARIABLES).is_ok());
+}
+
+#[test]
+fn a_variable_that_stands_for_no_key_is_a_problem_and_never_shows_a_secret() {
+    for (name, value, says) in [
+        ("HOOKLINE__INGEST__LISTENS", SECRET, "did you mean HOOKLINE__INGEST__LISTEN?"),
+        ("HOOKLINE__ingest__listen", SECRET, "did you mean HOOKLINE__INGEST__LISTEN?"),
+        ("HOOKLINE__SOURCES__7__SECRETS", SECRET, "number them on from 0 without a gap"),
+        ("HOOKLINE__TEXTUS__BASE_URL", SECRET, "textus.base_url is not a URL; write"),
+        ("HOOKLINE__STORE__LEDGER_KEY", "", "store.ledger_key is empty; set it"),
+        ("HOOKLINE__BROKER__URL", "[\"s3cret-0f-the-h00k\"", "broker.url is not a list in brackets; write"),
+        ("HOOKLINE__BROKER__URL", SECRET, "broker.url is not an amqp:// or amqps:// URL; write"),
+        ("HOOKLINE__INGEST__MAX_IN_FLIGHT", "many", "ingest.max_in_flight is \"many\", not a whole number; write"),
+    ] {
+        let found = Folder::with("").load(Needs::NOTHING, &[(name, value)]).expect_err(name);
+        let shown = found.to_string();
+
+        assert!(shown.contains(&format!("{name} (environment): ")) && shown.contains(says), "{shown}");
+        assert!(!shown.contains(SECRET) && !format!("{found:?}").contains(SECRET), "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_configuration_is_reported_by_its_name() {
+    let folder = Folder::with("a = 1\nb = s3cret-0f-the-h00k\n[c\n");
+    let found = folder.load(Needs::RUN, &[]).expect_err("no TOML").to_string();
+    assert!(found.contains("hookline.toml:2: not TOML: ") && found.contains("hookline.toml:3: not TOML: "), "{found}");
+    assert!(!found.contains(SECRET), "{found}");
+
+    folder.write("hookline.toml", b"# \xc3\xa9\na = \"\xff\"\n");
+    let found = folder.load(Needs::RUN, &[]).expect_err("no text").to_string();
+    assert!(found.contains("hookline.toml:2: not UTF-8; save the file as UTF-8"), "{found}");
+
+    for name in ["missing.toml", ""] {
+        let file = folder.path(name);
+        let found = super::super::load(Some(&file), Needs::NOTHING).expect_err("no file").to_string();
+        assert!(found.starts_with(&format!("{}: cannot be read (", file.display())), "{found}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Finds keys and variables that nothing reads, and what they were probably meant to be.
+
+use toml::de::{DeTable, DeValue};
+
+use super::catalogue::{CATALOGUE, entry, is_index};
+use super::environment::variable_for;
+use super::problem::{Location, Problem};
+use super::source::Source;
+use super::visit::{Entry, Form, Visit};
+
+/// Below this a key of the same table is no better a guess than one from elsewhere.
+const ALIKE: f64 = 0.6;
+
+/// Unknown keys, and tables that are no tables.
+pub(super) fn in_file(source: &Source<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    in_table(source, source.root(), "", &mut problems);
+    problems
+}
+
+fn in_table(source: &Source<'_>, table: &DeTable<'_>, prefix: &str, problems: &mut Vec<Problem>) {
+    for (key, value) in table {
+        let path = format!("{prefix}{}", key.get_ref());
+        let at = source.location(key.span().start);
+        match (entry(&path).map(|entry| &entry.form), value.get_ref()) {
+            // A quoted key with a dot in it is not the path that it looks like.
+            (Some(_), _) if key.get_ref().contains('.') => problems.push(unknown(at, &path)),
+            (Some(Form::Key(_)), _) => {}
+            (Some(Form::Table), DeValue::Table(table)) => in_table(source, table, &format!("{path}."), problems),
+            (Some(Form::Table), _) => {
+                problems.push(Problem::new(
+                    at,
+                    format!("{path} is not a table"),
+                    format!("write [{path}] above its keys"),
+                ));
+            }
+            (Some(Form::Tables), DeValue::Array(items)) => {
+                for (index, item) in items.iter().enumerate() {
+                    match item.get_ref().as_table() {
+                        Some(table) => in_table(source, table, &format!("{path}.{index}."), problems),
+                        None => problems.push(not_tables(source.location(item.span().start), &path)),
+                    }
+                }
+            }
+            (Some(Form::Tables), _) => problems.push(not_tables(at, &path)),
+            (None, _) => problems.push(unknown(at, &path)),
+        }
+    }
+}
+
+fn not_tables(at: Location, path: &str) -> Problem {
+    Problem::new(at, format!("{path} is not a list of tables"), format!("write [[{path}]] above the keys of each"))
+}
+
+fn unknown(at: Location, path: &str) -> Problem {
+    let remedy = format!("did you mean {}? Correct it or take it out", nearest(path).path);
+    Problem::new(at, format!("unknown key {}", path.escape_debug()), remedy)
+}
+
+/// A slip is mostly in the last word, so a key of the same table comes first; after that one of the same name in
+/// another table, as from a missing table header; after that whatever looks most alike.
+fn nearest(path: &str) -> &'static Entry {
+    let (table, name) = split(path);
+    let alike = |entry: &Entry| strsim::normalized_damerau_levenshtein(split(&entry.path).1, name);
+    let sibling = best(CATALOGUE.iter().filter(|entry| split(&entry.path).0 == table), alike);
+    if let Some((sibling, score)) = sibling
+        && score >= ALIKE
+    {
+        return sibling;
+    }
+    let whole = |entry: &Entry| alike(entry) + strsim::normalized_damerau_levenshtein(&entry.path, path);
+    best(CATALOGUE.iter(), whole).map_or(&CATALOGUE[0], |(entry, _)| entry)
+}
+
+fn best(entries: impl Iterator<Item = &'static Entry>, score: impl Fn(&Entry) -> f64) -> Option<(&'static Entry, f64)> {
+    entries.map(|entry| (entry, score(entry))).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+/// Variables that start like ours and stand for no key.
+pub(super) fn in_environment(visit: &Visit<'_, '_>) -> Vec<Problem> {
+    visit.unused_variables().map(unknown_variable).collect()
+}
+
+fn unknown_variable(name: &str) -> Problem {
+    let at = Location::Variable(name.to_owned());
+    let what = format!("unknown variable {name}");
+    let path = name.trim_start_matches(super::environment::PREFIX).to_lowercase().replace("__", ".");
+    // Spelled right, so what is wrong is the number: the walk reads as many as there are.
+    let numbered = path.split('.').any(is_index);
+    if numbered && entry(&path).is_some_and(|entry| matches!(entry.form, Form::Key(_))) && variable_for(&path) == name {
+        return Problem::new(at, what, "number them on from 0 without a gap, after those in the file");
+    }
+    let keys = CATALOGUE.iter().filter(|entry| matches!(entry.form, Form::Key(_)));
+    let alike =
+        |entry: &Entry| strsim::normalized_damerau_levenshtein(&variable_for(&entry.path), &name.to_uppercase());
+    let meant = best(keys, alike).map_or_else(String::new, |(entry, _)| variable_for(&entry.path));
+    Problem::new(at, what, format!("did you mean {meant}? Correct it or unset it"))
+}

@@ -1,0 +1,327 @@
+//! The walk over all keys that `keys.rs` describes. On the way every key that the environment or the file gives is
+//! read into its field, and every key is noted for the catalogue; with nothing given the walk only notes.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value as Json, json};
+
+use super::Needs;
+use super::environment::{Environment, variable_for};
+use super::kinds::{Kind, Scalar};
+use super::problem::{Location, Problem};
+use super::schema::or_reference;
+use super::source::Source;
+use super::value::{Given, elements, resolve};
+
+/// A table or a key, as the walk met it.
+pub(super) struct Entry {
+    /// `ingest.listen`, `sources.0.name`.
+    pub(super) path: String,
+    pub(super) doc: &'static str,
+    pub(super) form: Form,
+}
+
+pub(super) enum Form {
+    Table,
+    /// An array of tables.
+    Tables,
+    Key(KeyForm),
+}
+
+pub(super) struct KeyForm {
+    /// What the field holds; `None` where it is not set.
+    pub(super) value: Option<Shown>,
+    /// TOML for the annotated example, where there is no default.
+    pub(super) example: Option<&'static str>,
+    pub(super) schema: Json,
+}
+
+/// Secrets are masked in both.
+pub(super) struct Shown {
+    pub(super) toml: String,
+    pub(super) plain: String,
+}
+
+pub(super) struct Visit<'a, 't> {
+    source: Option<&'a Source<'t>>,
+    environment: &'a Environment,
+    needs: Needs,
+    /// The table that is being walked: empty, or ending in a dot.
+    prefix: String,
+    /// Walks a repeated table once where there is none, to have its keys noted.
+    with_templates: bool,
+    pub(super) entries: Vec<Entry>,
+    used_variables: BTreeSet<String>,
+    bad: BTreeSet<String>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl<'a, 't> Visit<'a, 't> {
+    pub(super) fn reading(source: Option<&'a Source<'t>>, environment: &'a Environment, needs: Needs) -> Self {
+        Self {
+            source,
+            environment,
+            needs,
+            prefix: String::new(),
+            with_templates: false,
+            entries: Vec::new(),
+            used_variables: BTreeSet::new(),
+            bad: BTreeSet::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads nothing, notes everything.
+    pub(super) fn noting(nothing: &'a Environment, with_templates: bool) -> Self {
+        Self { with_templates, ..Self::reading(None, nothing, Needs::NOTHING) }
+    }
+
+    /// A key with a default.
+    pub(super) fn key<K: Kind>(&mut self, name: &str, doc: &'static str, kind: K, field: &mut K::Value) {
+        let path = self.path(name);
+        if let Some(value) = self.read_one(&path, &kind) {
+            *field = value;
+        }
+        let shown = shown(&kind, field);
+        self.note(path, doc, Form::Key(KeyForm { value: Some(shown), example: None, schema: kind.schema() }));
+    }
+
+    /// A key that has to be given; `example` is TOML.
+    pub(super) fn required<K: Kind>(
+        &mut self,
+        name: &str,
+        doc: &'static str,
+        kind: K,
+        example: &'static str,
+        field: &mut K::Value,
+    ) {
+        let path = self.path(name);
+        if !self.with_templates && !self.is_given(&path) {
+            self.missing(&path, &format!("add {name} = {example}"));
+        }
+        self.key(name, doc, kind, field);
+    }
+
+    /// A key that may be left out; `example` is TOML.
+    pub(super) fn optional<K: Kind>(
+        &mut self,
+        name: &str,
+        doc: &'static str,
+        kind: K,
+        example: &'static str,
+        field: &mut Option<K::Value>,
+    ) {
+        let path = self.path(name);
+        if let Some(value) = self.read_one(&path, &kind) {
+            *field = Some(value);
+        }
+        let value = field.as_ref().map(|value| shown(&kind, value));
+        self.note(path, doc, Form::Key(KeyForm { value, example: Some(example), schema: kind.schema() }));
+    }
+
+    /// A list, or one value that stands for a list of one; `example` is TOML.
+    pub(super) fn list<K: Kind>(
+        &mut self,
+        name: &str,
+        doc: &'static str,
+        kind: K,
+        example: &'static str,
+        field: &mut Vec<K::Value>,
+    ) {
+        let path = self.path(name);
+        if let Some(given) = self.given(&path) {
+            *field = self.read_list(&path, &kind, given);
+        }
+        let value = (!field.is_empty()).then(|| shown_list(&kind, field));
+        let (one, element) = (kind.schema(), or_reference(kind.schema()));
+        let schema = json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": element }] });
+        self.note(path, doc, Form::Key(KeyForm { value, example: Some(example), schema }));
+    }
+
+    /// A table and, inside `walk`, its keys.
+    pub(super) fn table(&mut self, name: &str, doc: &'static str, walk: impl FnOnce(&mut Self)) {
+        let path = self.path(name);
+        self.note(path.clone(), doc, Form::Table);
+        self.inside(&path, walk);
+    }
+
+    /// An array of tables: as many as the file has, and then as many more as the environment numbers on.
+    pub(super) fn tables<T>(
+        &mut self,
+        name: &str,
+        doc: &'static str,
+        new: impl Fn() -> T,
+        field: &mut Vec<T>,
+        walk: impl Fn(&mut Self, &mut T),
+    ) {
+        let path = self.path(name);
+        self.note(path.clone(), doc, Form::Tables);
+        let in_file = self.source.and_then(|source| source.find(&path));
+        let mut count = in_file.and_then(|(_, value)| value.as_array()).map_or(0, |array| array.len());
+        while self.environment.has_prefix(&variable_for(&format!("{path}.{count}."))) {
+            count += 1;
+        }
+        field.extend((0..count).map(|_| new()));
+        for (index, item) in field.iter_mut().enumerate() {
+            self.inside(&format!("{path}.{index}"), |v| walk(v, item));
+        }
+        if field.is_empty() && self.with_templates {
+            self.inside(&format!("{path}.0"), |v| walk(v, &mut new()));
+        }
+    }
+
+    /// Was the key given at all, rightly or wrongly?
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.environment.get(&variable_for(path)).is_some()
+            || self.source.is_some_and(|source| source.find(path).is_some())
+    }
+
+    /// Was a problem with this very key found already?
+    pub(super) fn is_bad(&self, path: &str) -> bool {
+        self.bad.contains(path)
+    }
+
+    /// Where a key is given; where it is not, the table that it belongs into.
+    pub(super) fn place(&self, path: &str) -> Location {
+        let variable = variable_for(path);
+        if self.environment.get(&variable).is_some() {
+            return Location::Variable(variable);
+        }
+        let Some(source) = self.source else { return Location::Configuration };
+        let mut path = path;
+        loop {
+            if let Some((location, _)) = source.find(path) {
+                return location;
+            }
+            match path.rsplit_once('.') {
+                Some((table, _)) => path = table,
+                None => return source.location(0),
+            }
+        }
+    }
+
+    pub(super) fn problem(&mut self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.problem_at(self.place(path), path, what, remedy);
+    }
+
+    /// Variables that stand for no key of the walk.
+    pub(super) fn unused_variables(&self) -> impl Iterator<Item = &'a str> {
+        self.environment.keys().filter(|name| !self.used_variables.contains(*name))
+    }
+
+    fn missing(&mut self, path: &str, remedy: &str) {
+        self.problem(path, format!("{path} is missing"), remedy);
+    }
+
+    fn problem_at(&mut self, at: Location, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.bad.insert(path.to_owned());
+        self.problems.push(Problem::new(at, what, remedy));
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn inside(&mut self, path: &str, walk: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.prefix, format!("{path}."));
+        walk(self);
+        self.prefix = outer;
+    }
+
+    fn note(&mut self, path: String, doc: &'static str, form: Form) {
+        self.entries.push(Entry { path, doc, form });
+    }
+
+    /// The environment wins over the file.
+    fn given(&mut self, path: &str) -> Option<(Location, Given<'a>)> {
+        let variable = variable_for(path);
+        if let Some(value) = self.environment.get(&variable) {
+            self.used_variables.insert(variable.clone());
+            return Some((Location::Variable(variable), Given::Variable(value)));
+        }
+        let source = self.source?;
+        source.find(path).map(|(location, value)| (location, Given::File(value)))
+    }
+
+    fn read_one<K: Kind>(&mut self, path: &str, kind: &K) -> Option<K::Value> {
+        let (at, given) = self.given(path)?;
+        let scalar = match given {
+            Given::Variable(Ok(text)) => Scalar::Untyped(text.into()),
+            Given::Variable(Err(_)) => {
+                self.problem_at(at, path, format!("{path} is not UTF-8"), format!("write {}", kind.wanted()));
+                return None;
+            }
+            Given::File(value) => Scalar::of(value),
+        };
+        self.read(path, kind, at, scalar)
+    }
+
+    fn read_list<K: Kind>(&mut self, path: &str, kind: &K, (at, given): (Location, Given<'a>)) -> Vec<K::Value> {
+        let elements = match elements(self.source, at.clone(), given) {
+            Ok(elements) => elements,
+            Err(what) => {
+                self.problem_at(
+                    at,
+                    path,
+                    format!("{path} is {what}"),
+                    format!("write [\"…\", \"…\"] with {} each", kind.wanted()),
+                );
+                return Vec::new();
+            }
+        };
+        if elements.is_empty() {
+            let remedy = format!("write {}, or leave the key out", kind.wanted());
+            self.problem_at(at, path, format!("{path} is empty"), remedy);
+        }
+        elements.into_iter().filter_map(|(at, scalar)| self.read(path, kind, at, scalar)).collect()
+    }
+
+    fn read<K: Kind>(&mut self, path: &str, kind: &K, at: Location, given: Scalar<'_>) -> Option<K::Value> {
+        let literal_in_file = K::SECRET && matches!((&given, &at), (Scalar::Text(_), Location::File { .. }));
+        let (scalar, origin) = match resolve(given, self.environment) {
+            Ok(resolved) => resolved,
+            Err((what, remedy)) if self.needs.can_spare(path) => {
+                self.warnings.push(Problem::new(at, format!("{path} {what}"), remedy));
+                return None;
+            }
+            Err((what, remedy)) => {
+                self.problem_at(at, path, format!("{path} {what}"), remedy);
+                return None;
+            }
+        };
+        match kind.parse(&scalar) {
+            Ok(value) => {
+                if literal_in_file && origin.is_none() {
+                    let what = format!("{path} holds the secret itself");
+                    let remedy = "write \"env:NAME\" or \"file:PATH\" there, so that the file can be shown around";
+                    self.warnings.push(Problem::new(at, what, remedy));
+                }
+                Some(value)
+            }
+            Err(wrong) => {
+                // What a variable or a file holds may be another key's secret, put there by mistake.
+                let what = match origin {
+                    Some(origin) => format!("{path} ({origin}) is {}", wrong.what),
+                    None if K::HIDDEN => format!("{path} is {}", wrong.what),
+                    None => format!("{path} is {}, {}", scalar.show(), wrong.what),
+                };
+                self.problem_at(at, path, what, wrong.remedy);
+                None
+            }
+        }
+    }
+}
+
+fn shown<K: Kind>(kind: &K, value: &K::Value) -> Shown {
+    let plain = kind.show(value);
+    let toml = if K::QUOTED { toml::Value::String(plain.clone()).to_string() } else { plain.clone() };
+    Shown { toml, plain }
+}
+
+fn shown_list<K: Kind>(kind: &K, values: &[K::Value]) -> Shown {
+    let all: Vec<_> = values.iter().map(|value| shown(kind, value)).collect();
+    let join = |text: fn(&Shown) -> &str| all.iter().map(text).collect::<Vec<_>>().join(", ");
+    Shown { toml: format!("[{}]", join(|shown| &shown.toml)), plain: join(|shown| &shown.plain) }
+}

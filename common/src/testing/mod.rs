@@ -1,0 +1,9 @@
+//! Test support, behind the feature `testing`. Only the crash points are always there: they stand in real code
+//! and are nothing without the feature.
+
+mod crash;
+
+#[cfg(feature = "testing")]
+pub mod events;
+
+pub use crash::crash_point;

@@ -1,0 +1,53 @@
+//! Every queue name and which handler takes which event type (design.md sections 1 and 4). The RabbitMQ
+//! exchanges join this file with their broker.
+
+use crate::event::EventType;
+use crate::names::HandlerName;
+
+/// A delivery handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
+/// takes the process down with it. Retries don't count: they are settled.
+pub const DELIVERY_LIMIT: u32 = 20;
+
+/// A queue that Hookline consumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Queue {
+    /// What a handler still has to do.
+    Work(HandlerName),
+    /// What was given up, on its way into the store's `dead_letters`.
+    Dead(HandlerName),
+}
+
+impl Queue {
+    #[must_use]
+    pub const fn handler(self) -> HandlerName {
+        match self {
+            Self::Work(handler) | Self::Dead(handler) => handler,
+        }
+    }
+
+    /// The AMQP name, also the metric label: `hookline.work.log_note`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Work(handler) => format!("hookline.work.{handler}"),
+            Self::Dead(handler) => format!("hookline.dead.{handler}"),
+        }
+    }
+}
+
+/// The event types that a handler takes; `None`: every one, unknown ones too.
+#[must_use]
+pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]> {
+    match handler {
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut => Some(&["contact.opted_out", "contact.opted_in"]),
+        HandlerName::LogNote => Some(&["message.delivered", "message.received"]),
+        HandlerName::CreateContact | HandlerName::SyncContact => Some(&["contact.created"]),
+        HandlerName::RecordHistory => None,
+    }
+}
+
+/// Whether `handler` takes events of this type.
+#[must_use]
+pub fn takes(handler: HandlerName, event_type: &EventType) -> bool {
+    event_types(handler).is_none_or(|types| types.contains(&event_type.as_str()))
+}
