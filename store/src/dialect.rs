@@ -1,0 +1,175 @@
+//! All that differs between databases: how to connect, lock, migrate, and what an error means. Today SQLite.
+//!
+//! Statements elsewhere keep to what SQLite and PostgreSQL both take: `$n` parameters, BIGINT, TEXT, BLOB, ON
+//! CONFLICT … RETURNING, row values, CASE instead of the two-argument MAX.
+
+use std::borrow::Cow;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::error::DatabaseError;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{ConnectOptions, Connection as _, Executor, Row};
+
+use crate::error::StoreError;
+
+pub(crate) type Connection = sqlx::AnyConnection;
+pub(crate) type Pool = sqlx::AnyPool;
+pub(crate) type DbRow = sqlx::any::AnyRow;
+
+/// The number of the newest migration this program has.
+const SCHEMA: i64 = 1;
+/// Takes the write lock at once: a deferred transaction that turns into a writer can fail without waiting.
+pub(crate) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+/// Lists are read beside the writer, and one long list must not hold up a look-up.
+const READERS: u32 = 2;
+/// Longer than any of our transactions, `hookline`'s beside `run`'s too.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// True where `blob` holds the bytes of parameter `n`.
+pub(crate) fn blob_contains(blob: &str, n: usize) -> String {
+    format!("instr({blob}, ${n}) > 0")
+}
+
+/// Whether the database may answer differently later (<https://www.sqlite.org/rescode.html>).
+pub(crate) fn may_work_later(error: &dyn DatabaseError) -> bool {
+    // The low byte is the primary code: NOMEM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL,
+    // NOTADB. A corrupt file too: a person mends it, and no delivery may be given up for it.
+    primary_code(error).is_some_and(|code| [5, 6, 7, 8, 10, 11, 13, 14, 15, 26].contains(&code))
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(primary_code).is_some_and(|code| code == 5 || code == 6)
+}
+
+fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
+    let code = error.code().unwrap_or(Cow::Borrowed(""));
+    code.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+/// Where the database is, and how connections to it are made.
+#[derive(Clone)]
+pub(crate) struct Dialect {
+    options: AnyConnectOptions,
+}
+
+impl Dialect {
+    /// Makes the directory and the file where they are missing; mode 0600, which SQLite gives the WAL too.
+    pub(crate) fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let path = data_dir.join("store.db");
+        let failed = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+        fs::create_dir_all(data_dir).map_err(failed)?;
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let absolute = fs::canonicalize(&path).map_err(failed)?;
+        let url = url_of(&absolute)?;
+        let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
+        Ok(Self { options })
+    }
+
+    /// A connection for the one writer.
+    pub(crate) async fn connect_writer(&self) -> Result<Connection, StoreError> {
+        let mut connection = self.options.connect().await?;
+        // FULL: a commit is on the disk when it returns. 512 KiB of cache hold the upper levels of every index.
+        // What is deleted or erased is overwritten, not only forgotten.
+        let pragmas = format!(
+            "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; \
+             PRAGMA secure_delete = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 16777216",
+            BUSY.as_millis()
+        );
+        connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+        switch_to_wal(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Connections that can only read, made when needed.
+    pub(crate) fn readers(&self) -> Pool {
+        AnyPoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(0)
+            .acquire_timeout(BUSY)
+            .idle_timeout(Duration::from_secs(60))
+            .test_before_acquire(false)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let pragmas = format!(
+                        "PRAGMA busy_timeout = {}; PRAGMA query_only = 1; PRAGMA cache_size = -256",
+                        BUSY.as_millis()
+                    );
+                    connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+}
+
+/// `sqlite://` and the path, with what would end a URL's path percent-encoded.
+fn url_of(path: &Path) -> Result<String, StoreError> {
+    let text = path.to_str().ok_or_else(|| StoreError::Invalid("data_dir is not valid UTF-8".to_owned()))?;
+    let encoded: String = text
+        .chars()
+        .map(|c| match c {
+            '%' => "%25".to_owned(),
+            '?' => "%3F".to_owned(),
+            '#' => "%23".to_owned(),
+            ' ' => "%20".to_owned(),
+            other => other.to_string(),
+        })
+        .collect();
+    Ok(format!("sqlite://{encoded}"))
+}
+
+/// The switch of a new file does not wait for other connections by itself, whatever the busy time-out.
+async fn switch_to_wal(connection: &mut Connection) -> Result<(), StoreError> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match connection.execute("PRAGMA journal_mode = WAL").await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Empties the write-ahead log into the file: until then it holds what was erased.
+pub(crate) async fn checkpoint(connection: &mut Connection) -> Result<(), StoreError> {
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+    Ok(())
+}
+
+/// Brings the tables up to this program's version; several processes may try at once.
+///
+/// # Errors
+/// `Incompatible` where a newer program has made tables that this one cannot live with.
+pub(crate) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
+    // A version newer may have run its migrations already (rolling upgrade).
+    migrator.set_ignore_missing(true);
+    // Asking what is applied and applying must be one step; each migration inside becomes a savepoint.
+    let mut transaction = connection.begin_with(BEGIN_WRITE).await?;
+    migrator.run_direct(None, &mut *transaction, false).await.map_err(|error| {
+        if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+            StoreError::from(error)
+        } else {
+            StoreError::Incompatible(error.to_string())
+        }
+    })?;
+    let oldest: String = sqlx::query("SELECT value FROM store_meta WHERE name = 'oldest_reader'")
+        .fetch_one(&mut *transaction)
+        .await?
+        .try_get(0)?;
+    transaction.commit().await?;
+    if oldest.parse::<i64>().is_ok_and(|oldest| oldest <= SCHEMA) {
+        Ok(())
+    } else {
+        Err(StoreError::Incompatible(format!(
+            "its tables are of version {oldest}, this program knows version {SCHEMA}; run a newer hookline"
+        )))
+    }
+}

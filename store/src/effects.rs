@@ -1,0 +1,284 @@
+//! One fact, one effect per handler and target: who may write it now, and whether it was written before.
+//!
+//! A row is `claimed` before the first write call and `done` after it. Where a call's outcome is not known, or its
+//! claim expired, the effect is *unknown*: whoever claims it next must look before it writes, and not before the
+//! call can no longer come true (`settle_after`). `unknown_ms` stays on the row through such a claim, so that giving
+//! it back does not make an unknown outcome look fresh.
+//!
+//! Every step is one statement that says in its WHERE what it relies on: two processes cannot both win.
+
+use hookline_common::time::Timestamp;
+
+use crate::dialect::Connection;
+use crate::error::StoreError;
+use crate::model::{Claim, ClaimRequest, ClaimToken};
+use crate::{Store, row};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EffectState {
+    Claimed,
+    Done,
+    Unknown,
+}
+
+impl std::str::FromStr for EffectState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "claimed" => Ok(Self::Claimed),
+            "done" => Ok(Self::Done),
+            "unknown" => Ok(Self::Unknown),
+            _ => Err(()),
+        }
+    }
+}
+
+/// A [`ClaimRequest`] that a write can keep.
+struct Wanted {
+    token: ClaimToken,
+    event_id: String,
+    lease_ms: i64,
+    settle_ms: i64,
+}
+
+impl Store {
+    /// Asks for an effect; see [`Claim`] for what the answers oblige to.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
+        let wanted = Wanted {
+            token: ClaimToken {
+                handler: request.handler,
+                target: request.target.to_owned(),
+                effect_key: request.effect_key.to_owned(),
+                owner: request.owner.to_owned(),
+            },
+            event_id: request.event_id.as_str().to_owned(),
+            lease_ms: millis(request.lease),
+            settle_ms: millis(request.settle_after),
+        };
+        self.db.write(wanted, |connection, wanted| Box::pin(claim(connection, wanted))).await
+    }
+
+    /// Whether the claim still holds; if so, its lease ends `extend` from now. Asked right before each write call.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn still_mine(&self, token: &ClaimToken, extend: std::time::Duration) -> Result<bool, StoreError> {
+        self.db
+            .write((token.clone(), millis(extend)), |connection, (token, extend)| {
+                Box::pin(async move {
+                    let now = Timestamp::now().as_millis();
+                    let renewed = sqlx::query(
+                        "UPDATE effects SET lease_until = $5 WHERE handler = $1 AND target = $2 AND effect_key = $3
+                         AND owner = $4 AND state = 'claimed' AND lease_until > $6",
+                    )
+                    .bind(token.handler.as_str())
+                    .bind(token.target.as_str())
+                    .bind(token.effect_key.as_str())
+                    .bind(token.owner.as_str())
+                    .bind(now.saturating_add(*extend))
+                    .bind(now)
+                    .execute(connection)
+                    .await?;
+                    Ok(renewed.rows_affected() == 1)
+                })
+            })
+            .await
+    }
+
+    /// The effect was made, and is known by `remote_id` there. True of a claim that was lost meanwhile too: the
+    /// effect is there, and whoever holds the claim now must learn it before writing.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
+        self.db
+            .write((token.clone(), remote_id.map(str::to_owned)), |connection, (token, remote_id)| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE effects SET state = 'done', remote_id = $4, unknown_ms = NULL, write_again = 0
+                         WHERE handler = $1 AND target = $2 AND effect_key = $3 AND state <> 'done'",
+                    )
+                    .bind(token.handler.as_str())
+                    .bind(token.target.as_str())
+                    .bind(token.effect_key.as_str())
+                    .bind(remote_id.as_deref())
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// A call was sent and no usable answer came: from now on the outcome is unknown. Ends the claim, and a
+    /// person's word that it may be written again.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn effect_unknown(&self, token: &ClaimToken) -> Result<(), StoreError> {
+        self.end_claim(
+            token,
+            "UPDATE effects SET state = 'unknown', unknown_ms = $5, write_again = 0
+             WHERE handler = $1 AND target = $2 AND effect_key = $3 AND owner = $4 AND state = 'claimed'",
+        )
+        .await
+    }
+
+    /// Nothing was sent under this claim. An outcome that was unknown before stays unknown since then.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn release(&self, token: &ClaimToken) -> Result<(), StoreError> {
+        self.db
+            .write(token.clone(), |connection, token| {
+                Box::pin(async move {
+                    for statement in [
+                        "UPDATE effects SET state = 'unknown' WHERE handler = $1 AND target = $2 AND effect_key = $3
+                         AND owner = $4 AND state = 'claimed' AND unknown_ms IS NOT NULL",
+                        "DELETE FROM effects WHERE handler = $1 AND target = $2 AND effect_key = $3
+                         AND owner = $4 AND state = 'claimed' AND unknown_ms IS NULL",
+                    ] {
+                        sqlx::query(statement)
+                            .bind(token.handler.as_str())
+                            .bind(token.target.as_str())
+                            .bind(token.effect_key.as_str())
+                            .bind(token.owner.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Ends every claim and phone lock: for a process that has made sure that no other works on this store, such as
+    /// the owner of the embedded broker at its start. What was claimed is unknown since now.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end_claims_of_the_dead(&self) -> Result<(), StoreError> {
+        self.db
+            .write((), |connection, ()| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE effects SET state = 'unknown', unknown_ms = $1, write_again = 0 WHERE state = 'claimed'",
+                    )
+                    .bind(Timestamp::now().as_millis())
+                    .execute(&mut *connection)
+                    .await?;
+                    sqlx::query("UPDATE contact_links SET lock_owner = NULL, lock_until = NULL WHERE lock_until IS NOT NULL")
+                        .execute(connection)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn end_claim(&self, token: &ClaimToken, statement: &'static str) -> Result<(), StoreError> {
+        self.db
+            .write(token.clone(), move |connection, token| {
+                Box::pin(async move {
+                    sqlx::query(statement)
+                        .bind(token.handler.as_str())
+                        .bind(token.target.as_str())
+                        .bind(token.effect_key.as_str())
+                        .bind(token.owner.as_str())
+                        .bind(Timestamp::now().as_millis())
+                        .execute(connection)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+async fn claim(connection: &mut Connection, wanted: &Wanted) -> Result<Claim, StoreError> {
+    // A released row can vanish between the statements where transactions run side by side: then it is ours to ask
+    // for again.
+    for _ in 0..3 {
+        let now = Timestamp::now().as_millis();
+        if let Some(claim) = take(connection, wanted, now).await? {
+            return Ok(claim);
+        }
+        if let Some(claim) = refuse(connection, wanted, now).await? {
+            return Ok(claim);
+        }
+    }
+    Err(StoreError::Unavailable("an effect changed hands too often to be claimed".to_owned()))
+}
+
+/// Makes the row, or takes it over where its outcome is unknown and can no longer change.
+async fn take(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
+    // An expired claim may have written, with a person's consent too: that consent is spent.
+    let row = sqlx::query(
+        "INSERT INTO effects
+             (handler, target, effect_key, state, event_id, owner, lease_until, write_again, created_ms)
+         VALUES ($1, $2, $3, 'claimed', $4, $5, $6, 0, $7)
+         ON CONFLICT (handler, target, effect_key) DO UPDATE SET
+             state = 'claimed', event_id = excluded.event_id, owner = excluded.owner,
+             lease_until = excluded.lease_until,
+             write_again = CASE WHEN effects.state = 'unknown' THEN effects.write_again ELSE 0 END,
+             unknown_ms = CASE WHEN effects.state = 'unknown' THEN effects.unknown_ms
+                               WHEN effects.lease_until < $7 THEN effects.lease_until ELSE $7 END
+         WHERE (effects.state = 'claimed' AND effects.owner = excluded.owner AND effects.lease_until > $7)
+            OR (effects.state = 'claimed' AND effects.lease_until + $8 <= $7)
+            OR (effects.state = 'unknown' AND effects.unknown_ms + $8 <= $7)
+         RETURNING unknown_ms, write_again",
+    )
+    .bind(wanted.token.handler.as_str())
+    .bind(wanted.token.target.as_str())
+    .bind(wanted.token.effect_key.as_str())
+    .bind(wanted.event_id.as_str())
+    .bind(wanted.token.owner.as_str())
+    .bind(now.saturating_add(wanted.lease_ms))
+    .bind(now)
+    .bind(wanted.settle_ms)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let token = wanted.token.clone();
+    Ok(Some(match row::maybe_number(&row, "unknown_ms")? {
+        None => Claim::Fresh(token),
+        Some(_) => Claim::AfterUnknown { token, write_again: row::flag(&row, "write_again")? },
+    }))
+}
+
+/// Why it could not be taken; `None` where the row is gone.
+async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
+    let row = sqlx::query(
+        "SELECT state, event_id, remote_id, lease_until, unknown_ms FROM effects
+         WHERE handler = $1 AND target = $2 AND effect_key = $3",
+    )
+    .bind(wanted.token.handler.as_str())
+    .bind(wanted.token.target.as_str())
+    .bind(wanted.token.effect_key.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let lease_until = row::number(&row, "lease_until")?;
+    let until = match row::name::<EffectState>(&row, "state")? {
+        EffectState::Done => {
+            return Ok(Some(Claim::Done {
+                event_id: row::event_id(&row)?,
+                remote_id: row::maybe_text(&row, "remote_id")?,
+            }));
+        }
+        EffectState::Claimed if lease_until > now => lease_until,
+        EffectState::Claimed => lease_until.saturating_add(wanted.settle_ms),
+        EffectState::Unknown => {
+            row::maybe_number(&row, "unknown_ms")?.unwrap_or(lease_until).saturating_add(wanted.settle_ms)
+        }
+    };
+    Ok(Some(Claim::Wait { until: Timestamp::from_millis(until) }))
+}

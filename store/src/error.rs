@@ -1,0 +1,56 @@
+//! Why the store did not do what it was asked. Texts hold no value from a row: phones and payloads live there.
+
+use crate::dialect;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Busy, out of space, I/O, no connection: it may work later, so the caller holds its delivery.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The tables, or the ledger's key, are not ones that this program may write with.
+    #[error("the store cannot be used: {0}")]
+    Incompatible(String),
+    /// A request that cannot be carried out, or a row that cannot be read.
+    #[error("the store could not do that: {0}")]
+    Invalid(String),
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    pub(crate) fn unreadable(what: &str) -> Self {
+        Self::Invalid(format!("a stored {what} cannot be read"))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        // Only texts that quote no value and no connection URL are passed on.
+        if let Some(database) = error.as_database_error() {
+            let words = database.message().to_owned();
+            return if dialect::may_work_later(database) { Self::Unavailable(words) } else { Self::Invalid(words) };
+        }
+        if let sqlx::Error::Io(cause) = &error {
+            return Self::Unavailable(cause.kind().to_string());
+        }
+        if let sqlx::Error::ColumnDecode { index, .. } = &error {
+            return Self::Invalid(format!("column {index} cannot be read"));
+        }
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            return Self::Unavailable("no connection became free in time".to_owned());
+        }
+        let connection_is_lost = matches!(
+            error,
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed
+        );
+        if connection_is_lost {
+            Self::Unavailable("its connection is closed".to_owned())
+        } else {
+            Self::Invalid("a query failed".to_owned())
+        }
+    }
+}

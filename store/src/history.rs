@@ -1,0 +1,260 @@
+//! What arrived, with its bytes until `retention`, and what became of it.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use hookline_common::event::{Event, EventId, EventType};
+use hookline_common::names::HandlerName;
+use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use crate::deliveries::{delivery, expect_deliveries};
+use crate::dialect::{Connection, DbRow};
+use crate::error::StoreError;
+use crate::model::{AttemptRecord, EventFilter, EventRow, Expired, Page, Payload};
+use crate::page::{page, position, rows_to_read};
+use crate::{Store, row};
+
+/// Events per statement.
+const ROWS: usize = 64;
+/// Rows that one short transaction of `expire` touches.
+const BATCH: u64 = 500;
+/// Effects and what they belong to are kept at least this long: a repeat must find them.
+const EFFECTS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+
+impl Store {
+    /// Keeps events and makes the rows of the deliveries they were routed to, all in one transaction: waiting, and
+    /// done for `record_history` itself. What is known stays as it is: of two bodies with one id the first counts.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn record_events(&self, events: &[(Event, Vec<HandlerName>)]) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.db
+            .write(events.to_vec(), |connection, events| {
+                Box::pin(async move {
+                    for events in events.chunks(ROWS) {
+                        insert_events(connection, events).await?;
+                    }
+                    let routed: Vec<_> = events
+                        .iter()
+                        .flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler)))
+                        .collect();
+                    expect_deliveries(connection, &routed, true).await
+                })
+            })
+            .await
+    }
+
+    /// Newest first, each with its deliveries. `since` is included, `until` is not.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<EventRow>, StoreError> {
+        let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
+        let (received_ms, event_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
+        // Two texts, so that each can use the index that fits it.
+        let of_type = if filter.event_type.is_some() { "event_type = $6 AND" } else { "" };
+        let statement = format!(
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.received_ms, e.has_payload,
+                    d.handler, d.state, d.reason, d.attempt
+             FROM (SELECT event_id, source, source_event_id, event_type, received_ms,
+                          CASE WHEN body IS NULL THEN 0 ELSE 1 END AS has_payload
+                   FROM events
+                   WHERE {of_type} received_ms >= $1 AND received_ms < $2 AND (received_ms, event_id) < ($3, $4)
+                   ORDER BY received_ms DESC, event_id DESC LIMIT $5) e
+             LEFT JOIN deliveries d ON d.event_id = e.event_id
+             ORDER BY e.received_ms DESC, e.event_id DESC, d.handler"
+        );
+        let mut select = sqlx::query(AssertSqlSafe(statement))
+            .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
+            .bind(until)
+            .bind(received_ms)
+            .bind(event_id)
+            .bind(rows_to_read(limit));
+        if let Some(event_type) = &filter.event_type {
+            select = select.bind(EventType::new(event_type).as_str().to_owned());
+        }
+        // One by one: as rows of the database, a long page would take many times its size.
+        let mut rows = select.fetch(self.db.readers());
+        let mut events = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            gather(&mut events, &row)?;
+        }
+        Ok(page(events, limit, |row| (row.received_at.as_millis(), row.event_id.as_str().to_owned())))
+    }
+
+    /// One event with its deliveries, and its attempts in the order they were logged.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn event(&self, id: &EventId) -> Result<Option<(EventRow, Vec<AttemptRecord>)>, StoreError> {
+        let mut snapshot = self.db.readers().begin().await?;
+        let rows = sqlx::query(
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.received_ms,
+                    CASE WHEN e.body IS NULL THEN 0 ELSE 1 END AS has_payload,
+                    d.handler, d.state, d.reason, d.attempt
+             FROM events e LEFT JOIN deliveries d ON d.event_id = e.event_id
+             WHERE e.event_id = $1 ORDER BY d.handler",
+        )
+        .bind(id.as_str())
+        .fetch_all(&mut *snapshot)
+        .await?;
+        let attempts = sqlx::query("SELECT * FROM attempts WHERE event_id = $1 ORDER BY seq")
+            .bind(id.as_str())
+            .fetch_all(&mut *snapshot)
+            .await?;
+        snapshot.rollback().await?;
+        let mut events = Vec::new();
+        for row in &rows {
+            gather(&mut events, row)?;
+        }
+        let Some(event) = events.pop() else { return Ok(None) };
+        let attempts = attempts.iter().map(attempt_record).collect::<Result<_, _>>()?;
+        Ok(Some((event, attempts)))
+    }
+
+    /// The event as it came, for a replay.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn event_payload(&self, id: &EventId) -> Result<Payload, StoreError> {
+        let row = sqlx::query("SELECT * FROM events WHERE event_id = $1")
+            .bind(id.as_str())
+            .fetch_optional(self.db.readers())
+            .await?;
+        let Some(row) = row else { return Ok(Payload::Unknown) };
+        Ok(row::event(&row)?.map_or(Payload::Gone, Payload::Here))
+    }
+
+    /// Removes payloads and attempts older than `retention`; and what is settled, with its effects, once it is
+    /// older than that and than 90 days. In short transactions, so that others can write in between.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; what was removed before stays removed.
+    pub async fn expire(&self, retention: Duration, now: Timestamp) -> Result<Expired, StoreError> {
+        let old = now.minus(retention);
+        let very_old = now.minus(retention.max(EFFECTS_KEPT));
+        let payloads = self
+            .in_batches(
+                old,
+                "UPDATE events SET body = NULL WHERE event_id IN (SELECT event_id FROM events
+                 WHERE body IS NOT NULL AND received_ms < $1 ORDER BY received_ms LIMIT $2)",
+            )
+            .await?;
+        let attempts = self
+            .in_batches(
+                old,
+                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE started_ms < $1 LIMIT $2)",
+            )
+            .await?;
+        for statement in [
+            "DELETE FROM effects WHERE (handler, target, effect_key) IN
+                 (SELECT handler, target, effect_key FROM effects WHERE created_ms < $1 AND state = 'done' LIMIT $2)",
+            "DELETE FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM deliveries
+             WHERE created_ms < $1 AND state IN ('done', 'skipped', 'discarded') LIMIT $2)",
+            "DELETE FROM events WHERE event_id IN (SELECT e.event_id FROM events e WHERE e.received_ms < $1
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.event_id) LIMIT $2)",
+        ] {
+            self.in_batches(very_old, statement).await?;
+        }
+        Ok(Expired { payloads, attempts })
+    }
+
+    /// Repeats a statement ($1: before when, $2: how many rows at most) until nothing is left to do.
+    async fn in_batches(&self, before: Timestamp, statement: &'static str) -> Result<u64, StoreError> {
+        let mut total = 0;
+        loop {
+            let changed = self
+                .db
+                .write(before, move |connection, before| {
+                    Box::pin(async move {
+                        let done = sqlx::query(statement)
+                            .bind(before.as_millis())
+                            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+                            .execute(connection)
+                            .await?;
+                        Ok(done.rows_affected())
+                    })
+                })
+                .await?;
+            total += changed;
+            if changed < BATCH {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<HandlerName>)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 9;
+    let values: Vec<String> = (0..events.len())
+        .map(|i| {
+            let parameters: Vec<String> = (1..=COLUMNS).map(|n| format!("${}", i * COLUMNS + n)).collect();
+            format!("({})", parameters.join(", "))
+        })
+        .collect();
+    let statement = format!(
+        "INSERT INTO events (event_id, source, source_event_id, event_type, received_ms, content_type, request_id,
+             traceparent, body)
+         VALUES {} ON CONFLICT (event_id) DO NOTHING",
+        values.join(", ")
+    );
+    // Its text is another for each number of rows: only the full one is worth keeping prepared.
+    let mut insert = sqlx::query(AssertSqlSafe(statement)).persistent(events.len() == ROWS);
+    for (event, _) in events {
+        insert = insert
+            .bind(event.id.as_str())
+            .bind(event.source.as_str())
+            .bind(event.source_event_id.as_deref())
+            .bind(event.event_type.as_str())
+            .bind(event.received_at.as_millis())
+            .bind(event.content_type.as_deref())
+            .bind(event.request_id.as_deref())
+            .bind(event.traceparent.as_deref())
+            .bind(event.body.as_ref());
+    }
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+/// Adds a row of one event and one delivery to the events; rows come in the events' order.
+fn gather(events: &mut Vec<EventRow>, row: &DbRow) -> Result<(), StoreError> {
+    let event_id = row::event_id(row)?;
+    if events.last().is_none_or(|event| event.event_id != event_id) {
+        events.push(EventRow {
+            event_id,
+            source: row::source(row)?,
+            source_event_id: row::maybe_text(row, "source_event_id")?,
+            event_type: row::event_type(row)?,
+            received_at: row::time(row, "received_ms")?,
+            has_payload: row::flag(row, "has_payload")?,
+            deliveries: Vec::new(),
+        });
+    }
+    if let (Some(event), Some(delivery)) = (events.last_mut(), delivery(row)?) {
+        event.deliveries.push(delivery);
+    }
+    Ok(())
+}
+
+fn attempt_record(row: &DbRow) -> Result<AttemptRecord, StoreError> {
+    Ok(AttemptRecord {
+        event_id: row::event_id(row)?,
+        handler: row::name(row, "handler")?,
+        attempt: row::small(row, "attempt")?,
+        started_at: row::time(row, "started_ms")?,
+        duration: Duration::from_millis(row::count(row, "duration_ms")?),
+        verdict: row::name(row, "verdict")?,
+        detail: row::maybe_text(row, "detail")?,
+        requests: serde_json::from_str(&row::text(row, "requests")?)
+            .map_err(|_| StoreError::unreadable("request list"))?,
+    })
+}

@@ -1,0 +1,299 @@
+//! The opt-out ledger: append-only, each entry's hash keyed with `ledger_key` and chained to the one before.
+//!
+//! Appends happen in a short transaction that first locks the one head row, so entries have one order and the chain
+//! never forks. Triggers refuse updates and deletes; who gets round them breaks the chain, and who cuts its tail
+//! and mends the head row is found out by a head exported earlier. Without the key no entry can be forged.
+
+use hmac::{Hmac, KeyInit, Mac};
+use hookline_common::phone::Phone;
+use hookline_common::secret::Secret;
+use hookline_common::time::Timestamp;
+use sha2::Sha256;
+
+use crate::dialect::{Connection, DbRow};
+use crate::error::StoreError;
+use crate::model::{LedgerCheck, LedgerEntry, LedgerKind};
+use crate::{Store, row};
+
+/// What the first entry names as the one before.
+const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// Entries read at a time when the chain is walked.
+const STRIDE: i64 = 1000;
+
+impl LedgerKind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::PutSent => "put_sent",
+            Self::PutAnswered => "put_answered",
+            Self::ReadBack => "read_back",
+            Self::OptedIn => "opted_in",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+impl std::str::FromStr for LedgerKind {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Received, Self::PutSent, Self::PutAnswered, Self::ReadBack, Self::OptedIn, Self::Skipped]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(())
+    }
+}
+
+pub(crate) struct LedgerKey(Hmac<Sha256>);
+
+impl LedgerKey {
+    pub(crate) fn new(key: &Secret) -> Result<Self, StoreError> {
+        if key.expose().is_empty() {
+            return Err(StoreError::Invalid("[store] ledger_key is empty".to_owned()));
+        }
+        Hmac::new_from_slice(key.expose().as_bytes())
+            .map(Self)
+            .map_err(|_| StoreError::Invalid("[store] ledger_key cannot be used as a key".to_owned()))
+    }
+
+    fn fingerprint(&self) -> String {
+        let mut mac = self.0.clone();
+        mac.update(b"hookline ledger key");
+        hex::encode(&mac.finalize().into_bytes()[..8])
+    }
+
+    fn hash(&self, seq: i64, previous_hash: &str, entry: &Entry) -> String {
+        let mut mac = self.0.clone();
+        mac.update(previous_hash.as_bytes());
+        // Each field behind its length: no two entries have the same bytes.
+        let mut field = |bytes: Option<&[u8]>| match bytes {
+            Some(bytes) => {
+                mac.update(&(bytes.len() as u64).to_be_bytes());
+                mac.update(bytes);
+            }
+            None => mac.update(&u64::MAX.to_be_bytes()),
+        };
+        field(Some(&seq.to_be_bytes()));
+        field(Some(entry.kind.as_bytes()));
+        field(Some(&entry.at_ms.to_be_bytes()));
+        field(Some(entry.event_id.as_bytes()));
+        field(Some(entry.account.as_bytes()));
+        field(Some(entry.phone.as_bytes()));
+        field(entry.status.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+        field(entry.event_time_ms.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+        field(entry.reason.as_deref().map(str::as_bytes));
+        hex::encode(mac.finalize().into_bytes())
+    }
+}
+
+/// The fields of an entry that its hash covers, besides its place in the chain.
+pub(crate) struct Entry {
+    pub(crate) kind: String,
+    pub(crate) at_ms: i64,
+    pub(crate) event_id: String,
+    pub(crate) account: String,
+    pub(crate) phone: String,
+    pub(crate) status: Option<i64>,
+    pub(crate) event_time_ms: Option<i64>,
+    pub(crate) reason: Option<String>,
+}
+
+impl Entry {
+    pub(crate) fn new(kind: LedgerKind, event_id: &str, account: &str, phone: &str) -> Self {
+        Self {
+            kind: kind.as_str().to_owned(),
+            at_ms: Timestamp::now().as_millis(),
+            event_id: event_id.to_owned(),
+            account: account.to_owned(),
+            phone: phone.to_owned(),
+            status: None,
+            event_time_ms: None,
+            reason: None,
+        }
+    }
+
+    fn read(row: &DbRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            kind: row::text(row, "kind")?,
+            at_ms: row::number(row, "at_ms")?,
+            event_id: row::text(row, "event_id")?,
+            account: row::text(row, "account")?,
+            phone: row::text(row, "phone")?,
+            status: row::maybe_number(row, "status")?,
+            event_time_ms: row::maybe_number(row, "event_time_ms")?,
+            reason: row::maybe_text(row, "reason")?,
+        })
+    }
+}
+
+/// The end of the chain, locked until the transaction ends: nobody else decides or appends meanwhile.
+pub(crate) struct Head {
+    seq: i64,
+    hash: String,
+}
+
+pub(crate) async fn lock(connection: &mut Connection) -> Result<Head, StoreError> {
+    // An update that changes nothing locks the row on every database.
+    let row = sqlx::query("UPDATE opt_ledger_head SET seq = seq WHERE id = 1 RETURNING seq, hash")
+        .fetch_one(connection)
+        .await?;
+    Ok(Head { seq: row::number(&row, "seq")?, hash: row::text(&row, "hash")? })
+}
+
+pub(crate) async fn append(
+    connection: &mut Connection,
+    key: &LedgerKey,
+    head: &mut Head,
+    entry: &Entry,
+) -> Result<(), StoreError> {
+    let seq = head.seq + 1;
+    let hash = key.hash(seq, &head.hash, entry);
+    sqlx::query(
+        "INSERT INTO opt_ledger (seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason,
+             previous_hash, hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(seq)
+    .bind(entry.kind.as_str())
+    .bind(entry.at_ms)
+    .bind(entry.event_id.as_str())
+    .bind(entry.account.as_str())
+    .bind(entry.phone.as_str())
+    .bind(entry.status)
+    .bind(entry.event_time_ms)
+    .bind(entry.reason.as_deref())
+    .bind(head.hash.as_str())
+    .bind(hash.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE opt_ledger_head SET seq = $1, hash = $2 WHERE id = 1")
+        .bind(seq)
+        .bind(hash.as_str())
+        .execute(connection)
+        .await?;
+    *head = Head { seq, hash };
+    Ok(())
+}
+
+impl Store {
+    /// Everything the ledger holds about one phone, in order: the evidence.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn prove(&self, phone: &Phone) -> Result<Vec<LedgerEntry>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM opt_ledger WHERE phone = $1 ORDER BY seq")
+            .bind(phone.as_e164())
+            .fetch_all(self.db.readers())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LedgerEntry {
+                    kind: row::name(row, "kind")?,
+                    at: row::time(row, "at_ms")?.to_string(),
+                    event_id: row::text(row, "event_id")?,
+                    account: row::text(row, "account")?,
+                    status: row::maybe_number(row, "status")?.and_then(|status| u16::try_from(status).ok()),
+                    hash: row::text(row, "hash")?,
+                    previous_hash: row::text(row, "previous_hash")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Walks the whole chain; `expected_head` is a head exported earlier, which must still be in it.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. A broken chain is no error: [`LedgerCheck::broken`] says where.
+    pub async fn verify(&self, expected_head: Option<&str>) -> Result<LedgerCheck, StoreError> {
+        // One read transaction: chain and head row of the same moment.
+        let mut transaction = self.db.readers().begin().await?;
+        let mut check = LedgerCheck { entries: 0, broken: None, head: START.to_owned() };
+        let mut head_seen = expected_head.is_none_or(|head| head.eq_ignore_ascii_case(START));
+        let mut after = 0;
+        loop {
+            let rows = sqlx::query("SELECT * FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2")
+                .bind(after)
+                .bind(STRIDE)
+                .fetch_all(&mut *transaction)
+                .await?;
+            for row in &rows {
+                let seq = row::number(row, "seq")?;
+                if check.broken.is_none() {
+                    check.broken = self.fault(row, seq, after, &check.head);
+                }
+                after = seq;
+                check.entries += 1;
+                check.head = row::text(row, "hash")?;
+                head_seen |= expected_head.is_some_and(|head| head.eq_ignore_ascii_case(&check.head));
+            }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        let head =
+            sqlx::query("SELECT seq, hash FROM opt_ledger_head WHERE id = 1").fetch_optional(&mut *transaction).await?;
+        transaction.rollback().await?;
+        if check.broken.is_none() {
+            let whole = match head {
+                Some(head) => row::number(&head, "seq")? == after && row::text(&head, "hash")? == check.head,
+                None => false,
+            };
+            if !whole {
+                check.broken = Some(format!("the chain ends at entry {after}, not where its head says"));
+            } else if !head_seen {
+                check.broken =
+                    Some("the chain no longer holds the exported head: its tail was cut or rewritten".to_owned());
+            }
+        }
+        Ok(check)
+    }
+
+    /// What is wrong with one entry; `None` where nothing is.
+    fn fault(&self, row: &DbRow, seq: i64, after: i64, previous: &str) -> Option<String> {
+        if seq != after + 1 {
+            return Some(format!("entry {} is missing", after + 1));
+        }
+        // A column of another type is as forged as one of another value.
+        let read =
+            || Ok::<_, StoreError>((Entry::read(row)?, row::text(row, "previous_hash")?, row::text(row, "hash")?));
+        let Ok((entry, previous_hash, hash)) = read() else {
+            return Some(format!("entry {seq} cannot be read"));
+        };
+        if previous_hash != previous {
+            Some(format!("entry {seq} does not follow the entry before it"))
+        } else if self.ledger_key.hash(seq, &previous_hash, &entry) != hash {
+            Some(format!("entry {seq} was changed after it was written"))
+        } else {
+            None
+        }
+    }
+
+    /// Refuses to go on with another key than the ledger was begun with: every entry from then on would be broken.
+    pub(crate) async fn check_ledger_key(&self) -> Result<(), StoreError> {
+        let ours = self.ledger_key.fingerprint();
+        let known: String = self
+            .db
+            .write(ours.clone(), |connection, ours| {
+                Box::pin(async move {
+                    let row = sqlx::query(
+                        "INSERT INTO store_meta (name, value) VALUES ('ledger_key_fingerprint', $1)
+                         ON CONFLICT (name) DO UPDATE SET value = store_meta.value RETURNING value",
+                    )
+                    .bind(ours.as_str())
+                    .fetch_one(connection)
+                    .await?;
+                    row::text(&row, "value")
+                })
+            })
+            .await?;
+        if known == ours {
+            Ok(())
+        } else {
+            Err(StoreError::Incompatible(
+                "its opt-out ledger was begun with another key; give that one as [store] ledger_key, or restore \
+                 ledger.key in data_dir"
+                    .to_owned(),
+            ))
+        }
+    }
+}

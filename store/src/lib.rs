@@ -1,0 +1,103 @@
+//! The store: deliveries, effects, the opt-out ledger, history, dead letters, gates, the built-in records.
+//!
+//! Workers, the console and the command line share it; ingest does not use it. One SQLite file in `data_dir` (WAL,
+//! `synchronous=FULL`), opened by several processes at once: whatever decides who may go on (a claim, a lock, the
+//! order of the ledger) is decided inside one write transaction, never from what was read before it.
+//!
+//! - [`model`]: what goes in and comes out. Everything else is a method of [`Store`], in one file per subject.
+//! - Writes go through one writer with group commit, and are on the disk when their method returns. A caller that
+//!   is cancelled may have written all the same.
+//! - Errors say whether the same request may succeed later ([`StoreError::is_unavailable`]).
+//! - Phone numbers are in clear in the ledger, the opt-out state, contact links, the records, and where the
+//!   worker makes one an effect key: the operator's data. No error, log line or audit row holds one.
+
+mod audit;
+mod contacts;
+mod db;
+mod dead_letters;
+mod deliveries;
+mod dialect;
+mod effects;
+mod erasure;
+mod error;
+mod gates;
+mod history;
+mod ledger;
+mod ledger_key;
+pub mod model;
+mod opt_out_puts;
+mod opt_outs;
+mod page;
+mod records;
+mod row;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hookline_common::secret::Secret;
+
+use crate::db::Db;
+use crate::dialect::Dialect;
+pub use crate::error::StoreError;
+use crate::ledger::LedgerKey;
+pub use crate::ledger_key::ledger_key_file;
+
+/// Where the store is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// `store.db` in this data directory.
+    Sqlite(PathBuf),
+    /// A database server.
+    Url(Secret),
+}
+
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub location: Location,
+    /// Keys the chain of the opt-out ledger. A store is opened with the key it was made with.
+    pub ledger_key: Secret,
+}
+
+/// A handle; clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    db: Db,
+    ledger_key: Arc<LedgerKey>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Makes the file where it is missing and brings its tables up to date. Must be called in a tokio runtime,
+    /// which then runs the writer.
+    ///
+    /// # Errors
+    /// `Incompatible` where a newer program's tables are there or the ledger was begun with another key,
+    /// `Unavailable` where the file cannot be opened now, `Invalid` for a location that cannot be used.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let dialect = match &options.location {
+            Location::Sqlite(data_dir) => Dialect::sqlite(data_dir)?,
+            Location::Url(_) => {
+                return Err(StoreError::Invalid(
+                    "this version keeps its store in SQLite only; leave out [store] url".to_owned(),
+                ));
+            }
+        };
+        let mut connection = dialect.connect_writer().await?;
+        dialect::migrate(&mut connection).await?;
+        let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
+        let store = Self { db: Db::start(dialect, connection), ledger_key };
+        store.check_ledger_key().await?;
+        Ok(store)
+    }
+
+    /// Waits for the writes that were accepted, then closes; later calls on any clone are `Unavailable`. Dropping
+    /// the last clone does the same without the wait.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+}

@@ -1,0 +1,362 @@
+//! What goes into the store and comes out of it. Times are [`Timestamp`]s (milliseconds), phones E.164.
+
+use std::time::Duration;
+
+use hookline_common::broker::DeadLetterInfo;
+use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One HTTP request of an attempt; `path` has phone numbers masked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    pub method: String,
+    pub path: String,
+    /// `None`: no answer came.
+    pub status: Option<u16>,
+    pub duration_ms: u64,
+}
+
+/// One attempt as `events show` tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRecord {
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub attempt: u32,
+    pub started_at: Timestamp,
+    pub duration: Duration,
+    pub verdict: Verdict,
+    /// Skip reason, dead-letter reason, or what the retry waits for; redacted.
+    pub detail: Option<String>,
+    pub requests: Vec<RequestRecord>,
+}
+
+/// What the store says before an attempt starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Not settled: go ahead. The attempt is counted.
+    Go,
+    /// Settled before: acknowledge this copy and do nothing.
+    AlreadySettled(DeliveryState),
+    /// A later attempt of this delivery has begun: this copy was left by a crash between "retry confirmed" and "ack".
+    StaleCopy,
+}
+
+/// How a delivery ended for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Done,
+    Skipped(SkipReason),
+}
+
+/// Who asks for an effect, and which one.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest<'a> {
+    pub handler: HandlerName,
+    /// The account or object that the effect is written to.
+    pub target: &'a str,
+    /// What the fact is: a message id, an account and phone, an event id.
+    pub effect_key: &'a str,
+    pub event_id: &'a EventId,
+    /// This delivery of this process: a claim belongs to it until it is finished, released or expired.
+    pub owner: &'a str,
+    /// At least three call time-outs.
+    pub lease: Duration,
+    /// One call time-out: how long after a claim's end an unknown outcome may still come true.
+    pub settle_after: Duration,
+}
+
+/// Fencing token of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimToken {
+    pub handler: HandlerName,
+    pub target: String,
+    pub effect_key: String,
+    pub owner: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Ours, and nobody tried before: go ahead.
+    Fresh(ClaimToken),
+    /// Ours, but an earlier call may have taken effect: look before writing. `write_again` is set where a person
+    /// decided (`dead-letters resolve --write-again`) that it has not.
+    AfterUnknown { token: ClaimToken, write_again: bool },
+    /// Made before, by this event or another.
+    Done { event_id: EventId, remote_id: Option<String> },
+    /// Another delivery holds it, or an unknown outcome is too young to look at: come back then, no attempt spent.
+    Wait { until: Timestamp },
+}
+
+/// An event as the ledger of opt-outs sees it.
+#[derive(Clone, Debug)]
+pub struct OptEvent<'a> {
+    pub event_id: &'a EventId,
+    pub source_event_id: Option<&'a str>,
+    /// The account that raised it.
+    pub account: &'a str,
+    pub phone: &'a Phone,
+    pub opted_out: bool,
+    /// `None` where the event's own time cannot be read.
+    pub event_time: Option<Timestamp>,
+    pub received_at: Timestamp,
+}
+
+/// What an opt event is, by event time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptStanding {
+    Current,
+    /// Strictly older than the newest of the other kind, for this account and phone (an opt-in also on a tie, or
+    /// where its time cannot be read).
+    Stale,
+}
+
+/// What to do about one target account of an opt-out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutDecision {
+    /// `put_sent` was written to the ledger in the same transaction: make the call.
+    Put,
+    /// This event is the echo of our own PUT.
+    Echo,
+    /// This event's own effect on this target is done.
+    Duplicate,
+    /// Our ledger shows a PUT of this phone to this account answered 2xx, with no opt-in since in any account.
+    AlreadyDone,
+}
+
+/// How a PUT ended, for the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutAnswer {
+    /// Answered with this status.
+    Status(u16),
+    /// 409 or 422 came, and a GET then showed the opt-out.
+    ReadBack(u16),
+    /// No answer: it may have taken effect.
+    NoAnswer,
+    /// The call was never sent: surely no effect.
+    NotSent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LedgerKind {
+    Received,
+    PutSent,
+    PutAnswered,
+    ReadBack,
+    OptedIn,
+    Skipped,
+}
+
+/// One row of the ledger, as `opt-outs prove` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LedgerEntry {
+    pub kind: LedgerKind,
+    pub at: String,
+    pub event_id: String,
+    pub account: String,
+    pub status: Option<u16>,
+    pub hash: String,
+    pub previous_hash: String,
+}
+
+/// Outcome of walking the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerCheck {
+    pub entries: u64,
+    /// `None`: whole. Otherwise which entry is wrong, and how.
+    pub broken: Option<String>,
+    /// Hash of the last entry.
+    pub head: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptOutRow {
+    pub account: String,
+    pub phone: String,
+    pub opted_out: bool,
+    pub event_time: Timestamp,
+    pub source_event_id: Option<String>,
+    /// Status of the last PUT answered for this phone.
+    pub put_status: Option<u16>,
+}
+
+/// What we know about a person's contact in one TextUs account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactLink {
+    pub account: String,
+    pub phone: Phone,
+    pub contact_id: Option<String>,
+    pub person_id: Option<String>,
+    pub created_by_us: bool,
+}
+
+/// Whether the writes for one account and phone are ours to make now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PhoneLock {
+    /// Ours until the lease ends; with what is known of the contact.
+    Mine(ContactLink),
+    /// Another delivery has it: come back then, no attempt spent.
+    Wait { until: Timestamp },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandlerCounts {
+    pub handler: HandlerName,
+    pub accepted: u64,
+    pub done: u64,
+    pub skipped: u64,
+    pub dead_lettered: u64,
+    pub discarded: u64,
+    pub waiting: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryRow {
+    pub handler: HandlerName,
+    pub state: DeliveryState,
+    pub reason: Option<String>,
+    pub attempts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    pub event_id: EventId,
+    pub source: SourceName,
+    pub source_event_id: Option<String>,
+    pub event_type: EventType,
+    pub received_at: Timestamp,
+    /// `false` once retention or erasure took the payload.
+    pub has_payload: bool,
+    pub deliveries: Vec<DeliveryRow>,
+}
+
+/// What the history still has of an event's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// No such event in the history.
+    Unknown,
+    /// Retention or erasure took the bytes.
+    Gone,
+    /// The event, with the sender's exact bytes.
+    Here(Event),
+}
+
+/// What one run of `expire` removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expired {
+    pub payloads: u64,
+    pub attempts: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    pub id: String,
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub info: DeadLetterInfo,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub event_type: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetterFilter {
+    pub handler: Option<HandlerName>,
+    pub reason: Option<DeadReason>,
+    pub since: Option<Timestamp>,
+    pub destination: Option<Destination>,
+}
+
+/// A page of a list; `next` is the cursor of the page after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// Whether calls to a destination may be made; shared by all processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateRow {
+    pub destination: Destination,
+    pub paused: bool,
+    pub reason: Option<String>,
+    pub closed_until: Option<Timestamp>,
+    pub limit: Option<i64>,
+    pub remaining: Option<i64>,
+}
+
+/// A worker process that has said it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRow {
+    pub worker_id: String,
+    pub heartbeat_at: Timestamp,
+}
+
+/// What a contact in TextUs tells us of a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonFacts {
+    /// `/contacts/…` as TextUs sends it.
+    pub contact_id: Option<String>,
+    pub phone: Option<Phone>,
+    pub name: Option<String>,
+}
+
+/// A person in the built-in system of record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonRow {
+    pub record_id: String,
+    pub contact_id: Option<String>,
+    pub phone: Option<String>,
+    pub name: Option<String>,
+    pub created_at: Timestamp,
+}
+
+/// A note as it is written, keyed by the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewNote {
+    /// `/messages/…` as TextUs sends it.
+    pub message_id: String,
+    pub event_id: EventId,
+    pub contact_id: Option<String>,
+    pub phone: Option<String>,
+    /// `in` or `out`.
+    pub direction: String,
+    pub body: String,
+    pub occurred_at: Timestamp,
+    pub business_number: Option<String>,
+    pub user: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteRow {
+    pub note_id: String,
+    pub person_id: String,
+    pub note: NewNote,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptFlagRow {
+    pub phone: String,
+    pub opted_out: bool,
+    pub event_time: Timestamp,
+}
+
+/// What `erase` removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Erased {
+    pub payloads: u64,
+    pub notes: u64,
+    pub persons: u64,
+    pub contact_links: u64,
+    pub dead_letters: u64,
+    /// Events whose payload went; the queues may hold them still.
+    #[serde(skip)]
+    pub event_ids: Vec<EventId>,
+}

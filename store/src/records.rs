@@ -1,0 +1,311 @@
+//! The built-in system of record: people, notes, opt-out flags. One phone per person.
+
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+
+use crate::dialect::{Connection, DbRow};
+use crate::error::StoreError;
+use crate::model::{NewNote, NoteRow, OptFlagRow, Page, PersonFacts, PersonRow};
+use crate::page::{page, position, rows_to_read};
+use crate::{Store, row};
+
+impl Store {
+    /// The person of this contact id, or else everyone with this phone.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn find_person(
+        &self,
+        contact_id: Option<&str>,
+        phone: Option<&Phone>,
+    ) -> Result<Vec<PersonRow>, StoreError> {
+        let mut reader = self.db.readers().acquire().await?;
+        find_person(&mut reader, contact_id, phone.map(Phone::as_e164)).await
+    }
+
+    /// The person these facts are about, made or completed: by contact id first, then by phone where that person has
+    /// no other contact id. Says whether the person was created, and whether anything changed. What is not given stays.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn upsert_person(&self, facts: &PersonFacts) -> Result<(PersonRow, bool, bool), StoreError> {
+        self.db
+            .write(facts.clone(), |connection, facts| {
+                Box::pin(async move {
+                    let phone = facts.phone.as_ref().map(Phone::as_e164);
+                    let known = find_person(connection, facts.contact_id.as_deref(), phone).await?;
+                    // A phone can be shared: someone with another contact id is another person.
+                    let same = known.into_iter().find(|person| {
+                        facts.contact_id.is_none()
+                            || person.contact_id.is_none()
+                            || person.contact_id == facts.contact_id
+                    });
+                    match same {
+                        Some(person) => complete_person(connection, person, facts).await,
+                        None => Ok((make_person(connection, facts).await?, true, true)),
+                    }
+                })
+            })
+            .await
+    }
+
+    /// Attaches a note to a person, once per message: a repeat gets the note that is there, and `false`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn add_note(&self, person_id: &str, note: &NewNote) -> Result<(NoteRow, bool), StoreError> {
+        self.db
+            .write((person_id.to_owned(), note.clone()), |connection, (person_id, note)| {
+                Box::pin(async move {
+                    let note_id = format!("note_{:016x}", rand::random::<u64>());
+                    let created = insert_note(connection, &note_id, person_id, note).await?;
+                    if created {
+                        return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
+                    }
+                    let row = sqlx::query("SELECT * FROM records_notes WHERE message_id = $1")
+                        .bind(note.message_id.as_str())
+                        .fetch_one(connection)
+                        .await?;
+                    Ok((note_row(&row)?, false))
+                })
+            })
+            .await
+    }
+
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn note_by_message(&self, message_id: &str) -> Result<Option<NoteRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM records_notes WHERE message_id = $1")
+            .bind(message_id)
+            .fetch_optional(self.db.readers())
+            .await?;
+        row.map(|row| note_row(&row)).transpose()
+    }
+
+    /// Sets whether a phone may be texted, if the event is newer than the flag's; a tie ends opted out. Says whether
+    /// the flag itself changed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn set_opt_flag(
+        &self,
+        phone: &Phone,
+        opted_out: bool,
+        event_time: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.db
+            .write((phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
+                Box::pin(async move {
+                    let before = sqlx::query("SELECT opted_out FROM records_opt_flags WHERE phone = $1")
+                        .bind(phone.as_e164())
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                    let before = before.map(|row| row::flag(&row, "opted_out")).transpose()?;
+                    let written = sqlx::query(
+                        "INSERT INTO records_opt_flags (phone, opted_out, event_time_ms) VALUES ($1, $2, $3)
+                         ON CONFLICT (phone) DO UPDATE SET
+                             opted_out = excluded.opted_out, event_time_ms = excluded.event_time_ms
+                         WHERE excluded.event_time_ms > records_opt_flags.event_time_ms
+                            OR (excluded.event_time_ms = records_opt_flags.event_time_ms AND excluded.opted_out = 1)",
+                    )
+                    .bind(phone.as_e164())
+                    .bind(i64::from(*opted_out))
+                    .bind(event_time.as_millis())
+                    .execute(connection)
+                    .await?;
+                    Ok(written.rows_affected() == 1 && before != Some(*opted_out))
+                })
+            })
+            .await
+    }
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn notes(&self, limit: u32, cursor: Option<&str>) -> Result<Page<NoteRow>, StoreError> {
+        let (created_ms, note_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
+        let rows = sqlx::query(
+            "SELECT * FROM records_notes WHERE (created_ms, note_id) < ($1, $2)
+             ORDER BY created_ms DESC, note_id DESC LIMIT $3",
+        )
+        .bind(created_ms)
+        .bind(note_id)
+        .bind(rows_to_read(limit))
+        .fetch_all(self.db.readers())
+        .await?;
+        let rows = rows
+            .iter()
+            .map(|row| Ok((note_row(row)?, row::number(row, "created_ms")?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let Page { rows, next } = page(rows, limit, |(note, created_ms)| (*created_ms, note.note_id.clone()));
+        Ok(Page { rows: rows.into_iter().map(|(note, _)| note).collect(), next })
+    }
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn persons(&self, limit: u32, cursor: Option<&str>) -> Result<Page<PersonRow>, StoreError> {
+        let (created_ms, record_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
+        let rows = sqlx::query(
+            "SELECT * FROM records_people WHERE (created_ms, record_id) < ($1, $2)
+             ORDER BY created_ms DESC, record_id DESC LIMIT $3",
+        )
+        .bind(created_ms)
+        .bind(record_id)
+        .bind(rows_to_read(limit))
+        .fetch_all(self.db.readers())
+        .await?;
+        let rows = rows.iter().map(person_row).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(page(rows, limit, |person| (person.created_at.as_millis(), person.record_id.clone())))
+    }
+
+    /// By phone.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn opt_flags(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptFlagRow>, StoreError> {
+        let phone: String = position(cursor, String::new())?;
+        let rows = sqlx::query("SELECT * FROM records_opt_flags WHERE phone > $1 ORDER BY phone LIMIT $2")
+            .bind(phone)
+            .bind(rows_to_read(limit))
+            .fetch_all(self.db.readers())
+            .await?;
+        let rows = rows
+            .iter()
+            .map(|row| {
+                Ok(OptFlagRow {
+                    phone: row::text(row, "phone")?,
+                    opted_out: row::flag(row, "opted_out")?,
+                    event_time: row::time(row, "event_time_ms")?,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(page(rows, limit, |flag| flag.phone.clone()))
+    }
+}
+
+async fn find_person(
+    connection: &mut Connection,
+    contact_id: Option<&str>,
+    phone: Option<&str>,
+) -> Result<Vec<PersonRow>, StoreError> {
+    if let Some(contact_id) = contact_id {
+        let row = sqlx::query("SELECT * FROM records_people WHERE contact_id = $1")
+            .bind(contact_id)
+            .fetch_optional(&mut *connection)
+            .await?;
+        if let Some(row) = row {
+            return Ok(vec![person_row(&row)?]);
+        }
+    }
+    let Some(phone) = phone else { return Ok(Vec::new()) };
+    let rows = sqlx::query("SELECT * FROM records_people WHERE phone = $1 ORDER BY created_ms, record_id")
+        .bind(phone)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(person_row).collect()
+}
+
+async fn make_person(connection: &mut Connection, facts: &PersonFacts) -> Result<PersonRow, StoreError> {
+    let person = PersonRow {
+        record_id: format!("person_{:016x}", rand::random::<u64>()),
+        contact_id: facts.contact_id.clone(),
+        phone: facts.phone.as_ref().map(|phone| phone.as_e164().to_owned()),
+        name: facts.name.clone(),
+        created_at: Timestamp::now(),
+    };
+    sqlx::query(
+        "INSERT INTO records_people (record_id, contact_id, phone, name, created_ms) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(person.record_id.as_str())
+    .bind(person.contact_id.as_deref())
+    .bind(person.phone.as_deref())
+    .bind(person.name.as_deref())
+    .bind(person.created_at.as_millis())
+    .execute(connection)
+    .await?;
+    Ok(person)
+}
+
+async fn complete_person(
+    connection: &mut Connection,
+    before: PersonRow,
+    facts: &PersonFacts,
+) -> Result<(PersonRow, bool, bool), StoreError> {
+    let person = PersonRow {
+        contact_id: before.contact_id.clone().or_else(|| facts.contact_id.clone()),
+        phone: facts.phone.as_ref().map(|phone| phone.as_e164().to_owned()).or_else(|| before.phone.clone()),
+        name: facts.name.clone().or_else(|| before.name.clone()),
+        ..before.clone()
+    };
+    let changed = person != before;
+    if changed {
+        sqlx::query("UPDATE records_people SET contact_id = $2, phone = $3, name = $4 WHERE record_id = $1")
+            .bind(person.record_id.as_str())
+            .bind(person.contact_id.as_deref())
+            .bind(person.phone.as_deref())
+            .bind(person.name.as_deref())
+            .execute(connection)
+            .await?;
+    }
+    Ok((person, false, changed))
+}
+
+/// `false` where a note of this message is there.
+async fn insert_note(
+    connection: &mut Connection,
+    note_id: &str,
+    person_id: &str,
+    note: &NewNote,
+) -> Result<bool, StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO records_notes (note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
+             occurred_ms, business_number, user_name, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (message_id) DO NOTHING",
+    )
+    .bind(note_id)
+    .bind(note.message_id.as_str())
+    .bind(person_id)
+    .bind(note.event_id.as_str())
+    .bind(note.contact_id.as_deref())
+    .bind(note.phone.as_deref())
+    .bind(note.direction.as_str())
+    .bind(note.body.as_str())
+    .bind(note.occurred_at.as_millis())
+    .bind(note.business_number.as_deref())
+    .bind(note.user.as_deref())
+    .bind(Timestamp::now().as_millis())
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+fn person_row(row: &DbRow) -> Result<PersonRow, StoreError> {
+    Ok(PersonRow {
+        record_id: row::text(row, "record_id")?,
+        contact_id: row::maybe_text(row, "contact_id")?,
+        phone: row::maybe_text(row, "phone")?,
+        name: row::maybe_text(row, "name")?,
+        created_at: row::time(row, "created_ms")?,
+    })
+}
+
+fn note_row(row: &DbRow) -> Result<NoteRow, StoreError> {
+    Ok(NoteRow {
+        note_id: row::text(row, "note_id")?,
+        person_id: row::text(row, "person_id")?,
+        note: NewNote {
+            message_id: row::text(row, "message_id")?,
+            event_id: row::event_id(row)?,
+            contact_id: row::maybe_text(row, "contact_id")?,
+            phone: row::maybe_text(row, "phone")?,
+            direction: row::text(row, "direction")?,
+            body: row::text(row, "body")?,
+            occurred_at: row::time(row, "occurred_ms")?,
+            business_number: row::maybe_text(row, "business_number")?,
+            user: row::maybe_text(row, "user_name")?,
+        },
+    })
+}

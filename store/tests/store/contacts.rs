@@ -1,0 +1,77 @@
+use std::time::Duration;
+
+use hookline_common::time::Timestamp;
+use hookline_store::model::{ContactLink, PhoneLock};
+
+use crate::helpers::{TestStore, phone};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn nothing_known() -> ContactLink {
+    ContactLink { account: "acme".to_owned(), phone: phone(), contact_id: None, person_id: None, created_by_us: false }
+}
+
+#[tokio::test]
+async fn one_owner_at_a_time_and_each_learns_what_the_one_before_found_out() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let first = store.lock_phone("acme", &phone(), "a", LONG).await.unwrap();
+    assert_eq!(first, PhoneLock::Mine(nothing_known()));
+    assert_eq!(store.link("acme", &phone()).await.unwrap(), None, "a lock is no knowledge");
+
+    let other = store.lock_phone("acme", &phone(), "b", LONG).await.unwrap();
+    assert!(matches!(other, PhoneLock::Wait { until } if until > Timestamp::now()), "{other:?}");
+    let elsewhere = store.lock_phone("other", &phone(), "b", LONG).await.unwrap();
+    assert!(matches!(elsewhere, PhoneLock::Mine(_)), "another account is another lock: {elsewhere:?}");
+
+    let made = ContactLink { contact_id: Some("/contacts/1".to_owned()), created_by_us: true, ..nothing_known() };
+    store.save_link(&made).await.unwrap();
+    store.unlock_phone("acme", &phone(), "b").await.unwrap();
+    assert!(matches!(store.lock_phone("acme", &phone(), "b", LONG).await.unwrap(), PhoneLock::Wait { .. }));
+    store.unlock_phone("acme", &phone(), "a").await.unwrap();
+
+    assert_eq!(store.lock_phone("acme", &phone(), "b", LONG).await.unwrap(), PhoneLock::Mine(made.clone()));
+    assert_eq!(store.link("acme", &phone()).await.unwrap(), Some(made));
+}
+
+#[tokio::test]
+async fn a_lock_ends_with_its_lease() {
+    let test = TestStore::new().await;
+    test.store.lock_phone("acme", &phone(), "a", LONG).await.unwrap();
+    assert!(matches!(test.store.lock_phone("acme", &phone(), "b", LONG).await.unwrap(), PhoneLock::Wait { .. }));
+
+    // A minute and a second pass.
+    test.execute("UPDATE contact_links SET lock_until = lock_until - 61000").await;
+
+    assert!(matches!(test.store.lock_phone("acme", &phone(), "b", LONG).await.unwrap(), PhoneLock::Mine(_)));
+}
+
+#[tokio::test]
+async fn what_is_known_is_only_added_to() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let ours = ContactLink { contact_id: Some("/contacts/1".to_owned()), created_by_us: true, ..nothing_known() };
+    store.save_link(&ours).await.unwrap();
+
+    store.save_link(&ContactLink { person_id: Some("person_1".to_owned()), ..nothing_known() }).await.unwrap();
+
+    let known = store.link("acme", &phone()).await.unwrap().expect("a link");
+    assert_eq!(known, ContactLink { person_id: Some("person_1".to_owned()), ..ours });
+    assert!(store.created_by_us("/contacts/1").await.unwrap());
+    assert!(!store.created_by_us("/contacts/2").await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_processes_only_one_gets_the_lock() {
+    let test = TestStore::new().await;
+    let other = test.other().await;
+
+    for account in ["a", "b", "c", "d", "e"] {
+        let number = phone();
+        let (left, right) = tokio::join!(
+            test.store.lock_phone(account, &number, "left", LONG),
+            other.lock_phone(account, &number, "right", LONG)
+        );
+
+        let won = [left.unwrap(), right.unwrap()].iter().filter(|lock| matches!(lock, PhoneLock::Mine(_))).count();
+        assert_eq!(won, 1);
+    }
+}

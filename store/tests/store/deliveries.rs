@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use hookline_common::broker::Again;
+use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
+use hookline_store::Store;
+use hookline_store::model::{Begin, Ending, HandlerCounts};
+
+use crate::helpers::{TestStore, at, attempt, dead, event};
+
+const HANDLER: HandlerName = HandlerName::LogNote;
+
+async fn counts(store: &Store) -> HandlerCounts {
+    store
+        .counts()
+        .await
+        .expect("the store answers")
+        .into_iter()
+        .find(|counts| counts.handler == HANDLER)
+        .expect("every handler")
+}
+
+#[tokio::test]
+async fn a_delivery_begins_at_each_attempt_until_it_is_done() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event = event("a");
+
+    assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::Go);
+    assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::Go, "handed out again after a crash");
+    assert_eq!(store.begin(&event, HANDLER, 2, None).await.unwrap(), Begin::Go);
+    store.finish(&attempt(&event, HANDLER, 2, Verdict::Done), Ending::Done).await.unwrap();
+
+    for again in [None, Some(Again::Redrive), Some(Again::Replay)] {
+        assert_eq!(
+            store.begin(&event, HANDLER, 3, again).await.unwrap(),
+            Begin::AlreadySettled(DeliveryState::Done),
+            "{again:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_copy_left_behind_by_a_later_attempt_is_stale() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event = event("a");
+    store.begin(&event, HANDLER, 2, None).await.unwrap();
+
+    assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::StaleCopy);
+    assert_eq!(store.begin(&event, HANDLER, 1, Some(Again::Redrive)).await.unwrap(), Begin::Go);
+}
+
+#[tokio::test]
+async fn what_was_skipped_begins_again_only_when_asked_for_again() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event = event("a");
+    store.begin(&event, HANDLER, 7, None).await.unwrap();
+    let record = attempt(&event, HANDLER, 7, Verdict::Skipped);
+    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact)).await.unwrap();
+
+    assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::AlreadySettled(DeliveryState::Skipped));
+    assert_eq!(store.begin(&event, HANDLER, 1, Some(Again::Replay)).await.unwrap(), Begin::Go);
+    assert_eq!(store.begin(&event, HANDLER, 2, None).await.unwrap(), Begin::Go, "its retries count from the replay");
+}
+
+#[tokio::test]
+async fn done_replaces_a_dead_letter_and_nothing_replaces_done() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event = event("a");
+    store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::TooOld, at(0)), &[]).await.unwrap();
+    assert_eq!(
+        store.begin(&event, HANDLER, 1, Some(Again::Replay)).await.unwrap(),
+        Begin::AlreadySettled(DeliveryState::DeadLettered)
+    );
+
+    store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    let skipped = attempt(&event, HANDLER, 1, Verdict::Skipped);
+    store.finish(&skipped, Ending::Skipped(SkipReason::Duplicate)).await.unwrap();
+    store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::TooOld, at(1)), &[]).await.unwrap();
+
+    let counts = counts(&store).await;
+    assert_eq!((counts.accepted, counts.done), (1, 1));
+}
+
+#[tokio::test]
+async fn every_state_is_counted_and_the_sum_holds_by_ids() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let [waiting, done, skipped, dead_lettered, discarded] = ["w", "d", "s", "l", "x"].map(event);
+    let all = [&waiting, &done, &skipped, &dead_lettered, &discarded].map(|event| (event.clone(), vec![HANDLER]));
+    store.record_events(&all).await.unwrap();
+    store.record_events(&all).await.unwrap();
+    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    let record = attempt(&skipped, HANDLER, 1, Verdict::Skipped);
+    store.finish(&record, Ending::Skipped(SkipReason::NoAction)).await.unwrap();
+    store.insert_dead_letter(&dead_lettered, HANDLER, &dead(DeadReason::Rejected, at(0)), &[]).await.unwrap();
+    store.insert_dead_letter(&discarded, HANDLER, &dead(DeadReason::Rejected, at(0)), &[]).await.unwrap();
+    let row = store.dead_letter(discarded.id.as_str()).await.unwrap().remove(0);
+    assert!(store.discard(&row.id, "a test number").await.unwrap());
+
+    assert_eq!(
+        counts(&store).await,
+        HandlerCounts {
+            handler: HANDLER,
+            accepted: 5,
+            done: 1,
+            skipped: 1,
+            dead_lettered: 1,
+            discarded: 1,
+            waiting: 1
+        }
+    );
+    assert_eq!(store.counts().await.unwrap().len(), HandlerName::ALL.len(), "every handler, from zero");
+    let mut by_state = Vec::new();
+    for &state in DeliveryState::ALL {
+        by_state.extend(store.delivery_ids(HANDLER, Some(state)).await.unwrap());
+    }
+    by_state.sort();
+    assert_eq!(by_state, store.delivery_ids(HANDLER, None).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_wait_together_are_all_there_when_they_return() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+
+    let writes = (0..300).map(|i| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let event = event(&i.to_string());
+            store.begin(&event, HANDLER, 1, None).await.unwrap();
+            store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+        })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        write.await.unwrap();
+    }
+
+    assert_eq!(counts(&store).await.done, 300);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_does_not_take_its_group_with_it() {
+    let test = TestStore::new().await;
+    let store = &test.store;
+    test.execute("DROP TABLE gates").await;
+
+    let events: Vec<_> = (0..20).map(|i| event(&i.to_string())).collect();
+    let begins = futures::future::join_all(events.iter().map(|event| store.begin(event, HANDLER, 1, None)));
+    let budgets = futures::future::join_all((0..5).map(|n| store.budget(Destination::TextUs, 1000, n)));
+    let (begins, budgets) = tokio::join!(begins, budgets);
+
+    assert!(begins.into_iter().all(|begin| begin.expect("its own table is there") == Begin::Go));
+    assert!(budgets.into_iter().all(|budget| budget.is_err()));
+    assert_eq!(counts(store).await.waiting, 20);
+}
+
+#[tokio::test]
+async fn a_write_waits_for_another_process_that_is_writing() {
+    let test = TestStore::new().await;
+    let mut other = test.sql().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let (store, event) = (test.store.clone(), event("a"));
+    let mut write = tokio::spawn(async move { store.begin(&event, HANDLER, 1, None).await });
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut write).await;
+    assert!(waited.is_err(), "it cannot be written yet");
+    assert_eq!(counts(&test.store).await.waiting, 0, "but read");
+
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+
+    assert_eq!(write.await.unwrap().unwrap(), Begin::Go);
+}

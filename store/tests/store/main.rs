@@ -1,0 +1,15 @@
+//! The store's public functions against real SQLite files, two handles where two processes would be.
+
+mod contacts;
+mod dead_letters;
+mod deliveries;
+mod effects;
+mod erasure;
+mod gates;
+mod helpers;
+mod history;
+mod ledger;
+mod opening;
+mod opt_out_properties;
+mod opt_outs;
+mod records;

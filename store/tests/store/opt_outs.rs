@@ -1,0 +1,337 @@
+//! The matrix of opt-outs and opt-ins: order of arrival, ties, unreadable times, echoes, re-arming, two accounts.
+
+use hookline_common::event::EventId;
+use hookline_common::names::SkipReason;
+use hookline_common::phone::Phone;
+use hookline_store::Store;
+use hookline_store::model::{OptEvent, OptStanding, PutAnswer, PutDecision};
+
+use crate::helpers::{TestStore, at, id_of, phone};
+
+/// An opt event of `acme` by default; its name is its identity.
+#[derive(Clone)]
+pub(crate) struct Opt {
+    id: EventId,
+    name: String,
+    pub(crate) account: &'static str,
+    phone: Phone,
+    opted_out: bool,
+    time: Option<i64>,
+    received: i64,
+}
+
+/// Received 1,000 s after it was made.
+pub(crate) fn out(name: &str, time: i64) -> Opt {
+    Opt {
+        id: id_of(name),
+        name: name.to_owned(),
+        account: "acme",
+        phone: phone(),
+        opted_out: true,
+        time: Some(time),
+        received: time + 1000,
+    }
+}
+
+pub(crate) fn into(name: &str, time: i64) -> Opt {
+    Opt { opted_out: false, ..out(name, time) }
+}
+
+impl Opt {
+    pub(crate) fn of(self, account: &'static str) -> Self {
+        Self { account, ..self }
+    }
+
+    fn untimed(self, received: i64) -> Self {
+        Self { time: None, received, ..self }
+    }
+
+    fn event(&self) -> OptEvent<'_> {
+        OptEvent {
+            event_id: &self.id,
+            source_event_id: Some(&self.name),
+            account: self.account,
+            phone: &self.phone,
+            opted_out: self.opted_out,
+            event_time: self.time.map(at),
+            received_at: at(self.received),
+        }
+    }
+
+    pub(crate) async fn record(&self, store: &Store) -> OptStanding {
+        store.record_opt_event(&self.event()).await.expect("the store answers")
+    }
+
+    pub(crate) async fn decide(&self, store: &Store, target: &str) -> PutDecision {
+        store.decide_put(&self.event(), target).await.expect("the store answers")
+    }
+
+    pub(crate) async fn answered(&self, store: &Store, target: &str, answer: PutAnswer) {
+        store.put_answered(&self.id, &self.phone, target, answer).await.expect("the store answers");
+    }
+
+    /// Recorded, decided to be PUT to each target, and answered.
+    async fn put(&self, store: &Store, targets: &[&str], answer: PutAnswer) {
+        assert_eq!(self.record(store).await, OptStanding::Current);
+        for target in targets {
+            assert_eq!(self.decide(store, target).await, PutDecision::Put, "{target}");
+            self.answered(store, target, answer).await;
+        }
+    }
+
+    async fn recorded_and_decided(&self, store: &Store, target: &str) -> PutDecision {
+        assert_eq!(self.record(store).await, OptStanding::Current, "{}", self.name);
+        self.decide(store, target).await
+    }
+}
+
+const OK: PutAnswer = PutAnswer::Status(201);
+
+/// A name, the events in their order of arrival, and the state at the end.
+type Case = (&'static str, Vec<(Opt, OptStanding)>, (bool, i64));
+
+#[tokio::test]
+async fn state_follows_event_time_whatever_the_order_of_arrival() {
+    use OptStanding::{Current, Stale};
+    let cases: Vec<Case> = vec![
+        ("out", vec![(out("a", 10), Current)], (true, 10)),
+        ("in", vec![(into("a", 10), Current)], (false, 10)),
+        ("out, in", vec![(out("a", 10), Current), (into("b", 20), Current)], (false, 20)),
+        ("in, then an older out", vec![(into("a", 20), Current), (out("b", 10), Stale)], (false, 20)),
+        ("out, then an older in", vec![(out("a", 20), Current), (into("b", 10), Stale)], (true, 20)),
+        ("a tie, out first", vec![(out("a", 10), Current), (into("b", 10), Stale)], (true, 10)),
+        ("a tie, in first", vec![(into("a", 10), Current), (out("b", 10), Current)], (true, 10)),
+        ("an older out after a newer", vec![(out("a", 20), Current), (out("b", 10), Current)], (true, 20)),
+        ("out, in, out", vec![(out("a", 10), Current), (into("b", 20), Current), (out("c", 30), Current)], (true, 30)),
+        (
+            "the older in of two does not win",
+            vec![(into("a", 30), Current), (into("b", 10), Current), (out("c", 20), Stale)],
+            (false, 30),
+        ),
+        ("untimed out", vec![(out("a", 0).untimed(15), Current)], (true, 15)),
+        (
+            "untimed out received before the newest in",
+            vec![(into("a", 20), Current), (out("b", 0).untimed(15), Current)],
+            (true, 20),
+        ),
+        (
+            "untimed out, then a newer in",
+            vec![(out("a", 0).untimed(15), Current), (into("b", 16), Current)],
+            (false, 16),
+        ),
+        ("untimed in", vec![(out("a", 10), Current), (into("b", 0).untimed(15), Stale)], (true, 10)),
+        (
+            "another account's in does not make an out stale",
+            vec![(into("a", 20).of("other"), Current), (out("b", 10), Current)],
+            (false, 20),
+        ),
+        (
+            "a tie across accounts is opted out",
+            vec![(into("a", 20).of("other"), Current), (out("b", 20), Current)],
+            (true, 20),
+        ),
+    ];
+    for (name, steps, (opted_out, time)) in cases {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        for (opt, expected) in &steps {
+            assert_eq!(opt.record(&store).await, *expected, "{name}: {}", opt.name);
+        }
+        assert_eq!(store.newest_state(&phone()).await.unwrap(), Some((opted_out, at(time))), "{name}");
+        for (opt, _) in &steps {
+            opt.record(&store).await;
+        }
+        assert_eq!(store.newest_state(&phone()).await.unwrap(), Some((opted_out, at(time))), "{name}, repeated");
+        assert_eq!(store.prove(&phone()).await.unwrap().len(), steps.len(), "{name}: one entry per event");
+    }
+}
+
+#[tokio::test]
+async fn an_untimed_opt_in_alone_leaves_no_state() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+
+    assert_eq!(into("a", 0).untimed(15).record(&store).await, OptStanding::Stale);
+
+    assert_eq!(store.newest_state(&phone()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_retried_opt_out_is_measured_against_others_never_itself() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let (timed, untimed) = (out("timed", 10), out("untimed", 0).untimed(15));
+    for opt in [&timed, &untimed] {
+        assert_eq!(opt.record(&store).await, OptStanding::Current);
+        assert_eq!(opt.record(&store).await, OptStanding::Current);
+    }
+
+    into("in", 20).record(&store).await;
+
+    assert_eq!(timed.record(&store).await, OptStanding::Stale, "overtaken while it was waiting for its retry");
+    assert_eq!(untimed.record(&store).await, OptStanding::Stale, "its time is when it was received");
+}
+
+#[tokio::test]
+async fn the_account_that_raised_the_opt_out_gets_its_put_too_and_each_target_its_own() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+
+    out("a", 10).put(&store, &["acme", "other"], OK).await;
+
+    let rows = store.opt_outs(10, None).await.unwrap().rows;
+    assert_eq!((rows.len(), rows[0].put_status, rows[0].opted_out), (1, Some(201), true));
+    assert_eq!(rows[0].source_event_id.as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn a_retry_puts_again_until_its_answer_is_in() {
+    for answer in [PutAnswer::NoAnswer, PutAnswer::Status(503), PutAnswer::Status(429), PutAnswer::Status(409)] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let opt = out("a", 10);
+        opt.put(&store, &["acme"], answer).await;
+
+        assert_eq!(opt.recorded_and_decided(&store, "acme").await, PutDecision::Put, "{answer:?}");
+    }
+    for answer in [OK, PutAnswer::Status(200), PutAnswer::Status(204), PutAnswer::ReadBack(409)] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let opt = out("a", 10);
+        opt.put(&store, &["acme"], answer).await;
+
+        assert_eq!(opt.recorded_and_decided(&store, "acme").await, PutDecision::Duplicate, "{answer:?}");
+        assert_eq!(opt.decide(&store, "other").await, PutDecision::Put, "another target");
+    }
+}
+
+#[tokio::test]
+async fn an_echo_is_recognised_before_the_answer_and_after_it() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let cause = out("cause", 10);
+    cause.record(&store).await;
+    assert_eq!(cause.decide(&store, "other").await, PutDecision::Put);
+
+    let early = out("early echo", 11).of("other");
+    assert_eq!(early.recorded_and_decided(&store, "other").await, PutDecision::Echo);
+    assert_eq!(early.decide(&store, "acme").await, PutDecision::Echo, "for every target");
+
+    for (answer, expected) in [
+        (PutAnswer::NoAnswer, PutDecision::Echo),
+        // Nothing left this machine, so nothing can have come back.
+        (PutAnswer::NotSent, PutDecision::Put),
+        (PutAnswer::Status(502), PutDecision::Echo),
+        (PutAnswer::Status(422), PutDecision::Put),
+    ] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        cause.put(&store, &["other"], answer).await;
+        let event = out("event", 12).of("other");
+        assert_eq!(event.recorded_and_decided(&store, "other").await, expected, "{answer:?}");
+    }
+    for answer in [OK, PutAnswer::ReadBack(422)] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        cause.put(&store, &["other"], answer).await;
+        let late = out("late echo", 12).of("other");
+        assert_eq!(late.recorded_and_decided(&store, "other").await, PutDecision::Echo, "{answer:?}");
+        store.note_skipped(&late.event(), SkipReason::Echo).await.unwrap();
+        assert_eq!(store.newest_state(&phone()).await.unwrap(), Some((true, at(12))), "an echo advances the time");
+    }
+}
+
+#[tokio::test]
+async fn a_second_opt_out_from_elsewhere_finds_the_put_already_done() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    out("first", 10).put(&store, &["acme"], OK).await;
+
+    let second = out("second", 20).of("elsewhere");
+
+    assert_eq!(second.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone);
+    assert_eq!(second.decide(&store, "other").await, PutDecision::Put, "where none was made");
+}
+
+#[tokio::test]
+async fn a_put_that_was_not_answered_well_is_made_by_the_next_event() {
+    for answer in [PutAnswer::NoAnswer, PutAnswer::Status(500), PutAnswer::Status(422)] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        out("first", 10).put(&store, &["acme"], answer).await;
+
+        let second = out("second", 20).of("elsewhere");
+
+        assert_eq!(second.recorded_and_decided(&store, "acme").await, PutDecision::Put, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_opt_in_since_in_any_account_arms_the_put_again() {
+    for account in ["acme", "elsewhere"] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        out("first", 10).put(&store, &["acme"], OK).await;
+        into("in", 20).of(account).record(&store).await;
+
+        let same = out("second", 30);
+
+        assert_eq!(same.recorded_and_decided(&store, "acme").await, PutDecision::Put, "no echo: in by {account}");
+        let from_elsewhere = out("third", 30).of("third account");
+        assert_eq!(from_elsewhere.recorded_and_decided(&store, "acme").await, PutDecision::Put, "in by {account}");
+    }
+}
+
+#[tokio::test]
+async fn an_opt_in_that_is_older_than_the_cause_arms_nothing() {
+    for time in [Some(9), Some(10), None] {
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        out("first", 10).put(&store, &["acme"], OK).await;
+        let late = match time {
+            Some(time) => into("in", time),
+            None => into("in", 0).untimed(50),
+        };
+        assert_eq!(late.record(&store).await, OptStanding::Stale, "{time:?}");
+
+        assert_eq!(out("echo", 30).recorded_and_decided(&store, "acme").await, PutDecision::Echo, "{time:?}");
+        let other = out("other", 30).of("elsewhere");
+        assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone, "{time:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_opt_in_that_was_known_before_the_put_arms_nothing() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    into("in", 20).of("elsewhere").record(&store).await;
+    out("first", 10).put(&store, &["acme"], OK).await;
+
+    assert_eq!(out("echo", 11).recorded_and_decided(&store, "acme").await, PutDecision::Echo);
+    let other = out("other", 11).of("third account");
+    assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone);
+}
+
+#[tokio::test]
+async fn after_a_new_put_its_own_echo_is_recognised_again() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    out("first", 10).put(&store, &["acme"], OK).await;
+    into("in", 20).record(&store).await;
+    out("second", 30).put(&store, &["acme"], OK).await;
+
+    assert_eq!(out("echo", 31).recorded_and_decided(&store, "acme").await, PutDecision::Echo);
+}
+
+#[tokio::test]
+async fn another_phone_is_another_story() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    out("first", 10).put(&store, &["acme"], OK).await;
+
+    let stranger = Opt { phone: Phone::parse("+12025550100").unwrap(), ..out("second", 5) };
+
+    assert_eq!(stranger.recorded_and_decided(&store, "acme").await, PutDecision::Put);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_twins_in_two_processes_the_second_is_an_echo() {
+    let test = TestStore::new().await;
+    let other = test.other().await;
+    for round in 0..10 {
+        let number = Phone::parse(&format!("+1202555{:04}", 1000 + round)).unwrap();
+        let [left, right] = [0, 1].map(|i| Opt { phone: number.clone(), ..out(&format!("{round}-{i}"), 10) });
+
+        let (a, b) =
+            tokio::join!(left.recorded_and_decided(&test.store, "acme"), right.recorded_and_decided(&other, "acme"));
+
+        let mut decisions = [a, b].map(|decision| format!("{decision:?}"));
+        decisions.sort();
+        assert_eq!(decisions, ["Echo", "Put"]);
+    }
+    assert_eq!(test.store.verify(None).await.unwrap().broken, None);
+}
