@@ -1,0 +1,185 @@
+//! Builds the webhook server and its shared state from the settings, and runs it. `hookline-ingest`, `hookline run`,
+//! `hookline dev` and the tests all start here.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, web};
+use anyhow::Context;
+use hookline_common::broker::{Broker, BrokerState};
+use hookline_common::settings::Settings;
+use hookline_common::telemetry::journey::Journey;
+use hookline_common::telemetry::metrics::Metrics;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Readiness;
+use crate::connection;
+use crate::durable::Durable;
+use crate::open_files;
+use crate::routes::body::BodyLimits;
+use crate::routes::webhooks::{self, Edge, Places};
+use crate::sources::Source;
+use crate::throttle::Throttle;
+use crate::tls;
+
+/// More threads than this only contend: the broker is the limit, not HTTP.
+const MAX_WORKERS: usize = 4;
+/// Longer than load balancers commonly keep an idle connection (60 s), so that it is them who close it: the other way
+/// round, a request can meet a connection that is just being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Per worker thread. What is in flight is limited apart from this and far lower; idle connections cost some KiB each.
+const MAX_CONNECTIONS: usize = 8192;
+/// TLS handshakes begun per second and worker thread: they are what a connection costs most.
+const MAX_CONNECTION_RATE: usize = 256;
+
+/// The webhook edge: bound, and serving from [`IngestApp::run`] on.
+pub struct IngestApp {
+    server: Server,
+    local_addr: SocketAddr,
+    broker_state: watch::Receiver<BrokerState>,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+}
+
+impl IngestApp {
+    /// Binds `[ingest] listen`; port 0 means any.
+    ///
+    /// # Errors
+    /// Where the address cannot be had or the TLS files are unusable; says what to do.
+    pub fn bind(
+        settings: &Settings,
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+        journey: Journey,
+    ) -> anyhow::Result<Self> {
+        open_files::raise_limit();
+        let ingest = &settings.ingest;
+        let broker_state = broker.state();
+        let edge = web::Data::new(Edge {
+            sources: settings.sources.iter().map(Source::new).collect(),
+            durable: Durable::new(broker, Arc::clone(&metrics), ingest.request_timeout),
+            body: BodyLimits {
+                max_bytes: ingest.max_body_bytes,
+                timeout: ingest.request_timeout,
+                min_rate: ingest.min_body_rate,
+            },
+            places: Places::new(ingest.max_in_flight),
+            metrics: Arc::clone(&metrics),
+            journey,
+            mismatch_lines: Throttle::new(),
+            failure_lines: Throttle::new(),
+        });
+        let factory = move || {
+            App::new()
+                .app_data(edge.clone())
+                .service(web::resource("/webhooks/{source}").to(webhooks::receive))
+                .default_service(web::to(webhooks::not_found))
+        };
+        let between_requests = KEEP_ALIVE + ingest.request_timeout;
+        let server = HttpServer::new(factory)
+            .workers(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS))
+            .disable_signals()
+            .keep_alive(KEEP_ALIVE)
+            .tcp_nodelay(true)
+            .client_request_timeout(ingest.request_timeout)
+            .max_connections(MAX_CONNECTIONS)
+            .max_connection_rate(MAX_CONNECTION_RATE)
+            .shutdown_timeout(whole_seconds(settings.shutdown_grace))
+            .on_connect(move |io, data| connection::watch(io, data, between_requests));
+        let addr = ingest.listen;
+        let server = match &ingest.tls {
+            None => server.bind(addr),
+            Some(files) => server.bind_rustls_0_23(addr, tls::server_config(files)?),
+        }
+        .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
+
+        let local_addr = bound_to(&server.addrs())?;
+        Ok(Self { server: server.run(), local_addr, broker_state, metrics, draining: Arc::default() })
+    }
+
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Whether a webhook could be made durable now; lives on after the app.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let broker_state = self.broker_state.clone();
+        let draining = Arc::clone(&self.draining);
+        Arc::new(move || {
+            let mut reasons = Vec::new();
+            if draining.load(Ordering::Relaxed) {
+                reasons.push("shutting down: no new webhooks are taken".to_owned());
+            }
+            match &*broker_state.borrow() {
+                BrokerState::Ready => {}
+                BrokerState::NotReady(why) | BrokerState::Failed(why) => reasons.push(format!("broker: {why}")),
+            }
+            reasons
+        })
+    }
+
+    /// Serves until cancelled, then takes no more and finishes what is in flight, for `shutdown_grace` at most.
+    ///
+    /// # Errors
+    /// Where the listener fails, or where durable storage failed for good: after that nothing can be promised any
+    /// more, and the process has to end.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { server, mut broker_state, metrics, draining, .. } = self;
+        let mut failure = None;
+        let stop = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                why = failed(&mut broker_state, &metrics) => failure = Some(why),
+            }
+            draining.store(true, Ordering::Relaxed);
+        };
+        serve(server, stop).await.context("the webhook listener failed")?;
+        match failure {
+            None => Ok(()),
+            Some(why) => Err(anyhow::anyhow!("durable storage failed: {why}")),
+        }
+    }
+}
+
+/// Follows the broker's state into the gauge; returns when storage has failed for good.
+async fn failed(state: &mut watch::Receiver<BrokerState>, metrics: &Metrics) -> String {
+    loop {
+        let now = state.borrow_and_update().clone();
+        metrics.set_broker_connected(now == BrokerState::Ready);
+        match now {
+            BrokerState::Failed(why) => return why,
+            BrokerState::Ready | BrokerState::NotReady(_) => {}
+        }
+        if state.changed().await.is_err() {
+            // The broker was closed: the last state stands.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Runs `server` until `stop`, then lets it finish what is in flight.
+pub(crate) async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+    let handle = server.handle();
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = stop => {}
+    }
+    // The server has to be driven on for its own stop to go ahead.
+    tokio::join!(handle.stop(true), server).1
+}
+
+pub(crate) fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+    addrs.first().copied().context("nothing was bound")
+}
+
+/// actix counts its grace in whole seconds; rounded up, so that a short one is none at all.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,226 @@
+//! `POST /webhooks/{source}`: the order of decisions that contract.md section 2 promises. Source, method, room and
+//! size come before the body is read, the signature before anything is made of it, durability before the 200.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures::FutureExt;
+use hookline_common::broker::{PublishError, Stored};
+use hookline_common::event::{Event, UNPARSED};
+use hookline_common::telemetry::journey::{Journey, Milestone};
+use hookline_common::telemetry::metrics::{Metrics, NO_SOURCE};
+use hookline_common::time::Timestamp;
+
+use super::body::BodyLimits;
+use crate::connection::Busy;
+use crate::durable::Durable;
+use crate::error::IngestError;
+use crate::request_id::{self, request_id, traceparent};
+use crate::sources::{Refused, RequestFacts, Source};
+use crate::throttle::Throttle;
+
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
+/// What every request shares; made once in `app`.
+pub(crate) struct Edge {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) durable: Durable,
+    pub(crate) body: BodyLimits,
+    pub(crate) places: Places,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) journey: Journey,
+    pub(crate) mismatch_lines: Throttle,
+    pub(crate) failure_lines: Throttle,
+}
+
+/// How many requests may be read or stored at once.
+pub(crate) struct Places {
+    taken: AtomicUsize,
+    limit: usize,
+}
+
+struct Place<'a>(&'a Places);
+
+impl Places {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { taken: AtomicUsize::new(0), limit }
+    }
+
+    fn take(&self) -> Option<Place<'_>> {
+        let place = Place(self);
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Answers every request to `/webhooks/{source}`, whatever its method, and counts it once.
+pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> HttpResponse {
+    let _busy = Busy::mark(&request);
+    let request_id = request_id(request.headers());
+    let mut payload = payload.into_inner();
+    let wanted = request.match_info().get("source").unwrap_or_default();
+    let source = edge.sources.iter().find(|source| source.name().as_str() == wanted);
+    let label = source.map_or(NO_SOURCE, |source| source.name().as_str());
+
+    let answer = match source {
+        None => Err(IngestError::UnknownSource),
+        Some(source) => AssertUnwindSafe(edge.accept(source, &request, &mut payload, &request_id))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                edge.log_failure("a request panicked", &request_id);
+                Err(IngestError::NotDurable)
+            }),
+    };
+    match answer {
+        Ok(accepted) => {
+            edge.metrics.ingest.request(label, accepted.result());
+            accepted.response(&request_id)
+        }
+        Err(error) => {
+            if let Some(result) = error.result() {
+                edge.metrics.ingest.request(label, result);
+            }
+            error.response(&request_id, payload)
+        }
+    }
+}
+
+/// Answers every other path.
+pub(crate) async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let _busy = Busy::mark(&request);
+    let error = IngestError::NotFound { hint: "webhooks are POSTed to /webhooks/{source}" };
+    error.response(&request_id(request.headers()), payload.into_inner())
+}
+
+struct Accepted {
+    event: Event,
+    stored: Stored,
+}
+
+impl Accepted {
+    /// The metric label. A repeat is one first of all, so that the others add up to distinct events.
+    fn result(&self) -> &'static str {
+        if self.stored.duplicate {
+            "duplicate_seen"
+        } else if self.event.event_type.as_str() == UNPARSED {
+            "unparsed"
+        } else {
+            "accepted"
+        }
+    }
+
+    fn response(&self, request_id: &str) -> HttpResponse {
+        HttpResponse::Ok()
+            .content_type("application/json")
+            .insert_header((request_id::HEADER, request_id))
+            // An event id needs no escaping: it is `evt_` and hexadecimal digits.
+            .body(format!(r#"{{"event_id":"{}","status":"accepted"}}"#, self.event.id))
+    }
+}
+
+impl Edge {
+    async fn accept(
+        &self,
+        source: &Source,
+        request: &HttpRequest,
+        payload: &mut Payload,
+        request_id: &str,
+    ) -> Result<Accepted, IngestError> {
+        let headers = request.headers();
+        if request.method() != Method::POST {
+            return Err(IngestError::MethodNotAllowed { allow: "POST" });
+        }
+        let _place = self.places.take().ok_or(IngestError::Overloaded)?;
+        let declared = self.body.check_declared(headers)?;
+        let body = self.body.read(payload, declared).await?;
+
+        let read_at = Instant::now();
+        let header = source.signature_header();
+        let signatures = headers.get_all(header).map(|value| value.as_bytes());
+        let event = source.accept(signatures, body, facts(headers, request_id)).map_err(|refused| {
+            self.log_refusal(source, refused, request_id);
+            IngestError::Signature { header, refused }
+        })?;
+
+        let stored = self.durable.store(&event).await.map_err(|error| match error {
+            PublishError::Overloaded => IngestError::Overloaded,
+            PublishError::Unavailable(_) | PublishError::Unknown | PublishError::Fatal(_) => {
+                self.log_failure(&error.to_string(), request_id);
+                IngestError::NotDurable
+            }
+        })?;
+
+        let accepted = Accepted { event: event.into_inner(), stored };
+        self.tell(&accepted, read_at, request_id);
+        Ok(accepted)
+    }
+
+    fn tell(&self, accepted: &Accepted, read_at: Instant, request_id: &str) {
+        let Accepted { event, stored } = accepted;
+        let took = read_at.elapsed();
+        self.metrics.ingest.acknowledged(event.source.as_str(), took);
+        if self.journey.is_watched() {
+            self.journey.tell(Milestone::Accepted {
+                event_id: event.id.clone(),
+                event_type: event.event_type.clone(),
+                duplicate: stored.duplicate,
+                took,
+            });
+        }
+        tracing::debug!(
+            event.id = event.id.as_str(),
+            event.r#type = event.event_type.log_label(),
+            event.source = event.source.as_str(),
+            duplicate = stored.duplicate,
+            request.id = request_id,
+            "event.accepted"
+        );
+    }
+
+    fn log_refusal(&self, source: &Source, refused: Refused, request_id: &str) {
+        if let Some(held_back) = self.mismatch_lines.pass() {
+            tracing::warn!(
+                event.source = source.name().as_str(),
+                request.id = request_id,
+                lines_held_back = held_back,
+                "event.refused: {refused}; if these are the source's own posts, the configured secret is not theirs"
+            );
+        }
+    }
+
+    fn log_failure(&self, reason: &str, request_id: &str) {
+        if let Some(held_back) = self.failure_lines.pass() {
+            tracing::error!(
+                request.id = request_id,
+                lines_held_back = held_back,
+                "event.not_durable: answered 503, the sender has to send it again: {reason}"
+            );
+        }
+    }
+}
+
+fn facts(headers: &HeaderMap, request_id: &str) -> RequestFacts {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| text.len() <= MAX_CONTENT_TYPE_BYTES)
+        .map(str::to_owned);
+    RequestFacts {
+        received_at: Timestamp::now(),
+        content_type,
+        request_id: Some(request_id.to_owned()),
+        traceparent: traceparent(headers),
+    }
+}

@@ -1,0 +1,72 @@
+//! What ingest knows of the services that post webhooks: one folder per kind. A source gets header values and
+//! bytes and returns an event; it knows neither actix nor the broker.
+
+pub mod textus;
+mod verified;
+
+use bytes::Bytes;
+use hookline_common::event::{Event, SourceName};
+use hookline_common::settings::{SourceKind, SourceSettings};
+use hookline_common::time::Timestamp;
+
+pub use verified::Verified;
+
+/// A configured source: who it is, and what its signatures are checked with.
+pub struct Source {
+    name: SourceName,
+    secrets: textus::signature::Secrets,
+}
+
+/// What a request says of itself beside its body. Nothing of it is signed, so nothing of it steers anything.
+#[derive(Clone, Debug)]
+pub struct RequestFacts {
+    pub received_at: Timestamp,
+    pub content_type: Option<String>,
+    pub request_id: Option<String>,
+    pub traceparent: Option<String>,
+}
+
+/// Why bytes are not taken for the source's. The answer doesn't tell a stranger more than this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the signature header is missing")]
+    Missing,
+    #[error("the signature does not match the body")]
+    Mismatch,
+}
+
+impl Source {
+    #[must_use]
+    pub fn new(settings: &SourceSettings) -> Self {
+        match settings.kind {
+            SourceKind::TextUs => {
+                Self { name: settings.name.clone(), secrets: textus::signature::Secrets::new(&settings.secrets) }
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    /// The header that carries the signature, in lower case.
+    #[must_use]
+    pub fn signature_header(&self) -> &'static str {
+        textus::signature::HEADER
+    }
+
+    /// Checks the signature and reads the event. `signatures`: every value of the signature header.
+    ///
+    /// # Errors
+    /// Where the bytes are not shown to be the source's. A body that is theirs is never refused.
+    pub fn accept<'h>(
+        &self,
+        signatures: impl Iterator<Item = &'h [u8]>,
+        body: Bytes,
+        facts: RequestFacts,
+    ) -> Result<Verified<Event>, Refused> {
+        let body = self.secrets.verify(signatures, body)?;
+        Ok(textus::payload::read(&self.name, body, facts))
+    }
+}

@@ -1,0 +1,45 @@
+//! TLS for the webhook listener: PEM files into a rustls configuration (`ring`, TLS 1.2 and 1.3).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hookline_common::settings::TlsSettings;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Reads certificate chain and key.
+///
+/// # Errors
+/// Names the key of the settings, the file and what to give instead.
+pub(crate) fn server_config(settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
+    let chain = read_chain(&settings.cert)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key).with_context(|| {
+        format!(
+            "[ingest] tls.key {}: no private key can be read; give its unencrypted PEM file",
+            settings.key.display()
+        )
+    })?;
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context("TLS cannot be set up")?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .with_context(|| {
+            format!(
+                "[ingest] tls: {} and {} cannot be used together; give a certificate and the key it was made for",
+                settings.cert.display(),
+                settings.key.display()
+            )
+        })
+}
+
+fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let remedy = "give a PEM file with the certificate first and its intermediates after it";
+    let chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("[ingest] tls.cert {}: cannot be read; {remedy}", path.display()))?;
+    anyhow::ensure!(!chain.is_empty(), "[ingest] tls.cert {}: holds no certificate; {remedy}", path.display());
+    Ok(chain)
+}
