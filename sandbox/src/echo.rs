@@ -1,0 +1,76 @@
+//! Posts the webhooks that TextUs would send about the writes it was asked for, in the background, until accepted.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::options::EchoTiming;
+use crate::post;
+use crate::server::Shared;
+
+/// Where the echoes of the writes so far stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EchoCounts {
+    /// Answered 2xx.
+    pub sent: u64,
+    /// Not accepted after all attempts, or the target was taken away.
+    pub given_up: u64,
+    pub pending: u64,
+}
+
+/// Attempts per echo. With the pauses between them they last about 12 seconds: longer than a restart.
+const ATTEMPTS: u32 = 10;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// A write's answer is normally on its way before its webhook is.
+const AFTER_ANSWER: Duration = Duration::from_millis(20);
+
+/// Starts sending; the handle ends when the echo was accepted or given up.
+pub(crate) fn spawn(shared: &Arc<Shared>, payload: &Value, timing: EchoTiming) -> JoinHandle<()> {
+    let bytes = payload.to_string().into_bytes();
+    count(shared, |counts| counts.pending += 1);
+    let shared_by_task = Arc::clone(shared);
+    shared.tasks.spawn(async move {
+        let shared = shared_by_task;
+        if timing == EchoTiming::AfterAnswer {
+            tokio::time::sleep(AFTER_ANSWER).await;
+        }
+        let accepted = tokio::select! {
+            () = shared.stop.cancelled() => false,
+            accepted = deliver(&shared, &bytes) => accepted,
+        };
+        count(&shared, |counts| {
+            counts.pending -= 1;
+            if accepted {
+                counts.sent += 1;
+            } else {
+                counts.given_up += 1;
+            }
+        });
+    })
+}
+
+async fn deliver(shared: &Shared, bytes: &[u8]) -> bool {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1..=ATTEMPTS {
+        // Asked for anew each time: the receiver may have moved to another port meanwhile.
+        let Some(target) = shared.state().options.webhook.clone() else { return false };
+        match post::post_with(&shared.client, &target.url, &target.secret, bytes).await {
+            Ok(posted) if posted.is_success() => return true,
+            Ok(posted) => tracing::debug!(attempt, status = posted.status, "echo refused"),
+            Err(_) => tracing::debug!(attempt, "echo not delivered"),
+        }
+        if attempt < ATTEMPTS {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+    false
+}
+
+fn count(shared: &Shared, change: impl FnOnce(&mut EchoCounts)) {
+    change(&mut shared.echo_counts.lock().unwrap_or_else(PoisonError::into_inner));
+}

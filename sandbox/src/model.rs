@@ -1,0 +1,92 @@
+//! What the stand-in knows of a person: plain data, written into JSON by [`crate::shapes`] only.
+
+use jiff::Timestamp;
+use rand::RngExt as _;
+use serde_json::Value;
+
+/// A person in one account. `slug` is the last segment of the vendor's id.
+#[derive(Clone, Debug)]
+pub(crate) struct Contact {
+    pub(crate) slug: String,
+    pub(crate) account: String,
+    pub(crate) name: Option<String>,
+    pub(crate) phones: Vec<ContactPhone>,
+    pub(crate) data: Value,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) created_at: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct ContactPhone {
+    pub(crate) slug: String,
+    /// E.164.
+    pub(crate) number: String,
+    pub(crate) extension: Option<String>,
+    pub(crate) kind: String,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    pub(crate) slug: String,
+    pub(crate) content: String,
+    pub(crate) created_at: Timestamp,
+}
+
+/// The texts between one account and one phone number.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    pub(crate) slug: String,
+    pub(crate) account: String,
+    pub(crate) phone: String,
+    pub(crate) account_phone: String,
+    pub(crate) assigned_contact: Option<String>,
+    /// Slugs, oldest first.
+    pub(crate) messages: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) slug: String,
+    pub(crate) conversation: String,
+    pub(crate) direction: Direction,
+    pub(crate) body: String,
+    /// One of the vendor's delivery states: `received`, `delivered`, `failed`, `unknown`.
+    pub(crate) state: String,
+    pub(crate) at: Timestamp,
+}
+
+/// Which way a text went, seen from the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In,
+    Out,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct OptOut {
+    pub(crate) account: String,
+    /// E.164.
+    pub(crate) phone: String,
+    pub(crate) number: u64,
+    pub(crate) created_at: Timestamp,
+}
+
+/// A fresh id in the vendor's style: letters and digits. Eight of them where its examples have six or seven, so
+/// that long runs do not meet the same one twice.
+pub(crate) fn fresh_slug() -> String {
+    let mut random = rand::rng();
+    (0..8).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
+}
+
+/// A fresh delivery id as opt-out webhooks have it: a version 4 UUID.
+pub(crate) fn fresh_uuid() -> String {
+    let random: u128 = rand::rng().random();
+    let bits = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// The last segment of an id: `/contacts/Bn3RkQ8` is `Bn3RkQ8`.
+pub(crate) fn slug_of(id: &str) -> &str {
+    id.rsplit('/').next().unwrap_or(id)
+}

@@ -1,0 +1,132 @@
+//! Turns an answer into HTTP, whole or spoilt by a fault.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{StatusCode, http};
+
+use crate::answer::{Answer, MEDIA_TYPE};
+
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(crate) type Response = http::Response<Body>;
+
+pub(crate) fn plain(answer: Answer) -> Response {
+    let (head, body) = parts(answer);
+    http::Response::from_parts(head, whole(body))
+}
+
+/// 429 without a body: what it holds is not documented.
+pub(crate) fn throttled(retry_after: Option<&str>) -> Response {
+    let mut response = plain(Answer::bare(StatusCode::TOO_MANY_REQUESTS.as_u16()));
+    if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(text).ok()) {
+        response.headers_mut().insert(RETRY_AFTER, value);
+    }
+    response
+}
+
+/// Headers that HTTP does not allow are left out.
+pub(crate) fn status(status: u16, headers: &[(String, String)], body: Option<String>) -> Response {
+    let mut response = http::Response::new(whole(body.unwrap_or_default().into()));
+    *response.status_mut() = status_code(status);
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
+
+pub(crate) fn garbage() -> Response {
+    with_media_type(whole(Bytes::from_static(b"<html>\xff\xfe}{ no JSON here")))
+}
+
+/// One JSON string of this many bytes, made while it is sent.
+pub(crate) fn huge(bytes: u64) -> Response {
+    const CHUNK: usize = 64 * 1024;
+    let chunks = stream::unfold((bytes, true), |(left, opening)| async move {
+        let size = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        let mut chunk = vec![b'x'; size];
+        if opening && let Some(first) = chunk.first_mut() {
+            *first = b'"';
+        }
+        if left == size as u64
+            && let Some(last) = chunk.last_mut()
+        {
+            *last = b'"';
+        }
+        (size > 0).then(|| (Ok(Frame::data(chunk.into())), (left - size as u64, false)))
+    });
+    let mut response = with_media_type(StreamBody::new(chunks).boxed_unsync());
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    response
+}
+
+/// Announces the whole body, sends half of it, and breaks off.
+pub(crate) fn truncated(answer: Answer) -> Response {
+    // Long enough for the half to leave before the connection does.
+    const BEFORE_THE_CUT: Duration = Duration::from_millis(20);
+    let (mut head, body) = parts(answer);
+    let announced = body.len().max(2);
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(announced));
+    let half = body.slice(..body.len() / 2);
+    let chunks = stream::unfold(Some(half), |half| async move {
+        match half {
+            Some(half) => Some((Ok(Frame::data(half)), None)),
+            None => {
+                tokio::time::sleep(BEFORE_THE_CUT).await;
+                Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), None))
+            }
+        }
+    });
+    http::Response::from_parts(head, StreamBody::new(chunks).boxed_unsync())
+}
+
+pub(crate) fn dripping(answer: Answer, pause: Duration) -> Response {
+    let (mut head, body) = parts(answer);
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    let drops = stream::unfold(body, move |mut left| async move {
+        if left.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        Some((Ok(Frame::data(left.split_to(1))), left))
+    });
+    http::Response::from_parts(head, StreamBody::new(drops).boxed_unsync())
+}
+
+fn parts(answer: Answer) -> (http::response::Parts, Bytes) {
+    let mut response = http::Response::new(());
+    *response.status_mut() = status_code(answer.status);
+    if let Some(allow) = answer.allow {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    let body = match answer.body {
+        None => Bytes::new(),
+        Some(value) => {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(answer.media_type));
+            value.to_string().into()
+        }
+    };
+    (response.into_parts().0, body)
+}
+
+fn with_media_type(body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    response
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|impossible| match impossible {}).boxed_unsync()
+}
+
+/// A number that is no HTTP status becomes 500.
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,215 @@
+//! The handle on a running stand-in: start, seed, set faults, ask what happened, stop.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::echo::EchoCounts;
+use crate::fault::FaultRule;
+use crate::ledger::{Effect, EffectKind, RecordedRequest, Violation};
+use crate::model::{Contact, Direction, Message, fresh_slug, slug_of};
+use crate::options::{SandboxOptions, WebhookTarget};
+use crate::phone::Number;
+use crate::server::{self, Shared};
+use crate::state::State;
+use crate::world::mobile;
+
+/// A running stand-in for the TextUs API. It ends with [`Sandbox::stop`], or when it is dropped.
+pub struct Sandbox {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+}
+
+/// The ids of a seeded message, as the API writes them: `/messages/{slug}` and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageIds {
+    pub message: String,
+    pub conversation: String,
+    /// The account's first contact with that phone.
+    pub contact: Option<String>,
+}
+
+impl Sandbox {
+    /// Listens and serves inside the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// Where the address cannot be bound.
+    pub async fn start(options: SandboxOptions) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await.context("binding the sandbox's listener")?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared::new(State::new(options), crate::post::client()?));
+        shared.tasks.spawn(server::run(listener, Arc::clone(&shared)));
+        Ok(Self { shared, addr })
+    }
+
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:{port}`, without a slash at the end.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Closes the listener and every connection, and waits until all of it is gone. Echoes not yet accepted are given
+    /// up.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+
+    /// Changes how the stand-in behaves from the next request on; the address stays.
+    pub fn configure(&self, change: impl FnOnce(&mut SandboxOptions)) {
+        change(&mut self.shared.state().options);
+    }
+
+    /// Where echoes go from now on.
+    pub fn set_webhook(&self, target: WebhookTarget) {
+        self.configure(|options| options.webhook = Some(target));
+    }
+
+    /// Adds a rule after those that are there; the first that matches a request is applied.
+    pub fn fault(&self, rule: FaultRule) {
+        self.shared.state().faults.push(rule);
+    }
+
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Adds a contact without an effect and without an echo.
+    ///
+    /// # Panics
+    /// Where `phone` is no phone number.
+    pub fn add_contact(&self, account: &str, name: &str, phone: &str) -> String {
+        let contact = Contact {
+            slug: fresh_slug(),
+            account: account.to_owned(),
+            name: Some(name.to_owned()),
+            phones: vec![mobile(&e164(phone))],
+            data: json!({}),
+            notes: Vec::new(),
+            created_at: Timestamp::now(),
+        };
+        let id = format!("/contacts/{}", contact.slug);
+        self.shared.state().world.put_contact(contact);
+        id
+    }
+
+    /// Opens an account's conversation with a phone if there is none, and gives its id.
+    ///
+    /// # Panics
+    /// Where `phone` is no phone number.
+    pub fn add_conversation(&self, account: &str, phone: &str) -> String {
+        let mut state = self.shared.state();
+        format!("/conversations/{}", state.world.open_conversation(account, &e164(phone), None, None).slug)
+    }
+
+    /// Makes this contact the `assignedContact` of the account's conversation with a phone, opened if need be.
+    ///
+    /// # Panics
+    /// Where `phone` is no phone number.
+    pub fn assign_contact(&self, account: &str, phone: &str, contact: &str) {
+        let mut state = self.shared.state();
+        let conversation = state.world.open_conversation(account, &e164(phone), None, None);
+        conversation.assigned_contact = Some(slug_of(contact).to_owned());
+    }
+
+    /// Adds a text, newest of its conversation, which is opened if need be.
+    ///
+    /// # Panics
+    /// Where `phone` is no phone number.
+    pub fn add_message(&self, account: &str, phone: &str, direction: Direction, body: &str) -> MessageIds {
+        let mut state = self.shared.state();
+        let phone = e164(phone);
+        let conversation = state.world.open_conversation(account, &phone, None, None).slug.clone();
+        let message = Message {
+            slug: fresh_slug(),
+            conversation: conversation.clone(),
+            direction,
+            body: body.to_owned(),
+            state: match direction {
+                Direction::In => "received".to_owned(),
+                Direction::Out => "delivered".to_owned(),
+            },
+            at: Timestamp::now(),
+        };
+        let contact =
+            state.world.contacts_with_phone(account, &phone).first().map(|one| format!("/contacts/{}", one.slug));
+        let ids = MessageIds {
+            message: format!("/messages/{}", message.slug),
+            conversation: format!("/conversations/{conversation}"),
+            contact,
+        };
+        state.world.put_message(message);
+        ids
+    }
+
+    /// Makes the stand-in know the message, conversation, contact or opt-out that a webhook body names, with its ids.
+    /// Without an effect and without an echo.
+    ///
+    /// # Errors
+    /// Where the body is not of a shape that TextUs sends.
+    pub fn learn(&self, payload: &Value) -> anyhow::Result<()> {
+        let mut state = self.shared.state();
+        let first_account = state.options.accounts.first().cloned().unwrap_or_default();
+        state.world.learn(&first_account, payload)
+    }
+
+    /// Every write that took effect, in order.
+    #[must_use]
+    pub fn effects(&self) -> Vec<Effect> {
+        self.shared.state().ledger.effects.clone()
+    }
+
+    /// How many writes of this kind took effect in an account; [`Effect::key`] says what a key is.
+    #[must_use]
+    pub fn effect_count(&self, kind: EffectKind, account: &str, key: &str) -> usize {
+        let is_it = |effect: &&Effect| effect.kind == kind && effect.account == account && effect.key == key;
+        self.shared.state().ledger.effects.iter().filter(is_it).count()
+    }
+
+    /// The newest million requests, in order of arrival.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.state().ledger.requests()
+    }
+
+    pub fn clear_requests(&self) {
+        self.shared.state().ledger.clear_requests();
+    }
+
+    /// What a correct client would not have sent; a test asserts that it is empty.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        self.shared.state().ledger.violations.clone()
+    }
+
+    /// Echoes that were answered 2xx.
+    #[must_use]
+    pub fn echoes_sent(&self) -> u64 {
+        self.echo_counts().sent
+    }
+
+    #[must_use]
+    pub fn echo_counts(&self) -> EchoCounts {
+        *self.shared.echo_counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+fn e164(phone: &str) -> String {
+    Number::parse(phone).expect("a seeded phone is a phone number").e164
+}

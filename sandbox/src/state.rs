@@ -1,0 +1,148 @@
+//! The stand-in's whole state, behind one lock, and the way of a request through it: strictness first, then its
+//! endpoint.
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::http::request::Parts;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::answer::{Answer, MEDIA_TYPE};
+use crate::endpoints;
+use crate::fault::FaultRule;
+use crate::ledger::{Effect, EffectKind, Ledger, Violation};
+use crate::options::SandboxOptions;
+use crate::rate_limit::RateLimiter;
+use crate::route::{self, NoRoute, Route};
+use crate::world::World;
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) options: SandboxOptions,
+    pub(crate) world: World,
+    pub(crate) ledger: Ledger,
+    pub(crate) limiter: RateLimiter,
+    pub(crate) faults: Vec<FaultRule>,
+    /// Webhooks about the writes of the request in hand.
+    pub(crate) outbox: Vec<Value>,
+}
+
+/// A request that passed every check that is the same for all endpoints.
+pub(crate) struct Call<'a> {
+    pub(crate) head: &'a Parts,
+    pub(crate) route: Route,
+    pub(crate) query: Vec<(String, String)>,
+    /// `Null` where the endpoint takes none.
+    pub(crate) body: Value,
+}
+
+impl Call<'_> {
+    /// The account in the path; empty for a path that has none.
+    pub(crate) fn account(&self) -> &str {
+        self.route.account.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl State {
+    pub(crate) fn new(options: SandboxOptions) -> Self {
+        Self {
+            options,
+            world: World::default(),
+            ledger: Ledger::default(),
+            limiter: RateLimiter::default(),
+            faults: Vec::new(),
+            outbox: Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_authorized(&self, headers: &HeaderMap) -> bool {
+        the_only(headers, &header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "))
+            == Some(self.options.token.as_str())
+    }
+
+    /// Carries a request out; what a correct client would not have sent is recorded.
+    pub(crate) fn carry_out(&mut self, head: &Parts, body: &Bytes) -> Answer {
+        let answer = match self.check(head, body) {
+            Ok(call) => endpoints::answer(self, &call),
+            Err(refusal) => refusal,
+        };
+        if let Some(what) = &answer.violation {
+            self.ledger.violations.push(Violation {
+                at: Timestamp::now(),
+                method: head.method.clone(),
+                path: sent_path(head),
+                what: what.clone(),
+            });
+        }
+        answer
+    }
+
+    fn check<'a>(&self, head: &'a Parts, body: &Bytes) -> Result<Call<'a>, Answer> {
+        if !self.is_authorized(&head.headers) {
+            return Err(Answer::bare(401));
+        }
+        let route = route::find(&head.method, head.uri.path()).map_err(|reason| match reason {
+            NoRoute::BadEncoding => Answer::improper(400, "the path is not percent-encoded UTF-8"),
+            NoRoute::Unknown => Answer::improper(404, "there is no such path"),
+            NoRoute::WrongMethod(allow) => Answer::wrong_method(allow),
+        })?;
+        if !is_media_type(&head.headers, &header::ACCEPT) {
+            return Err(Answer::improper(406, format!("Accept must be {MEDIA_TYPE}")));
+        }
+        let query = route::query_pairs(head.uri.query().unwrap_or_default())
+            .ok_or_else(|| Answer::improper(400, "the query is not percent-encoded UTF-8"))?;
+        let body = if route.endpoint.takes_body() {
+            if !is_media_type(&head.headers, &header::CONTENT_TYPE) {
+                return Err(Answer::improper(415, format!("Content-Type must be {MEDIA_TYPE}")));
+            }
+            serde_json::from_slice(body).map_err(|_| Answer::improper(400, "the body is not JSON"))?
+        } else if body.is_empty() {
+            Value::Null
+        } else {
+            return Err(Answer::improper(400, "this call takes no body"));
+        };
+        if route.account.as_ref().is_some_and(|account| !self.options.accounts.contains(account)) {
+            return Err(Answer::absent());
+        }
+        Ok(Call { head, route, query, body })
+    }
+
+    /// Records a write that took effect.
+    pub(crate) fn record_effect(&mut self, call: &Call<'_>, account: &str, kind: EffectKind, key: String) {
+        self.ledger.effects.push(Effect {
+            at: Timestamp::now(),
+            method: call.head.method.clone(),
+            path: sent_path(call.head),
+            account: account.to_owned(),
+            kind,
+            key,
+        });
+    }
+
+    /// Queues the webhook about a write, if anyone is to hear of it.
+    pub(crate) fn echo(&mut self, payload: impl FnOnce() -> Value) {
+        if self.options.echoes && self.options.webhook.is_some() {
+            self.outbox.push(payload());
+        }
+    }
+}
+
+/// Path and query as they were sent.
+pub(crate) fn sent_path(head: &Parts) -> String {
+    head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string)
+}
+
+fn is_media_type(headers: &HeaderMap, name: &HeaderName) -> bool {
+    the_only(headers, name).is_some_and(|value| value.eq_ignore_ascii_case(MEDIA_TYPE))
+}
+
+/// The value of a header that is there exactly once.
+fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let only = values.next().filter(|_| values.next().is_none())?;
+    only.to_str().ok()
+}
