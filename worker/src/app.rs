@@ -1,0 +1,126 @@
+//! Builds a worker from the settings and runs it: one consumer per enabled handler, the movers of dead letters, the
+//! housekeeping. `hookline-worker`, `hookline run`, `hookline dev` and the tests all start here.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use hookline_common::broker::{Broker, BrokerState};
+use hookline_common::names::{Destination, HandlerName};
+use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_common::telemetry::journey::Journey;
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::{self, Context};
+use crate::destinations::textus::client::TextUs;
+use crate::gate::Gate;
+use crate::handlers::{self, Clients};
+use crate::records::SystemOfRecord;
+use crate::records::builtin::Builtin;
+use crate::{dead_letters, history, housekeeping};
+
+/// A worker that is ready to run.
+pub struct WorkerApp {
+    context: Arc<Context>,
+    clients: Clients,
+    handlers: Vec<HandlerName>,
+}
+
+/// Says whether a worker's queues are being consumed, for `/readyz`.
+#[derive(Clone)]
+pub struct WorkerReadiness {
+    broker: watch::Receiver<BrokerState>,
+}
+
+impl WorkerReadiness {
+    /// Why it is not ready; empty: it is.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        match &*self.broker.borrow() {
+            BrokerState::Ready => Vec::new(),
+            BrokerState::NotReady(reason) | BrokerState::Failed(reason) => {
+                vec![format!("queues are not consumed: {reason}")]
+            }
+        }
+    }
+}
+
+impl WorkerApp {
+    /// Builds the clients and handlers. `only` limits which of the enabled handlers run.
+    ///
+    /// # Errors
+    /// Where a client cannot be built from the settings.
+    pub fn new(
+        settings: &Settings,
+        broker: Arc<dyn Broker>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        journey: Journey,
+        only: Option<&[HandlerName]>,
+    ) -> anyhow::Result<Self> {
+        let textus_gate =
+            Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), settings.textus.paused_probe));
+        let textus = TextUs::new(&settings.textus, Arc::clone(&textus_gate), Arc::clone(&metrics))
+            .context("building the client for the TextUs API")?;
+        let records: Arc<dyn SystemOfRecord> = match settings.system_of_record.kind {
+            SystemOfRecordKind::Builtin => Arc::new(Builtin::new(store.clone())),
+        };
+        let clients = Clients { store: store.clone(), textus, textus_gate, records, metrics: Arc::clone(&metrics) };
+        let handlers = settings
+            .handlers
+            .enabled()
+            .into_iter()
+            .filter(|handler| only.is_none_or(|only| only.contains(handler)))
+            .collect();
+        let worker_id = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
+        let context = Arc::new(Context::new(settings.clone(), broker, store, metrics, journey, worker_id));
+        Ok(Self { context, clients, handlers })
+    }
+
+    #[must_use]
+    pub fn readiness(&self) -> WorkerReadiness {
+        WorkerReadiness { broker: self.context.broker.state() }
+    }
+
+    /// Consumes until `shutdown`, then drains: what is in flight is finished within `shutdown_grace`, the rest is
+    /// given back.
+    ///
+    /// # Errors
+    /// Where a part of the worker ended on its own.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let resumed = dead_letters::resume(&self.context.store, self.context.broker.as_ref()).await;
+        match resumed {
+            Ok(0) => {}
+            Ok(resumed) => tracing::info!(resumed, "redrive.resumed: a redrive had been interrupted"),
+            Err(error) => tracing::warn!(error = %error, "redrive.not_resumed: trying again at the next start"),
+        }
+        // Before the first call: another process, or an operator, may have closed it.
+        if let Err(error) = self.clients.textus_gate.refresh().await {
+            tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
+        }
+        let mut parts = JoinSet::new();
+        for name in &self.handlers {
+            match handlers::build(*name, &self.context.settings, &self.clients) {
+                Some(handler) => parts.spawn(consumer::run(Arc::clone(&self.context), handler, shutdown.clone())),
+                None => parts.spawn(history::run(Arc::clone(&self.context), shutdown.clone())),
+            };
+        }
+        for name in &self.handlers {
+            parts.spawn(dead_letters::run(Arc::clone(&self.context), *name, shutdown.clone()));
+        }
+        parts.spawn(housekeeping::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
+        tracing::info!(handlers = ?self.handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), "worker.started");
+
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended {
+                shutdown.cancel();
+                return Err(error).context("a part of the worker ended on its own");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Takes deliveries of one handler's queue, at most `concurrency` at once, and runs each attempt in a task of its own.
+//! Stops taking while a gate of the handler is closed, and drains on shutdown.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use hookline_common::broker::{Broker, Deliveries, Delivery};
+use hookline_common::names::HandlerName;
+use hookline_common::settings::Settings;
+use hookline_common::telemetry::journey::Journey;
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::Timestamp;
+use hookline_common::topology::Queue;
+use hookline_store::Store;
+use hookline_store::model::Begin;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::destinations::calls::CallLog;
+use crate::handler::{Attempt, Handler};
+use crate::settle::{self, Ended};
+
+/// How often a consumer looks again while the broker does not let it consume.
+const CONSUME_AGAIN: Duration = Duration::from_secs(1);
+/// How often a consumer looks at a closed gate: a closing may be lifted early (`hookline resume`).
+const LOOK_AT_GATE: Duration = Duration::from_millis(200);
+
+/// What every consumer of a worker shares.
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) journey: Journey,
+    /// Unique to this process: claims and locks are held under it.
+    pub(crate) worker_id: String,
+    deliveries_taken: AtomicU64,
+}
+
+impl Context {
+    pub(crate) fn new(
+        settings: Settings,
+        broker: Arc<dyn Broker>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        journey: Journey,
+        worker_id: String,
+    ) -> Self {
+        Self { settings, broker, store, metrics, journey, worker_id, deliveries_taken: AtomicU64::new(0) }
+    }
+
+    fn next_owner(&self) -> String {
+        format!("{}:{}", self.worker_id, self.deliveries_taken.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Consumes a queue until the broker lets it, or `shutdown` asks to stop.
+pub(crate) async fn consume(
+    context: &Context,
+    queue: Queue,
+    prefetch: u16,
+    shutdown: &CancellationToken,
+) -> Option<Deliveries> {
+    loop {
+        match context.broker.consume(queue, prefetch).await {
+            Ok(deliveries) => return Some(deliveries),
+            Err(error) => {
+                tracing::warn!(queue = queue.name(), error = %error, "consumer.waiting: trying again every second");
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(CONSUME_AGAIN) => {}
+        }
+    }
+}
+
+/// Gives back everything that was prefetched and not begun.
+pub(crate) async fn give_back(context: &Context, deliveries: Deliveries) {
+    for delivery in deliveries.drain() {
+        settle::release(context, delivery).await;
+    }
+}
+
+/// Runs a handler's consumer until `shutdown`; returns when every attempt that was begun has been settled, or `grace`
+/// has passed and what still runs was cut off (it is delivered again).
+pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
+    let name = handler.name();
+    let concurrency = context.settings.handlers.basics(name).concurrency;
+    let slots = Arc::new(Semaphore::new(usize::from(concurrency)));
+    let attempts = TaskTracker::new();
+    let cut_off = CancellationToken::new();
+    while let Some(mut deliveries) =
+        consume(&context, Queue::Work(name), concurrency.saturating_mul(2), &shutdown).await
+    {
+        loop {
+            let Some(slot) = free_slot(handler.as_ref(), &slots, &shutdown).await else { break };
+            let delivery = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                delivery = deliveries.next() => delivery,
+            };
+            let Some(delivery) = delivery else { break };
+            attempts.spawn(attempt(Arc::clone(&context), Arc::clone(&handler), delivery, slot, cut_off.clone()));
+        }
+        give_back(&context, deliveries).await;
+        if shutdown.is_cancelled() {
+            break;
+        }
+    }
+    attempts.close();
+    if tokio::time::timeout(context.settings.shutdown_grace, attempts.wait()).await.is_err() {
+        tracing::warn!(handler = %name, "shutdown_grace passed: what still ran is delivered again");
+        cut_off.cancel();
+        attempts.wait().await;
+    }
+}
+
+/// Waits for a free slot and open gates; `None` on shutdown.
+async fn free_slot(
+    handler: &dyn Handler,
+    slots: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<OwnedSemaphorePermit> {
+    let slot = tokio::select! {
+        () = shutdown.cancelled() => return None,
+        slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
+    };
+    while let Some(open_at) = handler.gates().iter().filter_map(|gate| gate.open_at()).max() {
+        let wait = open_at.since(Timestamp::now()).clamp(Duration::from_millis(5), LOOK_AT_GATE);
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    (!shutdown.is_cancelled()).then_some(slot)
+}
+
+async fn attempt(
+    context: Arc<Context>,
+    handler: Arc<dyn Handler>,
+    delivery: Delivery,
+    _slot: OwnedSemaphorePermit,
+    cut_off: CancellationToken,
+) {
+    let name = handler.name();
+    let in_flight = context.metrics.worker.in_flight(name);
+    in_flight.inc();
+    tokio::select! {
+        () = cut_off.cancelled() => {}
+        () = make_attempt(&context, handler.as_ref(), delivery) => {}
+    }
+    in_flight.dec();
+}
+
+async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delivery) {
+    let name = handler.name();
+    let event = Arc::clone(&delivery.event);
+    match context.store.begin(&event, name, delivery.attempt, delivery.again).await {
+        Ok(Begin::Go) => {}
+        Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
+        Err(error) => {
+            tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
+            return settle::hold(context, delivery).await;
+        }
+    }
+    let owner = context.next_owner();
+    let calls = CallLog::default();
+    let attempt = Attempt::new(&event, &owner, &calls);
+    let started_at = Timestamp::now();
+    let clock = Instant::now();
+    match AssertUnwindSafe(handler.handle(&attempt)).catch_unwind().await {
+        Ok(result) => {
+            let ended = Ended::new(&attempt, started_at, clock.elapsed(), result);
+            settle::settle(context, name, delivery, ended).await;
+        }
+        Err(_panic) => panicked(context, name, delivery),
+    }
+}
+
+/// A panic is a fault of ours. Not settling counts the delivery towards the delivery limit: a payload that always
+/// panics ends there, one that met a passing fault is done next time.
+fn panicked(context: &Context, handler: HandlerName, delivery: Delivery) {
+    context.metrics.worker.panics.with_label_values(&[handler.as_str()]).inc();
+    tracing::error!(event.id = %delivery.event.id, handler = %handler, redeliveries = delivery.redeliveries,
+        "delivery.panicked: it is tried again, and dead-lettered at the delivery limit; please report this event's type");
+    drop(delivery);
+}

@@ -1,0 +1,82 @@
+//! Moves what was given up from the dead queues into the store's `dead_letters`, and finishes redrives that a crash
+//! interrupted. Listing, searching and discarding are then SQL and cannot hurt a message.
+
+use std::sync::Arc;
+
+use hookline_common::broker::{Again, Broker, DeadLetterInfo, Delivery};
+use hookline_common::names::{DeadReason, HandlerName};
+use hookline_common::time::Timestamp;
+use hookline_common::topology::Queue;
+use hookline_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::{self, Context};
+use crate::settle;
+
+const PREFETCH: u16 = 16;
+
+/// Moves one handler's dead letters until `shutdown`.
+pub(crate) async fn run(context: Arc<Context>, handler: HandlerName, shutdown: CancellationToken) {
+    while let Some(mut deliveries) = consumer::consume(&context, Queue::Dead(handler), PREFETCH, &shutdown).await {
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                delivery = deliveries.next() => delivery,
+            };
+            let Some(delivery) = delivery else { break };
+            move_to_store(&context, handler, delivery).await;
+        }
+        consumer::give_back(&context, deliveries).await;
+        if shutdown.is_cancelled() {
+            return;
+        }
+    }
+}
+
+async fn move_to_store(context: &Context, handler: HandlerName, delivery: Delivery) {
+    let info = delivery.dead.clone().unwrap_or_else(|| DeadLetterInfo {
+        reason: DeadReason::DeliveryLimit,
+        destination: None,
+        status: None,
+        detail: "handed out too often without being settled".to_owned(),
+        attempts: delivery.attempt,
+        dead_lettered_at: Timestamp::now(),
+    });
+    match context.store.insert_dead_letter(&delivery.event, handler, &info, &delivery.routed_to).await {
+        Ok(()) => {
+            context.metrics.worker.dead_letter(handler, info.reason);
+            context.metrics.worker.settled(handler, delivery.age(Timestamp::now()));
+            settle::done(delivery).await;
+        }
+        Err(error) => {
+            tracing::warn!(handler = %handler, event.id = %delivery.event.id, error = %error,
+                "dead_letter.held: the store is away");
+            settle::hold(context, delivery).await;
+        }
+    }
+}
+
+/// Puts one dead letter back on its handler's queue: marked, published, removed. A crash at any line is harmless: the
+/// mark is found again by [`resume`], a second publish meets the first or a finished delivery.
+///
+/// # Errors
+/// Where the store or the broker cannot be asked; `Ok(false)` where there is no such dead letter.
+pub async fn redrive(store: &Store, broker: &dyn Broker, id: &str) -> anyhow::Result<bool> {
+    let Some((event, handler)) = store.mark_redriving(id).await? else { return Ok(false) };
+    broker.publish_again(handler, &event, Again::Redrive).await?;
+    store.redriven(id).await?;
+    Ok(true)
+}
+
+/// Finishes the redrives that were marked and not removed.
+///
+/// # Errors
+/// As [`redrive`].
+pub async fn resume(store: &Store, broker: &dyn Broker) -> anyhow::Result<usize> {
+    let unfinished = store.redriving().await?;
+    for id in &unfinished {
+        redrive(store, broker, id).await?;
+    }
+    Ok(unfinished.len())
+}

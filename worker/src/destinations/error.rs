@@ -1,0 +1,162 @@
+//! Why a call to a destination failed: one variant per thing we would do about it. Classified here, once; nobody
+//! guesses from message texts. No variant holds a URL, a payload, a phone number or a secret.
+
+use std::time::Duration;
+
+use hookline_common::names::DeadReason;
+use hookline_common::time::Timestamp;
+
+use super::redact::cut;
+
+/// Longest detail that goes into a header or a row.
+const MAX_DETAIL_BYTES: usize = 512;
+
+/// `detail` is in words and redacted: the destination's own, or ours about the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DestinationError {
+    /// No connection: the call surely had no effect.
+    #[error("could not connect: {detail}")]
+    NotSent { detail: String },
+    /// Sent, and no usable answer came: whether it took effect is unknown.
+    #[error("no usable answer: {detail}")]
+    NoAnswer { detail: String },
+    /// 5xx, 408, 425: a fault of theirs that passes. Whether a write took effect is unknown.
+    #[error("failed with {status}{}", after_colon(detail))]
+    Failed { status: u16, retry_after: Option<Duration>, detail: String },
+    /// 429. The gate is closed until then.
+    #[error("rate limit reached")]
+    Throttled { until: Timestamp },
+    /// 401 or 403: our credentials are wrong, not the event. The gate is paused, `until` the next probe.
+    #[error("credentials refused with {status}")]
+    CredentialsRefused { status: u16, until: Timestamp },
+    /// No call was made.
+    #[error("{why}")]
+    GateClosed { until: Timestamp, why: String },
+    #[error("not found{}", after_colon(detail))]
+    NotFound { detail: String },
+    /// Any other 4xx, and 1xx and 3xx, which no client of ours asks for. Status 0: refused on our side, before a call
+    /// was made.
+    #[error("rejected with {status}{}", after_colon(detail))]
+    Rejected { status: u16, detail: String },
+}
+
+/// What a failure asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Try again after the larger of the back-off and `after`.
+    Retry {
+        after: Option<Duration>,
+    },
+    /// Wait, no attempt spent.
+    Hold {
+        until: Timestamp,
+        why: String,
+    },
+    DeadLetter {
+        reason: DeadReason,
+    },
+}
+
+impl DestinationError {
+    /// No `_` arm: a new variant has to say what it means.
+    #[must_use]
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::NotSent { .. } | Self::NoAnswer { .. } => Disposition::Retry { after: None },
+            Self::Failed { retry_after, .. } => Disposition::Retry { after: *retry_after },
+            Self::Throttled { until } | Self::CredentialsRefused { until, .. } | Self::GateClosed { until, .. } => {
+                Disposition::Hold { until: *until, why: self.detail() }
+            }
+            Self::NotFound { .. } => Disposition::DeadLetter { reason: DeadReason::NotFound },
+            Self::Rejected { .. } => Disposition::DeadLetter { reason: DeadReason::Rejected },
+        }
+    }
+
+    /// Whether a write may have been made although it failed: then look before writing again.
+    #[must_use]
+    pub fn may_have_taken_effect(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } | Self::Failed { .. } => true,
+            Self::NotSent { .. }
+            | Self::Throttled { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::GateClosed { .. }
+            | Self::NotFound { .. }
+            | Self::Rejected { .. } => false,
+        }
+    }
+
+    /// The HTTP status, where an answer came.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Failed { status, .. } | Self::CredentialsRefused { status, .. } => Some(*status),
+            Self::Rejected { status, .. } => (*status != 0).then_some(*status),
+            Self::Throttled { .. } => Some(429),
+            Self::NotFound { .. } => Some(404),
+            Self::NotSent { .. } | Self::NoAnswer { .. } | Self::GateClosed { .. } => None,
+        }
+    }
+
+    /// In words, redacted, at most 512 bytes.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        cut(self.to_string(), MAX_DETAIL_BYTES)
+    }
+}
+
+fn after_colon(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_says_what_it_asks_for() {
+        let until = Timestamp::from_millis(5);
+        let detail = String::new;
+        let after = Some(Duration::from_secs(3));
+        let retry = |after| Disposition::Retry { after };
+        let dead = |reason| Disposition::DeadLetter { reason };
+        for (error, expected, may, status) in [
+            (DestinationError::NotSent { detail: detail() }, retry(None), false, None),
+            (DestinationError::NoAnswer { detail: detail() }, retry(None), true, None),
+            (
+                DestinationError::Failed { status: 503, retry_after: after, detail: detail() },
+                retry(after),
+                true,
+                Some(503),
+            ),
+            (DestinationError::NotFound { detail: detail() }, dead(DeadReason::NotFound), false, Some(404)),
+            (
+                DestinationError::Rejected { status: 422, detail: detail() },
+                dead(DeadReason::Rejected),
+                false,
+                Some(422),
+            ),
+            (DestinationError::Rejected { status: 0, detail: detail() }, dead(DeadReason::Rejected), false, None),
+        ] {
+            assert_eq!(error.disposition(), expected, "{error}");
+            assert_eq!(error.may_have_taken_effect(), may, "{error}");
+            assert_eq!(error.status(), status, "{error}");
+        }
+        for error in [
+            DestinationError::Throttled { until },
+            DestinationError::CredentialsRefused { status: 401, until },
+            DestinationError::GateClosed { until, why: "paused".to_owned() },
+        ] {
+            assert!(matches!(error.disposition(), Disposition::Hold { until: at, .. } if at == until), "{error}");
+            assert!(!error.may_have_taken_effect());
+        }
+    }
+
+    #[test]
+    fn a_detail_fits_a_header() {
+        let error = DestinationError::Rejected { status: 422, detail: "é".repeat(400) };
+
+        assert!(error.detail().len() <= 512);
+        assert!(error.detail().starts_with("rejected with 422: é"));
+    }
+}

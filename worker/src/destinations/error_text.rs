@@ -1,0 +1,98 @@
+//! What a destination says about an error, wherever in the body it says it. TextUs documents no error body for the
+//! current API; the retired one sent `{"error": "…"}`, JSON-LD services send `hydra:description`.
+
+use serde_json::Value;
+
+use super::redact::redact_private;
+
+/// First present wins.
+const KEYS: &[&str] = &["error", "message", "hydra:description", "hydra:title", "detail", "errors"];
+/// More than this is a page, not a message.
+const MAX_CHARS: usize = 300;
+/// Objects and lists inside each other; deeper is no message.
+const MAX_DEPTH: usize = 6;
+
+/// The destination's own words, redacted, at most 300 characters; empty where it said nothing readable.
+pub(super) fn find(body: &[u8], private: &[String]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let said = match serde_json::from_str::<Value>(&text) {
+        Ok(value) => in_value(&value, 0).unwrap_or_default(),
+        // A page of HTML is an intermediary's and says nothing that the status doesn't.
+        Err(_) if text.trim_start().starts_with(['<', '{', '[']) => String::new(),
+        Err(_) => text.into_owned(),
+    };
+    // Cut generously first, so that a body of a megabyte is not redacted to show a line of it.
+    let start: String = said.chars().take(MAX_CHARS * 4).collect();
+    redact_private(&start, private).chars().take(MAX_CHARS).collect()
+}
+
+fn in_value(value: &Value, depth: usize) -> Option<String> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    match value {
+        Value::String(text) => (!text.trim().is_empty()).then(|| text.clone()),
+        Value::Array(items) => {
+            let all: Vec<String> = items.iter().filter_map(|item| in_value(item, depth + 1)).collect();
+            (!all.is_empty()).then(|| all.join("; "))
+        }
+        Value::Object(fields) => {
+            KEYS.iter().find_map(|key| fields.get(*key).and_then(|value| in_value(value, depth + 1))).or_else(|| {
+                // `{"errors": {"phones": ["has already been taken"]}}`: below a key of ours, any field may tell.
+                let named = |(name, value): (&String, &Value)| {
+                    let told = matches!(value, Value::Array(_)).then(|| in_value(value, depth + 1)).flatten()?;
+                    Some(format!("{name} {told}"))
+                };
+                let all: Vec<String> = fields.iter().filter(|_| depth > 0).filter_map(named).collect();
+                (!all.is_empty()).then(|| all.join("; "))
+            })
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_is_found_wherever_it_is() {
+        for (body, said) in [
+            (r#"{"error":"Validation failed"}"#, "Validation failed"),
+            (r#"{"error":{"code":7,"message":"nope"}}"#, "nope"),
+            (r#"{"error":"","message":"second"}"#, "second"),
+            (r#"{"error":null,"message":["a","b"]}"#, "a; b"),
+            (r#"{"@type":"hydra:Error","hydra:title":"T","hydra:description":"D"}"#, "D"),
+            (r#"{"hydra:title":"T"}"#, "T"),
+            (r#"{"detail":[{"detail":"x"},{"message":"y"}]}"#, "x; y"),
+            (r#"{"errors":{"phones":["has already been taken"]}}"#, "phones has already been taken"),
+            (r#"["one","two"]"#, "one; two"),
+            ("Too Many Requests", "Too Many Requests"),
+            ("<html><body>502</body></html>", ""),
+            (r#"{"error":"cut of"#, ""),
+            (r#"{"name":"Marisol","tags":["welder"]}"#, ""),
+            ("42", ""),
+            ("", ""),
+        ] {
+            assert_eq!(find(body.as_bytes(), &[]), said, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_message_is_redacted_and_short() {
+        let body = format!(r#"{{"error":"+15550001234 {}"}}"#, "é".repeat(5000));
+
+        let said = find(body.as_bytes(), &[]);
+
+        assert!(said.starts_with("[number] é"), "{said}");
+        assert_eq!(said.chars().count(), 300);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_no_harm() {
+        let deep = "[".repeat(100) + &"]".repeat(100);
+        for body in [&[0xff, 0xfe, 0x00][..], deep.as_bytes()] {
+            let _ = find(body, &[]);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! One HTTP request to a destination, and what its answer means: gate, time-outs, capped bodies, status classes,
+//! metrics, and a record for `events show`. What a destination's resources look like is its own folder's business.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use hookline_common::names::Operation;
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::Timestamp;
+use hookline_store::model::RequestRecord;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Response, redirect};
+use url::Url;
+
+use super::calls::CallLog;
+use super::coalesce::InFlight;
+use super::error::DestinationError;
+use super::error_text;
+use super::redact::{cut, redact};
+use crate::gate::{Gate, RateLimitHeaders};
+
+/// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An error's text is in its first bytes; the rest is not worth reading.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+const MAX_CAUSE_BYTES: usize = 300;
+const NOT_ITS_SHAPE: &str = "its body is not what this call answers";
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Client of one destination; clones share connections and requests in flight.
+#[derive(Clone)]
+pub(super) struct Http {
+    inner: Arc<Inner>,
+    in_flight: InFlight<Ended>,
+}
+
+struct Inner {
+    client: Client,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+    timeout: Duration,
+    max_response_bytes: usize,
+    media_type: HeaderValue,
+}
+
+pub(super) struct HttpOptions {
+    /// Sent with every request: credentials, `Accept`.
+    pub(super) headers: HeaderMap,
+    /// Of request bodies.
+    pub(super) media_type: HeaderValue,
+    pub(super) timeout: Duration,
+    pub(super) max_response_bytes: usize,
+}
+
+/// One request.
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// Path and query with phone numbers masked.
+    pub(super) shown: String,
+    pub(super) body: Option<Bytes>,
+    pub(super) idempotency_key: Option<String>,
+    /// Texts in this request that must not come back in an error: names.
+    pub(super) private: Vec<String>,
+}
+
+/// A 2xx answer.
+#[derive(Clone)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// Or why it could not be read whole: for a write that needs nothing from it, the status is enough.
+    body: Result<Bytes, DestinationError>,
+}
+
+#[derive(Clone)]
+struct Ended {
+    /// `None`: no request was made.
+    record: Option<RequestRecord>,
+    result: Result<Answer, DestinationError>,
+}
+
+impl Http {
+    pub(super) fn new(options: HttpOptions, gate: Arc<Gate>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        // An error says that this process has a provider already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(concat!("hookline/", env!("CARGO_PKG_VERSION")))
+            .default_headers(options.headers)
+            .redirect(redirect::Policy::none())
+            // Variables are read in common::settings only; a proxy that nobody configured must not see the token.
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT.min(options.timeout / 2))
+            .timeout(options.timeout)
+            .build()
+            .context("the HTTP client could not be set up")?;
+        let inner = Inner {
+            client,
+            gate,
+            metrics,
+            timeout: options.timeout,
+            max_response_bytes: options.max_response_bytes,
+            media_type: options.media_type,
+        };
+        Ok(Self { inner: Arc::new(inner), in_flight: InFlight::default() })
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// A GET; callers that ask for the same URL at the same time share one request.
+    pub(super) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        let key = call.url.to_string();
+        let inner = Arc::clone(&self.inner);
+        let ended = self.in_flight.join(&key, || async move { inner.exchange(call).await }).await;
+        match ended {
+            Some(ended) => note(log, ended),
+            None => Err(DestinationError::NoAnswer { detail: "the request was given up".to_owned() }),
+        }
+    }
+
+    /// A request that changes something: never shared.
+    pub(super) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        // Also where the caller is cancelled: the write may have been made.
+        let _ended = OnDrop(|| self.in_flight.write_ended());
+        note(log, self.inner.exchange(call).await)
+    }
+}
+
+impl Inner {
+    async fn exchange(&self, call: Call) -> Ended {
+        let permit = match self.gate.check() {
+            Ok(permit) => permit,
+            Err(closed) => return Ended { record: None, result: Err(closed) },
+        };
+        let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
+        let private = call.private.clone();
+        let clock = Instant::now();
+        let (status, result) = match self.request(call).send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let headers = RateLimitHeaders::read(response.headers());
+                // Before the body: a closing must bind the calls that start while it is read.
+                let again = permit.answered(status, &headers);
+                (Some(status), self.classify(status, response, &headers, again, &private).await)
+            }
+            Err(error) => (None, Err(self.no_answer(error))),
+        };
+        let took = clock.elapsed();
+        let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
+        let counted = status.filter(|_| usable);
+        self.metrics.worker.api_call(self.gate.destination(), operation, counted, took);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), result }
+    }
+
+    fn request(&self, call: Call) -> reqwest::RequestBuilder {
+        let mut request = self.client.request(call.method, call.url);
+        if let Some(key) = call.idempotency_key {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        if let Some(body) = call.body {
+            request = request.header(CONTENT_TYPE, self.media_type.clone()).body(body);
+        }
+        request
+    }
+
+    async fn classify(
+        &self,
+        status: u16,
+        response: Response,
+        headers: &RateLimitHeaders,
+        again: Option<Timestamp>,
+        private: &[String],
+    ) -> Result<Answer, DestinationError> {
+        if (200..300).contains(&status) {
+            let body = self.whole_body(response).await;
+            return Ok(Answer { status, body });
+        }
+        let until = again.unwrap_or_else(Timestamp::now);
+        if status == 429 {
+            return Err(DestinationError::Throttled { until });
+        }
+        let detail = error_text::find(&start_of_body(response).await, private);
+        Err(match status {
+            401 | 403 => DestinationError::CredentialsRefused { status, until },
+            404 => DestinationError::NotFound { detail },
+            408 | 425 | 500..600 => {
+                let retry_after = headers.retry_after(Timestamp::now());
+                DestinationError::Failed { status, retry_after, detail }
+            }
+            _ => DestinationError::Rejected { status, detail },
+        })
+    }
+
+    async fn whole_body(&self, mut response: Response) -> Result<Bytes, DestinationError> {
+        let max = self.max_response_bytes;
+        let too_long = || DestinationError::NoAnswer { detail: format!("the answer is longer than {max} bytes") };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > u64::try_from(max).unwrap_or(u64::MAX) {
+            return Err(too_long());
+        }
+        let mut body = BytesMut::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > max => return Err(too_long()),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body.freeze()),
+                Err(error) => return Err(self.no_answer(error)),
+            }
+        }
+    }
+
+    /// Why no answer came, without the URL: it holds phone numbers.
+    fn no_answer(&self, error: reqwest::Error) -> DestinationError {
+        let error = error.without_url();
+        if error.is_connect() || error.is_builder() {
+            return DestinationError::NotSent { detail: cause(&error) };
+        }
+        let detail =
+            if error.is_timeout() { format!("none within {} ms", self.timeout.as_millis()) } else { cause(&error) };
+        DestinationError::NoAnswer { detail }
+    }
+}
+
+impl Answer {
+    /// A resource: an object. (serde would read a list as an object's fields in order.)
+    ///
+    /// # Errors
+    /// As [`Answer::json`].
+    pub(super) fn object<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
+        let value: serde_json::Value = self.json()?;
+        if !value.is_object() {
+            return Err(unreadable(NOT_ITS_SHAPE));
+        }
+        serde_json::from_value(value).map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
+    }
+
+    /// # Errors
+    /// `NoAnswer` where the body could not be read whole or is no JSON of this shape.
+    pub(super) fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
+        let body = self.body?;
+        // serde's own words quote values.
+        serde_json::from_slice(&body).map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
+    }
+}
+
+/// A 2xx answer that cannot be used.
+pub(super) fn unreadable(what: &str) -> DestinationError {
+    DestinationError::NoAnswer { detail: what.to_owned() }
+}
+
+fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
+    if let Some(record) = ended.record {
+        log.push(record);
+    }
+    ended.result
+}
+
+/// As much of an error's body as is worth reading; a fault on the way ends it early.
+async fn start_of_body(mut response: Response) -> Bytes {
+    let mut body = BytesMut::new();
+    while body.len() < MAX_ERROR_BYTES
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body.freeze()
+}
+
+/// The chain of causes: the outermost text alone says only "error sending request".
+fn cause(error: &reqwest::Error) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        if texts.last().is_none_or(|last| !last.ends_with(&text)) {
+            texts.push(text);
+        }
+        source = error.source();
+    }
+    cut(redact(&texts.join(": ")), MAX_CAUSE_BYTES)
+}
+
+struct OnDrop<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -1,0 +1,11 @@
+//! REST APIs that Hookline calls. A destination knows no queue: it makes one call through its gate, says what the
+//! answer means, and leaves retries, acknowledgements and records to others.
+
+pub mod calls;
+mod coalesce;
+pub mod error;
+mod error_text;
+mod http;
+pub mod redact;
+pub mod segment;
+pub mod textus;

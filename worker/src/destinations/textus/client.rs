@@ -1,0 +1,268 @@
+//! The calls that Hookline makes to TextUs, and what their answers mean
+//! (<https://apidocs.next.textus.com/docs/opt_outs/update>, <https://apidocs.next.textus.com/docs/contacts/create-contact/>,
+//! <https://apidocs.next.textus.com/docs/messages/get>, <https://apidocs.next.textus.com/docs/accounts/conversation/>).
+//!
+//! Every call may fail with any [`DestinationError`]; a method's doc names what it reads as an answer instead.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hookline_common::names::Operation;
+use hookline_common::phone::Phone;
+use hookline_common::secret::Secret;
+use hookline_common::settings::TextUsSettings;
+use hookline_common::telemetry::metrics::Metrics;
+use reqwest::Method;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use serde_json::Value;
+use url::Url;
+
+use super::links::{Collection, Link};
+use super::paths::Path;
+use super::types::{Contact, ContactPhone, Conversation, Message, OptOut};
+use crate::destinations::calls::CallLog;
+use crate::destinations::error::DestinationError;
+use crate::destinations::http::{Answer, Call, Http, HttpOptions, unreadable};
+use crate::destinations::segment::Segment;
+use crate::gate::Gate;
+
+/// <https://apidocs.next.textus.com/overview/making_requests/>.
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.textus+jsonld");
+/// A search for one number that has more pages than this is not searching for it.
+const MAX_PAGES: usize = 20;
+/// A search that finds nothing, for asking whether the token is taken: `q` needs three characters at least.
+const NO_ONE: &str = "0000000000";
+
+/// Clones share connections, the gate, and requests in flight.
+#[derive(Clone)]
+pub struct TextUs {
+    http: Http,
+    base: Url,
+    /// Must not come back in an error.
+    token: Secret,
+}
+
+/// A contact to create. No `Debug`: it is personal through and through.
+#[derive(Clone)]
+pub struct NewContact {
+    /// TextUs splits it into first and last name.
+    pub name: String,
+    /// With their types: `Mobile`, `Work`.
+    pub phones: Vec<(Phone, String)>,
+    /// Free-form; `null`: none.
+    pub data: Value,
+}
+
+impl TextUs {
+    /// # Errors
+    /// Where the token is missing or cannot be sent, or the TLS set-up fails.
+    pub fn new(settings: &TextUsSettings, gate: Arc<Gate>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let token = settings.token.clone().context("[textus] token is not set")?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .ok()
+            .context("[textus] token holds characters that a header cannot")?;
+        bearer.set_sensitive(true);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer), (ACCEPT, MEDIA_TYPE)]);
+        let options = HttpOptions {
+            headers,
+            media_type: MEDIA_TYPE,
+            timeout: settings.timeout,
+            max_response_bytes: settings.max_response_bytes,
+        };
+        Ok(Self { http: Http::new(options, gate, metrics)?, base: settings.base_url.clone(), token })
+    }
+
+    /// How long one call may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.http.timeout()
+    }
+
+    /// `PUT /{account}/opt_outs/{ten digits}`. Returns the 2xx status; its body is of no interest, so one that cannot
+    /// be read makes no failure of it. 409 and 422 come back as `Rejected`.
+    pub async fn put_opt_out(&self, log: &CallLog, account: &str, phone: &Phone) -> Result<u16, DestinationError> {
+        let path = Path::of_account(account)?.word("opt_outs").phone(phone.ten_digits(), phone);
+        let call = self.call(Operation::PutOptOut, Method::PUT, &path)?;
+        Ok(self.http.write(log, call).await?.status)
+    }
+
+    /// `GET /{account}/opt_outs/{ten digits}`: whether the number is opted out. 404: no.
+    pub async fn get_opt_out(&self, log: &CallLog, account: &str, phone: &Phone) -> Result<bool, DestinationError> {
+        let path = Path::of_account(account)?.word("opt_outs").phone(phone.ten_digits(), phone);
+        let Some(answer) = known(self.get(log, Operation::GetOptOut, &path).await)? else { return Ok(false) };
+        let opt_out: OptOut = answer.object()?;
+        // "The first opt-out for that number": one for another number proves nothing about this one.
+        Ok(opt_out.phone().is_none_or(|other| other == *phone))
+    }
+
+    /// `GET /messages/{slug}`. The slug is a message's or, as the help centre has it, a contact's; the answer one
+    /// message or the first page of a collection. 404: empty.
+    pub async fn get_message(&self, log: &CallLog, slug: &Segment) -> Result<Vec<Message>, DestinationError> {
+        let path = Path::root().word("messages").segment(slug);
+        let Some(answer) = known(self.get(log, Operation::GetMessage, &path).await)? else { return Ok(Vec::new()) };
+        // A collection cannot be read as a message: it has no message's id.
+        if let Ok(messages) = answer.clone().json::<Collection<Message>>() {
+            return Ok(messages.members);
+        }
+        Ok(vec![answer.object()?])
+    }
+
+    /// `GET /{account}/conversations/{E.164}`. 404, and a conversation with another number: `None`.
+    pub async fn conversation(
+        &self,
+        log: &CallLog,
+        account: &str,
+        phone: &Phone,
+    ) -> Result<Option<Conversation>, DestinationError> {
+        let path = Path::of_account(account)?.word("conversations").phone(phone.as_e164(), phone);
+        let Some(answer) = known(self.get(log, Operation::GetConversation, &path).await)? else { return Ok(None) };
+        let conversation: Conversation = answer.object()?;
+        Ok(Some(conversation).filter(|conversation| conversation.phone().is_none_or(|other| other == *phone)))
+    }
+
+    /// `GET /{account}/contact_phones?q={ten digits}`, all pages: the entries with exactly this number.
+    pub async fn contact_phones(
+        &self,
+        log: &CallLog,
+        account: &str,
+        phone: &Phone,
+    ) -> Result<Vec<ContactPhone>, DestinationError> {
+        let first = Path::of_account(account)?.word("contact_phones").query("q", phone.ten_digits(), &phone.masked());
+        let mut found = self.pages(log, Operation::FindContactPhones, first).await?;
+        found.retain(|entry| entry.phone().as_ref() == Some(phone));
+        Ok(found)
+    }
+
+    /// `GET /contacts/{slug}`. 404: `None`.
+    pub async fn contact(&self, log: &CallLog, slug: &Segment) -> Result<Option<Contact>, DestinationError> {
+        let path = Path::root().word("contacts").segment(slug);
+        match known(self.get(log, Operation::GetContact, &path).await)? {
+            Some(answer) => answer.object().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// `GET /contacts/{slug}/phones`, where a contact gives its phones as a link: numbers with their types. 404: none.
+    pub async fn contact_phone_list(
+        &self,
+        log: &CallLog,
+        slug: &Segment,
+    ) -> Result<Vec<(Phone, String)>, DestinationError> {
+        let first = Path::root().word("contacts").segment(slug).word("phones");
+        match self.pages(log, Operation::GetContact, first).await {
+            Ok(phones) => Ok(phones.iter().filter_map(ContactPhone::typed).collect()),
+            Err(DestinationError::NotFound { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `POST /{account}/contacts`: makes a contact, each time it is called; look first. `idempotency_key` is sent
+    /// along for the day it is honoured.
+    pub async fn create_contact(
+        &self,
+        log: &CallLog,
+        account: &str,
+        contact: &NewContact,
+        idempotency_key: &str,
+    ) -> Result<Contact, DestinationError> {
+        let path = Path::of_account(account)?.word("contacts");
+        let mut call = self.call(Operation::CreateContact, Method::POST, &path)?;
+        call.body = Some(contact.to_json().to_string().into());
+        call.idempotency_key = Some(idempotency_key.to_owned());
+        call.private.push(contact.name.clone());
+        call.private.extend(texts_in(&contact.data));
+        let created: Contact = self.http.write(log, call).await?.object()?;
+        if created.segment().is_none() {
+            return Err(unreadable("its body names no contact"));
+        }
+        Ok(created)
+    }
+
+    /// Asks for something cheap, to see whether the token is taken for this account. 404: the account is unknown.
+    pub async fn check_token(&self, log: &CallLog, account: &str) -> Result<(), DestinationError> {
+        let path = Path::of_account(account)?.word("opt_outs").query("q", NO_ONE, NO_ONE);
+        self.get(log, Operation::CheckToken, &path).await.map(|_answer| ())
+    }
+
+    /// All pages of a collection of phones.
+    async fn pages(
+        &self,
+        log: &CallLog,
+        operation: Operation,
+        first: Path,
+    ) -> Result<Vec<ContactPhone>, DestinationError> {
+        let mut phones = Vec::new();
+        let mut seen = HashSet::new();
+        let mut path = first;
+        // A link that was followed before would go round for ever: what is here is all there is.
+        while seen.insert(path.sent.clone()) {
+            if seen.len() > MAX_PAGES {
+                return Err(unreadable("its list has too many pages to be the answer to this call"));
+            }
+            let page: Collection<Link<ContactPhone>> = self.get(log, operation, &path).await?.json()?;
+            for member in page.members {
+                let Link::Here(phone) = member else {
+                    // Passing it over could hide the contact that is looked for, and make a second one.
+                    return Err(unreadable("its list holds an entry without a number"));
+                };
+                phones.push(phone);
+            }
+            let Some(next) = page.next else { break };
+            path = Path::of_next(&next, &self.base)?;
+        }
+        Ok(phones)
+    }
+
+    async fn get(&self, log: &CallLog, operation: Operation, path: &Path) -> Result<Answer, DestinationError> {
+        let call = self.call(operation, Method::GET, path)?;
+        self.http.get(log, call).await
+    }
+
+    fn call(&self, operation: Operation, method: Method, path: &Path) -> Result<Call, DestinationError> {
+        Ok(Call {
+            operation,
+            method,
+            url: path.url(&self.base)?,
+            shown: path.shown.clone(),
+            body: None,
+            idempotency_key: None,
+            private: vec![self.token.expose().to_owned()],
+        })
+    }
+}
+
+impl NewContact {
+    fn to_json(&self) -> Value {
+        let phones: Vec<Value> = self
+            .phones
+            .iter()
+            .map(|(phone, kind)| serde_json::json!({"number": phone.dashed(), "type": kind}))
+            .collect();
+        let mut body = serde_json::json!({"name": self.name, "phones": phones});
+        if !self.data.is_null() {
+            body["data"] = self.data.clone();
+        }
+        body
+    }
+}
+
+/// 404 by meaning: not there.
+fn known(result: Result<Answer, DestinationError>) -> Result<Option<Answer>, DestinationError> {
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(DestinationError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Every text in a free-form value.
+fn texts_in(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(texts_in).collect(),
+        Value::Object(fields) => fields.values().flat_map(texts_in).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
+}

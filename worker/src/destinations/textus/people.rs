@@ -1,0 +1,168 @@
+//! People as TextUs knows them: contacts and their numbers
+//! (<https://apidocs.next.textus.com/docs/contacts/create-contact/>,
+//! <https://apidocs.next.textus.com/docs/contact_phones/index/>).
+
+use hookline_common::phone::Phone;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::links::{Collection, Link, text};
+use crate::destinations::redact::debug_by_id;
+use crate::destinations::segment::Segment;
+
+pub const CONTACTS: &str = "/contacts/";
+/// The type of a phone that has none.
+const DEFAULT_PHONE_TYPE: &str = "Mobile";
+
+/// A contact's id, with its name where the answer had it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NamedContact {
+    pub id: Segment,
+    pub name: Option<String>,
+}
+
+impl NamedContact {
+    /// As TextUs writes it: `/contacts/…`.
+    #[must_use]
+    pub fn raw_id(&self) -> String {
+        self.id.under(CONTACTS)
+    }
+
+    pub(super) fn read(link: &Link<Contact>) -> Result<Option<Self>, NotASegment> {
+        let (id, name) = match link {
+            Link::Absent => return Ok(None),
+            Link::Path(path) => (path, None),
+            Link::Here(contact) => (&contact.id, contact.name.clone()),
+        };
+        let id = Segment::from_path(CONTACTS, id).ok_or(NotASegment)?;
+        Ok(Some(Self { id, name }))
+    }
+}
+
+/// An id in an answer or payload that is no single segment of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is not one segment of a path")]
+pub struct NotASegment;
+
+/// A person as TextUs knows them.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contact {
+    /// `/contacts/…`.
+    pub id: String,
+    #[serde(default, deserialize_with = "text")]
+    pub name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub last_name: Option<String>,
+    #[serde(default)]
+    phones: Link<Collection<Link<ContactPhone>>>,
+    /// Free-form.
+    #[serde(default)]
+    pub data: Value,
+}
+
+impl Contact {
+    /// As TextUs writes it: `/contacts/…`, also where the answer had the bare slug.
+    #[must_use]
+    pub fn raw_id(&self) -> String {
+        self.segment().map_or_else(|| self.id.clone(), |id| id.under(CONTACTS))
+    }
+
+    #[must_use]
+    pub fn segment(&self) -> Option<Segment> {
+        Segment::from_path(CONTACTS, &self.id)
+    }
+
+    #[must_use]
+    pub fn phones(&self) -> PhonesRef {
+        match &self.phones {
+            Link::Absent => PhonesRef::None,
+            Link::Path(_) => PhonesRef::Link,
+            Link::Here(phones) => {
+                let here: Vec<&ContactPhone> = phones.members.iter().filter_map(Link::here).collect();
+                if !phones.is_whole() || here.len() != phones.members.len() {
+                    return PhonesRef::Link;
+                }
+                PhonesRef::Known(here.into_iter().filter_map(ContactPhone::typed).collect())
+            }
+        }
+    }
+}
+
+/// The phones of a contact, as far as one answer or payload tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PhonesRef {
+    /// Usable numbers with their types (`Mobile`, `Work`), in the sender's order.
+    Known(Vec<(Phone, String)>),
+    /// They are elsewhere, or not all of them are here.
+    Link,
+    None,
+}
+
+/// One number of a contact.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactPhone {
+    #[serde(default, deserialize_with = "text")]
+    pub id: Option<String>,
+    #[serde(default, alias = "number", deserialize_with = "text")]
+    phone_number: Option<String>,
+    #[serde(default, rename = "type", deserialize_with = "text")]
+    kind: Option<String>,
+    #[serde(default)]
+    contact: Link<Contact>,
+}
+
+impl ContactPhone {
+    #[must_use]
+    pub fn phone(&self) -> Option<Phone> {
+        self.phone_number.as_deref().and_then(Phone::parse)
+    }
+
+    /// Number and type; `None` where the number is no number.
+    #[must_use]
+    pub fn typed(&self) -> Option<(Phone, String)> {
+        let kind = self.kind.as_deref().unwrap_or(DEFAULT_PHONE_TYPE);
+        self.phone().map(|phone| (phone, kind.to_owned()))
+    }
+
+    /// Whose number it is.
+    #[must_use]
+    pub fn contact(&self) -> Option<NamedContact> {
+        NamedContact::read(&self.contact).ok().flatten()
+    }
+}
+
+debug_by_id!(Contact.id, NamedContact.id, ContactPhone.id);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn phones_that_are_not_all_here_are_elsewhere() {
+        let phone = json!({"phoneNumber": "+12025550147", "type": "Work"});
+        let contact =
+            |phones: Value| -> Contact { serde_json::from_value(json!({"id": "a", "phones": phones})).unwrap() };
+        let known = vec![(Phone::parse("+12025550147").unwrap(), "Work".to_owned())];
+
+        assert_eq!(contact(json!({"members": [phone], "totalItems": 1})).phones(), PhonesRef::Known(known.clone()));
+        assert_eq!(contact(json!([{"number": "1-202-555-0147", "type": "Work"}])).phones(), PhonesRef::Known(known));
+        assert_eq!(contact(json!({"members": [phone], "totalItems": 2})).phones(), PhonesRef::Link);
+        assert_eq!(contact(json!({"members": ["/contact_phones/x"], "totalItems": 1})).phones(), PhonesRef::Link);
+        assert_eq!(contact(json!("/contacts/a/phones")).phones(), PhonesRef::Link);
+        assert_eq!(contact(json!(null)).phones(), PhonesRef::None);
+        assert_eq!(contact(json!([{"number": "nobody"}])).phones(), PhonesRef::Known(Vec::new()));
+    }
+
+    #[test]
+    fn a_person_is_shown_by_id_only() {
+        let contact: Contact = serde_json::from_value(json!({"id": "/contacts/a", "name": "Marisol"})).unwrap();
+
+        assert_eq!(format!("{contact:?}"), r#"Contact { id: "/contacts/a", .. }"#);
+    }
+}

@@ -1,0 +1,274 @@
+//! Resources of the TextUs API, as far as Hookline reads them: unknown fields are passed over, missing ones are `None`
+//! (<https://apidocs.next.textus.com/types/Message/>, <https://apidocs.next.textus.com/types/Conversation/>).
+
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+use serde::Deserialize;
+
+use super::links::{Collection, Link, text};
+pub use super::people::{CONTACTS, Contact, ContactPhone, NamedContact, NotASegment, PhonesRef};
+use crate::destinations::redact::debug_by_id;
+use crate::destinations::segment::Segment;
+
+pub const MESSAGES: &str = "/messages/";
+pub const ACCOUNTS: &str = "/accounts/";
+
+/// Which way a text message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    In,
+    Out,
+}
+
+impl Direction {
+    /// The examples use `in` and `out`, the type page says incoming and outgoing.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "in" | "incoming" | "inbound" => Some(Self::In),
+            "out" | "outgoing" | "outbound" => Some(Self::Out),
+            _ => None,
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+        }
+    }
+}
+
+/// A text message. It holds no contact and no phone number: both are the conversation's.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// `/messages/…`.
+    pub id: String,
+    #[serde(default, deserialize_with = "text")]
+    direction: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub body: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    display_timestamp: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    timeline_position: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    pub delivery_state: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    status: Option<String>,
+    #[serde(default)]
+    sender: Link<User>,
+}
+
+/// Whoever wrote an outbound message.
+#[derive(Clone, Deserialize)]
+struct User {
+    #[serde(default, deserialize_with = "text")]
+    id: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    name: Option<String>,
+}
+
+impl Message {
+    /// The id as a segment; `None` where it names no message.
+    #[must_use]
+    pub fn segment(&self) -> Option<Segment> {
+        Segment::from_path(MESSAGES, &self.id)
+    }
+
+    #[must_use]
+    pub fn direction(&self) -> Option<Direction> {
+        self.direction.as_deref().and_then(Direction::parse)
+    }
+
+    #[must_use]
+    pub fn occurred_at(&self) -> Option<Timestamp> {
+        let read = |text: &Option<String>| text.as_deref().and_then(Timestamp::parse);
+        read(&self.display_timestamp).or_else(|| read(&self.timeline_position))
+    }
+
+    /// The name of who wrote it or, where there is only a link, their path.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        match &self.sender {
+            Link::Absent => None,
+            Link::Path(path) => Some(path.clone()),
+            Link::Here(user) => user.name.clone().or_else(|| user.id.clone()),
+        }
+    }
+
+    /// `deliveryState`; older answers call it `status`.
+    #[must_use]
+    pub fn state(&self) -> Option<&str> {
+        self.delivery_state.as_deref().or(self.status.as_deref())
+    }
+}
+
+/// The talk between one business number and one person's number.
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    #[serde(default, deserialize_with = "text")]
+    pub id: Option<String>,
+    #[serde(default)]
+    account: Link<Account>,
+    #[serde(default, deserialize_with = "text")]
+    phone_number: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    account_phone_number: Option<String>,
+    #[serde(default)]
+    assigned_contact: Link<Contact>,
+    #[serde(default)]
+    associated_contacts: Link<Collection<Link<Contact>>>,
+}
+
+debug_by_id!(Message.id, Conversation.id);
+
+/// An account, where it is embedded.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Account {
+    pub id: String,
+}
+
+impl Conversation {
+    /// The account's slug. `Err`: there is something that isn't one.
+    ///
+    /// # Errors
+    /// [`NotASegment`] where the account's id could steer a call.
+    pub fn account(&self) -> Result<Option<Segment>, NotASegment> {
+        account_slug(&self.account)
+    }
+
+    /// The person's number.
+    #[must_use]
+    pub fn phone(&self) -> Option<Phone> {
+        self.phone_number.as_deref().and_then(Phone::parse)
+    }
+
+    /// The business number.
+    #[must_use]
+    pub fn account_phone(&self) -> Option<Phone> {
+        self.account_phone_number.as_deref().and_then(Phone::parse)
+    }
+
+    /// Whose conversation it is; an id that isn't one counts as none.
+    #[must_use]
+    pub fn contact(&self) -> ContactRef {
+        self.read_contact().unwrap_or(ContactRef::None)
+    }
+
+    /// The assigned contact or, where none is, the only associated one: several contacts may share one number
+    /// (<https://apidocs.next.textus.com/docs/conversations/assign_contact>), and picking one would be a guess.
+    ///
+    /// # Errors
+    /// [`NotASegment`] where a contact's id could steer a call.
+    pub fn read_contact(&self) -> Result<ContactRef, NotASegment> {
+        if let Some(contact) = NamedContact::read(&self.assigned_contact)? {
+            return Ok(ContactRef::One(contact));
+        }
+        let Some(associated) = self.associated_contacts.here() else { return Ok(ContactRef::None) };
+        match associated.members.as_slice() {
+            [] if associated.is_whole() => Ok(ContactRef::None),
+            [only] if associated.is_whole() => Ok(NamedContact::read(only)?.map_or(ContactRef::None, ContactRef::One)),
+            _ => Ok(ContactRef::Many),
+        }
+    }
+}
+
+/// Whose conversation it is, as far as one answer or payload tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContactRef {
+    One(NamedContact),
+    /// Nobody is named here.
+    None,
+    /// Several share the number and none is assigned.
+    Many,
+}
+
+impl ContactRef {
+    #[must_use]
+    pub fn one(&self) -> Option<&Segment> {
+        match self {
+            Self::One(contact) => Some(&contact.id),
+            Self::None | Self::Many => None,
+        }
+    }
+}
+
+/// An opt-out as the API answers it: no `phoneNumber`, unlike in a webhook
+/// (<https://apidocs.next.textus.com/docs/opt_outs/show>).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OptOut {
+    #[serde(default, deserialize_with = "text")]
+    formatted_phone_number: Option<String>,
+}
+
+impl OptOut {
+    pub(super) fn phone(&self) -> Option<Phone> {
+        self.formatted_phone_number.as_deref().and_then(Phone::parse)
+    }
+}
+
+/// The last segment of `/accounts/{slug}`, from a path or an object.
+pub(crate) fn account_slug(account: &Link<Account>) -> Result<Option<Segment>, NotASegment> {
+    let id = match account {
+        Link::Absent => return Ok(None),
+        Link::Path(path) => path,
+        Link::Here(account) => &account.id,
+    };
+    Segment::from_path(ACCOUNTS, id).map(Some).ok_or(NotASegment)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn conversation(assigned: Value, associated: Value) -> Conversation {
+        serde_json::from_value(json!({"assignedContact": assigned, "associatedContacts": associated})).unwrap()
+    }
+
+    #[test]
+    fn the_contact_of_a_conversation_is_never_a_guess() {
+        let a = json!({"id": "/contacts/a", "name": "A"});
+        let path = json!("/contacts/b");
+        for (assigned, associated, one, many) in [
+            (a.clone(), json!({"members": [path]}), Some("a"), false),
+            (path.clone(), json!(null), Some("b"), false),
+            (json!(null), json!({"members": [a], "totalItems": 1}), Some("a"), false),
+            (json!(null), json!({"members": [path], "totalItems": 1}), Some("b"), false),
+            (json!(null), json!({"members": [a, path], "totalItems": 2}), None, true),
+            (json!(null), json!({"members": [a], "totalItems": 2}), None, true),
+            (json!(null), json!({"members": [], "totalItems": 0}), None, false),
+            (json!(null), json!("/conversations/c/associated_contacts"), None, false),
+            (json!(null), json!(null), None, false),
+            (json!("/contacts/../users/x"), json!(null), None, false),
+        ] {
+            let read = conversation(assigned.clone(), associated.clone()).contact();
+            assert_eq!(read.one().map(Segment::as_str), one, "{assigned} {associated}");
+            assert_eq!(read == ContactRef::Many, many, "{assigned} {associated}");
+        }
+        assert_eq!(conversation(json!("/contacts/a/b"), json!(null)).read_contact(), Err(NotASegment));
+    }
+
+    #[test]
+    fn a_message_is_read_in_both_vocabularies() {
+        for (sent, direction) in [("in", "in"), ("incoming", "in"), ("out", "out"), ("Outgoing", "out")] {
+            let message: Message = serde_json::from_value(json!({"id": "/messages/m", "direction": sent})).unwrap();
+            assert_eq!(message.direction().map(Direction::as_str), Some(direction));
+        }
+        let message: Message = serde_json::from_value(
+            json!({"id": "/messages/m", "sender": {"id": "/users/u", "name": "Ana"}, "status": "failed",
+                   "displayTimestamp": 7, "timelinePosition": "2025-03-04T15:24:12.083Z", "body": null}),
+        )
+        .unwrap();
+        assert_eq!(message.user().as_deref(), Some("Ana"));
+        assert_eq!(message.state(), Some("failed"));
+        assert_eq!(message.occurred_at(), Timestamp::parse("2025-03-04T15:24:12.083Z"));
+        assert_eq!((message.body.as_deref(), message.direction()), (None, None));
+    }
+}

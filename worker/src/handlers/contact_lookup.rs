@@ -1,0 +1,61 @@
+//! Finds the contact of a phone number in a TextUs account: its conversation first, then the search by phone
+//! (reference/textus-api.md section 6.7, contract.md section 8).
+
+use hookline_common::phone::Phone;
+
+use crate::destinations::calls::CallLog;
+use crate::destinations::error::DestinationError;
+use crate::destinations::textus::client::TextUs;
+use crate::destinations::textus::types::ContactRef;
+
+/// What an account knows of a phone number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nobody,
+    /// With the contact's path, `/contacts/…`, and its name where the answer had it.
+    One {
+        contact_id: String,
+        name: Option<String>,
+    },
+    /// Several contacts share the number and none is assigned, or whose it is cannot be told: do not pick one silently.
+    Several,
+}
+
+pub(super) async fn by_phone(
+    textus: &TextUs,
+    calls: &CallLog,
+    account: &str,
+    phone: &Phone,
+) -> Result<Found, DestinationError> {
+    if let Some(conversation) = textus.conversation(calls, account, phone).await? {
+        match conversation.contact() {
+            ContactRef::One(contact) => {
+                return Ok(Found::One { contact_id: contact.raw_id(), name: contact.name });
+            }
+            ContactRef::Many => return Ok(Found::Several),
+            ContactRef::None => {}
+        }
+    }
+    let mut found: Option<(String, Option<String>)> = None;
+    for entry in textus.contact_phones(calls, account, phone).await? {
+        // The number is there, whoever's it is: nobody may take it for missing.
+        let Some(contact) = entry.contact() else { return Ok(Found::Several) };
+        let contact_id = contact.raw_id();
+        match &found {
+            Some((known, _)) if *known == contact_id => {}
+            Some(_) => return Ok(Found::Several),
+            None => found = Some((contact_id, contact.name)),
+        }
+    }
+    Ok(found.map_or(Found::Nobody, |(contact_id, name)| Found::One { contact_id, name }))
+}
+
+impl Found {
+    /// The contact's path and name, where there is exactly one.
+    pub(super) fn one(self) -> Option<(String, Option<String>)> {
+        match self {
+            Self::One { contact_id, name } => Some((contact_id, name)),
+            Self::Nobody | Self::Several => None,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Creates the contact in every configured TextUs account: looks it up, POSTs it if it is not there, remembers its
+//! id, and recognises the webhook that the POST raises.
+//!
+//! POST has no idempotency and no uniqueness rule (<https://apidocs.next.textus.com/docs/contacts/create-contact/>),
+//! so writes are serialised per account and phone, and an outcome that is unknown is looked up before another POST.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::phone::Phone;
+use hookline_common::settings::Settings;
+use hookline_store::Store;
+use hookline_store::model::{Claim, ClaimToken, ContactLink, PhoneLock};
+
+use super::contact_lookup::{self, Found};
+use super::log_note::lost_claim;
+use super::{Clients, Leases, Targets, soon};
+use crate::destinations::error::DestinationError;
+use crate::destinations::textus::client::{NewContact, TextUs};
+use crate::gate::Gate;
+use crate::handler::{Attempt, Handler, HandlerError, Outcome};
+use crate::payload::{self, ContactPayload, Payload, PhonesRef, Unreadable};
+
+const NAME: HandlerName = HandlerName::CreateContact;
+
+pub(super) struct CreateContact {
+    store: Store,
+    textus: TextUs,
+    gate: Arc<Gate>,
+    accounts: Vec<String>,
+    leases: Leases,
+}
+
+/// What a contact's event, or the API where the event holds only links, tells of it.
+pub(super) struct Details {
+    pub(super) name: Option<String>,
+    /// Usable numbers with their types (`Mobile`, `Work`), in the sender's order.
+    pub(super) phones: Vec<(Phone, String)>,
+    data: serde_json::Value,
+}
+
+/// What became of one target account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Created,
+    AlreadyThere,
+    Echo,
+}
+
+impl CreateContact {
+    pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
+        Self {
+            store: clients.store.clone(),
+            textus: clients.textus.clone(),
+            gate: Arc::clone(&clients.textus_gate),
+            accounts: settings.handlers.create_contact.accounts.clone(),
+            leases: Leases::for_calls_of(settings.textus.timeout),
+        }
+    }
+
+    async fn create_in(
+        &self,
+        attempt: &Attempt<'_>,
+        account: &str,
+        contact: &Contact<'_>,
+    ) -> Result<Target, HandlerError> {
+        // An echo that overtakes the answer to our POST waits here until the answer is remembered.
+        let link = match self.store.lock_phone(account, contact.phone, attempt.owner, self.leases.lease).await? {
+            PhoneLock::Mine(link) => link,
+            PhoneLock::Wait { until } => {
+                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is at this phone number" });
+            }
+        };
+        let result = self.create_locked(attempt, account, contact, &link).await;
+        self.store.unlock_phone(account, contact.phone, attempt.owner).await?;
+        result
+    }
+
+    async fn create_locked(
+        &self,
+        attempt: &Attempt<'_>,
+        account: &str,
+        contact: &Contact<'_>,
+        link: &ContactLink,
+    ) -> Result<Target, HandlerError> {
+        if let Some(known) = &link.contact_id {
+            let own = link.created_by_us && *known == contact.payload.raw_id;
+            return Ok(if own { Target::Echo } else { Target::AlreadyThere });
+        }
+        let claim = self.leases.claim(NAME, account, contact.phone.as_e164(), attempt);
+        let (token, before) = match self.store.claim(&claim).await? {
+            Claim::Fresh(token) => (token, Before::Nothing),
+            Claim::AfterUnknown { token, write_again: true } => (token, Before::RuledOut),
+            Claim::AfterUnknown { token, write_again: false } => (token, Before::Unknown),
+            Claim::Done { .. } => return Ok(Target::AlreadyThere),
+            Claim::Wait { until } => {
+                return Err(HandlerError::Wait {
+                    until: soon(until),
+                    why: "the outcome of an earlier POST is not known yet",
+                });
+            }
+        };
+        let result = self.look_and_post(attempt, account, contact, &token, before).await;
+        match &result {
+            Ok(_) => {}
+            // Only a POST can have taken effect, and `post` has said so to the store.
+            Err(Failed::Post(_)) => {}
+            Err(Failed::Before(_)) => self.store.release(&token).await?,
+        }
+        result.map_err(|failed| match failed {
+            Failed::Post(error) | Failed::Before(error) => error,
+        })
+    }
+
+    async fn look_and_post(
+        &self,
+        attempt: &Attempt<'_>,
+        account: &str,
+        contact: &Contact<'_>,
+        token: &ClaimToken,
+        before: Before,
+    ) -> Result<Target, Failed> {
+        let found = match self.look(attempt, account, contact.phone).await {
+            Ok(found) => found,
+            // A person looked instead.
+            Err(error) if before == Before::RuledOut && is_refusal(&error) => Found::Nobody,
+            Err(error) => return Err(cannot_tell(error, before).into()),
+        };
+        if let Some(target) = self.accept(account, contact, token, found, before).await? {
+            return Ok(target);
+        }
+        if !self.store.still_mine(token, self.leases.lease).await? {
+            return Err(Failed::Post(lost_claim()));
+        }
+        let request = NewContact {
+            name: contact.details.name.clone().unwrap_or_else(|| contact.phone.as_e164().to_owned()),
+            phones: contact.details.phones.clone(),
+            data: contact.details.data.clone(),
+        };
+        let key = attempt.idempotency_key(NAME, account);
+        match self.textus.create_contact(attempt.calls, account, &request, &key).await {
+            Ok(created) => {
+                // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.
+                let remembered = self.remember(account, contact.phone, created.raw_id(), token, true).await;
+                remembered.map(|()| Target::Created).map_err(Failed::Post)
+            }
+            // The retired API refused a phone that was taken; if this one does, the contact is there.
+            Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
+                let found = self.look(attempt, account, contact.phone).await.map_err(HandlerError::textus)?;
+                match self.accept(account, contact, token, found, before).await? {
+                    Some(target) => Ok(target),
+                    None => Err(HandlerError::textus(DestinationError::Rejected { status, detail }).into()),
+                }
+            }
+            Err(error) if error.may_have_taken_effect() => {
+                self.store.effect_unknown(token).await?;
+                Err(Failed::Post(HandlerError::textus(error)))
+            }
+            Err(error) => Err(HandlerError::textus(error).into()),
+        }
+    }
+
+    async fn look(&self, attempt: &Attempt<'_>, account: &str, phone: &Phone) -> Result<Found, DestinationError> {
+        contact_lookup::by_phone(&self.textus, attempt.calls, account, phone).await
+    }
+
+    /// Takes what a look-up found for the contact; `None` where it found nobody.
+    async fn accept(
+        &self,
+        account: &str,
+        contact: &Contact<'_>,
+        token: &ClaimToken,
+        found: Found,
+        before: Before,
+    ) -> Result<Option<Target>, HandlerError> {
+        match found {
+            Found::Nobody => Ok(None),
+            // Several share the phone: the contact is there, and which one is for nobody here to say.
+            Found::Several => {
+                self.store.effect_done(token, None).await?;
+                Ok(Some(Target::AlreadyThere))
+            }
+            Found::One { contact_id, .. } => {
+                // Nobody was there before the POST whose answer was lost: this contact is its effect.
+                let unknown = before == Before::Unknown;
+                let echo = unknown && contact_id == contact.payload.raw_id;
+                self.remember(account, contact.phone, contact_id, token, unknown).await?;
+                Ok(Some(match (echo, unknown) {
+                    (true, _) => Target::Echo,
+                    (false, true) => Target::Created,
+                    (false, false) => Target::AlreadyThere,
+                }))
+            }
+        }
+    }
+
+    /// The link first: once the effect is done nobody looks again, and the echo guard needs the id.
+    async fn remember(
+        &self,
+        account: &str,
+        phone: &Phone,
+        contact_id: String,
+        token: &ClaimToken,
+        created_by_us: bool,
+    ) -> Result<(), HandlerError> {
+        let link = ContactLink {
+            account: account.to_owned(),
+            phone: phone.clone(),
+            contact_id: Some(contact_id.clone()),
+            person_id: None,
+            created_by_us,
+        };
+        self.store.save_link(&link).await?;
+        self.store.effect_done(token, Some(&contact_id)).await?;
+        Ok(())
+    }
+}
+
+/// A contact on its way into an account.
+struct Contact<'a> {
+    payload: &'a ContactPayload,
+    details: &'a Details,
+    phone: &'a Phone,
+}
+
+/// What is known of POSTs before this attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// One got no usable answer.
+    Unknown,
+    /// One got no usable answer, and a person found that it had no effect (`dead-letters resolve --write-again`).
+    RuledOut,
+}
+
+/// Where an attempt failed: only a POST can have taken effect.
+enum Failed {
+    Before(HandlerError),
+    Post(HandlerError),
+}
+
+impl From<HandlerError> for Failed {
+    fn from(error: HandlerError) -> Self {
+        Self::Before(error)
+    }
+}
+
+impl From<hookline_store::StoreError> for Failed {
+    fn from(error: hookline_store::StoreError) -> Self {
+        Self::Before(error.into())
+    }
+}
+
+/// A look-up that is refused for good says nothing about a POST whose answer was lost: a person has to look.
+fn cannot_tell(error: DestinationError, before: Before) -> HandlerError {
+    if before == Before::Unknown && is_refusal(&error) {
+        return HandlerError::GiveUp {
+            reason: DeadReason::OutcomeUnknown,
+            destination: Some(Destination::TextUs),
+            status: error.status(),
+            detail: format!(
+                "a POST of this contact got no answer, and the look-up was refused ({}); look in TextUs, then \
+                 `hookline dead-letters resolve` with --done or --write-again",
+                error.detail()
+            ),
+        };
+    }
+    HandlerError::textus(error)
+}
+
+fn is_refusal(error: &DestinationError) -> bool {
+    matches!(error, DestinationError::Rejected { .. } | DestinationError::NotFound { .. })
+}
+
+/// Reads the body of a created contact.
+pub(super) fn contact_payload(attempt: &Attempt<'_>) -> Result<ContactPayload, HandlerError> {
+    match payload::read(attempt.event)? {
+        Payload::Contact(payload) => Ok(payload),
+        Payload::OptOut(_) | Payload::Message(_) => Err(Unreadable::new("the event is no contact").into()),
+    }
+}
+
+/// Name, phones and data: from the payload or, where it holds only links, from the API.
+pub(super) async fn details_of(
+    textus: &TextUs,
+    attempt: &Attempt<'_>,
+    payload: &ContactPayload,
+) -> Result<Details, HandlerError> {
+    let mut details = Details { name: payload.name.clone(), phones: Vec::new(), data: payload.data.clone() };
+    match &payload.phones {
+        PhonesRef::Known(phones) => details.phones.clone_from(phones),
+        PhonesRef::Link => {
+            details.phones =
+                textus.contact_phone_list(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?;
+        }
+        PhonesRef::None if payload.is_link => {
+            let contact = textus.contact(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?;
+            let Some(contact) = contact else {
+                return Err(HandlerError::GiveUp {
+                    reason: DeadReason::NotFound,
+                    destination: Some(Destination::TextUs),
+                    status: Some(404),
+                    detail: "TextUs does not know the contact that the event names".to_owned(),
+                });
+            };
+            details.phones = match contact.phones() {
+                PhonesRef::Known(phones) => phones,
+                PhonesRef::Link => {
+                    textus.contact_phone_list(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?
+                }
+                PhonesRef::None => Vec::new(),
+            };
+            details.data = contact.data.clone();
+            details.name = contact.name;
+        }
+        PhonesRef::None => {}
+    }
+    Ok(details)
+}
+
+#[async_trait]
+impl Handler for CreateContact {
+    fn name(&self) -> HandlerName {
+        NAME
+    }
+
+    fn gates(&self) -> Vec<Arc<Gate>> {
+        vec![Arc::clone(&self.gate)]
+    }
+
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
+        let payload = contact_payload(attempt)?;
+        if self.store.created_by_us(&payload.raw_id).await? {
+            return Ok(Outcome::Skipped(SkipReason::Echo));
+        }
+        let details = details_of(&self.textus, attempt, &payload).await?;
+        let Some((phone, _)) = details.phones.first() else {
+            return Err(Unreadable::new("the contact has no phone number to look it up by").into());
+        };
+        let contact = Contact { payload: &payload, details: &details, phone };
+
+        let mut targets = Targets::default();
+        for account in &self.accounts {
+            targets.add(self.create_in(attempt, account, &contact).await)?;
+        }
+        let targets = targets.all()?;
+        Ok(if targets.contains(&Target::Created) {
+            Outcome::Done
+        } else if targets.contains(&Target::Echo) {
+            Outcome::Skipped(SkipReason::Echo)
+        } else {
+            Outcome::Skipped(SkipReason::AlreadyDone)
+        })
+    }
+}

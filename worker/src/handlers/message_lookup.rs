@@ -1,0 +1,105 @@
+//! Fetches a message with a GET. The vendor's texts disagree on what `/messages/{id}` takes: its help centre says the
+//! contact's id (<https://docs.textus.com/en/articles/8663304-webhooks-use-cases>), its API reference the message's
+//! (<https://apidocs.next.textus.com/docs/messages/get>). Which form an account answers is found out and remembered.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use hookline_common::settings::MessageLookup;
+
+use crate::destinations::error::DestinationError;
+use crate::destinations::textus::client::TextUs;
+use crate::destinations::textus::types::Message;
+use crate::handler::{Attempt, HandlerError};
+use crate::payload::{MessagePayload, Segment};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Contact,
+    Message,
+}
+
+pub(super) struct MessageFinder {
+    textus: TextUs,
+    lookup: MessageLookup,
+    /// Only a form that was answered with the message itself is remembered.
+    works: Mutex<HashMap<String, Form>>,
+}
+
+/// The people's side of a message lookup: resolves the contact id when the payload has none.
+#[async_trait::async_trait]
+pub(super) trait ContactOfMessage: Send + Sync {
+    async fn contact_id(&self, attempt: &Attempt<'_>) -> Result<Option<Segment>, HandlerError>;
+}
+
+impl MessageFinder {
+    pub(super) fn new(textus: TextUs, lookup: MessageLookup) -> Self {
+        Self { textus, lookup, works: Mutex::default() }
+    }
+
+    /// Whether no call is made: the signed payload is enough.
+    pub(super) fn is_off(&self) -> bool {
+        self.lookup == MessageLookup::None
+    }
+
+    /// The message; `None` where no form finds it (yet).
+    pub(super) async fn find(
+        &self,
+        attempt: &Attempt<'_>,
+        payload: &MessagePayload,
+        contact: &dyn ContactOfMessage,
+    ) -> Result<Option<Message>, HandlerError> {
+        let account = payload.account.as_deref().unwrap_or_default();
+        for form in self.order(account, payload) {
+            let found = match form {
+                Form::Message => self.ask(attempt, &payload.message_id, payload).await?,
+                Form::Contact => match contact.contact_id(attempt).await? {
+                    Some(contact_id) => self.ask(attempt, &contact_id, payload).await?,
+                    None => None,
+                },
+            };
+            if let Some(message) = found {
+                self.remember(account, form);
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    fn order(&self, account: &str, payload: &MessagePayload) -> Vec<Form> {
+        match self.lookup {
+            MessageLookup::None => Vec::new(),
+            MessageLookup::Contact => vec![Form::Contact],
+            MessageLookup::Message => vec![Form::Message],
+            MessageLookup::Auto => {
+                let remembered = self.works.lock().unwrap_or_else(PoisonError::into_inner).get(account).copied();
+                match remembered {
+                    Some(Form::Message) => vec![Form::Message, Form::Contact],
+                    Some(Form::Contact) => vec![Form::Contact, Form::Message],
+                    None if payload.contact.one().is_some() => vec![Form::Contact, Form::Message],
+                    // No contact id at hand: asking for one first would cost a call whichever form is right.
+                    None => vec![Form::Message, Form::Contact],
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        attempt: &Attempt<'_>,
+        id: &Segment,
+        payload: &MessagePayload,
+    ) -> Result<Option<Message>, HandlerError> {
+        let answered = match self.textus.get_message(attempt.calls, id).await {
+            Ok(messages) => messages,
+            // In the other form the id is one that this path does not know: whatever 4xx says so, it is not this form.
+            Err(DestinationError::Rejected { status: 400 | 422, .. }) => Vec::new(),
+            Err(error) => return Err(HandlerError::textus(error)),
+        };
+        Ok(answered.into_iter().find(|message| message.id == payload.raw_message_id))
+    }
+
+    fn remember(&self, account: &str, form: Form) {
+        self.works.lock().unwrap_or_else(PoisonError::into_inner).insert(account.to_owned(), form);
+    }
+}

@@ -1,0 +1,124 @@
+//! The routing table: which handler is which code. What each takes is in `common::topology::event_types`.
+
+mod contact_lookup;
+mod create_contact;
+mod flag_opt_out;
+mod log_note;
+mod message_lookup;
+mod record_opt_out;
+mod sync_contact;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_common::names::HandlerName;
+use hookline_common::settings::Settings;
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::ClaimRequest;
+
+use crate::destinations::textus::client::TextUs;
+use crate::gate::Gate;
+use crate::handler::{Attempt, Handler, HandlerError};
+use crate::records::SystemOfRecord;
+
+/// The clients that handlers are made of.
+pub(crate) struct Clients {
+    pub(crate) store: Store,
+    pub(crate) textus: TextUs,
+    pub(crate) textus_gate: Arc<Gate>,
+    pub(crate) records: Arc<dyn SystemOfRecord>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The handler of this name; `None` for `record_history`, which works in batches (see `history`).
+pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -> Option<Arc<dyn Handler>> {
+    let handler: Arc<dyn Handler> = match name {
+        HandlerName::RecordOptOut => Arc::new(record_opt_out::RecordOptOut::new(settings, clients)),
+        HandlerName::FlagOptOut => Arc::new(flag_opt_out::FlagOptOut::new(clients)),
+        HandlerName::LogNote => Arc::new(log_note::LogNote::new(settings, clients)),
+        HandlerName::CreateContact => Arc::new(create_contact::CreateContact::new(settings, clients)),
+        HandlerName::SyncContact => Arc::new(sync_contact::SyncContact::new(settings, clients)),
+        HandlerName::RecordHistory => return None,
+    };
+    Some(handler)
+}
+
+/// How long claims and locks are held, and how long an unknown outcome may still come true.
+#[derive(Clone, Copy, Debug)]
+struct Leases {
+    lease: Duration,
+    settle_after: Duration,
+}
+
+impl Leases {
+    /// Margin over three call time-outs for what happens between calls.
+    const MARGIN: Duration = Duration::from_secs(5);
+
+    /// For effects written by calls with this time-out.
+    fn for_calls_of(timeout: Duration) -> Self {
+        Self { lease: timeout * 3 + Self::MARGIN, settle_after: timeout }
+    }
+
+    /// For effects written to the system of record, on the way to which TextUs is asked.
+    fn for_records(timeout: Duration, records: &dyn SystemOfRecord) -> Self {
+        Self { settle_after: records.settle_after(), ..Self::for_calls_of(timeout) }
+    }
+
+    fn claim<'a>(
+        self,
+        handler: HandlerName,
+        target: &'a str,
+        effect_key: &'a str,
+        attempt: &'a Attempt<'_>,
+    ) -> ClaimRequest<'a> {
+        ClaimRequest {
+            handler,
+            target,
+            effect_key,
+            event_id: &attempt.event.id,
+            owner: attempt.owner,
+            lease: self.lease,
+            settle_after: self.settle_after,
+        }
+    }
+}
+
+/// Waiting for another delivery's claim or lock is polled: its holder may be done long before its lease ends.
+fn soon(until: Timestamp) -> Timestamp {
+    const POLL: Duration = Duration::from_millis(500);
+    until.min(Timestamp::now().plus(POLL.mul_f64(0.5 + rand::random::<f64>())))
+}
+
+/// What became of each target account of one event. One account's refusal must not keep the effect from the others.
+struct Targets<T> {
+    settled: Vec<T>,
+    error: Option<HandlerError>,
+}
+
+impl<T> Default for Targets<T> {
+    fn default() -> Self {
+        Self { settled: Vec::new(), error: None }
+    }
+}
+
+impl<T> Targets<T> {
+    /// Takes the next target's result; an error that would meet every target comes back at once.
+    fn add(&mut self, result: Result<T, HandlerError>) -> Result<(), HandlerError> {
+        match result {
+            Ok(target) => self.settled.push(target),
+            Err(error) if error.blocks_everything() => return Err(error),
+            // What a retry can cure is told before what it cannot, or the curable target would never be tried again.
+            Err(error) => match &self.error {
+                Some(earlier) if !earlier.is_final() || error.is_final() => {}
+                _ => self.error = Some(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn all(self) -> Result<Vec<T>, HandlerError> {
+        self.error.map_or(Ok(self.settled), Err)
+    }
+}

@@ -1,0 +1,182 @@
+//! Records an opt-out or opt-in in the ledger, and PUTs an opt-out to every configured account.
+//!
+//! State alone never decides whether to PUT: a retried opt-out has recorded its own state and must still be sent. The
+//! store decides per target, from the ledger (design.md section 6, contract.md section 8).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::settings::Settings;
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::{OptEvent, OptStanding, PutAnswer, PutDecision};
+
+use super::{Clients, Targets};
+use crate::destinations::error::DestinationError;
+use crate::destinations::textus::client::TextUs;
+use crate::gate::Gate;
+use crate::handler::{Attempt, Handler, HandlerError, Outcome};
+use crate::payload::{self, OptOutPayload, Payload, Unreadable};
+
+pub(super) struct RecordOptOut {
+    store: Store,
+    textus: TextUs,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+    accounts: Vec<String>,
+}
+
+/// What became of one target account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Put,
+    Skipped(SkipReason),
+}
+
+impl RecordOptOut {
+    pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
+        Self {
+            store: clients.store.clone(),
+            textus: clients.textus.clone(),
+            gate: Arc::clone(&clients.textus_gate),
+            metrics: Arc::clone(&clients.metrics),
+            accounts: settings.handlers.record_opt_out.accounts.clone(),
+        }
+    }
+
+    async fn put_everywhere(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>) -> Result<Vec<Target>, HandlerError> {
+        let mut targets = Targets::default();
+        for account in &self.accounts {
+            targets.add(self.put_to(attempt, event, account).await)?;
+        }
+        targets.all()
+    }
+
+    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<Target, HandlerError> {
+        // Asked first, so that a closed gate leaves no "sent" in the ledger for a call that was never made.
+        if let Some(until) = self.gate.open_at() {
+            let error = DestinationError::GateClosed { until, why: "calls to textus are held".to_owned() };
+            return Err(HandlerError::textus(error));
+        }
+        match self.store.decide_put(event, account).await? {
+            // Our own PUT, answered before a crash kept us from settling.
+            PutDecision::Duplicate => Ok(Target::Put),
+            PutDecision::Echo => Ok(Target::Skipped(SkipReason::Echo)),
+            PutDecision::AlreadyDone => Ok(Target::Skipped(SkipReason::AlreadyDone)),
+            PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
+        }
+    }
+
+    async fn put(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<(), HandlerError> {
+        let (answer, result) = match self.textus.put_opt_out(attempt.calls, account, event.phone).await {
+            Ok(status) => (PutAnswer::Status(status), Ok(())),
+            Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
+                self.read_back(attempt, event, account, status, detail).await
+            }
+            Err(error) => (answer_of(&error), Err(HandlerError::textus(error))),
+        };
+        self.store.put_answered(event.event_id, event.phone, account, answer).await?;
+        if result.is_ok() {
+            let latency = Timestamp::now().since(event.received_at);
+            self.metrics.worker.opt_out_latency_seconds.observe(latency.as_secs_f64());
+        }
+        result
+    }
+
+    /// 409 and 422 may say "already there" (reference/textus-api.md section 8): a GET tells.
+    async fn read_back(
+        &self,
+        attempt: &Attempt<'_>,
+        event: &OptEvent<'_>,
+        account: &str,
+        status: u16,
+        detail: String,
+    ) -> (PutAnswer, Result<(), HandlerError>) {
+        match self.textus.get_opt_out(attempt.calls, account, event.phone).await {
+            Ok(true) => (PutAnswer::ReadBack(status), Ok(())),
+            Ok(false) => {
+                let refused = HandlerError::GiveUp {
+                    reason: DeadReason::Rejected,
+                    destination: Some(Destination::TextUs),
+                    status: Some(status),
+                    detail,
+                };
+                (PutAnswer::Status(status), Err(refused))
+            }
+            Err(error) => (PutAnswer::Status(status), Err(HandlerError::textus(error))),
+        }
+    }
+
+    async fn skip(&self, event: &OptEvent<'_>, reason: SkipReason) -> Result<Outcome, HandlerError> {
+        self.store.note_skipped(event, reason).await?;
+        Ok(Outcome::Skipped(reason))
+    }
+}
+
+#[async_trait]
+impl Handler for RecordOptOut {
+    fn name(&self) -> HandlerName {
+        HandlerName::RecordOptOut
+    }
+
+    fn gates(&self) -> Vec<Arc<Gate>> {
+        vec![Arc::clone(&self.gate)]
+    }
+
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
+        let payload = opt_out_payload(attempt)?;
+        let event = opt_event(attempt, &payload);
+        let standing = self.store.record_opt_event(&event).await?;
+        if payload.disagrees {
+            tracing::warn!(event.id = %attempt.event.id,
+                "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
+        }
+
+        match (payload.opted_out, standing) {
+            // No API opts a person in: the record is all there is to do, and it re-arms the next PUT.
+            (false, OptStanding::Current) => Ok(Outcome::Skipped(SkipReason::OptIn)),
+            (false | true, OptStanding::Stale) => self.skip(&event, SkipReason::Stale).await,
+            (true, OptStanding::Current) => {
+                let targets = self.put_everywhere(attempt, &event).await?;
+                let skipped = targets.iter().find_map(|target| match target {
+                    Target::Skipped(reason) => Some(*reason),
+                    Target::Put => None,
+                });
+                match skipped {
+                    Some(reason) if !targets.contains(&Target::Put) => self.skip(&event, reason).await,
+                    _ => Ok(Outcome::Done),
+                }
+            }
+        }
+    }
+}
+
+fn answer_of(error: &DestinationError) -> PutAnswer {
+    match error.status() {
+        Some(status) => PutAnswer::Status(status),
+        None if error.may_have_taken_effect() => PutAnswer::NoAnswer,
+        None => PutAnswer::NotSent,
+    }
+}
+
+/// Reads the body of an opt-out or opt-in.
+pub(super) fn opt_out_payload(attempt: &Attempt<'_>) -> Result<OptOutPayload, HandlerError> {
+    match payload::read(attempt.event)? {
+        Payload::OptOut(payload) => Ok(payload),
+        Payload::Message(_) | Payload::Contact(_) => Err(Unreadable::new("the event is no opt-out or opt-in").into()),
+    }
+}
+
+fn opt_event<'a>(attempt: &'a Attempt<'_>, payload: &'a OptOutPayload) -> OptEvent<'a> {
+    OptEvent {
+        event_id: &attempt.event.id,
+        source_event_id: attempt.event.source_event_id.as_deref(),
+        account: &payload.account,
+        phone: &payload.phone,
+        opted_out: payload.opted_out,
+        event_time: payload.event_time,
+        received_at: attempt.event.received_at,
+    }
+}

@@ -1,0 +1,55 @@
+//! What a worker does besides deliveries: tells the queues' depths, ends retention, reports that it lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_common::time::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::Context;
+
+/// Counting a million rows takes more than half a second of a reader.
+const DEPTHS_EVERY: Duration = Duration::from_secs(5);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Runs until `shutdown`. A store or broker that is away is told by the consumers; here it is only tried again.
+pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
+    let ticker = |every| {
+        let mut ticker = tokio::time::interval(every);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticker
+    };
+    let (mut depths, mut heartbeat, mut expire) = (ticker(DEPTHS_EVERY), ticker(HEARTBEAT_EVERY), ticker(EXPIRE_EVERY));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = depths.tick() => tell_depths(&context).await,
+            _ = heartbeat.tick() => {
+                if let Err(error) = context.store.heartbeat(&context.worker_id, Timestamp::now()).await {
+                    tracing::debug!(error = %error, "heartbeat.failed");
+                }
+            }
+            _ = expire.tick() => end_retention(&context).await,
+        }
+    }
+}
+
+async fn tell_depths(context: &Context) {
+    let Ok(queues) = context.broker.queues().await else { return };
+    let now = Timestamp::now();
+    for depth in queues {
+        context.metrics.worker.queue(depth.queue, depth.messages, depth.oldest.map(|oldest| now.since(oldest)));
+    }
+}
+
+async fn end_retention(context: &Context) {
+    match context.store.expire(context.settings.store.retention, Timestamp::now()).await {
+        Ok(expired) if expired.payloads > 0 => {
+            tracing::info!(payloads = expired.payloads, attempts = expired.attempts, "retention.ended");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(error = %error, "retention.failed: trying again within the hour"),
+    }
+}

@@ -1,0 +1,209 @@
+//! Reads webhook bodies (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>) into what handlers
+//! need. Dispatches on the event type (the body's `action`), never on `@type`: opt-out deliveries carry another one.
+//!
+//! Nothing in a payload steers a call: an id that is not one segment of a path makes the payload unreadable, and so a
+//! dead letter that a person looks at.
+
+use hookline_common::event::Event;
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+use serde_json::Value;
+
+use crate::destinations::redact::debug_by_id;
+pub use crate::destinations::segment::Segment;
+use crate::destinations::textus::links::Link;
+use crate::destinations::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
+pub use crate::destinations::textus::types::{ContactRef, Direction, NamedContact, PhonesRef};
+
+/// What one of the events that handlers act on says.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    OptOut(OptOutPayload),
+    Message(MessagePayload),
+    Contact(ContactPayload),
+}
+
+/// `contact.opted_out` and `contact.opted_in`.
+#[derive(Clone, Debug)]
+pub struct OptOutPayload {
+    /// Slug of the account that raised the event.
+    pub account: String,
+    pub phone: Phone,
+    pub opted_out: bool,
+    /// `action` and `optOut.type` say opposite things; then the opted-out reading is taken.
+    pub disagrees: bool,
+    pub event_time: Option<Timestamp>,
+}
+
+/// `message.received`, `.delivered`, `.failed`, `.unknown`.
+#[derive(Clone)]
+pub struct MessagePayload {
+    pub message_id: Segment,
+    /// `/messages/…`.
+    pub raw_message_id: String,
+    pub direction: Option<Direction>,
+    pub body: Option<String>,
+    pub occurred_at: Option<Timestamp>,
+    /// Who wrote an outbound message: a name or, where there is only a link, a path.
+    pub user: Option<String>,
+    pub delivery_state: Option<String>,
+    /// The person's number; `None` for what is no telephone number (a short code).
+    pub phone: Option<Phone>,
+    /// Slug of the messaging account.
+    pub account: Option<String>,
+    pub business_number: Option<Phone>,
+    pub contact: ContactRef,
+}
+
+/// `contact.created`.
+#[derive(Clone)]
+pub struct ContactPayload {
+    pub id: Segment,
+    /// `/contacts/…`.
+    pub raw_id: String,
+    /// The body holds only the contact's path: nothing but its id is known yet.
+    pub is_link: bool,
+    pub name: Option<String>,
+    pub phones: PhonesRef,
+    /// Free-form; `null` where there is none.
+    pub data: Value,
+    pub event_time: Option<Timestamp>,
+}
+
+debug_by_id!(MessagePayload.raw_message_id, ContactPayload.raw_id);
+
+/// The body does not say what is needed to act on it. Says in a sentence of ours what is missing, nothing of what is
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the payload cannot be acted on: {what}")]
+pub struct Unreadable {
+    what: &'static str,
+}
+
+impl Unreadable {
+    #[must_use]
+    pub const fn new(what: &'static str) -> Self {
+        Self { what }
+    }
+}
+
+/// Reads the body of an event that a handler takes.
+///
+/// # Errors
+/// [`Unreadable`] where it lacks what every handler of its type needs, or holds an id that could steer a call.
+pub fn read(event: &Event) -> Result<Payload, Unreadable> {
+    let body: Value = serde_json::from_slice(&event.body).map_err(|_not_json| Unreadable::new("it is not JSON"))?;
+    match event.event_type.as_str() {
+        "contact.opted_out" => opt_out(&body, true).map(Payload::OptOut),
+        "contact.opted_in" => opt_out(&body, false).map(Payload::OptOut),
+        "message.received" => message(&body, Direction::In).map(Payload::Message),
+        "message.delivered" | "message.failed" | "message.unknown" => {
+            message(&body, Direction::Out).map(Payload::Message)
+        }
+        "contact.created" => contact(&body).map(Payload::Contact),
+        _ => Err(Unreadable::new("no handler knows this event type")),
+    }
+}
+
+fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unreadable> {
+    let said = body.get("optOut").filter(|said| said.is_object()).ok_or(Unreadable::new("it has no `optOut`"))?;
+    let phone = said
+        .get("phoneNumber")
+        .and_then(Value::as_str)
+        .and_then(Phone::parse)
+        .ok_or(Unreadable::new("`optOut.phoneNumber` is missing or no telephone number"))?;
+    let account = opt_out_account(said)?.ok_or(Unreadable::new("`optOut.account` is missing"))?;
+    let by_type = said.get("type").and_then(Value::as_str).and_then(opted_out_by_type);
+    let disagrees = by_type.is_some_and(|by_type| by_type != opted_out_by_action);
+    Ok(OptOutPayload {
+        account: account.as_str().to_owned(),
+        phone,
+        // Texting someone who said stop is the one mistake that cannot be made good.
+        opted_out: opted_out_by_action || disagrees,
+        disagrees,
+        event_time: event_time(body),
+    })
+}
+
+/// From `account` or, where that is left out, from the id: `/{account}/opt_outs/{number}`.
+fn opt_out_account(said: &Value) -> Result<Option<Segment>, Unreadable> {
+    let account = said.get("account").cloned().unwrap_or_default();
+    let link: Link<Account> = serde_json::from_value(account).unwrap_or_default();
+    let named = account_slug(&link).map_err(|_bad| Unreadable::new("`optOut.account` is not one segment of a path"))?;
+    let from_id = || {
+        let id = said.get("id").and_then(Value::as_str)?;
+        let (account, _number) = id.strip_prefix('/')?.split_once("/opt_outs/")?;
+        Segment::new(account)
+    };
+    Ok(named.or_else(from_id))
+}
+
+fn opted_out_by_type(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().replace('_', "-").as_str() {
+        "opt-out" | "opted-out" => Some(true),
+        "opt-in" | "opted-in" => Some(false),
+        _ => None,
+    }
+}
+
+fn message(body: &Value, direction_by_action: Direction) -> Result<MessagePayload, Unreadable> {
+    let said: Message = read_field(body, "message").ok_or(Unreadable::new("it has no `message` with an id"))?;
+    let message_id = said.segment().ok_or(Unreadable::new("`message.id` is not one segment of a path"))?;
+    let conversation: Conversation = read_field(body, "conversation").unwrap_or_default();
+    let account = conversation
+        .account()
+        .map_err(|_bad| Unreadable::new("`conversation.account` is not one segment of a path"))?;
+    let contact = conversation
+        .read_contact()
+        .map_err(|_bad| Unreadable::new("a contact's id in `conversation` is not one segment of a path"))?;
+    Ok(MessagePayload {
+        raw_message_id: message_id.under(MESSAGES),
+        message_id,
+        direction: said.direction().or(Some(direction_by_action)),
+        occurred_at: said.occurred_at().or_else(|| event_time(body)),
+        user: said.user(),
+        delivery_state: said.state().map(str::to_owned),
+        body: said.body,
+        phone: conversation.phone(),
+        account: account.map(|account| account.as_str().to_owned()),
+        business_number: conversation.account_phone(),
+        contact,
+    })
+}
+
+/// The shape isn't documented readably: the first of a `contact` object, a `contact` path, the body itself.
+fn contact(body: &Value) -> Result<ContactPayload, Unreadable> {
+    let sent = body.get("contact").cloned().unwrap_or_default();
+    let link: Link<Contact> = serde_json::from_value(sent).unwrap_or_default();
+    let (id, contact) = match link {
+        Link::Here(contact) => (contact.id.clone(), Some(contact)),
+        Link::Path(path) => (path, None),
+        Link::Absent => {
+            let is_contact = body.get("@type").and_then(Value::as_str) == Some("Contact");
+            let contact = is_contact.then(|| serde_json::from_value::<Contact>(body.clone()).ok()).flatten();
+            let contact = contact.ok_or(Unreadable::new("it names no contact"))?;
+            (contact.id.clone(), Some(contact))
+        }
+    };
+    let id =
+        Segment::from_path(CONTACTS, &id).ok_or(Unreadable::new("the contact's id is not one segment of a path"))?;
+    Ok(ContactPayload {
+        raw_id: id.under(CONTACTS),
+        id,
+        is_link: contact.is_none(),
+        phones: contact.as_ref().map_or(PhonesRef::None, Contact::phones),
+        name: contact.as_ref().and_then(|contact| contact.name.clone()),
+        data: contact.map_or(Value::Null, |contact| contact.data),
+        event_time: event_time(body),
+    })
+}
+
+fn read_field<T: serde::de::DeserializeOwned>(body: &Value, name: &str) -> Option<T> {
+    let field = body.get(name).filter(|field| field.is_object())?;
+    serde_json::from_value(field.clone()).ok()
+}
+
+/// The envelope's `timestamp`.
+fn event_time(body: &Value) -> Option<Timestamp> {
+    body.get("timestamp").and_then(Value::as_str).and_then(Timestamp::parse)
+}

@@ -1,0 +1,78 @@
+//! The built-in system of record: people, notes and opt-out flags in Hookline's own store, so that the whole job is
+//! done with no CRM. Truly idempotent: a note is unique by its message id, a flag by its phone and event time.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::{NewNote, PersonFacts};
+
+use super::{PersonId, SystemOfRecord, Upserted};
+use crate::handler::{Attempt, HandlerError};
+
+pub struct Builtin {
+    store: Store,
+}
+
+impl Builtin {
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[async_trait]
+impl SystemOfRecord for Builtin {
+    fn settle_after(&self) -> Duration {
+        // A write is a transaction of the store's: when its caller is gone, it is committed or never will be.
+        Duration::ZERO
+    }
+
+    async fn find_people(
+        &self,
+        _attempt: &Attempt<'_>,
+        contact_id: Option<&str>,
+        phone: Option<&Phone>,
+    ) -> Result<Vec<PersonId>, HandlerError> {
+        let people = self.store.find_person(contact_id, phone).await?;
+        Ok(people.into_iter().map(|person| PersonId(person.record_id)).collect())
+    }
+
+    async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+        let (person, created, changed) = self.store.upsert_person(facts).await?;
+        if created {
+            attempt.remark(format!("{} created", person.record_id));
+        }
+        Ok(Upserted { person: PersonId(person.record_id), changed: created || changed })
+    }
+
+    async fn find_note(&self, _attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError> {
+        Ok(self.store.note_by_message(message_id).await?.map(|row| row.note_id))
+    }
+
+    async fn log_note(&self, attempt: &Attempt<'_>, person: &PersonId, note: &NewNote) -> Result<String, HandlerError> {
+        let (row, created) = self.store.add_note(&person.0, note).await?;
+        if created {
+            attempt.remark(format!("{} attached to {}", row.note_id, person.0));
+        }
+        Ok(row.note_id)
+    }
+
+    async fn set_opt_out(
+        &self,
+        attempt: &Attempt<'_>,
+        person: &PersonId,
+        phone: &Phone,
+        opted_out: bool,
+        event_time: Timestamp,
+    ) -> Result<bool, HandlerError> {
+        let changed = self.store.set_opt_flag(phone, opted_out, event_time).await?;
+        if changed {
+            let flag = if opted_out { "opted out" } else { "opted in" };
+            attempt.remark(format!("{} flagged {flag}", person.0));
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,311 @@
+//! Carries an attempt's verdict out and answers the broker, once. The only caller of `Delivery::settle`.
+//!
+//! The order is the point: what the store must know comes first, the broker's answer last. Dying in between repeats
+//! the delivery; the other order would lose it.
+
+use std::time::Duration;
+
+use hookline_common::broker::{DeadLetterInfo, Delivery, LastFailure, Settlement};
+use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason, Verdict};
+use hookline_common::settings::RetrySettings;
+use hookline_common::telemetry::journey::Milestone;
+use hookline_common::telemetry::metrics::Suppressed;
+use hookline_common::testing::crash_point;
+use hookline_common::time::Timestamp;
+use hookline_store::model::{AttemptRecord, Ending};
+
+use crate::consumer::Context;
+use crate::destinations::calls::CallLog;
+use crate::destinations::error::Disposition;
+use crate::handler::{Attempt, HandlerError, Outcome};
+use crate::retry::{self, Decision};
+
+/// How long a delivery waits while the store is away; jittered, so that a backlog does not come back at once.
+const STORE_AWAY: Duration = Duration::from_secs(5);
+
+/// What an attempt asks for, before it is carried out.
+#[derive(Debug)]
+enum Plan {
+    End(Ending),
+    /// `spent`: it counts as an attempt.
+    Park {
+        until: Timestamp,
+        spent: bool,
+        why: String,
+        status: Option<u16>,
+    },
+    Dead {
+        reason: DeadReason,
+        destination: Option<Destination>,
+        status: Option<u16>,
+        detail: String,
+    },
+}
+
+/// Facts of an attempt that ended.
+pub(crate) struct Ended {
+    pub(crate) started_at: Timestamp,
+    pub(crate) took: Duration,
+    pub(crate) remarks: Vec<String>,
+    pub(crate) calls: CallLog,
+    pub(crate) result: Result<Outcome, HandlerError>,
+}
+
+impl Ended {
+    pub(crate) fn new(
+        attempt: &Attempt<'_>,
+        started_at: Timestamp,
+        took: Duration,
+        result: Result<Outcome, HandlerError>,
+    ) -> Self {
+        Self { started_at, took, remarks: attempt.remarks(), calls: attempt.calls.clone(), result }
+    }
+}
+
+/// Settles a delivery by how its attempt ended.
+pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
+    let plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended.result);
+    let record = AttemptRecord {
+        event_id: delivery.event.id.clone(),
+        handler,
+        attempt: delivery.attempt,
+        started_at: ended.started_at,
+        duration: ended.took,
+        verdict: plan.verdict(),
+        detail: plan.detail(),
+        requests: ended.calls.records(),
+    };
+    if let Err(error) = write_down(context, &plan, &record).await {
+        // Nothing is settled that the store does not know.
+        tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
+        hold(context, delivery).await;
+        return;
+    }
+    tell(context, handler, &delivery, &plan, &record, ended.remarks);
+    carry_out(context, delivery, plan).await;
+}
+
+/// Acknowledges a copy that has nothing left to do.
+pub(crate) async fn drop_copy(context: &Context, handler: HandlerName, delivery: Delivery) {
+    context.metrics.worker.suppressed(handler, Suppressed::Duplicate);
+    answer(delivery, Settlement::Done).await;
+}
+
+/// Parks a delivery while the store is away: no attempt spent.
+pub(crate) async fn hold(context: &Context, delivery: Delivery) {
+    context.metrics.worker.attempt(delivery.queue.handler(), Verdict::Parked, Duration::ZERO);
+    let until = Timestamp::now().plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>()));
+    answer(delivery, Settlement::Park { until, counts_as_attempt: false, last: None }).await;
+}
+
+/// Gives back what was handed out and not begun.
+pub(crate) async fn release(context: &Context, delivery: Delivery) {
+    context.metrics.worker.attempt(delivery.queue.handler(), Verdict::Released, Duration::ZERO);
+    answer(delivery, Settlement::Release).await;
+}
+
+/// Acknowledges a batch whose next state is recorded.
+pub(crate) async fn done(delivery: Delivery) {
+    answer(delivery, Settlement::Done).await;
+}
+
+fn plan(retry: &RetrySettings, delivery: &Delivery, result: &Result<Outcome, HandlerError>) -> Plan {
+    let error = match result {
+        Ok(Outcome::Done) => return Plan::End(Ending::Done),
+        Ok(Outcome::Skipped(reason)) => return Plan::End(Ending::Skipped(*reason)),
+        Err(error) => error,
+    };
+    let now = Timestamp::now();
+    match error {
+        HandlerError::Destination { destination, error } => match error.disposition() {
+            Disposition::Hold { until, why } => Plan::Park { until, spent: false, why, status: error.status() },
+            Disposition::Retry { after } => {
+                try_again(retry, delivery, Some(*destination), error.status(), error.detail(), after)
+            }
+            Disposition::DeadLetter { reason } => {
+                Plan::Dead { reason, destination: Some(*destination), status: error.status(), detail: error.detail() }
+            }
+        },
+        HandlerError::Store(error) => Plan::Park {
+            until: now.plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>())),
+            spent: false,
+            why: format!("the store is not available: {error}"),
+            status: None,
+        },
+        HandlerError::Wait { until, why } => {
+            Plan::Park { until: *until, spent: false, why: (*why).to_owned(), status: None }
+        }
+        HandlerError::TryAgain { after, destination, why } => {
+            try_again(retry, delivery, Some(*destination), None, (*why).to_owned(), Some(*after))
+        }
+        HandlerError::GiveUp { reason, destination, status, detail } => {
+            Plan::Dead { reason: *reason, destination: *destination, status: *status, detail: detail.clone() }
+        }
+    }
+}
+
+fn try_again(
+    retry: &RetrySettings,
+    delivery: &Delivery,
+    destination: Option<Destination>,
+    status: Option<u16>,
+    why: String,
+    at_least: Option<Duration>,
+) -> Plan {
+    let now = Timestamp::now();
+    // By the first attempt, not by arrival: a redriven delivery of an old event gets its full time again.
+    match retry::decide(retry, delivery.attempt, now.since(delivery.first_attempt_at), at_least) {
+        Decision::Again(delay) => Plan::Park { until: now.plus(delay), spent: true, why, status },
+        Decision::GiveUp(reason) => Plan::Dead { reason, destination, status, detail: why },
+    }
+}
+
+impl Plan {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::End(Ending::Done) => Verdict::Done,
+            Self::End(Ending::Skipped(_)) => Verdict::Skipped,
+            Self::Park { .. } => Verdict::Parked,
+            Self::Dead { .. } => Verdict::DeadLettered,
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::End(Ending::Done) => None,
+            Self::End(Ending::Skipped(reason)) => Some(reason.as_str().to_owned()),
+            Self::Park { why, .. } => Some(why.clone()),
+            Self::Dead { reason, .. } => Some(reason.as_str().to_owned()),
+        }
+    }
+}
+
+async fn write_down(context: &Context, plan: &Plan, record: &AttemptRecord) -> Result<(), hookline_store::StoreError> {
+    match plan {
+        Plan::End(ending) => context.store.finish(record, *ending).await,
+        Plan::Dead { .. } => context.store.log_attempt(record).await,
+        // A hold that made no call is no attempt: a closed gate must not fill the log.
+        Plan::Park { spent: false, .. } if record.requests.is_empty() => Ok(()),
+        Plan::Park { .. } => context.store.log_attempt(record).await,
+    }
+}
+
+/// Metrics, one log line, and the journey feed.
+fn tell(
+    context: &Context,
+    handler: HandlerName,
+    delivery: &Delivery,
+    plan: &Plan,
+    record: &AttemptRecord,
+    remarks: Vec<String>,
+) {
+    let metrics = &context.metrics.worker;
+    metrics.attempt(handler, record.verdict, record.duration);
+    if let Plan::End(ending) = plan {
+        metrics.settled(handler, delivery.age(Timestamp::now()));
+        if let Ending::Skipped(reason) = ending {
+            count_suppressed(context, handler, *reason);
+        }
+    }
+    let event = &delivery.event;
+    let took_ms = u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX);
+    let detail = record.detail.as_deref().unwrap_or_default();
+    match plan {
+        Plan::End(_) => {
+            tracing::debug!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
+                attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms, "delivery.settled");
+        }
+        Plan::Park { until, .. } => {
+            tracing::info!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
+                attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms,
+                until = %until, "delivery.parked");
+        }
+        Plan::Dead { detail: words, status, .. } => {
+            tracing::warn!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
+                attempt = record.attempt, verdict = %record.verdict, reason = detail, status, words,
+                duration_ms = took_ms, "delivery.dead_lettered");
+        }
+    }
+    if context.journey.is_watched() {
+        let reason = match plan {
+            Plan::End(_) => record.detail.clone(),
+            Plan::Park { until, why, .. } => {
+                let wait = until.since(Timestamp::now());
+                Some(format!("{why}; again in {:.1} s", wait.as_secs_f64()))
+            }
+            Plan::Dead { reason, detail, .. } => Some(format!("{reason}: {detail}")),
+        };
+        let calls = record.requests.iter().map(|request| {
+            let answer = request.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            format!("{} {} → {answer}", request.method, request.path)
+        });
+        context.journey.tell(Milestone::Settled {
+            event_id: event.id.clone(),
+            event_type: event.event_type.clone(),
+            handler,
+            verdict: record.verdict,
+            reason,
+            steps: calls.chain(remarks).collect(),
+            attempt: record.attempt,
+            took: record.duration,
+        });
+    }
+}
+
+fn count_suppressed(context: &Context, handler: HandlerName, reason: SkipReason) {
+    let why = match reason {
+        SkipReason::Duplicate | SkipReason::AlreadyDone => Suppressed::Duplicate,
+        SkipReason::Echo => Suppressed::Echo,
+        SkipReason::Stale => Suppressed::Stale,
+        SkipReason::Unchanged | SkipReason::UnknownContact | SkipReason::OptIn | SkipReason::NoAction => return,
+    };
+    context.metrics.worker.suppressed(handler, why);
+}
+
+async fn carry_out(context: &Context, delivery: Delivery, plan: Plan) {
+    let settlement = match plan {
+        Plan::End(_) => Settlement::Done,
+        Plan::Park { until, spent, why, status } => {
+            Settlement::Park { until, counts_as_attempt: spent, last: Some(LastFailure { status, detail: cut(why) }) }
+        }
+        Plan::Dead { reason, destination, status, detail } => Settlement::DeadLetter(DeadLetterInfo {
+            reason,
+            destination,
+            status,
+            detail: cut(detail),
+            attempts: delivery.attempt,
+            dead_lettered_at: Timestamp::now(),
+        }),
+    };
+    let _ = context;
+    answer(delivery, settlement).await;
+}
+
+async fn answer(delivery: Delivery, settlement: Settlement) {
+    crash_point("ack.before");
+    let event_id = delivery.event.id.clone();
+    let handler = delivery.queue.handler();
+    match delivery.settle(settlement).await {
+        Ok(hookline_common::broker::Settled::Confirmed) => {}
+        Ok(hookline_common::broker::Settled::Lost) => {
+            tracing::info!(event.id = %event_id, handler = %handler, "delivery.lease_lost: it is handed out again");
+        }
+        Err(error) => {
+            tracing::warn!(event.id = %event_id, handler = %handler, error = %error,
+                "delivery.not_settled: it is handed out again");
+        }
+    }
+}
+
+/// The header of a message holds at most 512 bytes of words.
+fn cut(mut words: String) -> String {
+    const MOST: usize = 512;
+    if words.len() > MOST {
+        let mut end = MOST;
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        words.truncate(end);
+    }
+    words
+}

@@ -1,0 +1,267 @@
+//! Closed by a rate limit, paused for refused credentials or by an operator: nothing is called, no attempt is spent.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::future::join_all;
+use hookline_common::names::Destination;
+use hookline_common::time::Timestamp;
+use hookline_sandbox::{Fault, FaultRule, SandboxOptions};
+use hookline_worker::destinations::error::{DestinationError, Disposition};
+
+use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone};
+
+/// How late another process may learn of a closing (contract.md section 8).
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
+
+async fn put(worker: &TestWorker, api: &TestApi) -> Result<u16, DestinationError> {
+    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await
+}
+
+fn hold(error: &DestinationError) -> Timestamp {
+    match error.disposition() {
+        Disposition::Hold { until, .. } => until,
+        other @ (Disposition::Retry { .. } | Disposition::DeadLetter { .. }) => panic!("{error}: {other:?}"),
+    }
+}
+
+fn is_state(worker: &TestWorker, state: &str) -> bool {
+    worker.shows(&format!(r#"hookline_destination_state{{destination="textus",state="{state}"}} 1"#))
+}
+
+#[tokio::test]
+async fn no_call_is_made_before_retry_after_has_passed() {
+    let in_two_seconds = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(2));
+    for (retry_after, least, most) in
+        [("1", 1000, 1600), (in_two_seconds.as_str(), 900, 3500), ("soon", 1000, 1800), ("-3", 1000, 1800)]
+    {
+        let api = TestApi::start().await;
+        api.fail_once(Fault::Throttle { retry_after: retry_after.to_owned() });
+        let clock = Instant::now();
+
+        let error = put(&api.worker, &api).await.unwrap_err();
+        assert!(matches!(error, DestinationError::Throttled { .. }), "{error}");
+        let until = hold(&error);
+        let closed = put(&api.worker, &api).await.unwrap_err();
+        assert!(matches!(closed, DestinationError::GateClosed { .. }), "{closed}");
+        assert!(hold(&closed) <= until.plus(Duration::from_millis(50)));
+        assert!(api.worker.gate.open_at().is_some());
+        assert!(is_state(&api.worker, "open"));
+
+        // Tries all the time, as a careless caller would.
+        eventually(retry_after, || async { put(&api.worker, &api).await.is_ok() }).await;
+        let waited = u64::try_from(clock.elapsed().as_millis()).unwrap();
+        assert!((least..most).contains(&waited), "{retry_after}: {waited} ms");
+        assert_eq!(api.asked(), 2, "{retry_after}");
+        assert_eq!(api.log.records().len(), 2, "no request is shown where none was made");
+        eventually("the metric follows", || async { is_state(&api.worker, "closed") }).await;
+    }
+}
+
+#[tokio::test]
+async fn an_absurd_retry_after_holds_for_a_quarter_of_an_hour_at_most() {
+    for retry_after in ["86400000", "99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let api = TestApi::start().await;
+        api.fail_once(Fault::Throttle { retry_after: retry_after.to_owned() });
+
+        let wait = hold(&put(&api.worker, &api).await.unwrap_err()).since(Timestamp::now());
+
+        assert!(wait > Duration::from_secs(890) && wait <= Duration::from_secs(901), "{retry_after}: {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_were_on_their_way_all_wait_for_the_same_time() {
+    let api = TestApi::with(|options| options.latency = Duration::from_millis(100)).await;
+    api.sandbox.fault(FaultRule::new(Fault::Throttle { retry_after: "none".to_owned() }).times(10));
+
+    let errors = join_all((0..10).map(|_| put(&api.worker, &api))).await;
+
+    assert_eq!(api.asked(), 10);
+    for error in errors {
+        let wait = hold(&error.unwrap_err()).since(Timestamp::now());
+        assert!(wait < Duration::from_millis(1500), "ten at once are one 429 in a row: {wait:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_process_learns_of_a_closing_in_time() {
+    let api = TestApi::start().await;
+    let other = api.another_worker().await;
+    api.fail_once(Fault::Throttle { retry_after: "60".to_owned() });
+
+    put(&api.worker, &api).await.unwrap_err();
+    let clock = Instant::now();
+    eventually("the other gate closes", || async { other.gate.open_at().is_some() }).await;
+    let told = clock.elapsed();
+
+    assert!(matches!(put(&other, &api).await, Err(DestinationError::GateClosed { .. })));
+    assert_eq!(api.asked(), 1);
+    // Four times the promise: two cores are shared by all tests of this binary.
+    assert!(told < TOLD_WITHIN * 4, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_closing_outlives_a_restart() {
+    let api = TestApi::start().await;
+    api.fail_once(Fault::Throttle { retry_after: "60".to_owned() });
+    put(&api.worker, &api).await.unwrap_err();
+    eventually("the store knows", || async {
+        let gates = api.worker.store.gates().await.unwrap();
+        gates.iter().any(|gate| gate.destination == Destination::TextUs && gate.closed_until.is_some())
+    })
+    .await;
+
+    let restarted = api.another_worker().await;
+
+    assert!(matches!(put(&restarted, &api).await, Err(DestinationError::GateClosed { .. })));
+}
+
+#[tokio::test]
+async fn a_spent_window_holds_calls_until_its_reset() {
+    let api = TestApi::start().await;
+    let reset = (Timestamp::now().as_millis() / 1000 + 2).to_string();
+    let spent = [("X-RateLimit-Limit", "1000"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", &reset)];
+    api.answer_once(201, &spent, "{}");
+
+    assert_eq!(put(&api.worker, &api).await.unwrap(), 201);
+
+    assert!(matches!(put(&api.worker, &api).await, Err(DestinationError::GateClosed { .. })));
+    assert!(api.worker.shows(r#"hookline_api_budget_remaining{destination="textus"} 0"#));
+    assert!(api.worker.shows(r#"hookline_api_budget_limit{destination="textus"} 1000"#));
+    eventually("the next window is used", || async { put(&api.worker, &api).await.is_ok() }).await;
+    assert!(Timestamp::now().as_millis() / 1000 >= reset.parse::<i64>().unwrap());
+    assert_eq!(api.asked(), 2);
+}
+
+#[tokio::test]
+async fn the_budget_is_told_to_the_store() {
+    let api = TestApi::with(|options| options.rate_limit = Some((10, Duration::from_secs(300)))).await;
+
+    put(&api.worker, &api).await.unwrap();
+
+    eventually("the store knows", || async {
+        let gates = api.worker.store.gates().await.unwrap();
+        gates
+            .iter()
+            .any(|gate| gate.destination == Destination::TextUs && gate.limit == Some(10) && gate.remaining == Some(9))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_documented_limit_is_never_overrun_twice() {
+    let api = TestApi::with(|options| options.rate_limit = Some((3, Duration::from_secs(2)))).await;
+    for _ in 0..3 {
+        put(&api.worker, &api).await.unwrap();
+    }
+
+    eventually("calls go on in the next window", || async { put(&api.worker, &api).await.is_ok() }).await;
+
+    assert!(api.sandbox.requests().iter().all(|request| request.status == Some(201)));
+}
+
+#[tokio::test]
+async fn refused_credentials_pause_the_destination_until_a_probe_is_taken() {
+    for status in [401, 403] {
+        let api = TestApi::start().await;
+        api.sandbox.fault(FaultRule::new(Fault::status(status)));
+        let error = put(&api.worker, &api).await.unwrap_err();
+        assert!(matches!(error, DestinationError::CredentialsRefused { status: refused, .. } if refused == status));
+        hold(&error);
+        assert!(is_state(&api.worker, "paused"));
+
+        // One of many is let through per interval, and the pause holds while it is refused.
+        let clock = Instant::now();
+        while api.asked() < 3 {
+            let tries = join_all((0..8).map(|_| put(&api.worker, &api))).await;
+            assert!(tries.iter().all(|tried| tried.as_ref().is_err_and(|error| hold(error) > Timestamp::EPOCH)));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(clock.elapsed() >= PAUSED_PROBE * 2 - Duration::from_millis(20), "{:?}", clock.elapsed());
+        assert!(is_state(&api.worker, "paused"));
+
+        api.sandbox.clear_faults();
+        eventually("a probe resumes", || async { put(&api.worker, &api).await.is_ok() }).await;
+        assert!(is_state(&api.worker, "closed"));
+        assert_eq!(api.asked(), 4);
+        put(&api.worker, &api).await.unwrap();
+        eventually("the store knows", || async {
+            api.worker.store.gates().await.unwrap().iter().all(|gate| !gate.paused)
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_is_answered_not_found_shows_that_the_credentials_are_taken() {
+    let api = TestApi::start().await;
+    api.fail_once(Fault::status(401));
+    put(&api.worker, &api).await.unwrap_err();
+
+    eventually("a probe resumes", || async {
+        api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.is_ok_and(|opted_out| !opted_out)
+    })
+    .await;
+
+    assert!(api.worker.gate.open_at().is_none());
+}
+
+#[tokio::test]
+async fn an_operators_resume_ends_a_pause_at_once_and_everywhere() {
+    let api = TestApi::start().await;
+    let other = api.another_worker().await;
+    api.fail_once(Fault::status(401));
+    put(&api.worker, &api).await.unwrap_err();
+    eventually("the other process pauses", || async { other.gate.open_at().is_some() }).await;
+
+    // As `hookline resume` does.
+    api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
+
+    let clock = Instant::now();
+    eventually("both go on", || async { api.worker.gate.open_at().is_none() && other.gate.open_at().is_none() }).await;
+    assert!(clock.elapsed() < PAUSED_PROBE, "{:?}", clock.elapsed());
+    put(&api.worker, &api).await.unwrap();
+    put(&other, &api).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operators_pause_is_neither_probed_nor_ended_by_an_answer() {
+    let api = TestApi::start().await;
+    api.fail_once(Fault::status(401));
+    put(&api.worker, &api).await.unwrap_err();
+    eventually("the store knows", || async { api.worker.store.gates().await.unwrap().iter().any(|gate| gate.paused) })
+        .await;
+
+    // As `hookline pause` does.
+    api.worker.store.pause_gate(Destination::TextUs, "maintenance").await.unwrap();
+    tokio::time::sleep(TOLD_WITHIN * 2).await;
+    let deadline = Instant::now() + PAUSED_PROBE * 2;
+    while Instant::now() < deadline {
+        let error = put(&api.worker, &api).await.unwrap_err();
+        assert!(matches!(error, DestinationError::GateClosed { .. }), "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    assert_eq!(api.asked(), 1);
+    api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
+    eventually("calls go on", || async { put(&api.worker, &api).await.is_ok() }).await;
+}
+
+#[tokio::test]
+async fn a_pause_outlives_a_restart_and_new_credentials_are_tried_at_once() {
+    let api = TestApi::start().await;
+    api.sandbox.configure(|options| options.token = "another-token".to_owned());
+    put(&api.worker, &api).await.unwrap_err();
+    eventually("the store knows", || async { api.worker.store.gates().await.unwrap().iter().any(|gate| gate.paused) })
+        .await;
+
+    let before = api.another_worker().await;
+    assert!(is_state(&before, "paused"));
+    put(&before, &api).await.unwrap_err();
+    assert!(matches!(put(&before, &api).await, Err(DestinationError::GateClosed { .. })));
+
+    api.sandbox.configure(|options| options.token = SandboxOptions::default().token);
+    let after = api.another_worker().await;
+    assert_eq!(put(&after, &api).await.unwrap(), 201);
+    assert!(after.gate.open_at().is_none());
+}

@@ -1,0 +1,8 @@
+//! The TextUs client and its gate against the sandbox, which checks what it is asked; and webhook bodies as fixtures.
+
+mod answers;
+mod coalescing;
+mod gate;
+mod helpers;
+mod payloads;
+mod transport;
