@@ -1,0 +1,105 @@
+//! `hookline check`: reports every problem of the configuration at once; with `--connect` also tries what it names.
+
+mod connect;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use hookline_common::settings::{Loaded, Needs, SystemOfRecordKind, load};
+use hookline_common::telemetry::logging;
+use serde_json::{Value, json};
+
+use self::connect::Finding;
+use crate::output;
+use crate::table::Table;
+
+/// The contract's exit code for a wrong configuration.
+const WRONG_CONFIGURATION: u8 = 2;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckArgs {
+    /// Also try data directory, queues, store and the TextUs token
+    #[arg(long)]
+    connect: bool,
+    /// One JSON document; with the resolved settings, secrets masked
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(config: Option<&Path>, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    // What `hookline run` needs, so that what is fine here starts there.
+    let loaded = match load(config, Needs::RUN) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            if args.json {
+                output::print_json(&json!({ "ok": false, "problems": lines, "warnings": [], "checks": [] }))?;
+            } else {
+                output::print_problems(&lines);
+            }
+            return Ok(ExitCode::from(WRONG_CONFIGURATION));
+        }
+    };
+    logging::init(loaded.settings.log.format, "error");
+    let findings = if args.connect { connect::try_all(&loaded.settings).await } else { Vec::new() };
+    let ok = findings.iter().all(|finding| !finding.is_failure());
+    if args.json {
+        output::print_json(&document(&loaded, &findings, ok))?;
+    } else {
+        print(&loaded, &findings, args.connect)?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn document(loaded: &Loaded, findings: &[Finding], ok: bool) -> Value {
+    let settings: serde_json::Map<String, Value> =
+        loaded.settings.describe().into_iter().map(|(key, value)| (key, value.into())).collect();
+    json!({
+        "ok": ok,
+        "problems": [],
+        "warnings": loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "checks": findings.iter().map(Finding::document).collect::<Vec<_>>(),
+        "settings": settings,
+    })
+}
+
+fn print(loaded: &Loaded, findings: &[Finding], connected: bool) -> anyhow::Result<()> {
+    let warnings: Vec<String> = loaded.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    output::print_problems(&warnings);
+    output::print_line("configuration is fine")?;
+    output::print_table(&summary(loaded))?;
+    if connected {
+        output::print_line("")?;
+        output::print(&findings.iter().map(Finding::line).collect::<String>())?;
+    } else {
+        output::hint("`hookline check --connect` also tries what it names; `--json` shows every key.");
+    }
+    Ok(())
+}
+
+fn summary(loaded: &Loaded) -> Table {
+    let settings = &loaded.settings;
+    let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+    let handlers: Vec<&str> = settings.handlers.enabled().iter().map(|handler| handler.as_str()).collect();
+    let account = if settings.textus.account.is_empty() { "no account" } else { &settings.textus.account };
+    let token = if settings.textus.token.is_some() { "token ***" } else { "no token" };
+    let records = match settings.system_of_record.kind {
+        SystemOfRecordKind::Builtin => "builtin",
+    };
+    let file = loaded.file.as_ref().map_or_else(|| "none: defaults".to_owned(), |file| file.display().to_string());
+    let mut table = Table::new(&["WHAT", "CONFIGURED"]);
+    for (what, configured) in [
+        ("file", file),
+        ("data_dir", settings.data_dir.display().to_string()),
+        ("ingest", settings.ingest.listen.to_string()),
+        ("sources", sources.join(", ")),
+        ("handlers", handlers.join(", ")),
+        ("textus", format!("{} {account}, {token}", settings.textus.base_url)),
+        ("system of record", records.to_owned()),
+        ("broker, store", "embedded, SQLite in data_dir".to_owned()),
+    ] {
+        table.row([what.to_owned(), configured]);
+    }
+    table
+}

@@ -1,0 +1,139 @@
+//! `check --connect`: tries what the configuration names, each by itself, so that one failure hides no other.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use hookline_common::names::Destination;
+use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_store::Store;
+use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::destinations::error::DestinationError;
+use hookline_worker::destinations::textus::client::TextUs;
+use hookline_worker::gate::Gate;
+use serde_json::{Value, json};
+
+use crate::open;
+
+/// How one thing that was tried turned out.
+pub(super) struct Finding {
+    what: &'static str,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Ok(String),
+    /// With what to do.
+    Failed {
+        why: String,
+        remedy: String,
+    },
+    /// Nothing is known, and why.
+    NotChecked(&'static str),
+}
+
+impl Finding {
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed { .. })
+    }
+
+    pub(super) fn line(&self) -> String {
+        match &self.outcome {
+            Outcome::Ok(found) => format!("ok           {}: {found}\n", self.what),
+            Outcome::Failed { why, remedy } => format!("failed       {}: {why}; {remedy}\n", self.what),
+            Outcome::NotChecked(why) => format!("not checked  {}: {why}\n", self.what),
+        }
+    }
+
+    /// `ok` is `null` where it was not checked.
+    pub(super) fn document(&self) -> Value {
+        let (ok, detail, remedy) = match &self.outcome {
+            Outcome::Ok(found) => (Some(true), found.as_str(), None),
+            Outcome::Failed { why, remedy } => (Some(false), why.as_str(), Some(remedy)),
+            Outcome::NotChecked(why) => (None, *why, None),
+        };
+        json!({ "check": self.what, "ok": ok, "detail": detail, "remedy": remedy })
+    }
+}
+
+pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
+    let mut findings =
+        vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
+    findings.push(finding("queues", queues(settings).await, "let this user read and write broker.db in data_dir"));
+    let (store, tried) = match store(settings).await {
+        Ok((store, found)) => (Some(store), Ok(found)),
+        Err(error) => (None, Err(error)),
+    };
+    findings.push(finding("store", tried, "see docs, or restore store.db and ledger.key from one backup"));
+    findings.push(token(settings, store).await);
+    findings.push(Finding {
+        what: "webhook subscription",
+        outcome: Outcome::NotChecked(
+            "not checked by this version; look in TextUs under Settings > Account Settings > Integrations > Webhooks",
+        ),
+    });
+    let records = match settings.system_of_record.kind {
+        SystemOfRecordKind::Builtin => Outcome::Ok("built in, part of the store".to_owned()),
+    };
+    findings.push(Finding { what: "system of record", outcome: records });
+    findings
+}
+
+fn finding(what: &'static str, tried: anyhow::Result<String>, remedy: &str) -> Finding {
+    let outcome = match tried {
+        Ok(found) => Outcome::Ok(found),
+        Err(error) => Outcome::Failed { why: format!("{error:#}"), remedy: remedy.to_owned() },
+    };
+    Finding { what, outcome }
+}
+
+/// Writes a file there, and removes it.
+fn data_dir(settings: &Settings) -> anyhow::Result<String> {
+    open::data_dir(settings)?;
+    let dir = &settings.data_dir;
+    tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    Ok(format!("{} is writable", dir.display()))
+}
+
+async fn queues(settings: &Settings) -> anyhow::Result<String> {
+    let broker = open::broker(settings).await?;
+    let queues = broker.queues().await?;
+    broker.close().await;
+    let waiting: u64 = queues.iter().map(|depth| depth.messages).sum();
+    Ok(format!("{} queues, {waiting} messages", queues.len()))
+}
+
+async fn store(settings: &Settings) -> anyhow::Result<(Store, String)> {
+    let store = open::store(settings).await?;
+    let accepted = store.counts().await?.iter().map(|counts| counts.accepted).max().unwrap_or(0);
+    Ok((store, format!("opens; {accepted} events at most in any handler's account")))
+}
+
+async fn token(settings: &Settings, store: Option<Store>) -> Finding {
+    let what = "TextUs token";
+    if settings.textus.token.is_none() {
+        return Finding { what, outcome: Outcome::NotChecked("none is configured, and no enabled handler needs one") };
+    }
+    let Some(store) = store else {
+        return Finding { what, outcome: Outcome::NotChecked("calls need the store, for the rate limit") };
+    };
+    let tried = ask_textus(settings, store).await;
+    finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")
+}
+
+async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {
+    let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
+    let probe = settings.textus.paused_probe;
+    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), probe));
+    // A Retry-After and an operator's pause bind this call too.
+    gate.refresh().await?;
+    let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
+    let tried = textus.check_token(&CallLog::default(), &settings.textus.account).await;
+    // What the answer says of the rate limit, and that the credentials are taken again, is for the workers too. That
+    // they are refused is not: workers that are up may hold others.
+    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. })) {
+        gate.refresh().await?;
+    }
+    tried?;
+    Ok(format!("{} takes it", settings.textus.base_url))
+}

@@ -1,0 +1,373 @@
+//! `hookline dead-letters`: what was given up. Looking, and the three ways out: redrive, discard, resolve.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{ArgGroup, Args, Subcommand};
+use futures::stream::{self, StreamExt};
+use hookline_common::names::{DeadReason, Destination, HandlerName};
+use hookline_common::settings::Settings;
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::{DeadLetterFilter, DeadLetterRow};
+use hookline_worker::dead_letters::redrive;
+use serde_json::{Value, json};
+
+use crate::output::{self, ListArgs, Listing};
+use crate::table::{Table, or_dash, printable};
+use crate::when::{in_words, when};
+use crate::{open, pace, progress};
+
+/// How many rows `--all` reads at a time.
+const PAGE: u32 = 1_000;
+
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum DeadLettersCommand {
+    /// Dead letters, newest first
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// Everything known about one
+    Show(ShowArgs),
+    /// Back to the work queue, at attempt 1
+    Redrive(RedriveArgs),
+    /// Give up for good, with a reason
+    Discard(DiscardArgs),
+    /// Settle an outcome_unknown: a person looked at the destination
+    Resolve(ResolveArgs),
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct FilterArgs {
+    /// Of this handler only
+    #[arg(long)]
+    handler: Option<HandlerName>,
+    /// With this reason only
+    #[arg(long)]
+    reason: Option<DeadReason>,
+    /// Given up since then: RFC 3339, or how long ago (2h, 7d)
+    #[arg(long, value_name = "TIME", value_parser = when)]
+    since: Option<Timestamp>,
+    /// For this destination only
+    #[arg(long)]
+    destination: Option<Destination>,
+}
+
+impl FilterArgs {
+    fn filter(&self) -> DeadLetterFilter {
+        DeadLetterFilter {
+            handler: self.handler,
+            reason: self.reason,
+            since: self.since,
+            destination: self.destination,
+        }
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ShowArgs {
+    /// Of the dead letter, or of its event
+    id: String,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("which").required(true).args(["ids", "all"])))]
+pub(crate) struct RedriveArgs {
+    /// Of the dead letters, or of their events
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Every dead letter that the filters let through
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only say how many, how many API calls they need and how long those take
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DiscardArgs {
+    /// Of the dead letters, or of their events
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    /// Why; kept in the audit
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(group(ArgGroup::new("how").required(true).args(["done", "write_again"])))]
+pub(crate) struct ResolveArgs {
+    /// Of the dead letter, or of its event
+    id: String,
+    /// The write is there: the delivery is done
+    #[arg(long)]
+    done: bool,
+    /// The write is not there: make it again
+    #[arg(long)]
+    write_again: bool,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(config: Option<&Path>, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(config)?;
+    let store = open::store(&settings).await?;
+    match command {
+        DeadLettersCommand::List { filter, list } => {
+            let page = store.dead_letters(&filter.filter(), list.limit, list.cursor.as_deref()).await?;
+            listing(&page.rows, page.next).print(list.json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        DeadLettersCommand::Show(args) => show(&store, &args).await,
+        DeadLettersCommand::Redrive(args) => run_redrive(&settings, &store, &args).await,
+        DeadLettersCommand::Discard(args) => discard(&store, &args).await,
+        DeadLettersCommand::Resolve(args) => resolve(&settings, &store, &args).await,
+    }
+}
+
+fn listing(rows: &[DeadLetterRow], next: Option<String>) -> Listing<'static> {
+    let mut table = Table::new(&["ID", "EVENT", "HANDLER", "REASON", "STATUS", "ATTEMPTS", "GIVEN UP"]);
+    for row in rows {
+        table.row([
+            row.id.clone(),
+            row.event_id.to_string(),
+            row.handler.to_string(),
+            row.info.reason.to_string(),
+            or_dash(row.info.status),
+            row.info.attempts.to_string(),
+            row.info.dead_lettered_at.to_string(),
+        ]);
+    }
+    let rows = rows.iter().map(document).collect();
+    Listing { key: "dead_letters", rows, table, next, when_empty: "No dead letters." }
+}
+
+fn document(row: &DeadLetterRow) -> Value {
+    json!({
+        "id": row.id,
+        "event_id": row.event_id.as_str(),
+        "handler": row.handler.as_str(),
+        "reason": row.info.reason.as_str(),
+        "destination": row.info.destination.map(Destination::as_str),
+        "status": row.info.status,
+        "attempts": row.info.attempts,
+        "dead_lettered_at": row.info.dead_lettered_at.to_string(),
+        "detail": row.info.detail,
+    })
+}
+
+async fn show(store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
+    let rows = store.dead_letter(&args.id).await?;
+    if args.json {
+        match rows.as_slice() {
+            [] => {}
+            [one] => output::print_json(&document(one))?,
+            // An event may have one per handler.
+            several => listing(several, None).print(true)?,
+        }
+    } else {
+        for row in &rows {
+            output::print(&in_full(row))?;
+        }
+    }
+    if rows.is_empty() { Err(unknown(&args.id)) } else { Ok(ExitCode::SUCCESS) }
+}
+
+fn in_full(row: &DeadLetterRow) -> String {
+    let what_next = if row.info.reason == DeadReason::OutcomeUnknown {
+        "look at the destination, then `hookline dead-letters resolve ID --done` or `--write-again`"
+    } else {
+        "`hookline dead-letters redrive ID` once the cause is gone, or `discard ID --reason TEXT`"
+    };
+    format!(
+        "id           {}\nevent        {}\nhandler      {}\nreason       {}\ndestination  {}\nstatus       {}\n\
+         attempts     {}\ngiven up     {}\ndetail       {}\nnext         {}\n\n",
+        row.id,
+        row.event_id,
+        row.handler,
+        row.info.reason,
+        or_dash(row.info.destination),
+        or_dash(row.info.status),
+        row.info.attempts,
+        row.info.dead_lettered_at,
+        printable(&row.info.detail),
+        what_next.replace("ID", &row.id),
+    )
+}
+
+async fn run_redrive(settings: &Settings, store: &Store, args: &RedriveArgs) -> anyhow::Result<ExitCode> {
+    let (rows, unknown) = if args.all {
+        (every(store, &args.filter.filter()).await?, Vec::new())
+    } else {
+        named(store, &args.ids).await?
+    };
+    if args.dry_run {
+        dry_run(settings, store, &rows, args.json).await?;
+        return Ok(report_unknown(&unknown));
+    }
+    let (redriven, gone) = redrive_all(settings, store, &rows).await?;
+    if args.json {
+        output::print_json(&json!({ "redriven": redriven }))?;
+    } else {
+        output::print_line(&format!("redriven: {redriven}"))?;
+    }
+    for id in &gone {
+        output::error(&format!("{id} was not redriven: its payload was erased, or it was dealt with meanwhile"));
+    }
+    let code = report_unknown(&unknown);
+    Ok(if gone.is_empty() { code } else { ExitCode::FAILURE })
+}
+
+/// How many were redriven, and the ids of those that could not be.
+async fn redrive_all(settings: &Settings, store: &Store, rows: &[DeadLetterRow]) -> anyhow::Result<(u64, Vec<String>)> {
+    let broker = open::broker(settings).await?;
+    let bar = progress::bar(rows.len() as u64, "redriven");
+    let queues = broker.as_ref();
+    let mut outcomes = stream::iter(rows)
+        .map(|row| async move { (row, redrive(store, queues, &row.id).await) })
+        .buffer_unordered(open::AT_ONCE);
+    let (mut redriven, mut gone) = (0, Vec::new());
+    while let Some((row, outcome)) = outcomes.next().await {
+        let done =
+            outcome.with_context(|| format!("after {redriven} redriven, at {}; redrive again to go on", row.id))?;
+        if done {
+            redriven += 1;
+        } else {
+            gone.push(row.id.clone());
+        }
+        bar.inc(1);
+    }
+    drop(outcomes);
+    bar.finish_and_clear();
+    broker.close().await;
+    Ok((redriven, gone))
+}
+
+async fn dry_run(settings: &Settings, store: &Store, rows: &[DeadLetterRow], as_json: bool) -> anyhow::Result<()> {
+    let calls = rows.iter().map(|row| pace::calls(settings, row.handler)).sum();
+    let takes = pace::time_for(calls, pace::limit(&store.gates().await?, Destination::TextUs));
+    if as_json {
+        return output::print_json(&json!({
+            "redriven": 0,
+            "would_redrive": rows.len(),
+            "api_calls": calls,
+            "seconds": takes.as_secs(),
+        }));
+    }
+    output::print_line(&format!(
+        "would redrive {}: at most {calls} API calls, {} at the quota of this token; nothing was changed",
+        rows.len(),
+        in_words(takes)
+    ))
+}
+
+async fn discard(store: &Store, args: &DiscardArgs) -> anyhow::Result<ExitCode> {
+    let (rows, unknown) = named(store, &args.ids).await?;
+    let mut discarded = 0_u64;
+    for row in &rows {
+        if store.discard(&row.id, &args.reason).await? {
+            discarded += 1;
+        }
+    }
+    if args.json {
+        output::print_json(&json!({ "discarded": discarded }))?;
+    } else {
+        output::print_line(&format!("discarded: {discarded}"))?;
+    }
+    Ok(report_unknown(&unknown))
+}
+
+async fn resolve(settings: &Settings, store: &Store, args: &ResolveArgs) -> anyhow::Result<ExitCode> {
+    let rows = store.dead_letter(&args.id).await?;
+    if rows.is_empty() {
+        return Err(unknown(&args.id));
+    }
+    let open: Vec<_> = rows.iter().filter(|row| row.info.reason == DeadReason::OutcomeUnknown).collect();
+    if open.is_empty() {
+        anyhow::bail!(
+            "{} was given up as {}: only outcome_unknown is resolved; redrive or discard this one",
+            rows[0].id,
+            rows[0].info.reason
+        );
+    }
+    let broker = if args.write_again { Some(open::broker(settings).await?) } else { None };
+    let mut resolved = 0_u64;
+    for row in open {
+        let settled = match &broker {
+            None => store.resolve_done(&row.id).await?,
+            Some(broker) => {
+                store.resolve_write_again(&row.id).await? && redrive(store, broker.as_ref(), &row.id).await?
+            }
+        };
+        resolved += u64::from(settled);
+    }
+    if let Some(broker) = broker {
+        broker.close().await;
+    }
+    if args.json {
+        output::print_json(&json!({ "resolved": resolved }))?;
+    } else {
+        output::print_line(&format!("resolved: {resolved}"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every dead letter that the filter lets through, as of now: one that comes back meanwhile is not taken again.
+async fn every(store: &Store, filter: &DeadLetterFilter) -> anyhow::Result<Vec<DeadLetterRow>> {
+    let mut rows = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.dead_letters(filter, PAGE, cursor.as_deref()).await?;
+        rows.extend(page.rows);
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(rows);
+        }
+    }
+}
+
+/// The dead letters of these ids, each once, and the ids that name none.
+async fn named(store: &Store, ids: &[String]) -> anyhow::Result<(Vec<DeadLetterRow>, Vec<String>)> {
+    let mut rows: Vec<DeadLetterRow> = Vec::new();
+    let mut unknown = Vec::new();
+    for id in ids {
+        let found = store.dead_letter(id).await?;
+        if found.is_empty() {
+            unknown.push(id.clone());
+        }
+        for row in found {
+            if rows.iter().all(|known| known.id != row.id) {
+                rows.push(row);
+            }
+        }
+    }
+    Ok((rows, unknown))
+}
+
+fn unknown(id: &str) -> anyhow::Error {
+    anyhow::anyhow!("no dead letter {id:?}, and no event of this id with one; `hookline dead-letters list` shows them")
+}
+
+/// The known ones were dealt with; the command has failed all the same where one was unknown.
+fn report_unknown(ids: &[String]) -> ExitCode {
+    for id in ids {
+        output::error(&unknown(id).to_string());
+    }
+    if ids.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,199 @@
+//! Follows events through the journey feed and tells each in a line or two that a newcomer understands.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hookline_common::event::{EventId, EventType};
+use hookline_common::names::{HandlerName, Verdict};
+use hookline_common::telemetry::journey::Milestone;
+use hookline_common::topology;
+
+/// Events that are on their way, and the sums of those that ended.
+pub(crate) struct Journeys {
+    enabled: Vec<HandlerName>,
+    under_way: HashMap<EventId, Travelling>,
+    /// What a repeat ends in must not be counted again.
+    arrived: HashSet<EventId>,
+    pub(crate) sums: BTreeMap<Verdict, u64>,
+}
+
+struct Travelling {
+    event_type: EventType,
+    acknowledged_in: Option<Duration>,
+    ends: BTreeMap<HandlerName, End>,
+}
+
+struct End {
+    verdict: Verdict,
+    words: String,
+}
+
+impl Journeys {
+    pub(crate) fn new(enabled: Vec<HandlerName>) -> Self {
+        Self { enabled, under_way: HashMap::new(), arrived: HashSet::new(), sums: BTreeMap::new() }
+    }
+
+    /// How many events are not settled yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    pub(crate) fn has_ended(&self, event_id: &EventId) -> bool {
+        self.arrived.contains(event_id)
+    }
+
+    /// How many events came to their end.
+    pub(crate) fn ended(&self) -> usize {
+        self.arrived.len()
+    }
+
+    /// Takes the next step in; returns the lines that tell it.
+    pub(crate) fn take(&mut self, milestone: Milestone) -> Vec<String> {
+        match milestone {
+            Milestone::Accepted { event_id, event_type, duplicate: true, .. } => {
+                vec![format!("{event_type}  {event_id}  seen before: acknowledged, nothing done twice")]
+            }
+            Milestone::Accepted { event_id, event_type, took, .. } => {
+                self.travelling(&event_id, &event_type).acknowledged_in = Some(took);
+                self.tell_if_ended(&event_id)
+            }
+            Milestone::Settled { event_id, event_type, handler, verdict, reason, steps, attempt, .. } => {
+                let words = in_words(verdict, reason.as_deref(), &steps);
+                match verdict {
+                    Verdict::Parked => vec![format!("{event_type}  {event_id}  {handler}: attempt {attempt} {words}")],
+                    Verdict::Released => Vec::new(),
+                    // A redriven delivery: its event's journey was told before.
+                    _ if self.arrived.contains(&event_id) => {
+                        vec![format!("{event_type}  {event_id}  {handler} {words}")]
+                    }
+                    Verdict::Done | Verdict::Skipped | Verdict::DeadLettered => {
+                        self.travelling(&event_id, &event_type).ends.insert(handler, End { verdict, words });
+                        self.tell_if_ended(&event_id)
+                    }
+                }
+            }
+        }
+    }
+
+    fn travelling(&mut self, event_id: &EventId, event_type: &EventType) -> &mut Travelling {
+        self.under_way.entry(event_id.clone()).or_insert_with(|| Travelling {
+            event_type: event_type.clone(),
+            acknowledged_in: None,
+            ends: BTreeMap::new(),
+        })
+    }
+
+    fn tell_if_ended(&mut self, event_id: &EventId) -> Vec<String> {
+        let Some(travelling) = self.under_way.get(event_id) else { return Vec::new() };
+        let complete = self
+            .enabled
+            .iter()
+            .filter(|handler| topology::takes(**handler, &travelling.event_type))
+            .all(|handler| travelling.ends.contains_key(handler));
+        // A redriven delivery travels without a new acknowledgement; its other handlers ended long ago.
+        if !complete || travelling.acknowledged_in.is_none() {
+            return Vec::new();
+        }
+        let Some(travelling) = self.under_way.remove(event_id) else { return Vec::new() };
+        self.arrived.insert(event_id.clone());
+        for end in travelling.ends.values() {
+            *self.sums.entry(end.verdict).or_default() += 1;
+        }
+        travelling.tell(event_id)
+    }
+}
+
+impl Travelling {
+    fn tell(&self, event_id: &EventId) -> Vec<String> {
+        let took = self.acknowledged_in.unwrap_or_default();
+        let mut first = format!("{}  {event_id}  stored and acknowledged in {:.1} ms", self.event_type, millis(took));
+        let mut second = String::new();
+        for (handler, end) in &self.ends {
+            // History is done by every event; it is worth a word only where it is not.
+            if *handler == HandlerName::RecordHistory && end.verdict == Verdict::Done {
+                continue;
+            }
+            let separator = if second.is_empty() { "    " } else { "; " };
+            let _ = write!(second, "{separator}{handler} {}", end.words);
+        }
+        if second.is_empty() {
+            first.push_str("; kept in the history, nothing else to do");
+            return vec![first];
+        }
+        vec![first, second]
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn in_words(verdict: Verdict, reason: Option<&str>, steps: &[String]) -> String {
+    let steps = if steps.is_empty() { String::new() } else { format!(" ({})", steps.join(", ")) };
+    match verdict {
+        Verdict::Done => format!("done{steps}"),
+        Verdict::Skipped => format!("skipped: {}{steps}", explain(reason.unwrap_or_default())),
+        Verdict::Parked => format!("failed: {}{steps}", reason.unwrap_or("waits")),
+        Verdict::DeadLettered => format!("dead-lettered: {}{steps}", reason.unwrap_or_default()),
+        Verdict::Released => "given back".to_owned(),
+    }
+}
+
+/// A skip reason as a newcomer reads it; the reason itself comes first, as lists and metrics show it.
+fn explain(reason: &str) -> String {
+    let words = match reason {
+        "duplicate" => "this was done before, for another webhook about the same thing",
+        "echo" => "this webhook was caused by our own call",
+        "stale" => "a newer opt-in or opt-out is known",
+        "unchanged" => "the record says so already",
+        "already_done" => "it is there already",
+        "unknown_contact" => "nobody has this phone in the system of record",
+        "opt_in" => "recorded in the ledger; no call is needed",
+        _ => return reason.to_owned(),
+    };
+    format!("{reason}, {words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_common::event::SourceName;
+
+    use super::*;
+
+    fn settled(event_id: &EventId, handler: HandlerName, verdict: Verdict, steps: &[&str]) -> Milestone {
+        Milestone::Settled {
+            event_id: event_id.clone(),
+            event_type: EventType::new("message.received"),
+            handler,
+            verdict,
+            reason: None,
+            steps: steps.iter().map(|step| (*step).to_owned()).collect(),
+            attempt: 1,
+            took: Duration::from_millis(3),
+        }
+    }
+
+    #[test]
+    fn a_journey_is_told_once_when_every_handler_has_ended_whatever_comes_first() {
+        let source = SourceName::new("textus").expect("a name");
+        let id = EventId::derive(&source, Some("a"), b"");
+        let mut journeys = Journeys::new(HandlerName::ALL.to_vec());
+
+        let early = journeys.take(settled(&id, HandlerName::RecordHistory, Verdict::Done, &[]));
+        let accepted = journeys.take(Milestone::Accepted {
+            event_id: id.clone(),
+            event_type: EventType::new("message.received"),
+            duplicate: false,
+            took: Duration::from_millis(2),
+        });
+        assert!(early.is_empty() && accepted.is_empty());
+        assert_eq!(journeys.under_way(), 1);
+        let last = journeys.take(settled(&id, HandlerName::LogNote, Verdict::Done, &["GET /messages/x → 200"]));
+
+        assert_eq!(last.len(), 2);
+        assert!(last[1].contains("log_note done (GET /messages/x → 200)"), "{last:?}");
+        assert!(journeys.has_ended(&id));
+        assert_eq!(journeys.sums.get(&Verdict::Done), Some(&2));
+    }
+}

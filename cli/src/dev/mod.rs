@@ -1,0 +1,230 @@
+//! `hookline dev`: the main job on a fresh machine with nothing installed. Embedded broker and SQLite under the data
+//! directory, a sandbox standing in for the TextUs API, and each event's journey told as it happens.
+
+mod demo;
+mod journeys;
+mod teaching;
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hookline_common::event::SourceName;
+use hookline_common::secret::Secret;
+use hookline_common::settings::{Needs, Settings, SourceKind, SourceSettings, load};
+use hookline_common::shutdown;
+use hookline_common::telemetry::journey::Milestone;
+use hookline_common::telemetry::logging;
+use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use self::journeys::Journeys;
+use self::teaching::Teaching;
+use crate::DevArgs;
+use crate::house::House;
+use crate::open::{self, wrong_usage};
+use crate::output;
+
+/// The account whose webhooks arrive, where none is configured.
+const ACCOUNT: &str = "acme";
+const SECRET_FILE: &str = "dev-webhook-secret";
+/// Read by `hookline trigger`.
+const DEV_FILE: &str = "dev.json";
+
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let loaded = load(args.config.as_deref(), Needs::NOTHING).map_err(|problems| wrong_usage(problems.to_string()))?;
+    let mut settings = loaded.settings;
+    // Journeys are told on stdout; the log speaks of trouble only.
+    logging::init(settings.log.format, "warn");
+    let shutdown = shutdown::on_signal()?;
+    let sandbox = Arc::new(stand_in(&mut settings).await?);
+    let secret_file = webhook_secret(&mut settings)?;
+
+    let house = House::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) })).await?;
+    let source = settings.sources.first().context("a source was configured above")?;
+    let secret = source.secrets.first().context("a source has a secret")?.expose().to_owned();
+    let webhook_url = format!("http://{}/webhooks/{}", house.webhook_addr(), source.name);
+    sandbox.set_webhook(WebhookTarget { url: webhook_url.clone(), secret: secret.clone() });
+    let dev_file = DevFile::write(&settings.data_dir, &webhook_url, &secret_file)?;
+    greet(&settings, &house, &webhook_url, &secret_file, &sandbox)?;
+
+    let feed = house.journey.listen();
+    let journeys = Journeys::new(settings.handlers.enabled());
+    let stop = shutdown.clone();
+    let telling = if args.demo {
+        let demo = demo::Demo { url: webhook_url, secret, account: settings.textus.account.clone() };
+        tokio::spawn(async move {
+            let passed = demo.run(feed, journeys, &stop).await;
+            stop.cancel();
+            passed
+        })
+    } else {
+        suggest()?;
+        tokio::spawn(async move { tell(feed, journeys, &stop).await.map(|()| true) })
+    };
+    let served = house.run(shutdown).await;
+    drop(dev_file);
+    sandbox.stop().await;
+    let passed = telling.await.context("telling the journeys ended on its own")??;
+    served?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Starts the sandbox and points the settings at it. A second account takes new contacts, so that a newcomer sees the
+/// POST: in the account that raised the event a contact is there already.
+async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
+    if settings.textus.account.is_empty() {
+        ACCOUNT.clone_into(&mut settings.textus.account);
+    }
+    let account = settings.textus.account.clone();
+    if settings.handlers.record_opt_out.accounts.is_empty() {
+        settings.handlers.record_opt_out.accounts = vec![account.clone()];
+    }
+    let targets = &mut settings.handlers.create_contact.accounts;
+    if targets.iter().all(|target| *target == account) {
+        *targets = vec![account.clone(), format!("{account}_second")];
+    }
+    let mut accounts = vec![account];
+    for target in targets.iter().chain(&settings.handlers.record_opt_out.accounts) {
+        if !accounts.contains(target) {
+            accounts.push(target.clone());
+        }
+    }
+    let token = format!("sandbox-{}", hex::encode(rand::random::<[u8; 12]>()));
+    let options =
+        SandboxOptions { listen: settings.sandbox.listen, token: token.clone(), accounts, ..SandboxOptions::default() };
+    let sandbox = Sandbox::start(options).await.context("[sandbox] listen: starting the sandbox")?;
+    settings.textus.base_url = sandbox.base_url().parse().context("the sandbox's address")?;
+    settings.textus.token = Some(Secret::new(token));
+    Ok(sandbox)
+}
+
+/// Uses the configured source, or makes one whose secret stays the same from run to run.
+fn webhook_secret(settings: &mut Settings) -> anyhow::Result<PathBuf> {
+    open::data_dir(settings)?;
+    let path = settings.data_dir.join(SECRET_FILE);
+    if let Some(secret) = settings.sources.first().and_then(|source| source.secrets.first()) {
+        write_private(&path, secret.expose())?;
+        return Ok(path);
+    }
+    let secret = match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => {
+            let made = format!("textus-{}", hex::encode(rand::random::<[u8; 24]>()));
+            write_private(&path, &made)?;
+            made
+        }
+    };
+    let name = SourceName::new("textus").context("a source name")?;
+    settings.sources = vec![SourceSettings { name, kind: SourceKind::TextUs, secrets: vec![Secret::new(secret)] }];
+    Ok(path)
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Tells `hookline trigger` where to post while this runs.
+struct DevFile(PathBuf);
+
+impl DevFile {
+    fn write(data_dir: &Path, webhook_url: &str, secret_file: &Path) -> anyhow::Result<Self> {
+        let path = data_dir.join(DEV_FILE);
+        let secret_file = std::path::absolute(secret_file)?;
+        write_private(
+            &path,
+            &serde_json::json!({ "webhook_url": webhook_url, "secret_file": secret_file }).to_string(),
+        )?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for DevFile {
+    fn drop(&mut self) {
+        // Left behind at worst, and then `trigger` says that nobody listens.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn greet(
+    settings: &Settings,
+    house: &House,
+    webhook_url: &str,
+    secret_file: &Path,
+    sandbox: &Sandbox,
+) -> anyhow::Result<()> {
+    let admin = house.admin_addr();
+    output::print_line(&format!(
+        "Hookline is up, with a sandbox standing in for the TextUs API.\n\
+         \n\
+         \x20 webhooks   {webhook_url}\n\
+         \x20 secret     in {}\n\
+         \x20 TextUs     {} (sandbox; accounts {})\n\
+         \x20 health     http://{admin}/readyz\n\
+         \x20 metrics    http://{admin}/metrics\n\
+         \x20 data       {}\n",
+        secret_file.display(),
+        sandbox.base_url(),
+        settings.handlers.create_contact.accounts.join(", "),
+        settings.data_dir.display(),
+    ))
+}
+
+fn suggest() -> anyhow::Result<()> {
+    // The names are the same whether the newcomer built it or has it on the PATH.
+    let this = std::env::current_exe().map_or_else(|_| "hookline".to_owned(), |path| path.display().to_string());
+    output::print_line(&format!(
+        "Now, in another terminal in this directory:\n\
+         \n\
+         \x20 {this} trigger message.received     a text comes in: a note is attached\n\
+         \x20 {this} trigger contact.opted_out    someone opts out: the opt-out is PUT, and proved\n\
+         \x20 {this} trigger contact.created      a contact is created: it is POSTed to the second account\n\
+         \x20 {this} records notes                what the built-in system of record holds\n\
+         \x20 {this} status                       what became of everything\n\
+         \n\
+         Each event's journey appears here. Ctrl-C stops.\n"
+    ))
+}
+
+/// Prints journeys until `stop`.
+async fn tell(
+    mut feed: broadcast::Receiver<Milestone>,
+    mut journeys: Journeys,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    while let Some(milestone) = next(&mut feed, stop).await {
+        for line in journeys.take(milestone) {
+            output::print_line(&line)?;
+        }
+    }
+    Ok(())
+}
+
+/// The next milestone; `None` on `stop` and at the feed's end.
+async fn next(feed: &mut broadcast::Receiver<Milestone>, stop: &CancellationToken) -> Option<Milestone> {
+    loop {
+        let milestone = tokio::select! {
+            () = stop.cancelled() => return None,
+            milestone = feed.recv() => milestone,
+        };
+        match milestone {
+            Ok(milestone) => return Some(milestone),
+            Err(RecvError::Closed) => return None,
+            Err(RecvError::Lagged(missed)) => {
+                output::hint(&format!("({missed} steps are not shown: they came faster than they can be printed)"));
+            }
+        }
+    }
+}

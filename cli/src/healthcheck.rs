@@ -1,0 +1,105 @@
+//! `hookline healthcheck`: asks `/readyz` for images that hold no shell and no curl.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use url::Url;
+
+use crate::open::{self, wrong_usage};
+use crate::output;
+
+/// Orchestrators give a probe a few seconds; an answer later than this is no answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+/// Reasons are short; whatever else answers there need not be read to its end.
+const MAX_SHOWN_BYTES: usize = 2048;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct HealthcheckArgs {
+    /// [default: /readyz of this configuration's admin listener]
+    url: Option<Url>,
+}
+
+pub(crate) async fn run(config: Option<&Path>, args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
+    let url = match &args.url {
+        Some(url) => with_path(url.clone()),
+        None => {
+            let listen = open::settings(config)?.admin.listen.unwrap_or(DEFAULT_ADMIN);
+            if listen.port() == 0 {
+                return Err(wrong_usage(
+                    "[admin] listen has port 0, any free port: give the URL that the service \
+                     printed, `hookline healthcheck http://127.0.0.1:PORT`",
+                ));
+            }
+            format!("http://{}/readyz", reachable(listen)).parse()?
+        }
+    };
+    let client = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .context("cannot set up an HTTP client")?;
+    let answer = match client.get(url.clone()).send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let why = if error.is_timeout() { "no answer within 3 s" } else { "nothing answers" };
+            output::print_line(&format!("not ready: {why} at {url}"))?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let status = answer.status();
+    let body = answer.text().await.unwrap_or_default();
+    let shown: String = body.trim().chars().take(MAX_SHOWN_BYTES).map(printable).collect();
+    let ready = status == reqwest::StatusCode::OK;
+    let word = if ready { "ready" } else { "not ready" };
+    output::print_line(&format!("{word}: {status} {shown}"))?;
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() && c != '\n' { '\u{fffd}' } else { c }
+}
+
+/// A bare origin means its `/readyz`.
+fn with_path(mut url: Url) -> Url {
+    if url.path() == "/" {
+        url.set_path("/readyz");
+    }
+    url
+}
+
+/// Where a listener is reached from this machine: "every address" is no address to call.
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), listen.port()),
+        IpAddr::V4(_) | IpAddr::V6(_) => listen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_loopback() {
+        for (listen, expected) in
+            [("0.0.0.0:9464", "127.0.0.1:9464"), ("[::]:9464", "[::1]:9464"), ("10.0.0.7:9465", "10.0.0.7:9465")]
+        {
+            let listen: SocketAddr = listen.parse().expect(listen);
+            assert_eq!(reachable(listen).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_origin_means_its_readiness() {
+        let url = |text: &str| with_path(text.parse().expect(text)).to_string();
+        assert_eq!(url("http://127.0.0.1:9464"), "http://127.0.0.1:9464/readyz");
+        assert_eq!(url("http://127.0.0.1:9464/livez"), "http://127.0.0.1:9464/livez");
+    }
+}

@@ -1,0 +1,104 @@
+//! What goes to the terminal: results to stdout, hints and errors to stderr. A reader that went away (`| head`) is
+//! no failure.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::table::Table;
+
+/// What every list takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ListArgs {
+    /// How many rows at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Where to go on: `next` of the page before
+    #[arg(long, value_name = "NEXT")]
+    pub(crate) cursor: Option<String>,
+    /// One JSON document instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prints text as it is.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Prints one JSON document.
+pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(document)?)
+}
+
+pub(crate) fn print_table(table: &Table) -> anyhow::Result<()> {
+    print(&table.render(colour(&io::stdout())))
+}
+
+/// A page of a list, as the command line shows it.
+pub(crate) struct Listing<'a> {
+    /// Key of the rows in the JSON document.
+    pub(crate) key: &'a str,
+    pub(crate) rows: Vec<Value>,
+    pub(crate) table: Table,
+    /// Cursor of the page after.
+    pub(crate) next: Option<String>,
+    /// Said instead of an empty table.
+    pub(crate) when_empty: &'a str,
+}
+
+impl Listing<'_> {
+    pub(crate) fn print(self, json: bool) -> anyhow::Result<()> {
+        if json {
+            return print_json(&serde_json::json!({ self.key: self.rows, "next": self.next }));
+        }
+        if self.rows.is_empty() {
+            hint(self.when_empty);
+            return Ok(());
+        }
+        print_table(&self.table)?;
+        if let Some(next) = self.next {
+            hint(&format!("There is more: --cursor '{next}'"));
+        }
+        Ok(())
+    }
+}
+
+/// Something useful to know beside the result.
+pub(crate) fn hint(text: &str) {
+    // Nobody can be told where stderr is gone.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Problems and warnings, one a line, as the services print them.
+pub(crate) fn print_problems(lines: &[String]) {
+    for line in lines {
+        hint(line);
+    }
+}
+
+/// Why the command failed.
+pub(crate) fn error(text: &str) {
+    let label = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+    let _ = writeln!(io::stderr(), "{label} {text}");
+}
+
+/// Colour only on a terminal, and not where the user asked for none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "NO_COLOR is the terminal's, not a setting of ours (https://no-color.org)"
+)]
+pub(crate) fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

@@ -1,0 +1,135 @@
+//! `hookline records`: what the built-in system of record holds. The operator asked for it, so phones are whole.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use hookline_store::model::{NoteRow, OptFlagRow, PersonRow};
+use serde_json::{Value, json};
+
+use crate::open;
+use crate::output::{ListArgs, Listing};
+use crate::table::{Table, or_dash};
+
+#[derive(Subcommand, Clone, Debug)]
+pub(crate) enum RecordsCommand {
+    /// Notes of text messages, newest first
+    Notes(ListArgs),
+    /// People, newest first
+    Contacts(ListArgs),
+    /// The opt-out flag of each phone number
+    OptOuts(ListArgs),
+}
+
+pub(crate) async fn run(config: Option<&Path>, command: RecordsCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(config)?;
+    let store = open::store(&settings).await?;
+    match command {
+        RecordsCommand::Notes(list) => {
+            let page = store.notes(list.limit, list.cursor.as_deref()).await?;
+            notes(&page.rows, page.next).print(list.json)?;
+        }
+        RecordsCommand::Contacts(list) => {
+            let page = store.persons(list.limit, list.cursor.as_deref()).await?;
+            contacts(&page.rows, page.next).print(list.json)?;
+        }
+        RecordsCommand::OptOuts(list) => {
+            let page = store.opt_flags(list.limit, list.cursor.as_deref()).await?;
+            opt_outs(&page.rows, page.next).print(list.json)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn notes(rows: &[NoteRow], next: Option<String>) -> Listing<'static> {
+    let mut table = Table::new(&["OCCURRED", "PHONE", "DIRECTION", "MESSAGE", "BODY"]);
+    for NoteRow { note, .. } in rows {
+        table.row([
+            note.occurred_at.to_string(),
+            or_dash(note.phone.as_ref()),
+            note.direction.clone(),
+            note.message_id.clone(),
+            note.body.clone(),
+        ]);
+    }
+    let rows = rows.iter().map(note_document).collect();
+    Listing {
+        key: "notes",
+        rows,
+        table,
+        next,
+        when_empty: "No notes yet: they come with message.received and \
+         message.delivered. Try `hookline trigger message.received`.",
+    }
+}
+
+fn note_document(row: &NoteRow) -> Value {
+    let note = &row.note;
+    json!({
+        "note_id": row.note_id,
+        "message_id": note.message_id,
+        "event_id": note.event_id.as_str(),
+        "contact_id": note.contact_id,
+        "phone": note.phone,
+        "direction": note.direction,
+        "body": note.body,
+        "occurred_at": note.occurred_at.to_string(),
+        "business_number": note.business_number,
+        "user": note.user,
+    })
+}
+
+fn contacts(rows: &[PersonRow], next: Option<String>) -> Listing<'static> {
+    let mut table = Table::new(&["CREATED", "RECORD", "CONTACT", "PHONE", "NAME"]);
+    for person in rows {
+        table.row([
+            person.created_at.to_string(),
+            person.record_id.clone(),
+            or_dash(person.contact_id.as_ref()),
+            or_dash(person.phone.as_ref()),
+            or_dash(person.name.as_ref()),
+        ]);
+    }
+    let rows = rows
+        .iter()
+        .map(|person| {
+            json!({
+                "record_id": person.record_id,
+                "contact_id": person.contact_id,
+                "phone": person.phone,
+                "name": person.name,
+                "created_at": person.created_at.to_string(),
+            })
+        })
+        .collect();
+    Listing {
+        key: "contacts",
+        rows,
+        table,
+        next,
+        when_empty: "No contacts yet: they come with contact.created. Try \
+         `hookline trigger contact.created`.",
+    }
+}
+
+fn opt_outs(rows: &[OptFlagRow], next: Option<String>) -> Listing<'static> {
+    let mut table = Table::new(&["PHONE", "OPTED OUT", "EVENT TIME"]);
+    for flag in rows {
+        let opted_out = if flag.opted_out { "yes" } else { "no" };
+        table.row([flag.phone.clone(), opted_out.to_owned(), flag.event_time.to_string()]);
+    }
+    let rows = rows
+        .iter()
+        .map(|flag| {
+            json!({ "phone": flag.phone, "opted_out": flag.opted_out, "event_time": flag.event_time.to_string() })
+        })
+        .collect();
+    Listing {
+        key: "opt_outs",
+        rows,
+        table,
+        next,
+        when_empty: "No opt-out flags yet: they come with \
+         contact.opted_out, for people the system of record knows.",
+    }
+}

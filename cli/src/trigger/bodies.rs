@@ -1,0 +1,201 @@
+//! What is posted: a new event each time, or, for the share that is asked for, an earlier one byte for byte.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use hookline_common::secret::Secret;
+use hookline_sandbox::samples::{self, SampleFacts};
+use serde_json::Value;
+
+use super::set::Set;
+use super::target::Target;
+
+/// Repeats are taken from this many posts before them: enough that they meet originals in every state, few enough to
+/// hold.
+const REMEMBERED: usize = 64;
+
+#[derive(Clone)]
+pub(super) struct Post {
+    pub(super) body: Bytes,
+    pub(super) signature: String,
+    /// Its bytes were posted before.
+    pub(super) repeat: bool,
+}
+
+pub(super) enum Bodies {
+    /// The same bytes every time.
+    Fixed(Post),
+    Samples(Samples),
+}
+
+pub(super) struct Samples {
+    event_type: String,
+    account: String,
+    sets: Vec<Set>,
+    secret: Secret,
+    count: u64,
+    repeats: u64,
+    recent: Mutex<VecDeque<Post>>,
+}
+
+impl Bodies {
+    /// # Errors
+    /// Where a change cannot be made, in words.
+    pub(super) fn fixed(body: Vec<u8>, sets: &[Set], secret: &Secret) -> Result<Self, String> {
+        let body = if sets.is_empty() {
+            body
+        } else {
+            let mut value = serde_json::from_slice(&body)
+                .map_err(|error| format!("--set needs a JSON body, and this file is none: {error}"))?;
+            changed(&mut value, sets)?;
+            value.to_string().into_bytes()
+        };
+        let signature = samples::sign(secret.expose(), &body);
+        Ok(Self::Fixed(Post { body: body.into(), signature, repeat: false }))
+    }
+
+    /// `count` posts in all, `repeats` of them repeats.
+    ///
+    /// # Errors
+    /// Where a change cannot be made, in words.
+    pub(super) fn sample(
+        event_type: &str,
+        sets: Vec<Set>,
+        target: &Target,
+        count: u64,
+        repeats: u64,
+    ) -> Result<Self, String> {
+        let samples = Samples {
+            event_type: event_type.to_owned(),
+            account: target.account.clone(),
+            sets,
+            secret: target.secret.clone(),
+            count,
+            repeats,
+            recent: Mutex::default(),
+        };
+        changed(&mut samples.body(), &samples.sets)?;
+        // The first post is made now: a repeat may be asked for before a worker has made another.
+        samples.remember(samples.build());
+        Ok(Self::Samples(samples))
+    }
+
+    /// The post of this index, counted from 0.
+    pub(super) fn post(&self, index: u64) -> Post {
+        match self {
+            Self::Fixed(post) => Post { repeat: index > 0, ..post.clone() },
+            Self::Samples(samples) => samples.post(index),
+        }
+    }
+}
+
+impl Samples {
+    fn post(&self, index: u64) -> Post {
+        let repeat = is_repeat(index, self.count, self.repeats);
+        if index == 0 || repeat {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let position = usize::try_from(index).unwrap_or(0) % recent.len().max(1);
+            if let Some(earlier) = recent.get(position) {
+                return Post { repeat, ..earlier.clone() };
+            }
+        }
+        let post = self.build();
+        if self.repeats > 0 {
+            self.remember(post.clone());
+        }
+        post
+    }
+
+    /// Each about a person of its own.
+    fn body(&self) -> Value {
+        samples::sample(&self.event_type, &SampleFacts::random(&self.account))
+    }
+
+    fn build(&self) -> Post {
+        let mut body = self.body();
+        // Tried on the first sample, and all samples of a type are shaped alike.
+        let _ = changed(&mut body, &self.sets);
+        let body = Bytes::from(body.to_string());
+        let signature = samples::sign(self.secret.expose(), &body);
+        Post { body, signature, repeat: false }
+    }
+
+    fn remember(&self, post: Post) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == REMEMBERED {
+            recent.pop_front();
+        }
+        recent.push_back(post);
+    }
+}
+
+fn changed(body: &mut Value, sets: &[Set]) -> Result<(), String> {
+    sets.iter().try_for_each(|set| set.apply(body))
+}
+
+/// Spreads `repeats` evenly over the posts after the first.
+fn is_repeat(index: u64, count: u64, repeats: u64) -> bool {
+    if index == 0 || count < 2 {
+        return false;
+    }
+    let due = |index: u64| u128::from(index) * u128::from(repeats) / u128::from(count - 1);
+    due(index) > due(index - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::new("textus-secret")
+    }
+
+    fn target() -> Target {
+        let url = "http://127.0.0.1:8080/webhooks/textus".parse().expect("a URL");
+        Target { url, secret: secret(), account: "acme".to_owned() }
+    }
+
+    #[test]
+    fn exactly_the_share_that_was_asked_for_repeats_earlier_bytes() {
+        let bodies = Bodies::sample("message.received", Vec::new(), &target(), 200, 50).expect("no changes");
+
+        let posts: Vec<Post> = (0..200).map(|index| bodies.post(index)).collect();
+
+        let distinct: HashSet<&Bytes> = posts.iter().map(|post| &post.body).collect();
+        assert_eq!(distinct.len(), 150);
+        assert_eq!(posts.iter().filter(|post| post.repeat).count(), 50);
+    }
+
+    #[test]
+    fn a_change_is_in_every_body_and_under_the_signature() {
+        let sets = vec!["/message/body=Hello".parse().expect("a change")];
+        let bodies = Bodies::sample("message.received", sets, &target(), 2, 0).expect("the pointer is right");
+
+        for index in 0..2 {
+            let post = bodies.post(index);
+            let body: Value = serde_json::from_slice(&post.body).expect("JSON");
+            assert_eq!(body["message"]["body"], "Hello");
+            assert_eq!(post.signature, samples::sign("textus-secret", &post.body));
+        }
+    }
+
+    #[test]
+    fn a_file_is_sent_byte_for_byte_unless_it_is_changed() {
+        let body = b"{\n  \"a\": 1 }".to_vec();
+
+        let Bodies::Fixed(untouched) = Bodies::fixed(body.clone(), &[], &secret()).expect("any bytes") else {
+            panic!("a file is fixed");
+        };
+        assert_eq!(untouched.body, body);
+
+        let sets = ["/a=2".parse::<Set>().expect("a change")];
+        let Bodies::Fixed(changed) = Bodies::fixed(body, &sets, &secret()).expect("JSON") else {
+            panic!("a file is fixed");
+        };
+        assert_eq!(changed.body, "{\"a\":2}");
+        assert!(Bodies::fixed(b"no JSON".to_vec(), &sets, &secret()).is_err());
+    }
+}
