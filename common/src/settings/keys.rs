@@ -282,7 +282,12 @@ fn log_note(v: &mut Visit<'_, '_>, s: &mut LogNoteSettings) {
 }
 
 fn basics(v: &mut Visit<'_, '_>, s: &mut HandlerBasics) {
-    v.key("enabled", "Off: its events wait in its queue.", Flag, &mut s.enabled);
+    v.key(
+        "enabled",
+        "Off: new events pass it by (`hookline events replay` brings them back); what is queued waits.",
+        Flag,
+        &mut s.enabled,
+    );
     v.key("concurrency", "Attempts at once in each worker process.", Whole::between(1, 1000), &mut s.concurrency);
 }
 

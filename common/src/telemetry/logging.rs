@@ -24,6 +24,7 @@ pub fn init(format: Option<LogFormat>, default_level: &str) {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
     let registry = tracing_subscriber::registry().with(filter).with(ours);
+    log_panics_without_their_message();
     // A second start in one process (tests) keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => registry
@@ -45,6 +46,14 @@ pub fn init(format: Option<LogFormat>, default_level: &str) {
             )
             .try_init(),
     };
+}
+
+/// A panic's message may quote what it was about; where it happened says enough to find it.
+fn log_panics_without_their_message() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(|location| format!("{}:{}", location.file(), location.line()));
+        tracing::error!(at, "panic: a fault of Hookline's; please report this line");
+    }));
 }
 
 #[expect(

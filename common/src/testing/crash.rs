@@ -1,6 +1,16 @@
 //! Crash hooks: `HOOKLINE_TEST_ABORT_AT=<point>[:n]` aborts the process when it passes the point for the n-th time
-//! (default: the first). Points: `publish.sent`, `publish.confirmed`, `spool.committing`, `call.before`,
-//! `call.answered`, `retry.confirmed`, `dead.confirmed`, `ack.before`.
+//! (default: the first). The points, and who passes them:
+//!
+//! | point | passed | by |
+//! |---|---|---|
+//! | `publish.sent` | an event is with the writer, nothing is written | common, `broker/embedded/mod.rs` |
+//! | `spool.committing` | before the commit that stores events | common, `broker/embedded/writer/mod.rs` |
+//! | `publish.confirmed` | after it, before anybody is answered | common, `broker/embedded/writer/mod.rs` |
+//! | `retry.confirmed` | a delivery is durably parked | common, `broker/embedded/settler.rs` |
+//! | `dead.confirmed` | a delivery is durably a dead letter | common, `broker/embedded/settler.rs` |
+//! | `call.before` | before a call to a destination | worker, `destinations/http.rs` |
+//! | `call.answered` | the destination answered, nothing is recorded | worker, `destinations/http.rs` |
+//! | `ack.before` | the verdict is recorded, the delivery not settled | worker, `settle.rs` |
 
 /// Ends the process here if the test asked for it.
 #[cfg(feature = "testing")]

@@ -1,6 +1,9 @@
 //! The embedded broker: the suite that every broker passes, and what it alone promises.
 
 mod alone;
+mod beside;
+mod erased;
+mod held;
 mod killed;
 
 use std::sync::Arc;

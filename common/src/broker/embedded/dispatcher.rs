@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::ops::{Op, Shared, released};
@@ -41,6 +41,8 @@ pub(super) struct Dispatcher {
     pub(super) ops: mpsc::UnboundedSender<Op>,
     pub(super) shared: Arc<Shared>,
     pub(super) consumers: Vec<Consumer>,
+    /// How long a row stays handed out.
+    pub(super) lease: Duration,
 }
 
 impl Dispatcher {
@@ -66,7 +68,11 @@ impl Dispatcher {
                 () = shared.board.changed() => {}
                 Some(newcomer) = newcomers.recv() => self.consumers.push(newcomer),
                 () = sleep(due_in) => {}
-                _ = poll.tick() => drop(self.ops.send(Op::Poll)),
+                _ = poll.tick() => {
+                    // Before the writer looks: what was never taken does not count as handed out.
+                    self.consumers.iter().for_each(|consumer| consumer.shelf.give_back_expired());
+                    drop(self.ops.send(Op::Poll));
+                }
             }
         }
         newcomers.close();
@@ -96,6 +102,8 @@ impl Dispatcher {
 
     async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
         let (reply, leased) = oneshot::channel();
+        // From before the writer leases, so that the shelf is never behind it.
+        let until = Instant::now() + self.lease;
         self.ops.send(Op::Lease { wants, reply }).map_err(drop)?;
         // No answer: the writer could not ask the file now.
         let leased = leased.await.map_err(drop)?;
@@ -106,7 +114,7 @@ impl Dispatcher {
             Ok(events) => {
                 for row in leased {
                     match events.get(&rows::message_of_row(row.lease.row)) {
-                        Some(event) => self.shelve(row, event.clone()),
+                        Some(event) => self.shelve(row, event.clone(), until),
                         // Erased since, or not readable.
                         None => self.put_off(row),
                     }
@@ -121,7 +129,7 @@ impl Dispatcher {
         }
     }
 
-    fn shelve(&self, row: LeasedRow, (event, routed_to): Routed) {
+    fn shelve(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
         let takers = self.consumers.iter().filter(|consumer| consumer.queue == row.queue);
         let placed =
             takers.filter_map(|taker| Some((&taker.shelf, Arc::clone(&taker.places).try_acquire_owned().ok()?))).next();
@@ -139,7 +147,7 @@ impl Dispatcher {
             dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             routed_to,
         };
-        shelf.put(Held { parts, settler });
+        shelf.put(Held { until, parts, settler });
     }
 
     /// A message that a newer version wrote may not be readable here: it waits for that version.

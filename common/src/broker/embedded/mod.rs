@@ -15,6 +15,10 @@
 //!   recognised exactly.
 //! - **Leases** carry a token that is unique to one handing out. A new owner voids all former leases, and what they
 //!   handed out stays counted: a payload that ends its process reaches the delivery limit.
+//! - **For now or for good**: while nothing can be stored (disk full, lock held) the state is
+//!   [`BrokerState::NotReady`], and the writer tries by itself until it can.
+//! - **Erased is gone**: what is settled or removed is overwritten in the file; [`Broker::remove`] also empties the
+//!   log, where no reader is in the way.
 //! - **One owner** consumes. Other processes (the command line) may write short transactions meanwhile; the owner
 //!   looks for their changes four times a second.
 //! - **Not promised**: order. Rows are handed out by due time, and settled in any.
@@ -70,6 +74,8 @@ const MAX_WAITING: usize = 4096;
 /// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>).
 const LEASE: Duration = Duration::from_secs(30 * 60);
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The command line's transactions are short.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
@@ -85,6 +91,8 @@ pub struct EmbeddedOptions {
     pub owner: bool,
     /// How long a delivery may stay unsettled before it is handed out again.
     pub lease: Duration,
+    /// How long a write waits for another process's before it fails for now.
+    pub busy_timeout: Duration,
 }
 
 impl EmbeddedOptions {
@@ -92,7 +100,15 @@ impl EmbeddedOptions {
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>, handlers: Vec<HandlerName>) -> Self {
         let data_dir = data_dir.into();
-        Self { data_dir, name: "broker", handlers, retention: RETENTION, owner: true, lease: LEASE }
+        Self {
+            data_dir,
+            name: "broker",
+            handlers,
+            retention: RETENTION,
+            owner: true,
+            lease: LEASE,
+            busy_timeout: BUSY_TIMEOUT,
+        }
     }
 
     /// For the command line: no consuming.
@@ -115,6 +131,9 @@ pub struct EmbeddedBroker {
     ops: mpsc::UnboundedSender<Op>,
     /// Opened by whoever asks first.
     reader: Mutex<Option<SqliteConnection>>,
+    busy_timeout: Duration,
+    /// One at a time empties the log.
+    erasing: Mutex<()>,
     file: PathBuf,
     owner: Option<Owner>,
 }
@@ -137,7 +156,7 @@ impl EmbeddedBroker {
         let lock = options.owner.then(|| files::lock(&options.data_dir, &lock_file)).transpose()?;
         let failed = |cause: sqlx::Error| files::open_error(&file, &cause);
         let purpose = if options.owner { Use::OwnersWriter } else { Use::GuestsWriter };
-        let mut conn = schema::connect(&file, purpose).await.map_err(failed)?;
+        let mut conn = schema::connect(&file, purpose, options.busy_timeout).await.map_err(failed)?;
         schema::create(&mut conn, HandlerName::ALL.iter().map(|handler| rows::code(*handler))).await.map_err(failed)?;
         let epoch = if options.owner { rare::take_over(&mut conn).await.map_err(failed)? } else { 0 };
 
@@ -157,8 +176,10 @@ impl EmbeddedBroker {
             None
         };
         tokio::spawn(writer.run(waiting_publishes, waiting_ops));
-        let EmbeddedOptions { handlers, retention, .. } = options;
-        Ok(Arc::new(Self { handlers, retention, shared, publishes, ops, reader: Mutex::new(None), file, owner }))
+        let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
+        let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
+        let broker = Self { handlers, retention, shared, publishes, ops, reader, busy_timeout, erasing, file, owner };
+        Ok(Arc::new(broker))
     }
 
     /// Whether there is a broker's file in `data_dir`.
@@ -184,10 +205,11 @@ impl EmbeddedBroker {
         ops: &mpsc::UnboundedSender<Op>,
     ) -> Result<Owner, sqlx::Error> {
         let dispatcher = Dispatcher {
-            reader: schema::connect(file, Use::Reader).await?,
+            reader: schema::connect(file, Use::Reader, options.busy_timeout).await?,
             ops: ops.clone(),
             shared: Arc::clone(shared),
             consumers: Vec::new(),
+            lease: options.lease,
         };
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
@@ -245,7 +267,10 @@ impl Broker for EmbeddedBroker {
         let mut reader = self.reader.lock().await;
         let conn = match &mut *reader {
             Some(conn) => conn,
-            closed @ None => closed.insert(schema::connect(&self.file, Use::Reader).await.map_err(unavailable)?),
+            closed @ None => {
+                let conn = schema::connect(&self.file, Use::Reader, self.busy_timeout).await;
+                closed.insert(conn.map_err(unavailable)?)
+            }
         };
         let depths = reader::depths(conn, &self.handlers).await;
         if depths.is_err() {
@@ -258,7 +283,13 @@ impl Broker for EmbeddedBroker {
         let (reply, removed) = oneshot::channel();
         let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
         self.ops.send(remove).map_err(|_| settler::closed())?;
-        removed.await.unwrap_or_else(|_| Err(settler::closed()))
+        let removed = removed.await.unwrap_or_else(|_| Err(settler::closed()))?;
+        // Even where nothing was removed now: the body may have been settled a moment ago.
+        let _one_at_a_time = self.erasing.lock().await;
+        if let Err(error) = upkeep::empty_log(&self.file).await {
+            tracing::warn!(%error, "the log was not emptied: it holds what was removed until it is written over");
+        }
+        Ok(removed)
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {

@@ -13,14 +13,15 @@ use crate::names::HandlerName;
 pub(super) type Slice = u8;
 
 /// Stores the event where it is no longer, without fanning it out, then its one queue row. A row that waits stays
-/// as it is; one that is on its way to the dead letters is what was asked to go again.
+/// as it is; one that is on its way to the dead letters is what was asked to go again. It is due at once by any clock: the owner's may
+/// differ from this process's.
 const AGAIN: &str = "
      BEGIN IMMEDIATE;
      DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
      INSERT INTO messages (event_id, received_ms, stored_ms, routed, head, body)
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE event_id = ?1);
-     INSERT INTO queue (id, handler, due_ms, again) SELECT seq * 16 + ?7, ?7, ?3, ?8 FROM seen WHERE event_id = ?1
-         ON CONFLICT (id) DO UPDATE SET dead = 0, lease = 0, due_ms = ?3, attempt = 1, deliveries = 0, again = ?8,
+     INSERT INTO queue (id, handler, due_ms, again) SELECT seq * 16 + ?7, ?7, 0, ?8 FROM seen WHERE event_id = ?1
+         ON CONFLICT (id) DO UPDATE SET dead = 0, lease = 0, due_ms = 0, attempt = 1, deliveries = 0, again = ?8,
              first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1;
      COMMIT";
 
@@ -54,7 +55,7 @@ pub(super) fn read_again(text: &str) -> Option<Again> {
     [Again::Redrive, Again::Replay].into_iter().find(|why| again_text(*why) == text)
 }
 
-/// `true` where a row was there.
+/// `true` where a row was there, waiting or handed out: its holder has lost it.
 pub(super) async fn remove(
     conn: &mut SqliteConnection,
     event_id: &IdBytes,
@@ -83,9 +84,25 @@ pub(super) async fn forget(conn: &mut SqliteConnection, slice: Slice, before_ms:
     Ok(done.rows_affected())
 }
 
+/// A real write that changes nothing anybody reads, of about the size of a small batch of events: where it
+/// succeeds, events can be stored.
+pub(super) async fn probe(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    // SQLite would leave out writing the same bytes again, hence random ones.
+    conn.execute(
+        "INSERT INTO meta (name, value) VALUES ('probe', randomblob(32768))
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )
+    .await
+    .map(|_| ())
+}
+
 /// A new owner: no lease of a former one is good any more. What those handed out stays counted. Returns the epoch
 /// that the tokens of this owner start with.
 pub(super) async fn take_over(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
-    conn.execute("UPDATE queue SET lease = 0 WHERE lease <> 0").await?;
+    conn.execute(
+        "UPDATE queue SET lease = 0, first_attempt_ms = CASE WHEN attempt > 1 THEN first_attempt_ms END
+             WHERE lease <> 0",
+    )
+    .await?;
     sqlx::query_scalar("UPDATE meta SET value = value + 1 WHERE name = 'epoch' RETURNING value").fetch_one(conn).await
 }

@@ -30,7 +30,8 @@ pub(super) struct Lease {
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Done,
-    /// Ready again at `due_ms` (as it was, where left out).
+    /// Ready again at `due_ms` (as it was, where left out). Without an attempt spent, the wait is none of the
+    /// retries' age: a first attempt begins anew, a later one's age stands still until `due_ms`.
     Back {
         due_ms: Option<i64>,
         spend_attempt: bool,
@@ -93,6 +94,8 @@ static SCRIPT: LazyLock<Arc<str>> = LazyLock::new(|| {
          ) RETURNING id;
          UPDATE queue SET lease = 0, due_ms = COALESCE(s.due, due_ms), attempt = attempt + s.spent,
              deliveries = CASE s.count WHEN 'keep' THEN deliveries WHEN 'undo' THEN MAX(deliveries - 1, 0) ELSE 0 END,
+             first_attempt_ms = CASE WHEN s.spent OR s.to_dead THEN first_attempt_ms
+                 WHEN attempt > 1 THEN first_attempt_ms + MAX(COALESCE(s.due, due_ms) - ?4, 0) END,
              last = COALESCE(s.failure, last), dead = MAX(dead, s.to_dead), dead_info = COALESCE(s.info, dead_info)
          FROM (SELECT value->>0 AS row, value->>1 AS token, value->>2 AS due, value->>3 AS spent, value->>4 AS count,
                       value->>5 AS failure, value->>6 AS to_dead, value->>7 AS info FROM json_each(?2)) AS s

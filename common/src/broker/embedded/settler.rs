@@ -43,7 +43,8 @@ impl EmbeddedSettler {
             Settlement::Park { until, counts_as_attempt, last } => Change::Back {
                 due_ms: Some(clock.due_ms(until)),
                 spend_attempt: counts_as_attempt,
-                count: Count::Reset,
+                // What waits without an attempt came to no end: the panics before it still count.
+                count: if counts_as_attempt { Count::Reset } else { Count::Undo },
                 last: last.and_then(|last| serde_json::to_string(&last).ok()),
             },
             Settlement::DeadLetter(info) => Change::Dead { due_ms: clock.now_ms(), info },

@@ -6,11 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::settler::EmbeddedSettler;
 use crate::broker::{Delivery, DeliveryParts, DeliverySource};
 
 pub(super) struct Held {
+    /// Before the lease runs out: later it may already be leased anew.
+    pub(super) until: Instant,
     pub(super) parts: DeliveryParts,
     pub(super) settler: EmbeddedSettler,
 }
@@ -38,6 +41,17 @@ impl Shelf {
         stock.held.push_back(held);
         drop(stock);
         self.changed.notify_one();
+    }
+
+    /// Gives back what nobody took in its time.
+    pub(super) fn give_back_expired(&self) {
+        let now = Instant::now();
+        let mut stock = self.stock();
+        let (expired, held): (VecDeque<_>, _) =
+            std::mem::take(&mut stock.held).into_iter().partition(|held| held.until <= now);
+        stock.held = held;
+        drop(stock);
+        expired.into_iter().for_each(|held| held.settler.release());
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -78,8 +92,14 @@ impl DeliverySource for Counter {
     }
 
     fn next_waiting(&mut self) -> Option<Delivery> {
-        let Held { parts, settler } = self.0.stock().held.pop_front()?;
-        Some(Delivery::new(parts, Box::new(settler)))
+        loop {
+            let Held { until, parts, settler } = self.0.stock().held.pop_front()?;
+            if Instant::now() < until {
+                return Some(Delivery::new(parts, Box::new(settler)));
+            }
+            // It was never handed out. Where its lease has passed on already, this changes nothing.
+            settler.release();
+        }
     }
 
     fn stop(&mut self) {

@@ -1,6 +1,6 @@
 //! What the owner does beside the writer: keeps the log short and forgets old ids.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,9 @@ use crate::time::Timestamp;
 
 /// Between looks at the log.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// How long a checkpoint waits for other connections: some keep writers out while they wait.
+const MOMENT: Duration = Duration::from_millis(100);
+const EMPTYING_TRIES: u32 = 5;
 /// Pages of 4 KiB in the log above which it is made to start again: from then on it is overwritten in place.
 const LOG_PAGES: i64 = 2000;
 /// A 256th of all ids is looked at this often: all of them once in an hour, none of them for long.
@@ -54,11 +57,25 @@ pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>
     }
 }
 
+/// Copies the whole log into the file and cuts it to nothing, so that it holds no former content. Gives up where
+/// readers stay in the way.
+pub(super) async fn empty_log(file: &Path) -> Result<(), sqlx::Error> {
+    let mut conn = schema::connect(file, Use::Checkpointer, MOMENT).await?;
+    for _ in 0..EMPTYING_TRIES {
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await?;
+        if busy == 0 {
+            break;
+        }
+        sleep(MOMENT).await;
+    }
+    conn.close().await
+}
+
 /// Returns the pages in the log.
-async fn checkpoint(conn: &mut Option<SqliteConnection>, file: &std::path::Path) -> Result<i64, sqlx::Error> {
+async fn checkpoint(conn: &mut Option<SqliteConnection>, file: &Path) -> Result<i64, sqlx::Error> {
     let conn = match conn {
         Some(conn) => conn,
-        None => conn.insert(schema::connect(file, Use::Checkpointer).await?),
+        None => conn.insert(schema::connect(file, Use::Checkpointer, MOMENT).await?),
     };
     sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(conn).await?.try_get(1)
 }

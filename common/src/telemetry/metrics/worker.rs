@@ -1,85 +1,19 @@
-//! Every metric name, its labels and buckets (contract.md section 5). Label sets are closed and exist from zero, so
-//! that `increase()` sees the first event.
+//! What a worker counts: deliveries, calls, dead letters, effects that were not repeated.
 
 use std::time::Duration;
 
-use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
+use super::make::{counter, float_gauge_vec, gauge_vec, histogram, histogram_vec, register};
 use crate::names::{DeadReason, Destination, HandlerName, Operation, Verdict};
 use crate::topology::Queue;
 
-const ACK_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const CALL_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 const AGE_BUCKETS: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
-
-/// Results of a webhook request; the metric label.
-pub const INGEST_RESULTS: &[&str] = &[
-    "accepted",
-    "duplicate_seen",
-    "unparsed",
-    "signature_mismatch",
-    "signature_missing",
-    "unknown_source",
-    "body_too_large",
-    "method_not_allowed",
-    "request_timeout",
-    "overloaded",
-    "not_durable",
-];
-/// Label value of `source` where the path names none of ours: a stranger's text is no label.
-pub const NO_SOURCE: &str = "unknown";
-
 const API_STATUSES: &[&str] = &["2xx", "3xx", "4xx", "429", "5xx", "error"];
 const SUPPRESSED: &[&str] = &["duplicate", "echo", "stale"];
 const DESTINATION_STATES: &[&str] = &["closed", "open", "half_open", "paused"];
-
-/// Which half of the metrics a process exposes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Ingest,
-    Worker,
-    /// `run` and `dev`: both.
-    Both,
-}
-
-/// Why an API call's effect was not repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Suppressed {
-    Duplicate,
-    Echo,
-    Stale,
-}
-
-/// What the gate lets through for a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GateState {
-    Closed,
-    Open,
-    HalfOpen,
-    Paused,
-}
-
-/// One registry and every metric in it. Made once per process and shared by `Arc`.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    pub ingest: IngestMetrics,
-    pub worker: WorkerMetrics,
-    broker_connected: IntGauge,
-    pub publish_confirm_seconds: Histogram,
-}
-
-#[derive(Debug)]
-pub struct IngestMetrics {
-    requests: IntCounterVec,
-    ack_seconds: HistogramVec,
-    pub spool_events: IntGauge,
-    pub spool_bytes: IntGauge,
-}
 
 #[derive(Debug)]
 pub struct WorkerMetrics {
@@ -100,110 +34,25 @@ pub struct WorkerMetrics {
     pub panics: IntCounterVec,
 }
 
-impl Metrics {
-    /// Makes and registers the metrics of `role`; `sources` are the configured source names.
-    ///
-    /// # Panics
-    /// Never: the names are constants that a test registers.
-    #[must_use]
-    pub fn new(role: Role, sources: &[&str]) -> Self {
-        let registry = Registry::new();
-        let ingest_side = registry_for(&registry, role != Role::Worker);
-        let worker_side = registry_for(&registry, role != Role::Ingest);
-
-        let build = IntGaugeVec::new(
-            Opts::new("hookline_build_info", "Always 1; the labels say which build runs."),
-            &["version", "commit"],
-        )
-        .expect("constant name");
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("HOOKLINE_COMMIT").unwrap_or("unknown")])
-            .set(1);
-        register(&registry, build);
-        let broker_connected = IntGauge::new("hookline_broker_connected", "1 while the broker can store and hand out.")
-            .expect("constant name");
-        register(&registry, broker_connected.clone());
-        let publish_confirm_seconds = histogram(
-            "hookline_publish_confirm_seconds",
-            "From handing an event to the broker to knowing that it is durable.",
-            ACK_BUCKETS,
-        );
-        register(&ingest_side, publish_confirm_seconds.clone());
-        #[cfg(target_os = "linux")]
-        register(&registry, prometheus::process_collector::ProcessCollector::for_self());
-
-        Self {
-            ingest: IngestMetrics::new(&ingest_side, sources),
-            worker: WorkerMetrics::new(&worker_side),
-            registry,
-            broker_connected,
-            publish_confirm_seconds,
-        }
-    }
-
-    pub fn set_broker_connected(&self, connected: bool) {
-        self.broker_connected.set(i64::from(connected));
-    }
-
-    /// The Prometheus text format 0.0.4 of everything that this process exposes.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut out = Vec::new();
-        // Writing to memory cannot fail; an inconsistent metric would be a fault of ours, and then nothing is shown.
-        if TextEncoder::new().encode(&self.registry.gather(), &mut out).is_err() {
-            tracing::error!("metrics could not be encoded");
-        }
-        String::from_utf8(out).unwrap_or_default()
-    }
+/// Why an API call's effect was not repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suppressed {
+    Duplicate,
+    Echo,
+    Stale,
 }
 
-impl IngestMetrics {
-    fn new(registry: &Registry, sources: &[&str]) -> Self {
-        let this = Self {
-            requests: counter(
-                registry,
-                "hookline_ingest_requests_total",
-                "Webhook requests by source and how they were answered.",
-                &["source", "result"],
-            ),
-            ack_seconds: histogram_vec(
-                registry,
-                "hookline_ingest_ack_seconds",
-                "From the request read to the answer ready: the durable acknowledgement.",
-                &["source"],
-                ACK_BUCKETS,
-            ),
-            spool_events: gauge(
-                registry,
-                "hookline_ingest_spool_events",
-                "Events in the spool, not yet with the broker.",
-            ),
-            spool_bytes: gauge(registry, "hookline_ingest_spool_bytes", "Bytes of bodies in the spool."),
-        };
-        for source in sources.iter().chain([&NO_SOURCE]) {
-            for result in INGEST_RESULTS {
-                this.requests.with_label_values(&[source, result]);
-            }
-        }
-        for source in sources {
-            this.ack_seconds.with_label_values(&[source]);
-        }
-        this
-    }
-
-    /// Counts one request; `result` is one of [`INGEST_RESULTS`].
-    pub fn request(&self, source: &str, result: &'static str) {
-        debug_assert!(INGEST_RESULTS.contains(&result));
-        self.requests.with_label_values(&[source, result]).inc();
-    }
-
-    pub fn acknowledged(&self, source: &str, took: Duration) {
-        self.ack_seconds.with_label_values(&[source]).observe(took.as_secs_f64());
-    }
+/// What the gate lets through for a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateState {
+    Closed,
+    Open,
+    HalfOpen,
+    Paused,
 }
 
 impl WorkerMetrics {
-    fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry) -> Self {
         let this = Self {
             deliveries: counter(
                 registry,
@@ -419,65 +268,4 @@ fn is_made_at(operation: Operation, destination: Destination) -> bool {
         Operation::FindPerson | Operation::UpsertPerson | Operation::LogNote | Operation::SetOptOut => false,
     };
     textus == (destination == Destination::TextUs)
-}
-
-/// Metrics of the other half are made, but registered where nobody looks.
-fn registry_for(exposed: &Registry, is_exposed: bool) -> Registry {
-    if is_exposed { exposed.clone() } else { Registry::new() }
-}
-
-fn register(registry: &Registry, metric: impl prometheus::core::Collector + 'static) {
-    registry.register(Box::new(metric)).expect("each constant name is registered once");
-}
-
-fn histogram(name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())).expect("constant name")
-}
-
-fn counter(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels).expect("constant name");
-    register(registry, metric.clone());
-    metric
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let metric = IntGauge::new(name, help).expect("constant name");
-    register(registry, metric.clone());
-    metric
-}
-
-fn gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let metric = IntGaugeVec::new(Opts::new(name, help), labels).expect("constant name");
-    register(registry, metric.clone());
-    metric
-}
-
-fn float_gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    let metric = GaugeVec::new(Opts::new(name, help), labels).expect("constant name");
-    register(registry, metric.clone());
-    metric
-}
-
-fn histogram_vec(registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    let metric =
-        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels).expect("constant name");
-    register(registry, metric.clone());
-    metric
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_role_exposes_its_half_from_zero() {
-        let ingest = Metrics::new(Role::Ingest, &["textus"]).render();
-        assert!(ingest.contains(r#"hookline_ingest_requests_total{result="accepted",source="textus"} 0"#), "{ingest}");
-        assert!(!ingest.contains("hookline_deliveries_total"));
-
-        let worker = Metrics::new(Role::Worker, &["textus"]).render();
-        assert!(worker.contains(r#"hookline_deliveries_total{handler="log_note",verdict="done"} 0"#), "{worker}");
-        assert!(!worker.contains("hookline_ingest_requests_total"));
-        assert!(worker.contains("hookline_build_info"));
-    }
 }
