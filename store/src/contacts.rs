@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hookline_common::event::EventId;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 
@@ -126,6 +127,26 @@ impl Store {
                 })
             })
             .await
+    }
+
+    /// Whether another event's POST of a contact with this phone was sent and its outcome is not known yet: a
+    /// `contact.created` that comes meanwhile may be the echo of it. A POST that was given up is not waited for.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn contact_in_doubt(&self, phone: &Phone, event_id: &EventId) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT 1 FROM effects e
+             LEFT JOIN deliveries d ON d.event_id = e.event_id AND d.handler = e.handler
+             WHERE e.handler = 'create_contact' AND e.effect_key = $1 AND e.event_id <> $2
+               AND (e.state = 'unknown' OR (e.state = 'claimed' AND e.sent_ms IS NOT NULL))
+               AND (d.state IS NULL OR d.state = 'waiting') LIMIT 1",
+        )
+        .bind(phone.as_e164())
+        .bind(event_id.as_str())
+        .fetch_optional(self.db.readers())
+        .await?;
+        Ok(row.is_some())
     }
 
     /// Whether our own POST made this contact: its `contact.created` is then an echo.

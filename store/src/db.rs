@@ -28,7 +28,7 @@ pub(crate) struct Db {
 
 enum Message {
     Job(Box<dyn Job>),
-    Checkpoint(oneshot::Sender<Result<(), StoreError>>),
+    Checkpoint(oneshot::Sender<Result<bool, StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -59,8 +59,8 @@ impl Db {
         &self.readers
     }
 
-    /// Moves what was committed into the file and empties the log beside it, as far as readers let it.
-    pub(crate) async fn checkpoint(&self) -> Result<(), StoreError> {
+    /// Moves what was committed into the file and empties the log beside it; `false` where readers did not let it.
+    pub(crate) async fn checkpoint(&self) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Message::Checkpoint(reply)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
@@ -138,7 +138,7 @@ impl Writer {
             for reply in checkpoints {
                 let done = match &mut self.connection {
                     Some(connection) => dialect::checkpoint(connection).await,
-                    None => Ok(()),
+                    None => Ok(false),
                 };
                 let _ = reply.send(done);
             }

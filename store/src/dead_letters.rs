@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::deliveries::expect_deliveries;
 use crate::dialect::{Connection, DbRow};
+use crate::erasure::ERASED;
 use crate::error::StoreError;
 use crate::model::{DeadLetterFilter, DeadLetterRow, Page};
 use crate::page::{page, position, rows_to_read};
@@ -262,7 +263,7 @@ fn dead_letter_id(event_id: &EventId, handler: HandlerName) -> String {
     format!("dl_{}", hex::encode(&digest[..8]))
 }
 
-/// `false` where the delivery is done, or this is a repeat of its last dead letter.
+/// `false` where the delivery is done or was erased, or this is a repeat of its last dead letter.
 async fn mark_dead_lettered(
     connection: &mut Connection,
     event_id: &EventId,
@@ -276,7 +277,8 @@ async fn mark_dead_lettered(
              state = excluded.state, reason = excluded.reason, dead_ms = excluded.dead_ms,
              attempt = CASE WHEN deliveries.attempt > excluded.attempt
                             THEN deliveries.attempt ELSE excluded.attempt END
-         WHERE deliveries.state <> 'done' AND (deliveries.dead_ms IS NULL OR deliveries.dead_ms <> excluded.dead_ms)",
+         WHERE deliveries.state <> 'done' AND (deliveries.dead_ms IS NULL OR deliveries.dead_ms <> excluded.dead_ms)
+           AND NOT (deliveries.state = 'discarded' AND COALESCE(deliveries.reason, '') = $7)",
     )
     .bind(event_id.as_str())
     .bind(handler.as_str())
@@ -284,6 +286,7 @@ async fn mark_dead_lettered(
     .bind(i64::from(info.attempts))
     .bind(info.dead_lettered_at.as_millis())
     .bind(Timestamp::now().as_millis())
+    .bind(ERASED)
     .execute(connection)
     .await?;
     Ok(marked.rows_affected() == 1)

@@ -11,6 +11,7 @@ use hookline_common::time::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::dialect::Connection;
+use crate::erasure::ERASED;
 use crate::error::StoreError;
 use crate::model::{AttemptRecord, Begin, DeliveryRow, Ending, HandlerCounts};
 use crate::{Store, row};
@@ -22,7 +23,7 @@ impl Store {
     /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
     ///
     /// `again` lets a redrive or replay begin anew where the delivery was skipped or discarded; a dead-lettered one
-    /// begins only after [`Store::mark_redriving`], a done one never.
+    /// begins only after [`Store::mark_redriving`], a done or erased one never.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -141,7 +142,7 @@ async fn begin(
                             THEN deliveries.attempt ELSE excluded.attempt END,
              state = 'waiting', reason = NULL
          WHERE (deliveries.state = 'waiting' AND (deliveries.attempt <= excluded.attempt OR $5 = 1))
-            OR (deliveries.state IN ('skipped', 'discarded') AND $5 = 1)
+            OR (deliveries.state IN ('skipped', 'discarded') AND $5 = 1 AND COALESCE(deliveries.reason, '') <> $6)
          RETURNING attempt",
     )
     .bind(event_id.as_str())
@@ -149,6 +150,7 @@ async fn begin(
     .bind(attempt)
     .bind(Timestamp::now().as_millis())
     .bind(i64::from(again))
+    .bind(ERASED)
     .fetch_optional(&mut *connection)
     .await?;
     if counted.is_some() {

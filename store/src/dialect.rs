@@ -28,6 +28,8 @@ pub(crate) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 const READERS: u32 = 2;
 /// Longer than any of our transactions, `hookline`'s beside `run`'s too.
 const BUSY: Duration = Duration::from_secs(10);
+/// Nobody else can write while a checkpoint waits for readers.
+const BUSY_CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// True where `blob` holds the bytes of parameter `n`.
 pub(crate) fn blob_contains(blob: &str, n: usize) -> String {
@@ -137,9 +139,22 @@ async fn switch_to_wal(connection: &mut Connection) -> Result<(), StoreError> {
     }
 }
 
-/// Empties the write-ahead log into the file: until then it holds what was erased.
-pub(crate) async fn checkpoint(connection: &mut Connection) -> Result<(), StoreError> {
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+/// Empties the write-ahead log into the file: until then it holds what was erased. `false` where others were busy
+/// with it for too long (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>: the answer's first column).
+pub(crate) async fn checkpoint(connection: &mut Connection) -> Result<bool, StoreError> {
+    wait_when_busy(connection, BUSY_CHECKPOINT).await?;
+    let answer = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
+    wait_when_busy(connection, BUSY).await?;
+    match answer {
+        Ok(row) => Ok(row.try_get::<i64, _>(0)? == 0),
+        Err(error) if is_busy(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn wait_when_busy(connection: &mut Connection, time: Duration) -> Result<(), StoreError> {
+    let pragma = format!("PRAGMA busy_timeout = {}", time.as_millis());
+    connection.execute(sqlx::AssertSqlSafe(pragma)).await?;
     Ok(())
 }
 

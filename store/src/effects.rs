@@ -1,9 +1,10 @@
 //! One fact, one effect per handler and target: who may write it now, and whether it was written before.
 //!
-//! A row is `claimed` before the first write call and `done` after it. Where a call's outcome is not known, or its
-//! claim expired, the effect is *unknown*: whoever claims it next must look before it writes, and not before the
-//! call can no longer come true (`settle_after`). `unknown_ms` stays on the row through such a claim, so that giving
-//! it back does not make an unknown outcome look fresh.
+//! A row is `claimed` before the first write call and `done` after it; `still_mine`, right before each call, notes
+//! that one is sent. Where a call's outcome is not known, or its claim expired after that, the effect is *unknown*:
+//! whoever claims it next must look before it writes, and not before the call can no longer come true
+//! (`settle_after`). What is in doubt and whose it was stay on the row through such a claim, so that giving it back
+//! does not make an unknown outcome look fresh. A claim that ended with nothing sent leaves what was before it.
 //!
 //! Every step is one statement that says in its WHERE what it relies on: two processes cannot both win.
 
@@ -62,7 +63,8 @@ impl Store {
         self.db.write(wanted, |connection, wanted| Box::pin(claim(connection, wanted))).await
     }
 
-    /// Whether the claim still holds; if so, its lease ends `extend` from now. Asked right before each write call.
+    /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
+    /// before each write call. A lease that has run out is renewed too, as long as nobody took the claim over.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -72,8 +74,8 @@ impl Store {
                 Box::pin(async move {
                     let now = Timestamp::now().as_millis();
                     let renewed = sqlx::query(
-                        "UPDATE effects SET lease_until = $5 WHERE handler = $1 AND target = $2 AND effect_key = $3
-                         AND owner = $4 AND state = 'claimed' AND lease_until > $6",
+                        "UPDATE effects SET lease_until = $5, sent_ms = $6
+                         WHERE handler = $1 AND target = $2 AND effect_key = $3 AND owner = $4 AND state = 'claimed'",
                     )
                     .bind(token.handler.as_str())
                     .bind(token.target.as_str())
@@ -90,7 +92,8 @@ impl Store {
     }
 
     /// The effect was made, and is known by `remote_id` there. True of a claim that was lost meanwhile too: the
-    /// effect is there, and whoever holds the claim now must learn it before writing.
+    /// effect is there, and whoever holds the claim now must learn it before writing. Where nothing was sent under
+    /// the present claim, the call that was in doubt made it, and its event is named.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -99,7 +102,9 @@ impl Store {
             .write((token.clone(), remote_id.map(str::to_owned)), |connection, (token, remote_id)| {
                 Box::pin(async move {
                     sqlx::query(
-                        "UPDATE effects SET state = 'done', remote_id = $4, unknown_ms = NULL, write_again = 0
+                        "UPDATE effects SET state = 'done', remote_id = $4, unknown_ms = NULL, write_again = 0,
+                             event_id = CASE WHEN state = 'claimed' AND sent_ms IS NULL AND unknown_ms IS NOT NULL
+                                             THEN doubted_event_id ELSE event_id END
                          WHERE handler = $1 AND target = $2 AND effect_key = $3 AND state <> 'done'",
                     )
                     .bind(token.handler.as_str())
@@ -137,7 +142,8 @@ impl Store {
             .write(token.clone(), |connection, token| {
                 Box::pin(async move {
                     for statement in [
-                        "UPDATE effects SET state = 'unknown' WHERE handler = $1 AND target = $2 AND effect_key = $3
+                        "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
+                         WHERE handler = $1 AND target = $2 AND effect_key = $3
                          AND owner = $4 AND state = 'claimed' AND unknown_ms IS NOT NULL",
                         "DELETE FROM effects WHERE handler = $1 AND target = $2 AND effect_key = $3
                          AND owner = $4 AND state = 'claimed' AND unknown_ms IS NULL",
@@ -157,23 +163,43 @@ impl Store {
     }
 
     /// Ends every claim and phone lock: for a process that has made sure that no other works on this store, such as
-    /// the owner of the embedded broker at its start. What was claimed is unknown since now.
+    /// the owner of the embedded broker at its start. What was sent is unknown since now.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn end_claims_of_the_dead(&self) -> Result<(), StoreError> {
+        self.end_claims(None).await
+    }
+
+    /// Ends the claims and phone locks of one owner that will not do it itself, as those of the dead are ended.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end_claims_of(&self, owner: &str) -> Result<(), StoreError> {
+        self.end_claims(Some(owner.to_owned())).await
+    }
+
+    /// `None`: of every owner.
+    async fn end_claims(&self, owner: Option<String>) -> Result<(), StoreError> {
         self.db
-            .write((), |connection, ()| {
+            .write(owner, |connection, owner| {
                 Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE effects SET state = 'unknown', unknown_ms = $1, write_again = 0 WHERE state = 'claimed'",
-                    )
-                    .bind(Timestamp::now().as_millis())
-                    .execute(&mut *connection)
-                    .await?;
-                    sqlx::query("UPDATE contact_links SET lock_owner = NULL, lock_until = NULL WHERE lock_until IS NOT NULL")
-                        .execute(connection)
-                        .await?;
+                    for statement in [
+                        "DELETE FROM effects WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'
+                         AND sent_ms IS NULL AND unknown_ms IS NULL",
+                        "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
+                         WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed' AND sent_ms IS NULL",
+                        "UPDATE effects SET state = 'unknown', unknown_ms = $2, write_again = 0
+                         WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'",
+                        "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
+                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL",
+                    ] {
+                        sqlx::query(statement)
+                            .bind(owner.as_deref())
+                            .bind(Timestamp::now().as_millis())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
                     Ok(())
                 })
             })
@@ -220,21 +246,27 @@ async fn claim(connection: &mut Connection, wanted: &Wanted) -> Result<Claim, St
 
 /// Makes the row, or takes it over where its outcome is unknown and can no longer change.
 async fn take(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
-    // An expired claim may have written, with a person's consent too: that consent is spent.
+    // A claim that ended after it sent may have written, with a person's consent too: that consent is spent. One that
+    // sent nothing leaves everything as it found it.
     let row = sqlx::query(
         "INSERT INTO effects
              (handler, target, effect_key, state, event_id, owner, lease_until, write_again, created_ms)
          VALUES ($1, $2, $3, 'claimed', $4, $5, $6, 0, $7)
          ON CONFLICT (handler, target, effect_key) DO UPDATE SET
              state = 'claimed', event_id = excluded.event_id, owner = excluded.owner,
-             lease_until = excluded.lease_until,
-             write_again = CASE WHEN effects.state = 'unknown' THEN effects.write_again ELSE 0 END,
-             unknown_ms = CASE WHEN effects.state = 'unknown' THEN effects.unknown_ms
-                               WHEN effects.lease_until < $7 THEN effects.lease_until ELSE $7 END
+             lease_until = excluded.lease_until, sent_ms = NULL,
+             write_again = CASE WHEN effects.state = 'unknown' OR effects.sent_ms IS NULL
+                                THEN effects.write_again ELSE 0 END,
+             unknown_ms = CASE WHEN effects.state = 'unknown' OR effects.sent_ms IS NULL THEN effects.unknown_ms
+                               WHEN effects.lease_until < $7 THEN effects.lease_until ELSE $7 END,
+             doubted_event_id = CASE WHEN effects.state = 'claimed' AND effects.sent_ms IS NULL
+                                     THEN effects.doubted_event_id ELSE effects.event_id END
          WHERE (effects.state = 'claimed' AND effects.owner = excluded.owner AND effects.lease_until > $7)
-            OR (effects.state = 'claimed' AND effects.lease_until + $8 <= $7)
+            OR (effects.state = 'claimed' AND effects.sent_ms IS NOT NULL AND effects.lease_until + $8 <= $7)
+            OR (effects.state = 'claimed' AND effects.sent_ms IS NULL AND effects.lease_until <= $7
+                AND (effects.unknown_ms IS NULL OR effects.unknown_ms + $8 <= $7))
             OR (effects.state = 'unknown' AND effects.unknown_ms + $8 <= $7)
-         RETURNING unknown_ms, write_again",
+         RETURNING unknown_ms, doubted_event_id AS event_id, write_again",
     )
     .bind(wanted.token.handler.as_str())
     .bind(wanted.token.target.as_str())
@@ -250,14 +282,16 @@ async fn take(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<
     let token = wanted.token.clone();
     Ok(Some(match row::maybe_number(&row, "unknown_ms")? {
         None => Claim::Fresh(token),
-        Some(_) => Claim::AfterUnknown { token, write_again: row::flag(&row, "write_again")? },
+        Some(_) => {
+            Claim::AfterUnknown { token, write_again: row::flag(&row, "write_again")?, event_id: row::event_id(&row)? }
+        }
     }))
 }
 
 /// Why it could not be taken; `None` where the row is gone.
 async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
     let row = sqlx::query(
-        "SELECT state, event_id, remote_id, lease_until, unknown_ms FROM effects
+        "SELECT state, event_id, remote_id, lease_until, sent_ms, unknown_ms FROM effects
          WHERE handler = $1 AND target = $2 AND effect_key = $3",
     )
     .bind(wanted.token.handler.as_str())
@@ -267,6 +301,8 @@ async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Resul
     .await?;
     let Some(row) = row else { return Ok(None) };
     let lease_until = row::number(&row, "lease_until")?;
+    let settled = |since: i64| since.saturating_add(wanted.settle_ms);
+    let unknown_ms = row::maybe_number(&row, "unknown_ms")?;
     let until = match row::name::<EffectState>(&row, "state")? {
         EffectState::Done => {
             return Ok(Some(Claim::Done {
@@ -275,10 +311,9 @@ async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Resul
             }));
         }
         EffectState::Claimed if lease_until > now => lease_until,
-        EffectState::Claimed => lease_until.saturating_add(wanted.settle_ms),
-        EffectState::Unknown => {
-            row::maybe_number(&row, "unknown_ms")?.unwrap_or(lease_until).saturating_add(wanted.settle_ms)
-        }
+        EffectState::Claimed if row::maybe_number(&row, "sent_ms")?.is_some() => settled(lease_until),
+        EffectState::Claimed => unknown_ms.map_or(now, settled),
+        EffectState::Unknown => settled(unknown_ms.unwrap_or(lease_until)),
     };
     Ok(Some(Claim::Wait { until: Timestamp::from_millis(until) }))
 }

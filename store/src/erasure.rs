@@ -1,12 +1,17 @@
-//! Erasing one person: payloads that name them, notes, people, contact links, effects keyed by the number. The opt-out evidence stays (ledger,
-//! state, flags): it is what keeps them from being texted.
+//! Erasing one person: payloads that name them, notes, people, contact links, effects keyed by the number, and the
+//! work that waits and would make them anew. The opt-out evidence stays (ledger, state, flags), and so does waiting
+//! work on opt-outs: it is what keeps them from being texted.
 //!
 //! A payload names a person where one of the usual spellings of the number stands in it as a number of its own, or
-//! the id of a contact that we linked to the number. Bytes that are not text are searched as they are.
+//! the path of a contact that we linked to the number. Bytes that are not text are searched as they are.
+//!
+//! What is not in the history or the dead letters yet is not found: ask again once it is.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use hookline_common::event::EventId;
+use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -17,13 +22,39 @@ use crate::{Store, audit, row};
 
 /// Payloads that are looked at, and emptied, at a time.
 const BATCH: usize = 100;
-/// Shorter ids would be found in what has nothing to do with them.
-const SHORTEST_ID: usize = 8;
+/// Why a delivery was discarded here. Nothing begins such a delivery again, a redrive that was under way neither.
+pub(crate) const ERASED: &str = "erased";
+/// Readers of another process may be at the write-ahead log: how often, and how far apart, it is tried.
+const CHECKPOINTS: u32 = 5;
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
 
 /// A table of payloads.
 struct Payloads {
-    table: &'static str,
     key: &'static str,
+    table: &'static str,
+    /// Takes the bytes of one row: `$1` is its key.
+    empty: &'static str,
+}
+
+const EVENTS: Payloads = Payloads {
+    key: "event_id",
+    table: "events",
+    empty: "UPDATE events SET body = NULL WHERE event_id = $1 AND body IS NOT NULL",
+};
+/// What is being redriven keeps its bytes until it is, and is gone then; the delivery does not begin.
+const DEAD_LETTERS: Payloads = Payloads {
+    key: "id",
+    table: "dead_letters",
+    empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'",
+};
+
+/// What was done about payloads and their events.
+#[derive(Default)]
+struct Emptied {
+    payloads: u64,
+    event_ids: BTreeSet<EventId>,
+    discarded: BTreeSet<(EventId, HandlerName)>,
+    still_waiting: BTreeSet<(EventId, HandlerName)>,
 }
 
 impl Store {
@@ -32,26 +63,39 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]; what was erased before stays erased, and asking again goes on.
     pub async fn erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
-        let needles = Needles { numbers: spellings(phone), ids: self.contact_ids(phone).await? };
-        let mut event_ids = BTreeSet::new();
-        let events = Payloads { table: "events", key: "event_id" };
-        let payloads = self.empty_payloads(&events, &needles, &mut event_ids).await?;
-        let dead = Payloads { table: "dead_letters", key: "id" };
-        let dead_letters = self.empty_payloads(&dead, &needles, &mut event_ids).await?;
-        let mut erased = self
+        let ids = self.contact_ids(phone).await?;
+        let needles = Needles::new(phone, &ids);
+        let mut emptied = Emptied::default();
+        self.empty_payloads(&EVENTS, &needles, &mut emptied).await?;
+        let payloads = std::mem::take(&mut emptied.payloads);
+        self.empty_payloads(&DEAD_LETTERS, &needles, &mut emptied).await?;
+        let erased = self
             .db
-            .write((phone.clone(), needles.ids), |connection, (phone, ids)| {
-                Box::pin(erase_records(connection, phone, ids))
-            })
+            .write((phone.clone(), ids), |connection, (phone, ids)| Box::pin(erase_records(connection, phone, ids)))
             .await?;
-        erased.payloads = payloads;
-        erased.dead_letters = dead_letters;
-        erased.event_ids = event_ids.into_iter().collect();
-        self.db.checkpoint().await?;
-        Ok(erased)
+        Ok(Erased {
+            payloads,
+            dead_letters: emptied.payloads,
+            event_ids: emptied.event_ids.into_iter().collect(),
+            discarded: emptied.discarded.into_iter().collect(),
+            still_waiting: emptied.still_waiting.into_iter().collect(),
+            log_kept: !self.empty_log().await?,
+            ..erased
+        })
     }
 
-    /// Ids of the contacts linked to the number, without their path: JSON may escape its slashes.
+    /// `false` where readers kept it from being emptied.
+    async fn empty_log(&self) -> Result<bool, StoreError> {
+        for _ in 1..CHECKPOINTS {
+            if self.db.checkpoint().await? {
+                return Ok(true);
+            }
+            tokio::time::sleep(BETWEEN_CHECKPOINTS).await;
+        }
+        self.db.checkpoint().await
+    }
+
+    /// Ids of the contacts linked to the number.
     async fn contact_ids(&self, phone: &Phone) -> Result<Vec<String>, StoreError> {
         let rows = sqlx::query(
             "SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL
@@ -67,9 +111,9 @@ impl Store {
         &self,
         payloads: &Payloads,
         needles: &Needles,
-        event_ids: &mut BTreeSet<EventId>,
-    ) -> Result<u64, StoreError> {
-        let Payloads { table, key } = payloads;
+        emptied: &mut Emptied,
+    ) -> Result<(), StoreError> {
+        let Payloads { table, key, .. } = payloads;
         let texts = needles.texts();
         let found: Vec<String> = (0..texts.len()).map(|i| blob_contains("body", i + 3)).collect();
         let statement = format!(
@@ -78,7 +122,6 @@ impl Store {
             found.join(" OR ")
         );
         let mut after = String::new();
-        let mut emptied = 0;
         loop {
             let mut select = sqlx::query(AssertSqlSafe(statement.clone()))
                 .persistent(false)
@@ -88,42 +131,84 @@ impl Store {
                 select = select.bind(text.as_bytes());
             }
             let rows = select.fetch_all(self.db.readers()).await?;
-            let mut keys = Vec::new();
+            let mut theirs = Vec::new();
             for row in &rows {
                 after = row::text(row, "row_key")?;
                 if needles.are_in(&row.try_get::<Vec<u8>, _>("body")?) {
-                    event_ids.insert(row::event_id(row)?);
-                    keys.push(after.clone());
+                    theirs.push((after.clone(), row::event_id(row)?));
                 }
             }
-            emptied += self.empty(payloads, keys).await?;
+            self.empty(payloads.empty, theirs, emptied).await?;
             if rows.len() < BATCH {
-                return Ok(emptied);
+                return Ok(());
             }
         }
     }
 
-    async fn empty(&self, Payloads { table, key }: &Payloads, keys: Vec<String>) -> Result<u64, StoreError> {
-        if keys.is_empty() {
-            return Ok(0);
+    /// Bytes and waiting work go together: once its bytes are gone, nothing finds the event any more.
+    async fn empty(
+        &self,
+        statement: &'static str,
+        rows: Vec<(String, EventId)>,
+        emptied: &mut Emptied,
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
         }
-        let statement = format!("UPDATE {table} SET body = NULL WHERE {key} = $1 AND body IS NOT NULL");
-        self.db
-            .write((statement, keys), |connection, (statement, keys)| {
+        let done = self
+            .db
+            .write(rows, move |connection, rows| {
                 Box::pin(async move {
-                    let mut emptied = 0;
-                    for key in keys {
-                        let done = sqlx::query(AssertSqlSafe(statement.clone()))
-                            .bind(key.as_str())
-                            .execute(&mut *connection)
-                            .await?;
-                        emptied += done.rows_affected();
+                    let mut done = Emptied::default();
+                    for (key, event_id) in rows {
+                        let row = sqlx::query(statement).bind(key.as_str()).execute(&mut *connection).await?;
+                        done.payloads += row.rows_affected();
+                        done.event_ids.insert(event_id.clone());
+                        discard_waiting(connection, event_id, &mut done).await?;
                     }
-                    Ok(emptied)
+                    Ok(done)
                 })
             })
-            .await
+            .await?;
+        emptied.payloads += done.payloads;
+        emptied.event_ids.extend(done.event_ids);
+        emptied.discarded.extend(done.discarded);
+        emptied.still_waiting.extend(done.still_waiting);
+        Ok(())
     }
+}
+
+/// Gives up what waits for an event, but for what records it and what keeps the person from being texted.
+async fn discard_waiting(
+    connection: &mut Connection,
+    event_id: &EventId,
+    done: &mut Emptied,
+) -> Result<(), StoreError> {
+    let waiting = sqlx::query("SELECT handler FROM deliveries WHERE event_id = $1 AND state = $2")
+        .bind(event_id.as_str())
+        .bind(DeliveryState::Waiting.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in &waiting {
+        // A newer version may know more handlers.
+        let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
+        match handler {
+            HandlerName::RecordOptOut | HandlerName::FlagOptOut | HandlerName::RecordHistory => {
+                done.still_waiting.insert((event_id.clone(), handler));
+            }
+            HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact => {
+                sqlx::query("UPDATE deliveries SET state = $3, reason = $4 WHERE event_id = $1 AND handler = $2")
+                    .bind(event_id.as_str())
+                    .bind(handler.as_str())
+                    .bind(DeliveryState::Discarded.as_str())
+                    .bind(ERASED)
+                    .execute(&mut *connection)
+                    .await?;
+                done.discarded.insert((event_id.clone(), handler));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn erase_records(connection: &mut Connection, phone: &Phone, ids: &[String]) -> Result<Erased, StoreError> {
@@ -171,17 +256,21 @@ fn spellings(phone: &Phone) -> Vec<String> {
 /// What to look for in a payload.
 struct Needles {
     numbers: Vec<String>,
-    /// Contact ids as TextUs sends them.
-    ids: Vec<String>,
+    /// Paths of contacts, with their slashes as they are and as JSON may escape them. The slug alone is too short to
+    /// tell anything.
+    contacts: Vec<String>,
 }
 
 impl Needles {
-    fn id_segments(&self) -> impl Iterator<Item = &str> {
-        self.ids.iter().filter_map(|id| id.rsplit('/').next()).filter(|id| id.len() >= SHORTEST_ID)
+    /// `ids` are contact ids as TextUs sends them.
+    fn new(phone: &Phone, ids: &[String]) -> Self {
+        let slugs = ids.iter().filter_map(|id| id.rsplit('/').next()).filter(|slug| !slug.is_empty());
+        let contacts = slugs.flat_map(|slug| [format!("/contacts/{slug}"), format!(r"\/contacts\/{slug}")]).collect();
+        Self { numbers: spellings(phone), contacts }
     }
 
     fn texts(&self) -> Vec<&str> {
-        self.numbers.iter().map(String::as_str).chain(self.id_segments()).collect()
+        self.numbers.iter().chain(&self.contacts).map(String::as_str).collect()
     }
 
     fn are_in(&self, body: &[u8]) -> bool {
@@ -196,12 +285,11 @@ impl Needles {
             };
             !number_goes_on && !begins_earlier
         };
-        let is_whole = |before: &[u8], after: &[u8]| {
-            !before.last().is_some_and(u8::is_ascii_alphanumeric)
-                && !after.first().is_some_and(u8::is_ascii_alphanumeric)
+        let slug_ends = |_: &[u8], after: &[u8]| {
+            !after.first().is_some_and(|next| next.is_ascii_alphanumeric() || matches!(next, b'-' | b'_'))
         };
         self.numbers.iter().any(|number| occurs(body, number, stands_alone))
-            || self.id_segments().any(|id| occurs(body, id, is_whole))
+            || self.contacts.iter().any(|path| occurs(body, path, slug_ends))
     }
 }
 

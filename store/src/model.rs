@@ -81,10 +81,11 @@ pub struct ClaimToken {
 pub enum Claim {
     /// Ours, and nobody tried before: go ahead.
     Fresh(ClaimToken),
-    /// Ours, but an earlier call may have taken effect: look before writing. `write_again` is set where a person
-    /// decided (`dead-letters resolve --write-again`) that it has not.
-    AfterUnknown { token: ClaimToken, write_again: bool },
-    /// Made before, by this event or another.
+    /// Ours, but an earlier call may have taken effect: look before writing. `event_id` is whose call that was, this
+    /// event's or another's. `write_again` is set where a person decided (`dead-letters resolve --write-again`) that
+    /// it has not.
+    AfterUnknown { token: ClaimToken, write_again: bool, event_id: EventId },
+    /// Made before, by this event or another; where an effect was found that was in doubt, by the event that was.
     Done { event_id: EventId, remote_id: Option<String> },
     /// Another delivery holds it, or an unknown outcome is too young to look at: come back then, no attempt spent.
     Wait { until: Timestamp },
@@ -359,4 +360,13 @@ pub struct Erased {
     /// Events whose payload went; the queues may hold them still.
     #[serde(skip)]
     pub event_ids: Vec<EventId>,
+    /// Deliveries that waited and were given up: the caller removes them from the queues.
+    #[serde(skip)]
+    pub discarded: Vec<(EventId, HandlerName)>,
+    /// Deliveries of these events that still wait: opt-outs, which must be worked off, and `record_history`, which
+    /// brings the payload back: ask again after it.
+    #[serde(skip)]
+    pub still_waiting: Vec<(EventId, HandlerName)>,
+    /// Readers kept the write-ahead log from being emptied: until it is, the disk holds what was erased.
+    pub log_kept: bool,
 }

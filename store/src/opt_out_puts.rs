@@ -4,9 +4,11 @@
 //! writing `put_sent` are one transaction on the ledger's head row. The call itself is made after it.
 //!
 //! A PUT is *re-armed* once an opt-in was recorded after it, in any account, that is strictly newer than the
-//! opt-out which caused it: from then on that PUT explains nothing any more, neither an echo nor "already done".
+//! opt-out which caused it, or whose time cannot be read: from then on that PUT explains nothing any more, neither an
+//! echo nor "already done". In doubt it is better to PUT once more.
 
 use hookline_common::event::EventId;
+use hookline_common::names::HandlerName;
 use hookline_common::phone::Phone;
 
 use crate::dialect::Connection;
@@ -91,6 +93,7 @@ const NOT_SENT: &str = "not_sent";
 /// A `put_sent` and what came of it.
 struct SentPut {
     seq: i64,
+    event_id: String,
     event_time: Option<i64>,
     answer: Answer,
 }
@@ -109,9 +112,9 @@ impl SentPut {
         matches!(self.answer, Answer::Status(200..=299))
     }
 
-    /// Whether the account may have raised an event of its own because of it.
-    fn may_have_taken_effect(&self) -> bool {
-        matches!(self.answer, Answer::None | Answer::Status(200..=299 | 500..))
+    /// Whether it may have taken effect, with nobody knowing.
+    fn is_in_doubt(&self) -> bool {
+        matches!(self.answer, Answer::None | Answer::Status(500..))
     }
 }
 
@@ -131,7 +134,7 @@ async fn made_before(connection: &mut Connection, opt: &Opt, target: &str) -> Re
     }
     // Only the latest: a later PUT that was refused shows that what came before it no longer tells the state there.
     if let Some(put) = latest_put(connection, opt, &opt.account, Some(&opt.event_id)).await?
-        && put.may_have_taken_effect()
+        && may_echo(connection, &put).await?
         && !rearmed(connection, opt, &put).await?
     {
         return Ok(Some(PutDecision::Echo));
@@ -163,13 +166,14 @@ async fn latest_put(
     .await?;
     let Some(sent) = sent else { return Ok(None) };
     let seq = row::number(&sent, "seq")?;
+    let event_id = row::text(&sent, "event_id")?;
     let answer = sqlx::query(
         "SELECT status, reason FROM opt_ledger WHERE phone = $1 AND account = $2 AND event_id = $3 AND seq > $4
          AND kind IN ('put_answered', 'read_back') ORDER BY seq DESC LIMIT 1",
     )
     .bind(opt.phone.as_str())
     .bind(account)
-    .bind(row::text(&sent, "event_id")?)
+    .bind(event_id.as_str())
     .bind(seq)
     .fetch_optional(connection)
     .await?;
@@ -181,13 +185,32 @@ async fn latest_put(
             None => Answer::None,
         },
     };
-    Ok(Some(SentPut { seq, event_time: row::maybe_number(&sent, "event_time_ms")?, answer }))
+    Ok(Some(SentPut { seq, event_id, event_time: row::maybe_number(&sent, "event_time_ms")?, answer }))
 }
 
-/// Whether the person opted in, in any account, after this PUT and by an event strictly newer than its cause.
+/// Whether the account may have raised an event of its own because of this PUT. One in doubt counts only as long as
+/// its delivery tries again or has ended well: once given up, the next opt-out must not lean on it.
+async fn may_echo(connection: &mut Connection, put: &SentPut) -> Result<bool, StoreError> {
+    if !put.is_in_doubt() {
+        return Ok(put.is_done());
+    }
+    let given_up = sqlx::query(
+        "SELECT 1 FROM deliveries WHERE event_id = $1 AND handler = $2
+         AND state IN ('dead_lettered', 'discarded', 'skipped')",
+    )
+    .bind(put.event_id.as_str())
+    .bind(HandlerName::RecordOptOut.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(given_up.is_none())
+}
+
+/// Whether the person opted in, in any account, after this PUT and by an event strictly newer than its cause, or by
+/// one that cannot say how old it is.
 async fn rearmed(connection: &mut Connection, opt: &Opt, put: &SentPut) -> Result<bool, StoreError> {
     let opted_in = sqlx::query(
-        "SELECT 1 FROM opt_ledger WHERE phone = $1 AND kind = 'opted_in' AND seq > $2 AND event_time_ms > $3 LIMIT 1",
+        "SELECT 1 FROM opt_ledger WHERE phone = $1 AND kind = 'opted_in' AND seq > $2
+         AND (event_time_ms IS NULL OR event_time_ms > $3) LIMIT 1",
     )
     .bind(opt.phone.as_str())
     .bind(put.seq)

@@ -52,7 +52,9 @@ CREATE INDEX events_by_time ON events (received_ms, event_id);
 CREATE INDEX events_by_type ON events (event_type, received_ms, event_id);
 CREATE INDEX events_with_body ON events (received_ms) WHERE body IS NOT NULL;
 
+-- sent_ms: when the present claim last said that it is about to write; without one, nothing was sent under it.
 -- unknown_ms: since when the outcome of an earlier call has been in doubt; kept while a later attempt looks.
+-- doubted_event_id: whose call that was, while event_id is the one that looks.
 CREATE TABLE effects (
     handler     TEXT NOT NULL,
     target      TEXT NOT NULL,
@@ -61,7 +63,9 @@ CREATE TABLE effects (
     event_id    TEXT NOT NULL,
     owner       TEXT NOT NULL,
     lease_until BIGINT NOT NULL,
+    sent_ms     BIGINT,
     unknown_ms  BIGINT,
+    doubted_event_id TEXT,
     write_again BIGINT NOT NULL,
     remote_id   TEXT,
     created_ms  BIGINT NOT NULL,

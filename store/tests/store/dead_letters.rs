@@ -112,6 +112,22 @@ async fn discarding_and_resolving_are_audited_and_only_what_is_in_doubt_can_be_r
 }
 
 #[tokio::test]
+async fn what_is_being_redriven_can_be_neither_discarded_nor_resolved() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event = event("a");
+    store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::OutcomeUnknown, at(5)), &[]).await.unwrap();
+    let id = store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
+    store.mark_redriving(&id).await.unwrap();
+
+    assert!(!store.discard(&id, "too late").await.unwrap());
+    assert!(!store.resolve_done(&id).await.unwrap());
+    assert!(!store.resolve_write_again(&id).await.unwrap());
+
+    assert_eq!(states(&store, DeliveryState::Waiting).await, 1);
+    assert_eq!(store.redriving().await.unwrap(), [id]);
+}
+
+#[tokio::test]
 async fn a_redrive_that_is_skipped_is_counted_as_skipped() {
     let TestStore { store, dir: _dir } = TestStore::new().await;
     let event = event("a");

@@ -2,11 +2,12 @@ use std::time::Duration;
 
 use hookline_common::event::EventId;
 use hookline_common::names::{DeadReason, HandlerName};
+use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimRequest, ClaimToken};
+use hookline_store::model::{Claim, ClaimRequest, ClaimToken, PhoneLock};
 
-use crate::helpers::{TestStore, at, dead, event, id_of};
+use crate::helpers::{TestStore, at, dead, event, id_of, phone};
 
 const LONG: Duration = Duration::from_secs(60);
 /// A little more than a lease.
@@ -90,10 +91,12 @@ async fn a_claim_given_back_with_nothing_sent_is_fresh_again() {
 }
 
 #[tokio::test]
-async fn the_same_attempt_asking_twice_must_look_first() {
+async fn the_same_attempt_asking_twice_must_look_first_where_it_has_sent() {
     let TestStore { store, dir: _dir } = TestStore::new().await;
     let event_id = id_of("first");
     by("a", &event_id).ask_afresh(&store).await;
+    let token = by("a", &event_id).ask_afresh(&store).await;
+    assert!(store.still_mine(&token, LONG).await.unwrap());
 
     let again = by("a", &event_id).ask(&store).await;
 
@@ -114,31 +117,114 @@ async fn an_unknown_outcome_is_left_alone_until_it_can_no_longer_change_and_then
     a_minute_passes(&test).await;
     let claim = by("b", &event_id).ask(store).await;
 
-    let Claim::AfterUnknown { token, write_again: false } = claim else { panic!("{claim:?}") };
+    let Claim::AfterUnknown { token, write_again: false, .. } = claim else { panic!("{claim:?}") };
     store.release(&token).await.unwrap();
     let claim = by("c", &event_id).ask(store).await;
     assert!(matches!(claim, Claim::AfterUnknown { .. }), "giving it back must not make it fresh: {claim:?}");
 }
 
 #[tokio::test]
-async fn an_expired_claim_is_unknown_from_its_end() {
+async fn an_expired_claim_that_sent_is_unknown_from_its_end() {
     let test = TestStore::new().await;
     let store = &test.store;
     let event_id = id_of("first");
     let token = by("a", &event_id).ask_afresh(store).await;
+    assert!(store.still_mine(&token, LONG).await.unwrap());
     let Claim::Wait { until: end } = by("b", &event_id).ask(store).await else { panic!("it was taken over alive") };
     a_minute_passes(&test).await;
 
     let Claim::Wait { until } = by("b", &event_id).ask(store).await else { panic!("it was looked at too soon") };
     assert_eq!(until, end.minus(MINUTE).plus(LONG));
-    assert!(!store.still_mine(&token, LONG).await.unwrap(), "an expired claim may not write");
     a_minute_passes(&test).await;
 
     let claim = by("b", &event_id).ask(store).await;
-    let Claim::AfterUnknown { token: second, write_again: false } = claim else { panic!("{claim:?}") };
+    let Claim::AfterUnknown { token: second, write_again: false, .. } = claim else { panic!("{claim:?}") };
     store.release(&token).await.unwrap();
     store.effect_unknown(&token).await.unwrap();
+    assert!(!store.still_mine(&token, LONG).await.unwrap(), "what was taken over may not write");
     assert!(store.still_mine(&second, LONG).await.unwrap(), "the first owner no longer has a say");
+}
+
+#[tokio::test]
+async fn an_expired_claim_that_sent_nothing_is_fresh_at_once() {
+    let test = TestStore::new().await;
+    let event_id = id_of("first");
+    let first = by("a", &event_id).ask_afresh(&test.store).await;
+    a_minute_passes(&test).await;
+
+    let second = by("b", &event_id).ask_afresh(&test.store).await;
+
+    assert!(!test.store.still_mine(&first, LONG).await.unwrap(), "what was taken over may not write");
+    assert!(test.store.still_mine(&second, LONG).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_a_claim_sent_is_not_held_against_the_one_after_it() {
+    let test = TestStore::new().await;
+    let store = &test.store;
+    let (first, second) = (id_of("first"), id_of("second"));
+    let token = by("a", &first).ask_afresh(store).await;
+    assert!(store.still_mine(&token, LONG).await.unwrap());
+    a_minute_passes(&test).await;
+    a_minute_passes(&test).await;
+    assert!(matches!(by("b", &second).ask(store).await, Claim::AfterUnknown { .. }));
+    a_minute_passes(&test).await;
+
+    // The second looked for too long and sent nothing: no time to settle, and still the first one's doubt.
+    let claim = by("c", &second).ask(store).await;
+
+    let Claim::AfterUnknown { event_id, .. } = claim else { panic!("{claim:?}") };
+    assert_eq!(event_id, first);
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_over() {
+    let test = TestStore::new().await;
+    let event_id = id_of("first");
+    let token = by("a", &event_id).ask_afresh(&test.store).await;
+    a_minute_passes(&test).await;
+
+    assert!(test.store.still_mine(&token, LONG).await.unwrap());
+
+    let Claim::Wait { until } = by("b", &event_id).ask(&test.store).await else { panic!("it was taken over") };
+    assert!(until > Timestamp::now());
+}
+
+#[tokio::test]
+async fn a_doubt_names_the_event_whose_call_it_was_however_often_others_look() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let (first, second) = (id_of("first"), id_of("second"));
+    let token = by("a", &first).ask_afresh(&store).await;
+    store.effect_unknown(&token).await.unwrap();
+    let looking = Asking { settle_after: Duration::ZERO, ..by("b", &second) };
+
+    for _ in 0..2 {
+        let claim = looking.ask(&store).await;
+        let Claim::AfterUnknown { token, event_id, .. } = claim else { panic!("{claim:?}") };
+        assert_eq!(event_id, first);
+        store.release(&token).await.unwrap();
+    }
+
+    let claim = looking.ask(&store).await;
+    let Claim::AfterUnknown { token, .. } = claim else { panic!("{claim:?}") };
+    store.effect_done(&token, Some("note_1")).await.unwrap();
+    let found = Claim::Done { event_id: first, remote_id: Some("note_1".to_owned()) };
+    assert_eq!(by("c", &second).ask(&store).await, found, "it was found, not made");
+}
+
+#[tokio::test]
+async fn an_effect_that_was_written_after_a_doubt_is_the_writers() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let (first, second) = (id_of("first"), id_of("second"));
+    let token = by("a", &first).ask_afresh(&store).await;
+    store.effect_unknown(&token).await.unwrap();
+    let claim = Asking { settle_after: Duration::ZERO, ..by("b", &second) }.ask(&store).await;
+    let Claim::AfterUnknown { token, .. } = claim else { panic!("{claim:?}") };
+
+    assert!(store.still_mine(&token, LONG).await.unwrap());
+    store.effect_done(&token, None).await.unwrap();
+
+    assert_eq!(by("c", &first).ask(&store).await, Claim::Done { event_id: second, remote_id: None });
 }
 
 #[tokio::test]
@@ -146,6 +232,7 @@ async fn a_late_success_of_a_lost_claim_stops_the_next_from_writing() {
     let TestStore { store, dir: _dir } = TestStore::new().await;
     let event_id = id_of("first");
     let first = Asking { lease: Duration::ZERO, ..by("a", &event_id) }.ask_afresh(&store).await;
+    assert!(store.still_mine(&first, Duration::ZERO).await.unwrap());
     let claim = Asking { settle_after: Duration::ZERO, ..by("b", &event_id) }.ask(&store).await;
     let Claim::AfterUnknown { token: second, .. } = claim else { panic!("{claim:?}") };
 
@@ -224,7 +311,7 @@ async fn a_person_may_say_that_it_was_not_made_and_that_counts_once() {
 
     let asking = Asking { settle_after: Duration::ZERO, ..by("b", &event.id) };
     let claim = asking.ask(&store).await;
-    let Claim::AfterUnknown { token, write_again: true } = claim else { panic!("{claim:?}") };
+    let Claim::AfterUnknown { token, write_again: true, .. } = claim else { panic!("{claim:?}") };
     store.effect_unknown(&token).await.unwrap();
     let claim = asking.ask(&store).await;
     assert!(matches!(claim, Claim::AfterUnknown { write_again: false, .. }), "{claim:?}");
@@ -252,12 +339,38 @@ async fn a_person_may_say_that_it_was_made() {
 async fn what_a_killed_process_had_claimed_need_not_be_waited_for() {
     let TestStore { store, dir: _dir } = TestStore::new().await;
     let event_id = id_of("a");
-    by("killed", &event_id).ask_afresh(&store).await;
-    let next = Asking { settle_after: Duration::ZERO, ..by("next", &event_id) };
-    assert!(matches!(next.ask(&store).await, Claim::Wait { .. }));
+    let token = by("killed", &event_id).ask_afresh(&store).await;
+    assert!(matches!(by("next", &event_id).ask(&store).await, Claim::Wait { .. }));
 
     store.end_claims_of_the_dead().await.unwrap();
 
+    let next = by("killed too", &event_id).ask_afresh(&store).await;
+    assert!(!store.still_mine(&token, LONG).await.unwrap());
+    assert!(store.still_mine(&next, LONG).await.unwrap());
+    store.end_claims_of_the_dead().await.unwrap();
     // It may have written: whoever comes next looks first.
-    assert!(matches!(next.ask(&store).await, Claim::AfterUnknown { write_again: false, .. }));
+    let last = Asking { settle_after: Duration::ZERO, ..by("last", &event_id) }.ask(&store).await;
+    assert!(matches!(last, Claim::AfterUnknown { write_again: false, .. }), "{last:?}");
+    store.end_claims_of_the_dead().await.unwrap();
+    let after_it = Asking { settle_after: Duration::ZERO, ..by("after it", &event_id) }.ask(&store).await;
+    assert!(matches!(after_it, Claim::AfterUnknown { .. }), "looking and dying makes nothing fresh: {after_it:?}");
+}
+
+#[tokio::test]
+async fn what_a_panicked_handler_held_is_free_and_what_others_hold_is_theirs() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let event_id = id_of("a");
+    let another = Phone::parse("+12025550100").unwrap();
+    let held = by("held", &event_id).ask_afresh(&store).await;
+    store.lock_phone("acme", &phone(), "panicked", LONG).await.unwrap();
+    store.lock_phone("acme", &another, "held", LONG).await.unwrap();
+
+    store.end_claims_of("panicked").await.unwrap();
+
+    assert!(store.still_mine(&held, LONG).await.unwrap());
+    assert!(matches!(store.lock_phone("acme", &phone(), "next", LONG).await.unwrap(), PhoneLock::Mine(_)));
+    assert!(matches!(store.lock_phone("acme", &another, "next", LONG).await.unwrap(), PhoneLock::Wait { .. }));
+    store.end_claims_of("held").await.unwrap();
+    let next = Asking { settle_after: Duration::ZERO, ..by("next", &event_id) }.ask(&store).await;
+    assert!(matches!(next, Claim::AfterUnknown { .. }), "it had sent: {next:?}");
 }

@@ -1,10 +1,14 @@
 use std::time::Duration;
 
-use hookline_common::names::{DeadReason, HandlerName};
+use hookline_common::broker::Again;
+use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
-use hookline_store::model::{Claim, ClaimRequest, ContactLink, NewNote, OptEvent, Payload, PersonFacts};
+use hookline_store::model::{
+    Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, NewNote, OptEvent, Payload, PersonFacts,
+};
+use sqlx::Connection as _;
 
-use crate::helpers::{TestStore, at, dead, event_at, id_of, phone};
+use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
 
 /// A payload that names the person, and why it does or does not.
 const NAMES_THEM: &[(&str, &str)] = &[
@@ -14,18 +18,22 @@ const NAMES_THEM: &[(&str, &str)] = &[
     ("dashes", r#"{"from":"1-202-555-0147"}"#),
     ("brackets", r#"{"from":"(202) 555-0147"}"#),
     ("dots, in a text", r#"{"body":"call 202.555.0147 please"}"#),
-    ("a linked contact", r#"{"contact":"\/contacts\/01JN0ADAXXXXXXXX"}"#),
+    ("a linked contact", r#"{"contact":"/contacts/Vx9kQ2"}"#),
+    ("a linked contact, escaped", r#"{"contact":"\/contacts\/Vx9kQ2"}"#),
+    ("a linked contact in an address", r#"{"url":"https://api.example.com/contacts/Vx9kQ2/notes"}"#),
 ];
 const NAMES_NOBODY: &[(&str, &str)] = &[
     ("another number", r#"{"from":"+12025550148"}"#),
     ("digits that go on", r#"{"id":20255501471}"#),
     ("digits that begin before", r#"{"id":992025550147}"#),
-    ("another contact", r#"{"contact":"/contacts/01JN0ADAXXXXXXXXY"}"#),
+    ("another contact", r#"{"contact":"/contacts/Vx9kQ2Y"}"#),
+    ("another contact with a dash", r#"{"contact":"/contacts/Vx9kQ2-1"}"#),
+    ("what is no contact", r#"{"message":"/messages/Vx9kQ2"}"#),
 ];
 
 async fn with_records(test: &TestStore) {
     let facts = PersonFacts {
-        contact_id: Some("/contacts/01JN0ADAXXXXXXXX".to_owned()),
+        contact_id: Some("/contacts/Vx9kQ2".to_owned()),
         phone: Some(phone()),
         name: Some("Ada Secretperson".to_owned()),
     };
@@ -63,7 +71,7 @@ async fn with_records(test: &TestStore) {
     };
     test.store.record_opt_event(&opt_out).await.expect("the store answers");
     let Claim::Fresh(token) = claim(test).await else { panic!("claimed twice") };
-    test.store.effect_done(&token, Some("/contacts/01JN0ADAXXXXXXXX")).await.expect("the store answers");
+    test.store.effect_done(&token, Some("/contacts/Vx9kQ2")).await.expect("the store answers");
 }
 
 /// The effect of creating the person's contact.
@@ -150,4 +158,116 @@ async fn erasing_a_stranger_removes_nothing() {
 
     assert_eq!((erased.payloads, erased.notes, erased.persons, erased.contact_links), (0, 0, 0, 0));
     assert_eq!(test.store.notes(10, None).await.unwrap().rows.len(), 1);
+}
+
+const NAMED: &[u8] = br#"{"from":"+12025550147"}"#;
+
+async fn deliveries(test: &TestStore, name: &str) -> Vec<DeliveryRow> {
+    test.store.event(&id_of(name)).await.expect("the store answers").expect("it is known").0.deliveries
+}
+
+#[tokio::test]
+async fn what_waits_and_would_make_the_person_anew_is_given_up_and_told() {
+    let test = TestStore::new().await;
+    let all = HandlerName::ALL.to_vec();
+    let theirs = event_at("theirs", at(0), NAMED);
+    let done = event_at("done", at(0), NAMED);
+    let others = event_at("another's", at(0), b"{}");
+    let events = [(theirs.clone(), all.clone()), (done.clone(), vec![HandlerName::LogNote]), (others, all)];
+    test.store.record_events(&events).await.unwrap();
+    let record = attempt(&done, HandlerName::LogNote, 1, Verdict::Done);
+    test.store.finish(&record, Ending::Done).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    let of_theirs = |handlers: &[HandlerName]| handlers.iter().map(|&handler| (theirs.id.clone(), handler)).collect();
+    let gone: Vec<_> = of_theirs(&[HandlerName::LogNote, HandlerName::CreateContact, HandlerName::SyncContact]);
+    let kept: Vec<_> = of_theirs(&[HandlerName::RecordOptOut, HandlerName::FlagOptOut]);
+    assert_eq!((&erased.discarded, &erased.still_waiting), (&gone, &kept));
+    for delivery in deliveries(&test, "theirs").await {
+        let expected = match delivery.handler {
+            HandlerName::RecordHistory => (DeliveryState::Done, None),
+            HandlerName::RecordOptOut | HandlerName::FlagOptOut => (DeliveryState::Waiting, None),
+            HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact => {
+                (DeliveryState::Discarded, Some("erased".to_owned()))
+            }
+        };
+        assert_eq!((delivery.state, delivery.reason), expected, "{}", delivery.handler);
+    }
+    assert_eq!(deliveries(&test, "done").await[0].state, DeliveryState::Done);
+    let waiting = deliveries(&test, "another's").await;
+    assert_eq!(waiting.iter().filter(|delivery| delivery.state == DeliveryState::Waiting).count(), 5);
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_recorded_yet_is_found_by_the_next_run() {
+    let test = TestStore::new().await;
+    let event = event_at("a", at(0), NAMED);
+    let routed = [HandlerName::LogNote, HandlerName::SyncContact, HandlerName::RecordHistory];
+    let info = dead(DeadReason::Rejected, at(1));
+    test.store.insert_dead_letter(&event, HandlerName::LogNote, &info, &routed).await.unwrap();
+
+    let first = test.store.erase(&phone()).await.unwrap();
+    test.store.record_events(&[(event.clone(), routed.to_vec())]).await.unwrap();
+    let second = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!(first.discarded, [(event.id.clone(), HandlerName::SyncContact)]);
+    assert_eq!(first.still_waiting, [(event.id.clone(), HandlerName::RecordHistory)]);
+    assert_eq!((second.payloads, second.still_waiting.len()), (1, 0));
+    assert_eq!(test.store.event_payload(&event.id).await.unwrap(), Payload::Gone);
+}
+
+#[tokio::test]
+async fn no_copy_of_an_erased_delivery_begins_and_none_becomes_a_dead_letter() {
+    let test = TestStore::new().await;
+    let event = event_at("a", at(0), NAMED);
+    let handler = HandlerName::LogNote;
+    test.store.record_events(&[(event.clone(), vec![handler])]).await.unwrap();
+    assert_eq!(test.store.begin(&event, handler, 1, None).await.unwrap(), Begin::Go);
+
+    test.store.erase(&phone()).await.unwrap();
+
+    let info = dead(DeadReason::Rejected, at(9));
+    test.store.insert_dead_letter(&event, handler, &info, &[]).await.unwrap();
+    assert!(test.store.dead_letter(event.id.as_str()).await.unwrap().is_empty(), "it would hold the payload");
+    for again in [None, Some(Again::Redrive), Some(Again::Replay)] {
+        let begun = test.store.begin(&event, handler, 1, again).await.unwrap();
+        assert_eq!(begun, Begin::AlreadySettled(DeliveryState::Discarded), "{again:?}");
+    }
+    let record = attempt(&event, handler, 1, Verdict::Done);
+    test.store.finish(&record, Ending::Done).await.unwrap();
+    assert_eq!(deliveries(&test, "a").await[0].state, DeliveryState::Done, "what was in flight is told as it was");
+}
+
+#[tokio::test]
+async fn what_is_being_redriven_keeps_its_bytes_until_it_is_and_then_does_not_begin() {
+    let test = TestStore::new().await;
+    let event = event_at("a", at(0), NAMED);
+    let handler = HandlerName::CreateContact;
+    test.store.insert_dead_letter(&event, handler, &dead(DeadReason::Rejected, at(1)), &[]).await.unwrap();
+    let id = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
+    test.store.mark_redriving(&id).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.dead_letters, erased.discarded), (0, vec![(event.id.clone(), handler)]));
+    assert!(test.store.mark_redriving(&id).await.unwrap().is_some(), "what crashed between can be finished");
+    test.store.redriven(&id).await.unwrap();
+    assert!(test.store.dead_letter(&id).await.unwrap().is_empty());
+    let begun = test.store.begin(&event, handler, 1, Some(Again::Redrive)).await.unwrap();
+    assert_eq!(begun, Begin::AlreadySettled(DeliveryState::Discarded));
+}
+
+#[tokio::test]
+async fn a_reader_that_keeps_the_log_from_being_emptied_is_told() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let mut reader = test.sql().await;
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT COUNT(*) FROM audit").execute(&mut *reading).await.unwrap();
+
+    assert!(test.store.erase(&phone()).await.unwrap().log_kept);
+
+    reading.rollback().await.unwrap();
+    assert!(!test.store.erase(&phone()).await.unwrap().log_kept);
 }

@@ -1,12 +1,12 @@
 //! The matrix of opt-outs and opt-ins: order of arrival, ties, unreadable times, echoes, re-arming, two accounts.
 
 use hookline_common::event::EventId;
-use hookline_common::names::SkipReason;
+use hookline_common::names::{DeadReason, DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
-use hookline_store::model::{OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{Begin, Ending, OptEvent, OptStanding, PutAnswer, PutDecision};
 
-use crate::helpers::{TestStore, at, id_of, phone};
+use crate::helpers::{TestStore, at, attempt, dead, event, id_of, phone};
 
 /// An opt event of `acme` by default; its name is its identity.
 #[derive(Clone)]
@@ -272,18 +272,77 @@ async fn an_opt_in_since_in_any_account_arms_the_put_again() {
 
 #[tokio::test]
 async fn an_opt_in_that_is_older_than_the_cause_arms_nothing() {
-    for time in [Some(9), Some(10), None] {
+    for time in [9, 10] {
         let TestStore { store, dir: _dir } = TestStore::new().await;
         out("first", 10).put(&store, &["acme"], OK).await;
-        let late = match time {
-            Some(time) => into("in", time),
-            None => into("in", 0).untimed(50),
-        };
-        assert_eq!(late.record(&store).await, OptStanding::Stale, "{time:?}");
+        assert_eq!(into("in", time).record(&store).await, OptStanding::Stale, "{time}");
 
-        assert_eq!(out("echo", 30).recorded_and_decided(&store, "acme").await, PutDecision::Echo, "{time:?}");
+        assert_eq!(out("echo", 30).recorded_and_decided(&store, "acme").await, PutDecision::Echo, "{time}");
         let other = out("other", 30).of("elsewhere");
-        assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone, "{time:?}");
+        assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone, "{time}");
+    }
+}
+
+#[tokio::test]
+async fn an_opt_in_since_that_cannot_say_when_it_was_arms_the_put_again() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    out("first", 10).put(&store, &["acme"], OK).await;
+    assert_eq!(into("in", 0).untimed(50).record(&store).await, OptStanding::Stale);
+
+    assert_eq!(out("second", 30).recorded_and_decided(&store, "acme").await, PutDecision::Put, "no echo");
+    let other = out("other", 30).of("elsewhere");
+    assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::Put, "not done already");
+}
+
+/// Puts the delivery of the event named `cause` where a test needs it.
+async fn delivery_is(store: &Store, state: DeliveryState) {
+    let cause = event("cause");
+    let skipped = attempt(&cause, HandlerName::RecordOptOut, 1, Verdict::Skipped);
+    let handler = HandlerName::RecordOptOut;
+    match state {
+        DeliveryState::Waiting => {
+            assert_eq!(store.begin(&cause, handler, 1, None).await.expect("the store answers"), Begin::Go)
+        }
+        DeliveryState::Done => store.finish(&skipped, Ending::Done).await.expect("the store answers"),
+        DeliveryState::Skipped => {
+            store.finish(&skipped, Ending::Skipped(SkipReason::Stale)).await.expect("the store answers")
+        }
+        DeliveryState::DeadLettered | DeliveryState::Discarded => {
+            store
+                .insert_dead_letter(&cause, handler, &dead(DeadReason::AttemptsExhausted, at(50)), &[])
+                .await
+                .expect("the store answers");
+            if state == DeliveryState::Discarded {
+                let id = store.dead_letter(cause.id.as_str()).await.expect("the store answers").remove(0).id;
+                assert!(store.discard(&id, "by hand").await.expect("the store answers"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_put_in_doubt_explains_an_echo_only_until_it_is_given_up() {
+    for (state, expected) in [
+        (DeliveryState::Waiting, PutDecision::Echo),
+        (DeliveryState::Done, PutDecision::Echo),
+        (DeliveryState::Skipped, PutDecision::Put),
+        (DeliveryState::DeadLettered, PutDecision::Put),
+        (DeliveryState::Discarded, PutDecision::Put),
+    ] {
+        for answer in [PutAnswer::NoAnswer, PutAnswer::Status(503)] {
+            let TestStore { store, dir: _dir } = TestStore::new().await;
+            out("cause", 10).put(&store, &["acme"], answer).await;
+            delivery_is(&store, state).await;
+
+            let decision = out("next", 12).recorded_and_decided(&store, "acme").await;
+
+            assert_eq!(decision, expected, "{state}, {answer:?}");
+        }
+        let TestStore { store, dir: _dir } = TestStore::new().await;
+        out("cause", 10).put(&store, &["acme"], OK).await;
+        delivery_is(&store, state).await;
+        let decision = out("next", 12).recorded_and_decided(&store, "acme").await;
+        assert_eq!(decision, PutDecision::Echo, "a PUT that was answered well, {state}");
     }
 }
 
