@@ -11,7 +11,7 @@ use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{DeadLetterFilter, DeadLetterRow};
-use hookline_worker::dead_letters::redrive;
+use hookline_worker::dead_letters::{redrive, resume};
 use serde_json::{Value, json};
 
 use crate::output::{self, ListArgs, Listing};
@@ -221,6 +221,11 @@ async fn run_redrive(settings: &Settings, store: &Store, args: &RedriveArgs) -> 
         dry_run(settings, store, &rows, args.json).await?;
         return Ok(report_unknown(&unknown));
     }
+    // What an interrupted redrive left between store and queue is in no list.
+    let resumed = finish_interrupted(settings, store).await?;
+    if resumed > 0 {
+        output::hint(&format!("finished {resumed} redrives that had been interrupted"));
+    }
     let (redriven, gone) = redrive_all(settings, store, &rows).await?;
     if args.json {
         output::print_json(&json!({ "redriven": redriven }))?;
@@ -232,6 +237,16 @@ async fn run_redrive(settings: &Settings, store: &Store, args: &RedriveArgs) -> 
     }
     let code = report_unknown(&unknown);
     Ok(if gone.is_empty() { code } else { ExitCode::FAILURE })
+}
+
+async fn finish_interrupted(settings: &Settings, store: &Store) -> anyhow::Result<usize> {
+    if store.redriving().await?.is_empty() {
+        return Ok(0);
+    }
+    let broker = open::broker(settings).await?;
+    let resumed = resume(store, broker.as_ref()).await;
+    broker.close().await;
+    resumed
 }
 
 /// How many were redriven, and the ids of those that could not be.
@@ -290,7 +305,16 @@ async fn discard(store: &Store, args: &DiscardArgs) -> anyhow::Result<ExitCode> 
     } else {
         output::print_line(&format!("discarded: {discarded}"))?;
     }
-    Ok(report_unknown(&unknown))
+    Ok(changed_all(discarded, rows.len(), report_unknown(&unknown)))
+}
+
+/// Failure where some of what was asked for had been dealt with meanwhile, or is being redriven.
+fn changed_all(changed: u64, asked: usize, otherwise: ExitCode) -> ExitCode {
+    if usize::try_from(changed).is_ok_and(|changed| changed == asked) {
+        return otherwise;
+    }
+    output::error("not all of them could be changed: they were dealt with meanwhile, or are being redriven");
+    ExitCode::FAILURE
 }
 
 async fn resolve(settings: &Settings, store: &Store, args: &ResolveArgs) -> anyhow::Result<ExitCode> {
@@ -306,6 +330,7 @@ async fn resolve(settings: &Settings, store: &Store, args: &ResolveArgs) -> anyh
             rows[0].info.reason
         );
     }
+    let asked = open.len();
     let broker = if args.write_again { Some(open::broker(settings).await?) } else { None };
     let mut resolved = 0_u64;
     for row in open {
@@ -325,7 +350,7 @@ async fn resolve(settings: &Settings, store: &Store, args: &ResolveArgs) -> anyh
     } else {
         output::print_line(&format!("resolved: {resolved}"))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(changed_all(resolved, asked, ExitCode::SUCCESS))
 }
 
 /// Every dead letter that the filter lets through, as of now: one that comes back meanwhile is not taken again.

@@ -1,12 +1,16 @@
-//! `hookline erase PHONE`: deletes a person's payloads, notes and history; the opt-out evidence stays.
+//! `hookline erase PHONE`: deletes a person's payloads, notes and history, and the work that waits and would make them
+//! anew; the opt-out evidence stays.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use hookline_common::event::EventId;
-use hookline_common::names::DeliveryState;
-use hookline_store::Store;
+use hookline_common::names::HandlerName;
+use hookline_common::phone::Phone;
+use hookline_common::settings::Settings;
+use hookline_store::model::Erased;
 use serde_json::json;
 
 use crate::{open, opt_outs, output};
@@ -20,12 +24,21 @@ pub(crate) struct EraseArgs {
     json: bool,
 }
 
+/// Events with work left in the queues.
+struct Left {
+    /// Opt-outs, which are worked off.
+    waiting: usize,
+    /// Not in the history yet, which will bring their payload there.
+    being_recorded: usize,
+}
+
 pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Result<ExitCode> {
     let settings = open::settings(config)?;
     let phone = opt_outs::phone(&args.phone)?;
     let store = open::store(&settings).await?;
     let erased = store.erase(&phone).await?;
-    let waiting = still_waiting(&store, &erased.event_ids).await?;
+    remove_from_queues(&settings, &erased.discarded).await?;
+    let left = Left::of(&erased);
     if args.json {
         output::print_json(&json!({
             "phone": phone.masked(),
@@ -34,37 +47,77 @@ pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Resu
             "persons": erased.persons,
             "contact_links": erased.contact_links,
             "dead_letters": erased.dead_letters,
-            "events_waiting": waiting,
+            "deliveries_discarded": erased.discarded.len(),
+            "events_waiting": left.waiting,
+            "events_being_recorded": left.being_recorded,
+            "log_emptied": !erased.log_kept,
         }))?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        tell(&phone, &erased, &left)?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A copy that a worker has in hand by now, or that comes back after a crash here, does not begin: the store says
+/// that it was discarded.
+async fn remove_from_queues(settings: &Settings, discarded: &[(EventId, HandlerName)]) -> anyhow::Result<()> {
+    if discarded.is_empty() {
+        return Ok(());
+    }
+    let broker = open::broker(settings).await?;
+    let mut removed = Ok(());
+    for (event_id, handler) in discarded {
+        removed = broker.remove(event_id, *handler).await.map(drop);
+        if removed.is_err() {
+            break;
+        }
+    }
+    broker.close().await;
+    Ok(removed?)
+}
+
+impl Left {
+    fn of(erased: &Erased) -> Self {
+        let events = |recording: bool| {
+            let of_kind =
+                |(_, handler): &&(EventId, HandlerName)| (*handler == HandlerName::RecordHistory) == recording;
+            erased.still_waiting.iter().filter(of_kind).map(|(event_id, _)| event_id).collect::<BTreeSet<_>>().len()
+        };
+        Self { waiting: events(false), being_recorded: events(true) }
+    }
+}
+
+fn tell(phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
     output::print_line(&format!(
-        "Erased of {}: {} payloads, {} notes, {} people, {} contact links, {} dead letters.",
+        "Erased of {}: {} payloads, {} notes, {} people, {} contact links, {} dead letters; {} waiting deliveries \
+         discarded.",
         phone.masked(),
         erased.payloads,
         erased.notes,
         erased.persons,
         erased.contact_links,
-        erased.dead_letters
+        erased.dead_letters,
+        erased.discarded.len()
     ))?;
     output::print_line("Kept: the opt-out ledger, which proves what this person asked for.")?;
-    if waiting > 0 {
+    if left.waiting > 0 {
         output::print_line(&format!(
-            "Still in the queues: {waiting} events of this person. Nothing accepted is dropped: they are worked off \
-             and leave the queues then. Run `hookline erase` again after that (`hookline status` shows what waits)."
+            "Still in the queues: {} opt-outs or opt-ins of this person. They are worked off and leave the queues \
+             then (`hookline status` shows what waits).",
+            left.waiting
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// How many of the events still have a delivery in a queue, whose message holds the payload.
-async fn still_waiting(store: &Store, event_ids: &[EventId]) -> anyhow::Result<u64> {
-    let mut waiting = 0;
-    for event_id in event_ids {
-        let Some((event, _)) = store.event(event_id).await? else { continue };
-        if event.deliveries.iter().any(|delivery| delivery.state == DeliveryState::Waiting) {
-            waiting += 1;
-        }
+    if left.being_recorded > 0 {
+        output::print_line(&format!(
+            "Still being recorded: {} events of this person. Run `hookline erase` again in a moment.",
+            left.being_recorded
+        ))?;
     }
-    Ok(waiting)
+    if erased.log_kept {
+        output::print_line(
+            "Others are reading the store, so its write-ahead log still holds what was erased. Run `hookline erase` \
+             again in a moment to empty it.",
+        )?;
+    }
+    Ok(())
 }

@@ -91,12 +91,6 @@ impl WorkerApp {
     /// # Errors
     /// Where a part of the worker ended on its own.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let resumed = dead_letters::resume(&self.context.store, self.context.broker.as_ref()).await;
-        match resumed {
-            Ok(0) => {}
-            Ok(resumed) => tracing::info!(resumed, "redrive.resumed: a redrive had been interrupted"),
-            Err(error) => tracing::warn!(error = %error, "redrive.not_resumed: trying again at the next start"),
-        }
         // Before the first call: another process, or an operator, may have closed it.
         if let Err(error) = self.clients.textus_gate.refresh().await {
             tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
@@ -112,6 +106,7 @@ impl WorkerApp {
             parts.spawn(dead_letters::run(Arc::clone(&self.context), *name, shutdown.clone()));
         }
         parts.spawn(housekeeping::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
         tracing::info!(handlers = ?self.handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), "worker.started");
 

@@ -169,7 +169,7 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
         }
     }
     let owner = context.next_owner();
-    let calls = CallLog::default();
+    let calls = CallLog::about(event.body.clone());
     let attempt = Attempt::new(&event, &owner, &calls);
     let started_at = Timestamp::now();
     let clock = Instant::now();
@@ -178,15 +178,19 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
             let ended = Ended::new(&attempt, started_at, clock.elapsed(), result);
             settle::settle(context, name, delivery, ended).await;
         }
-        Err(_panic) => panicked(context, name, delivery),
+        Err(_panic) => panicked(context, name, delivery, &owner).await,
     }
 }
 
 /// A panic is a fault of ours. Not settling counts the delivery towards the delivery limit: a payload that always
 /// panics ends there, one that met a passing fault is done next time.
-fn panicked(context: &Context, handler: HandlerName, delivery: Delivery) {
+async fn panicked(context: &Context, handler: HandlerName, delivery: Delivery, owner: &str) {
     context.metrics.worker.panics.with_label_values(&[handler.as_str()]).inc();
     tracing::error!(event.id = %delivery.event.id, handler = %handler, redeliveries = delivery.redeliveries,
-        "delivery.panicked: it is tried again, and dead-lettered at the delivery limit; please report this event's type");
+        "delivery.panicked: it is tried again, and dead-lettered at the delivery limit; please report this");
+    // Its next attempt has another owner, and would wait for these claims.
+    if let Err(error) = context.store.end_claims_of(owner).await {
+        tracing::warn!(event.id = %delivery.event.id, error = %error, "claims.kept: they end with their lease");
+    }
     drop(delivery);
 }

@@ -1,4 +1,5 @@
-//! What a worker does besides deliveries: tells the queues' depths, ends retention, reports that it lives.
+//! What a worker does besides deliveries: tells the queues' depths, ends retention, finishes interrupted redrives,
+//! reports that it lives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Context;
+use crate::dead_letters;
 
 /// Counting a million rows takes more than half a second of a reader.
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+const REDRIVES_EVERY: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until `shutdown`. A store or broker that is away is told by the consumers; here it is only tried again.
@@ -21,7 +24,8 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticker
     };
-    let (mut depths, mut heartbeat, mut expire) = (ticker(DEPTHS_EVERY), ticker(HEARTBEAT_EVERY), ticker(EXPIRE_EVERY));
+    let (mut depths, mut heartbeat, mut redrives) =
+        (ticker(DEPTHS_EVERY), ticker(HEARTBEAT_EVERY), ticker(REDRIVES_EVERY));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -31,7 +35,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
                     tracing::debug!(error = %error, "heartbeat.failed");
                 }
             }
-            _ = expire.tick() => end_retention(&context).await,
+            _ = redrives.tick() => resume_redrives(&context).await,
         }
     }
 }
@@ -41,6 +45,31 @@ async fn tell_depths(context: &Context) {
     let now = Timestamp::now();
     for depth in queues {
         context.metrics.worker.queue(depth.queue, depth.messages, depth.oldest.map(|oldest| now.since(oldest)));
+    }
+}
+
+/// A redrive that the command line began and could not end would wait for nobody.
+async fn resume_redrives(context: &Context) {
+    match dead_letters::resume(&context.store, context.broker.as_ref()).await {
+        Ok(0) => {}
+        Ok(resumed) => tracing::info!(resumed, "redrive.resumed: a redrive had been interrupted"),
+        Err(error) => tracing::warn!(error = %error, "redrive.not_resumed: trying again in half a minute"),
+    }
+}
+
+/// Ends retention each hour until `shutdown`; apart from the rest, because a long clean-up must hold nothing up.
+pub(crate) async fn run_retention(context: Arc<Context>, shutdown: CancellationToken) {
+    let mut hourly = tokio::time::interval(EXPIRE_EVERY);
+    hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let cleaning = async {
+        loop {
+            hourly.tick().await;
+            end_retention(&context).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = cleaning => {}
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         return;
     }
     tell(context, handler, &delivery, &plan, &record, ended.remarks);
-    carry_out(context, delivery, plan).await;
+    carry_out(delivery, plan).await;
 }
 
 /// Acknowledges a copy that has nothing left to do.
@@ -126,12 +126,16 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, result: &Result<Outcome, Han
                 Plan::Dead { reason, destination: Some(*destination), status: error.status(), detail: error.detail() }
             }
         },
-        HandlerError::Store(error) => Plan::Park {
+        HandlerError::Store(error) if error.is_unavailable() => Plan::Park {
             until: now.plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>())),
             spent: false,
             why: format!("the store is not available: {error}"),
             status: None,
         },
+        // Waiting does not mend a row that cannot be read: it must come to somebody's eyes.
+        HandlerError::Store(error) => {
+            try_again(retry, delivery, Some(Destination::Store), None, format!("the store refused: {error}"), None)
+        }
         HandlerError::Wait { until, why } => {
             Plan::Park { until: *until, spent: false, why: (*why).to_owned(), status: None }
         }
@@ -215,15 +219,18 @@ fn tell(
             tracing::debug!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
                 attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms, "delivery.settled");
         }
-        Plan::Park { until, .. } => {
+        // The destination's own words are for `events show` and `dead-letters show`: however redacted, text that
+        // others wrote is not for a log.
+        Plan::Park { until, spent, status, .. } => {
             tracing::info!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
-                attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms,
-                until = %until, "delivery.parked");
+                attempt = record.attempt, verdict = %record.verdict, status, attempt_spent = spent,
+                duration_ms = took_ms, until = %until, "delivery.parked");
         }
-        Plan::Dead { detail: words, status, .. } => {
+        Plan::Dead { status, destination, .. } => {
             tracing::warn!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
-                attempt = record.attempt, verdict = %record.verdict, reason = detail, status, words,
-                duration_ms = took_ms, "delivery.dead_lettered");
+                attempt = record.attempt, verdict = %record.verdict, reason = detail, status,
+                destination = destination.map(hookline_common::names::Destination::as_str), duration_ms = took_ms,
+                "delivery.dead_lettered: `hookline dead-letters list` tells more");
         }
     }
     if context.journey.is_watched() {
@@ -262,7 +269,7 @@ fn count_suppressed(context: &Context, handler: HandlerName, reason: SkipReason)
     context.metrics.worker.suppressed(handler, why);
 }
 
-async fn carry_out(context: &Context, delivery: Delivery, plan: Plan) {
+async fn carry_out(delivery: Delivery, plan: Plan) {
     let settlement = match plan {
         Plan::End(_) => Settlement::Done,
         Plan::Park { until, spent, why, status } => {
@@ -277,7 +284,6 @@ async fn carry_out(context: &Context, delivery: Delivery, plan: Plan) {
             dead_lettered_at: Timestamp::now(),
         }),
     };
-    let _ = context;
     answer(delivery, settlement).await;
 }
 

@@ -34,9 +34,10 @@ impl Journeys {
         Self { enabled, under_way: HashMap::new(), arrived: HashSet::new(), sums: BTreeMap::new() }
     }
 
-    /// How many events are not settled yet.
+    /// How many of the events that were acknowledged here are not settled yet; what an earlier run left is not among
+    /// them.
     pub(crate) fn under_way(&self) -> usize {
-        self.under_way.len()
+        self.under_way.values().filter(|travelling| travelling.acknowledged_in.is_some()).count()
     }
 
     pub(crate) fn has_ended(&self, event_id: &EventId) -> bool {

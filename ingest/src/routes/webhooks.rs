@@ -171,6 +171,9 @@ impl Edge {
         let Accepted { event, stored } = accepted;
         let took = read_at.elapsed();
         self.metrics.ingest.acknowledged(event.source.as_str(), took);
+        if stored.duplicate {
+            self.metrics.repeated(&event.event_type);
+        }
         if self.journey.is_watched() {
             self.journey.tell(Milestone::Accepted {
                 event_id: event.id.clone(),

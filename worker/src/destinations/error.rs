@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookline_common::names::DeadReason;
 use hookline_common::time::Timestamp;
 
-use super::redact::cut;
+use super::redact::{cut, redact_private};
 
 /// Longest detail that goes into a header or a row.
 const MAX_DETAIL_BYTES: usize = 512;
@@ -95,6 +95,24 @@ impl DestinationError {
             Self::Throttled { .. } => Some(429),
             Self::NotFound { .. } => Some(404),
             Self::NotSent { .. } | Self::NoAnswer { .. } | Self::GateClosed { .. } => None,
+        }
+    }
+
+    /// The same, with the destination's own words masked where they repeat one of these texts.
+    #[must_use]
+    pub(super) fn without(self, private: &[String]) -> Self {
+        let masked = |detail: String| redact_private(&detail, private);
+        match self {
+            Self::Failed { status, retry_after, detail } => {
+                Self::Failed { status, retry_after, detail: masked(detail) }
+            }
+            Self::NotFound { detail } => Self::NotFound { detail: masked(detail) },
+            Self::Rejected { status, detail } => Self::Rejected { status, detail: masked(detail) },
+            ours @ (Self::NotSent { .. }
+            | Self::NoAnswer { .. }
+            | Self::Throttled { .. }
+            | Self::CredentialsRefused { .. }
+            | Self::GateClosed { .. }) => ours,
         }
     }
 

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use hookline_common::names::Operation;
 use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -140,8 +141,10 @@ impl Inner {
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
+        crash_point("call.before");
         let (status, result) = match self.request(call).send().await {
             Ok(response) => {
+                crash_point("call.answered");
                 let status = response.status().as_u16();
                 let headers = RateLimitHeaders::read(response.headers());
                 // Before the body: a closing must bind the calls that start while it is read.
@@ -258,7 +261,8 @@ fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
     if let Some(record) = ended.record {
         log.push(record);
     }
-    ended.result
+    // Per caller: those who share a GET may be about different payloads.
+    ended.result.map_err(|error| error.without(&log.personal()))
 }
 
 /// As much of an error's body as is worth reading; a fault on the way ends it early.

@@ -1,10 +1,15 @@
 //! Takes out of a destination's own words what must not reach logs, errors or dead letters: telephone numbers,
 //! e-mail addresses, and texts that we sent ourselves and were sent back.
 
+use serde_json::Value;
+
 /// Fewer digits in a row are statuses, sizes and years.
 const MIN_NUMBER_DIGITS: usize = 7;
 /// Shorter words of a text we sent ("of", "Al") would blank out ordinary sentences.
 const MIN_WORD_CHARS: usize = 3;
+
+/// Keys of TextUs's resources below which names and texts of people stand; `data` is the customer's own.
+const PERSONAL_KEYS: [&str; 5] = ["name", "firstName", "lastName", "body", "data"];
 
 /// `Debug` that shows an id and nothing else: TextUs's ids may appear in logs, what they stand for may not.
 macro_rules! debug_by_id {
@@ -40,6 +45,30 @@ pub fn redact_private(text: &str, private: &[String]) -> String {
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     let masked = words.iter().fold(text.to_owned(), |text, word| mask_word(&text, word));
     redact(&masked)
+}
+
+/// The names and texts of people in a payload or in an answer's JSON; nothing where it is no JSON. Numbers and e-mail
+/// addresses are known by their looks, and these only by where they stand.
+#[must_use]
+pub fn personal_texts(json: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_slice(json) {
+        collect_personal(&value, false, &mut found);
+    }
+    found
+}
+
+fn collect_personal(value: &Value, is_personal: bool, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) if is_personal => found.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect_personal(item, is_personal, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                collect_personal(value, is_personal || PERSONAL_KEYS.contains(&key.as_str()), found);
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Cuts at a character boundary.
@@ -146,6 +175,18 @@ mod tests {
         let told = redact_private("name 'MARISOL ektberg' is refused for tok_abc", &private);
 
         assert_eq!(told, "name '[…] […]' is refused for […]");
+    }
+
+    #[test]
+    fn what_is_personal_in_a_payload_is_known_by_where_it_stands() {
+        let payload = br#"{"action":"message.received","message":{"body":"see you","direction":"in"},
+            "conversation":{"associatedContacts":{"members":[{"name":"Marisol Ektberg","data":{"a":["b"]}}]}}}"#;
+
+        let mut found = personal_texts(payload);
+
+        found.sort();
+        assert_eq!(found, ["Marisol Ektberg", "b", "see you"]);
+        assert_eq!(personal_texts(b"no JSON"), [""; 0]);
     }
 
     #[test]

@@ -91,8 +91,9 @@ impl CreateContact {
         let claim = self.leases.claim(NAME, account, contact.phone.as_e164(), attempt);
         let (token, before) = match self.store.claim(&claim).await? {
             Claim::Fresh(token) => (token, Before::Nothing),
-            Claim::AfterUnknown { token, write_again: true } => (token, Before::RuledOut),
-            Claim::AfterUnknown { token, write_again: false } => (token, Before::Unknown),
+            Claim::AfterUnknown { token, write_again: true, .. } => (token, Before::RuledOut),
+            Claim::AfterUnknown { token, event_id, .. } if event_id == attempt.event.id => (token, Before::OwnUnknown),
+            Claim::AfterUnknown { token, .. } => (token, Before::Unknown),
             Claim::Done { .. } => return Ok(Target::AlreadyThere),
             Claim::Wait { until } => {
                 return Err(HandlerError::Wait {
@@ -182,15 +183,18 @@ impl CreateContact {
                 Ok(Some(Target::AlreadyThere))
             }
             Found::One { contact_id, .. } => {
-                // Nobody was there before the POST whose answer was lost: this contact is its effect.
-                let unknown = before == Before::Unknown;
-                let echo = unknown && contact_id == contact.payload.raw_id;
-                self.remember(account, contact.phone, contact_id, token, unknown).await?;
-                Ok(Some(match (echo, unknown) {
-                    (true, _) => Target::Echo,
-                    (false, true) => Target::Created,
-                    (false, false) => Target::AlreadyThere,
-                }))
+                let is_this = contact_id == contact.payload.raw_id;
+                // Nobody was there before the POST whose answer was lost: a contact that is there now is its effect.
+                // Only the contact that this event is about cannot be the effect of this event's own POST.
+                let target = match before {
+                    Before::Unknown if is_this => Target::Echo,
+                    Before::OwnUnknown if is_this => Target::AlreadyThere,
+                    Before::Unknown | Before::OwnUnknown => Target::Created,
+                    Before::Nothing | Before::RuledOut => Target::AlreadyThere,
+                };
+                let created_by_us = target != Target::AlreadyThere;
+                self.remember(account, contact.phone, contact_id, token, created_by_us).await?;
+                Ok(Some(target))
             }
         }
     }
@@ -228,8 +232,10 @@ struct Contact<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// One got no usable answer.
+    /// One that another event asked for got no usable answer.
     Unknown,
+    /// One that this event asked for got no usable answer.
+    OwnUnknown,
     /// One got no usable answer, and a person found that it had no effect (`dead-letters resolve --write-again`).
     RuledOut,
 }
@@ -254,7 +260,7 @@ impl From<hookline_store::StoreError> for Failed {
 
 /// A look-up that is refused for good says nothing about a POST whose answer was lost: a person has to look.
 fn cannot_tell(error: DestinationError, before: Before) -> HandlerError {
-    if before == Before::Unknown && is_refusal(&error) {
+    if matches!(before, Before::Unknown | Before::OwnUnknown) && is_refusal(&error) {
         return HandlerError::GiveUp {
             reason: DeadReason::OutcomeUnknown,
             destination: Some(Destination::TextUs),

@@ -8,7 +8,7 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
 use super::Clients;
-use super::record_opt_out::opt_out_payload;
+use super::record_opt_out::{opt_event, opt_out_payload};
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::records::SystemOfRecord;
@@ -43,7 +43,9 @@ impl Handler for FlagOptOut {
             (None, false) => Timestamp::EPOCH,
         };
         let own = (payload.opted_out, own_time);
-        // `record_opt_out` keeps the state of all events, and may be ahead of this handler or behind it.
+        // First, and whoever else does it as well: who makes the person's record after this finds the state, and who
+        // made it before is found below. Otherwise a flag could fall between the two.
+        self.store.record_opt_event(&opt_event(attempt, &payload)).await?;
         let newest = match self.store.newest_state(&payload.phone).await? {
             Some(known) => newer(known, own),
             None => own,

@@ -217,9 +217,10 @@ impl Handler for LogNote {
 /// Lets go of a claim after a failed attempt: free where surely nothing was written, unknown where it may have been.
 pub(super) async fn settle_claim(store: &Store, token: &ClaimToken, error: &HandlerError) -> Result<(), HandlerError> {
     let may_be_written = match error {
+        // What the store has not heard is left to the lease's end: then it is looked at, not written blindly.
+        HandlerError::Store(_) => return Ok(()),
         HandlerError::Destination { destination: Destination::SystemOfRecord, error } => error.may_have_taken_effect(),
         HandlerError::Destination { .. }
-        | HandlerError::Store(_)
         | HandlerError::Wait { .. }
         | HandlerError::TryAgain { .. }
         | HandlerError::GiveUp { .. } => false,

@@ -50,20 +50,27 @@ impl MessageFinder {
         contact: &dyn ContactOfMessage,
     ) -> Result<Option<Message>, HandlerError> {
         let account = payload.account.as_deref().unwrap_or_default();
+        let mut failed = None;
         for form in self.order(account, payload) {
             let found = match form {
-                Form::Message => self.ask(attempt, &payload.message_id, payload).await?,
+                Form::Message => self.ask(attempt, &payload.message_id, payload).await,
                 Form::Contact => match contact.contact_id(attempt).await? {
-                    Some(contact_id) => self.ask(attempt, &contact_id, payload).await?,
-                    None => None,
+                    Some(contact_id) => self.ask(attempt, &contact_id, payload).await,
+                    None => Ok(None),
                 },
             };
-            if let Some(message) = found {
-                self.remember(account, form);
-                return Ok(Some(message));
+            match found {
+                Ok(Some(message)) => {
+                    self.remember(account, form);
+                    return Ok(Some(message));
+                }
+                Ok(None) => {}
+                // An id of the wrong kind may upset the API; the right form then still answers.
+                Err(error @ DestinationError::Failed { .. }) => failed = Some(error),
+                Err(error) => return Err(HandlerError::textus(error)),
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), |error| Err(HandlerError::textus(error)))
     }
 
     fn order(&self, account: &str, payload: &MessagePayload) -> Vec<Form> {
@@ -89,14 +96,17 @@ impl MessageFinder {
         attempt: &Attempt<'_>,
         id: &Segment,
         payload: &MessagePayload,
-    ) -> Result<Option<Message>, HandlerError> {
+    ) -> Result<Option<Message>, DestinationError> {
         let answered = match self.textus.get_message(attempt.calls, id).await {
             Ok(messages) => messages,
             // In the other form the id is one that this path does not know: whatever 4xx says so, it is not this form.
             Err(DestinationError::Rejected { status: 400 | 422, .. }) => Vec::new(),
-            Err(error) => return Err(HandlerError::textus(error)),
+            Err(error) => return Err(error),
         };
-        Ok(answered.into_iter().find(|message| message.id == payload.raw_message_id))
+        // With or without `/messages/` before it.
+        let is_it =
+            |message: &Message| Segment::from_path("/messages/", &message.id).as_ref() == Some(&payload.message_id);
+        Ok(answered.into_iter().find(is_it))
     }
 
     fn remember(&self, account: &str, form: Form) {

@@ -121,8 +121,9 @@ impl Handler for RecordOptOut {
         HandlerName::RecordOptOut
     }
 
+    /// None: what was opted in or out is recorded whether or not TextUs can be called; only the PUT waits.
     fn gates(&self) -> Vec<Arc<Gate>> {
-        vec![Arc::clone(&self.gate)]
+        Vec::new()
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
@@ -169,7 +170,8 @@ pub(super) fn opt_out_payload(attempt: &Attempt<'_>) -> Result<OptOutPayload, Ha
     }
 }
 
-fn opt_event<'a>(attempt: &'a Attempt<'_>, payload: &'a OptOutPayload) -> OptEvent<'a> {
+/// What the ledger records of it.
+pub(super) fn opt_event<'a>(attempt: &'a Attempt<'_>, payload: &'a OptOutPayload) -> OptEvent<'a> {
     OptEvent {
         event_id: &attempt.event.id,
         source_event_id: attempt.event.source_event_id.as_deref(),

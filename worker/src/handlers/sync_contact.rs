@@ -1,10 +1,12 @@
 //! Creates or links the person in the system of record when a contact is created in TextUs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{Destination, HandlerName, SkipReason};
 use hookline_common::settings::Settings;
+use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{Claim, ClaimToken, PersonFacts};
 
@@ -48,6 +50,17 @@ impl SyncContact {
             phone: details.phones.first().map(|(phone, _)| phone.clone()),
             name: details.name,
         };
+        if let Some((phone, _)) = details.phones.first()
+            && self.store.contact_in_doubt(phone, &attempt.event.id).await?
+        {
+            let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
+            return Err(HandlerError::Wait { until, why: "this may be the echo of a POST that is not answered yet" });
+        }
+        // Again: the answer may have come in between.
+        if self.store.created_by_us(&payload.raw_id).await? {
+            self.store.release(token).await?;
+            return Ok(Outcome::Skipped(SkipReason::Echo));
+        }
         if !self.store.still_mine(token, self.leases.lease).await? {
             return Err(lost_claim());
         }

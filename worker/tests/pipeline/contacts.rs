@@ -1,0 +1,236 @@
+//! A contact is POSTed once per account, whatever repeats, echoes or gets lost.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use hookline_common::event::EventId;
+use hookline_common::names::HandlerName::{CreateContact, SyncContact};
+use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule, Related};
+
+use crate::helpers::{ACCOUNT, SECOND, Setup, TestPipeline, ending, someone};
+
+const CREATED: &str = "contact.created";
+
+fn posts(pipeline: &TestPipeline, account: &str, phone: &str) -> usize {
+    pipeline.sandbox.effect_count(EffectKind::ContactCreated, account, phone)
+}
+
+/// None of the echoes made a contact of its own or was given up.
+async fn assert_echoes_are_harmless(pipeline: &TestPipeline, sent: &[&EventId], case: &str) {
+    for echo in pipeline.echoes(sent) {
+        let end = ending(&pipeline.settled(&echo).await, CreateContact);
+        assert!(["skipped: echo", "skipped: already_done", "done"].contains(&end.as_str()), "{case}: {end}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_contact_makes_one_post_per_account_however_its_echoes_come() {
+    let both = || vec![ACCOUNT.to_owned(), SECOND.to_owned()];
+    for (timing, accounts) in [
+        (EchoTiming::AfterAnswer, vec![SECOND.to_owned()]),
+        (EchoTiming::BeforeAnswer, vec![SECOND.to_owned()]),
+        (EchoTiming::AfterAnswer, both()),
+        (EchoTiming::BeforeAnswer, both()),
+    ] {
+        let case = format!("{timing:?} {accounts:?}");
+        let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+            settings.handlers.create_contact.accounts.clone_from(&accounts);
+            sandbox.echo_timing = timing;
+        })
+        .await;
+        let person = someone();
+
+        let id = pipeline.send_sample(CREATED, &person).await;
+        pipeline.quiet().await;
+
+        for account in &accounts {
+            assert_eq!(posts(&pipeline, account, &person.phone), 1, "{case} {account}");
+        }
+        assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), accounts.len(), "{case}");
+        assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done", "{case}");
+        assert_eq!(pipeline.echoes(&[&id]).len(), accounts.len(), "{case}");
+        assert_echoes_are_harmless(&pipeline, &[&id], &case).await;
+        let people = pipeline.people().await;
+        assert_eq!(people.len(), 1, "{case}: {people:?}");
+        assert_eq!(people[0].phone.as_deref(), Some(person.phone.as_str()), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_contact_that_the_account_has_is_found_and_not_posted() {
+    for (related, has_conversation) in
+        [(Related::Embedded, true), (Related::Embedded, false), (Related::Links, true), (Related::Links, false)]
+    {
+        let case = format!("{related:?} {has_conversation}");
+        let pipeline = TestPipeline::with(|setup| setup.sandbox.related = related).await;
+        let person = someone();
+        pipeline.sandbox.add_contact(ACCOUNT, &person.contact_name, &person.phone);
+        if has_conversation {
+            pipeline.sandbox.add_conversation(ACCOUNT, &person.phone);
+        }
+
+        let id = pipeline.send_sample(CREATED, &person).await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "skipped: already_done", "{case}");
+        assert_eq!(pipeline.effects(EffectKind::ContactCreated), [], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_took_effect_and_got_no_answer_leaves_one_contact() {
+    for fault in [
+        Fault::EffectThenReset,
+        Fault::EffectThenHang(Duration::from_secs(2)),
+        Fault::EffectThenStatus(502),
+        Fault::TruncatedBody,
+        Fault::GarbageBody,
+    ] {
+        for timing in [EchoTiming::AfterAnswer, EchoTiming::BeforeAnswer] {
+            let case = format!("{fault:?} {timing:?}");
+            let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+                settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+                sandbox.echo_timing = timing;
+            })
+            .await;
+            pipeline.sandbox.fault(FaultRule::new(fault.clone()).on(Endpoint::CreateContact).times(1));
+            let person = someone();
+
+            let id = pipeline.send_sample(CREATED, &person).await;
+            pipeline.quiet().await;
+
+            assert_eq!(posts(&pipeline, SECOND, &person.phone), 1, "{case}");
+            assert_eq!(pipeline.asked(Endpoint::CreateContact).len(), 1, "{case}");
+            let end = ending(&pipeline.settled(&id).await, CreateContact);
+            // Where the echo was first to look, the event's own attempt finds the contact there.
+            assert!(["done", "skipped: already_done"].contains(&end.as_str()), "{case}: {end}");
+            for echo in pipeline.echoes(&[&id]) {
+                assert_eq!(ending(&pipeline.settled(&echo).await, CreateContact), "skipped: echo", "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_was_lost_on_its_way_is_made_after_looking() {
+    let pipeline = TestPipeline::start().await;
+    pipeline.sandbox.fault(FaultRule::new(Fault::Reset).on(Endpoint::CreateContact).times(2));
+    let person = someone();
+
+    let id = pipeline.send_sample(CREATED, &person).await;
+    pipeline.quiet().await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done");
+    assert_eq!(posts(&pipeline, ACCOUNT, &person.phone), 1);
+    let calls: Vec<_> = pipeline.sandbox.requests().into_iter().filter_map(|request| request.endpoint).collect();
+    let own_calls = calls.iter().take_while(|endpoint| **endpoint != Endpoint::CreateContact).count();
+    assert!(own_calls > 0, "looked before the first POST: {calls:?}");
+    for pair in calls.windows(2) {
+        assert_ne!(pair, [Endpoint::CreateContact, Endpoint::CreateContact], "looked between two POSTs");
+    }
+}
+
+#[tokio::test]
+async fn several_events_about_one_phone_at_once_make_one_post() {
+    let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+        settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+        // Long enough for all of them to be at it together.
+        sandbox.latency = Duration::from_millis(60);
+    })
+    .await;
+    let person = someone();
+    // As when three accounts each learn of the same person: contacts of their own, one phone.
+    let contacts: Vec<SampleFacts> = (0..12)
+        .map(|_| SampleFacts { contact_id: SampleFacts::random(ACCOUNT).contact_id, ..person.clone() })
+        .collect();
+
+    let ids = join_all(contacts.iter().map(|facts| pipeline.send_sample(CREATED, facts))).await;
+    pipeline.quiet().await;
+
+    assert_eq!(posts(&pipeline, SECOND, &person.phone), 1);
+    let mut done = 0;
+    for id in &ids {
+        match ending(&pipeline.settled(id).await, CreateContact).as_str() {
+            "done" => done += 1,
+            "skipped: already_done" | "skipped: duplicate" => {}
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(done, 1);
+}
+
+#[tokio::test]
+async fn a_repeat_of_the_same_contact_with_a_new_delivery_id_changes_nothing() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+
+    pipeline.send_sample(CREATED, &person).await;
+    pipeline.quiet().await;
+    let repeat = pipeline.send_sample(CREATED, &person).await;
+    pipeline.quiet().await;
+
+    assert_eq!(posts(&pipeline, ACCOUNT, &person.phone), 1);
+    let row = pipeline.settled(&repeat).await;
+    assert_eq!(ending(&row, CreateContact), "skipped: already_done");
+    assert_eq!(ending(&row, SyncContact), "skipped: duplicate");
+    assert_eq!(pipeline.people().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_look_up_that_fails_is_tried_again_and_never_followed_by_a_blind_post() {
+    for endpoint in [Endpoint::FindConversation, Endpoint::FindContactPhones] {
+        let pipeline = TestPipeline::start().await;
+        let person = someone();
+        pipeline.sandbox.add_contact(ACCOUNT, &person.contact_name, &person.phone);
+        pipeline.sandbox.fault(FaultRule::new(Fault::status(503)).on(endpoint).times(3));
+
+        let id = pipeline.send_sample(CREATED, &person).await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "skipped: already_done", "{endpoint:?}");
+        assert_eq!(pipeline.asked(Endpoint::CreateContact), [], "{endpoint:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_because_the_phone_is_taken_means_that_the_contact_is_there() {
+    let pipeline = TestPipeline::with(|setup| setup.sandbox.unique_phones = true).await;
+    let person = someone();
+    // The look-up misses it once, as a search index does that lags behind.
+    let missed = Fault::Status { status: 404, headers: Vec::new(), body: None };
+    pipeline.sandbox.fault(FaultRule::new(missed).on(Endpoint::FindConversation).times(1));
+    let empty = r#"{"@type":"hydra:Collection","members":[],"totalItems":0}"#.to_owned();
+    let empty = Fault::Status { status: 200, headers: Vec::new(), body: Some(empty) };
+    pipeline.sandbox.fault(FaultRule::new(empty).on(Endpoint::FindContactPhones).times(1));
+    pipeline.sandbox.add_contact(ACCOUNT, &person.contact_name, &person.phone);
+
+    let id = pipeline.send_sample(CREATED, &person).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.asked(Endpoint::CreateContact).len(), 1);
+    assert_eq!(pipeline.effects(EffectKind::ContactCreated), []);
+    assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "skipped: already_done");
+}
+
+#[tokio::test]
+async fn a_contact_that_the_event_only_links_to_is_fetched() {
+    for related in [Related::Embedded, Related::Links] {
+        let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+            settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+            sandbox.related = related;
+        })
+        .await;
+        let person = someone();
+        let mut body = sample(CREATED, &person);
+        pipeline.sandbox.learn(&body).unwrap();
+        body["contact"] = body["contact"]["id"].clone();
+
+        let id = pipeline.send(&body).await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done", "{related:?}");
+        assert_eq!(posts(&pipeline, SECOND, &person.phone), 1, "{related:?}");
+        assert_eq!(pipeline.people().await.len(), 1, "{related:?}");
+    }
+}

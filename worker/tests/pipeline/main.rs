@@ -1,0 +1,11 @@
+//! The worker on a real embedded broker and a real store, against a stand-in for the TextUs API that checks what it
+//! is asked and answers with the webhooks that the writes raise.
+
+mod contacts;
+mod failures;
+mod helpers;
+mod hostile;
+mod notes;
+mod opt_outs;
+mod receiver;
+mod throttling;

@@ -1,0 +1,275 @@
+//! An opt-out is PUT once per account and proved, whatever repeats, echoes or overtakes it.
+
+use std::time::Duration;
+
+use hookline_common::names::HandlerName::{FlagOptOut, RecordOptOut};
+use hookline_sandbox::samples::SampleFacts;
+use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule};
+use hookline_store::model::LedgerKind::{OptedIn, PutAnswered, PutSent, ReadBack, Received, Skipped};
+
+use crate::helpers::{ACCOUNT, SECOND, Setup, TestPipeline, attempts, ending, eventually, now, someone};
+
+const OUT: &str = "contact.opted_out";
+const IN: &str = "contact.opted_in";
+
+fn puts(pipeline: &TestPipeline, account: &str, phone: &str) -> usize {
+    pipeline.sandbox.effect_count(EffectKind::OptOutPut, account, phone)
+}
+
+fn seconds_before(facts: &SampleFacts, seconds: u64) -> SampleFacts {
+    SampleFacts { timestamp: facts.timestamp - Duration::from_secs(seconds), ..facts.clone() }
+}
+
+#[tokio::test]
+async fn an_opt_out_makes_one_put_per_account_however_its_echoes_come() {
+    let both = || vec![ACCOUNT.to_owned(), SECOND.to_owned()];
+    for (timing, accounts) in [
+        (EchoTiming::AfterAnswer, vec![ACCOUNT.to_owned()]),
+        (EchoTiming::BeforeAnswer, vec![ACCOUNT.to_owned()]),
+        (EchoTiming::AfterAnswer, both()),
+        (EchoTiming::BeforeAnswer, both()),
+    ] {
+        let case = format!("{timing:?} {accounts:?}");
+        let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+            settings.handlers.record_opt_out.accounts.clone_from(&accounts);
+            sandbox.echo_timing = timing;
+        })
+        .await;
+        let person = someone();
+
+        let id = pipeline.send_sample(OUT, &person).await;
+        pipeline.quiet().await;
+
+        for account in &accounts {
+            assert_eq!(puts(&pipeline, account, &person.phone), 1, "{case} {account}");
+        }
+        assert_eq!(pipeline.effects(EffectKind::OptOutPut).len(), accounts.len(), "{case}");
+        assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done", "{case}");
+        let echoes = pipeline.echoes(&[&id]);
+        assert_eq!(echoes.len(), accounts.len(), "{case}");
+        for echo in &echoes {
+            assert_eq!(ending(&pipeline.settled(echo).await, RecordOptOut), "skipped: echo", "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_spellings_of_the_event_are_put_and_proved() {
+    for spelling in ["contact.opted_out", "contact.opted-out"] {
+        let pipeline = TestPipeline::start().await;
+        let person = someone();
+
+        let id = pipeline.send_sample(spelling, &person).await;
+        pipeline.quiet().await;
+
+        assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1, "{spelling}");
+        let evidence = pipeline.evidence(&person.phone).await;
+        let own: Vec<_> = evidence.iter().filter(|entry| entry.event_id == id.as_str()).collect();
+        let kinds: Vec<_> = own.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [Received, PutSent, PutAnswered], "{spelling}");
+        assert_eq!(own[2].status, Some(201), "{spelling}");
+        assert_eq!(pipeline.store.verify(None).await.unwrap().broken, None, "{spelling}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_opt_out_that_arrives_after_a_newer_opt_in_makes_no_put() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+
+    let newer = pipeline.send_sample(IN, &person).await;
+    pipeline.quiet().await;
+    let older = pipeline.send_sample(OUT, &seconds_before(&person, 60)).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.effects(EffectKind::OptOutPut), []);
+    assert_eq!(ending(&pipeline.settled(&newer).await, RecordOptOut), "skipped: opt_in");
+    assert_eq!(ending(&pipeline.settled(&older).await, RecordOptOut), "skipped: stale");
+    let kinds: Vec<_> = pipeline.evidence(&person.phone).await.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [OptedIn, Received, Skipped]);
+}
+
+#[tokio::test]
+async fn opting_out_in_and_out_again_makes_two_puts() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+
+    for event_type in [OUT, IN, OUT] {
+        pipeline.send_sample(event_type, &now(&person)).await;
+        pipeline.quiet().await;
+    }
+
+    assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 2);
+    let rows = pipeline.store.opt_outs(10, None).await.unwrap().rows;
+    assert_eq!(rows.iter().map(|row| row.opted_out).collect::<Vec<_>>(), [true]);
+}
+
+#[tokio::test]
+async fn one_opt_out_that_two_accounts_raise_is_put_once() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+    let there = SampleFacts { account: SECOND.to_owned(), ..person.clone() };
+
+    pipeline.send_sample(OUT, &person).await;
+    pipeline.quiet().await;
+    let repeat = pipeline.send_sample(OUT, &now(&there)).await;
+    pipeline.quiet().await;
+
+    assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
+    assert_eq!(ending(&pipeline.settled(&repeat).await, RecordOptOut), "skipped: already_done");
+}
+
+#[tokio::test]
+async fn an_opt_out_and_an_opt_in_of_the_same_moment_stay_opted_out_in_either_order() {
+    for order in [[OUT, IN], [IN, OUT]] {
+        // The echo of the PUT would be newer than both, and hide what is tested.
+        let pipeline = TestPipeline::with(|setup| setup.sandbox.echoes = false).await;
+        let person = someone();
+        pipeline.send_known("message.received", &person).await;
+        pipeline.quiet().await;
+
+        for event_type in order {
+            pipeline.send_sample(event_type, &person).await;
+            pipeline.quiet().await;
+        }
+
+        assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1, "{order:?}");
+        let rows = pipeline.store.opt_outs(10, None).await.unwrap().rows;
+        assert!(rows.iter().all(|row| row.opted_out), "{order:?}");
+        assert!(pipeline.flags().await.iter().all(|flag| flag.opted_out), "{order:?}");
+        assert_eq!(pipeline.flags().await.len(), 1, "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_opt_out_that_failed_is_put_again_although_its_state_is_recorded() {
+    let pipeline = TestPipeline::start().await;
+    pipeline.sandbox.fault(FaultRule::new(Fault::status(503)).on(Endpoint::PutOptOut).times(2));
+    let person = someone();
+
+    let id = pipeline.send_sample(OUT, &person).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.asked(Endpoint::PutOptOut).len(), 3);
+    assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
+    let row = pipeline.settled(&id).await;
+    assert_eq!((ending(&row, RecordOptOut).as_str(), attempts(&row, RecordOptOut)), ("done", 3));
+    let evidence = pipeline.evidence(&person.phone).await;
+    let answers: Vec<_> = evidence.iter().filter(|entry| entry.kind == PutAnswered).map(|entry| entry.status).collect();
+    assert_eq!(answers, [Some(503), Some(503), Some(201)]);
+}
+
+#[tokio::test]
+async fn one_accounts_trouble_does_not_keep_the_put_from_the_other_nor_repeat_it() {
+    let pipeline = TestPipeline::with(|setup| {
+        setup.settings.handlers.record_opt_out.accounts = vec![ACCOUNT.to_owned(), SECOND.to_owned()];
+    })
+    .await;
+    let failing = FaultRule::new(Fault::status(503)).on(Endpoint::PutOptOut).path_prefix(format!("/{ACCOUNT}/"));
+    pipeline.sandbox.fault(failing.times(3));
+    let person = someone();
+
+    let id = pipeline.send_sample(OUT, &person).await;
+    pipeline.quiet().await;
+
+    assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
+    assert_eq!(puts(&pipeline, SECOND, &person.phone), 1);
+    assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done");
+}
+
+#[tokio::test]
+async fn a_put_that_took_effect_and_got_no_answer_is_sent_again_and_its_echo_recognised() {
+    for fault in [
+        Fault::EffectThenReset,
+        Fault::EffectThenHang(Duration::from_secs(2)),
+        Fault::EffectThenStatus(502),
+        Fault::DripBody(Duration::from_millis(200)),
+        Fault::GarbageBody,
+    ] {
+        let case = format!("{fault:?}");
+        let pipeline = TestPipeline::start().await;
+        pipeline.sandbox.fault(FaultRule::new(fault).on(Endpoint::PutOptOut).times(1));
+        let person = someone();
+
+        let id = pipeline.send_sample(OUT, &person).await;
+        pipeline.quiet().await;
+
+        // A PUT is idempotent there: once more is right where no answer came, a third one would answer an echo.
+        assert!((1..=2).contains(&puts(&pipeline, ACCOUNT, &person.phone)), "{case}");
+        assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done", "{case}");
+        for echo in pipeline.echoes(&[&id]) {
+            assert_eq!(ending(&pipeline.settled(&echo).await, RecordOptOut), "skipped: echo", "{case}");
+        }
+        assert_eq!(pipeline.dead_letters().await, [], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_put_is_done_where_reading_back_shows_the_opt_out() {
+    for status in [409, 422] {
+        let pipeline = TestPipeline::start().await;
+        let refused = FaultRule::new(Fault::EffectThenStatus(status)).on(Endpoint::PutOptOut).times(1);
+        pipeline.sandbox.fault(refused);
+        let person = someone();
+
+        let id = pipeline.send_sample(OUT, &person).await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done", "{status}");
+        let evidence = pipeline.evidence(&person.phone).await;
+        let own: Vec<_> = evidence
+            .iter()
+            .filter(|entry| entry.event_id == id.as_str())
+            .map(|entry| (entry.kind, entry.status))
+            .collect();
+        assert_eq!(
+            own,
+            [(Received, None), (PutSent, None), (PutAnswered, Some(status)), (ReadBack, Some(200))],
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_put_that_reading_back_does_not_show_is_a_dead_letter() {
+    let pipeline = TestPipeline::start().await;
+    pipeline.sandbox.fault(FaultRule::new(Fault::status(422)).on(Endpoint::PutOptOut).times(1));
+
+    let id = pipeline.send_sample(OUT, &someone()).await;
+    pipeline.quiet().await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "dead_lettered: rejected");
+    assert_eq!(pipeline.asked(Endpoint::GetOptOut).len(), 1);
+}
+
+#[tokio::test]
+async fn the_flag_follows_the_newest_event_and_not_the_newest_arrival() {
+    let pipeline = TestPipeline::with(|setup| setup.sandbox.echoes = false).await;
+    let person = someone();
+    pipeline.send_known("message.received", &person).await;
+    pipeline.quiet().await;
+
+    let newer = pipeline.send_sample(IN, &person).await;
+    pipeline.quiet().await;
+    let older = pipeline.send_sample(OUT, &seconds_before(&person, 60)).await;
+    pipeline.quiet().await;
+
+    let flags = pipeline.flags().await;
+    assert_eq!(flags.iter().map(|flag| flag.opted_out).collect::<Vec<_>>(), [false]);
+    assert_eq!(ending(&pipeline.settled(&newer).await, FlagOptOut), "done");
+    assert_ne!(ending(&pipeline.settled(&older).await, FlagOptOut), "done");
+}
+
+#[tokio::test]
+async fn an_opt_out_before_the_person_is_known_is_flagged_once_they_are() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+
+    let id = pipeline.send_sample(OUT, &person).await;
+    pipeline.quiet().await;
+    assert_eq!(ending(&pipeline.settled(&id).await, FlagOptOut), "skipped: unknown_contact");
+    pipeline.send_known("message.received", &person).await;
+    pipeline.quiet().await;
+
+    eventually("the flag", async || pipeline.flags().await.iter().any(|flag| flag.opted_out)).await;
+}
