@@ -125,6 +125,8 @@ pub enum PutDecision {
     Duplicate,
     /// Our ledger shows a PUT of this phone to this account answered 2xx, with no opt-in since in any account.
     AlreadyDone,
+    /// An opt-in that is newer by event time was recorded since the event was.
+    Stale,
 }
 
 /// How a PUT ended, for the ledger.

@@ -14,8 +14,8 @@ use hookline_common::phone::Phone;
 use crate::dialect::Connection;
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
-use crate::model::{LedgerKind, OptEvent, PutAnswer, PutDecision};
-use crate::opt_outs::{Opt, effective_time, recorded_time};
+use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
+use crate::opt_outs::{Opt, effective_time, opt_times, recorded_time, standing};
 use crate::{Store, row};
 
 impl Store {
@@ -38,6 +38,12 @@ impl Store {
                         Some(time) => time,
                         None => effective_time(opt, None),
                     };
+                    // An opt-in may have been recorded since this event was: our own echo, overtaken by it between
+                    // the two, would otherwise opt the person out again.
+                    let (newest_out, newest_in) = opt_times(connection, opt).await?;
+                    if standing(opt.opted_out, time, newest_out, newest_in) == OptStanding::Stale {
+                        return Ok(PutDecision::Stale);
+                    }
                     let mut entry = Entry::new(LedgerKind::PutSent, &opt.event_id, target, &opt.phone);
                     entry.event_time_ms = time;
                     ledger::append(connection, &key, &mut head, &entry).await?;

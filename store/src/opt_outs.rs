@@ -170,14 +170,22 @@ pub(crate) fn effective_time(opt: &Opt, newest_in: Option<i64>) -> Option<i64> {
     }
 }
 
-fn standing(opted_out: bool, time: Option<i64>, newest_out: Option<i64>, newest_in: Option<i64>) -> OptStanding {
+pub(crate) fn standing(
+    opted_out: bool,
+    time: Option<i64>,
+    newest_out: Option<i64>,
+    newest_in: Option<i64>,
+) -> OptStanding {
     // `None` sorts before every time: an opt-in without one is never newer than an opt-out.
     let stale = if opted_out { time < newest_in } else { time.is_none() || time <= newest_out };
     if stale { OptStanding::Stale } else { OptStanding::Current }
 }
 
 /// The newest opt-out and opt-in of this account and phone.
-async fn opt_times(connection: &mut Connection, opt: &Opt) -> Result<(Option<i64>, Option<i64>), StoreError> {
+pub(crate) async fn opt_times(
+    connection: &mut Connection,
+    opt: &Opt,
+) -> Result<(Option<i64>, Option<i64>), StoreError> {
     let row = sqlx::query("SELECT opted_out_ms, opted_in_ms FROM opt_state WHERE account = $1 AND phone = $2")
         .bind(opt.account.as_str())
         .bind(opt.phone.as_str())

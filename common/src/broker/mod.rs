@@ -1,5 +1,5 @@
 //! The broker as both sides see it: publish until durable, consume, settle. Two implementations, one conformance
-//! suite (`conformance.rs`) that both must pass.
+//! suite (`conformance`) that both must pass.
 //!
 //! What every implementation promises (design.md section 2):
 //! - [`Broker::publish`] returns `Ok` only when the event is durable for every handler that takes it.

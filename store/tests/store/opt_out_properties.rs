@@ -111,6 +111,7 @@ async fn check(steps: Vec<Step>) {
                 PutDecision::Echo => assert!(may_echo[step.account], "step {i} of {steps:?}"),
                 PutDecision::AlreadyDone => assert!(answered_well[target], "step {i} of {steps:?}"),
                 PutDecision::Duplicate => panic!("step {i} is new in {steps:?}"),
+                PutDecision::Stale => panic!("nothing came between record and decision, step {i} of {steps:?}"),
             }
         }
         for (target, decision) in decisions.iter().enumerate() {

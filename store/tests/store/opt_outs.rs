@@ -394,3 +394,18 @@ async fn of_twins_in_two_processes_the_second_is_an_echo() {
     }
     assert_eq!(test.store.verify(None).await.unwrap().broken, None);
 }
+
+#[tokio::test]
+async fn an_opt_out_that_an_opt_in_overtakes_before_its_put_is_decided_is_stale() {
+    let TestStore { store, dir: _dir } = TestStore::new().await;
+    out("cause", 10).put(&store, &["acme"], PutAnswer::Status(201)).await;
+    // The echo of that PUT: current when it is recorded.
+    let echo = out("echo", 11);
+    assert_eq!(echo.record(&store).await, OptStanding::Current);
+
+    assert_eq!(into("in", 12).record(&store).await, OptStanding::Current);
+
+    assert_eq!(echo.decide(&store, "acme").await, PutDecision::Stale);
+    assert_eq!(echo.decide(&store, "other").await, PutDecision::Stale, "for every target");
+    assert_eq!(out("again", 13).recorded_and_decided(&store, "acme").await, PutDecision::Put, "a newer one is PUT");
+}

@@ -65,6 +65,7 @@ impl RecordOptOut {
             PutDecision::Duplicate => Ok(Target::Put),
             PutDecision::Echo => Ok(Target::Skipped(SkipReason::Echo)),
             PutDecision::AlreadyDone => Ok(Target::Skipped(SkipReason::AlreadyDone)),
+            PutDecision::Stale => Ok(Target::Skipped(SkipReason::Stale)),
             PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use hookline_common::names::HandlerName::{FlagOptOut, RecordOptOut};
 use hookline_sandbox::samples::SampleFacts;
 use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule};
@@ -102,6 +103,26 @@ async fn opting_out_in_and_out_again_makes_two_puts() {
     assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 2);
     let rows = pipeline.store.opt_outs(10, None).await.unwrap().rows;
     assert_eq!(rows.iter().map(|row| row.opted_out).collect::<Vec<_>>(), [true]);
+}
+
+#[tokio::test]
+async fn an_opt_in_that_races_with_the_echo_of_a_put_is_not_undone_by_it() {
+    let pipeline = TestPipeline::start().await;
+    let people: Vec<_> = (0..40).map(|_| someone()).collect();
+
+    join_all(people.iter().map(|person| async {
+        pipeline.send_sample(OUT, &now(person)).await;
+        eventually("the PUT", async || puts(&pipeline, ACCOUNT, &person.phone) == 1).await;
+        pipeline.send_sample(IN, &now(person)).await;
+    }))
+    .await;
+    pipeline.quiet().await;
+
+    for person in &people {
+        assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
+    }
+    let rows = pipeline.store.opt_outs(100, None).await.unwrap().rows;
+    assert_eq!(rows.iter().filter(|row| row.opted_out).count(), 0);
 }
 
 #[tokio::test]
