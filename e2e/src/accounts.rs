@@ -1,0 +1,120 @@
+//! The accounting of an accepted event, by ids: per handler that takes its type it is in exactly one state. Read from
+//! what an operator reads, `events list`, `status --ids` and `status`, and compared with each other and with what the
+//! sender was told. Nothing is subtracted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::house::House;
+
+pub const HANDLERS: [&str; 6] =
+    ["record_opt_out", "flag_opt_out", "log_note", "create_contact", "sync_contact", "record_history"];
+pub const STATES: [&str; 5] = ["waiting", "done", "skipped", "dead_lettered", "discarded"];
+
+/// Which handlers take an event type: written down here again on purpose, so that a slip there is seen here.
+#[must_use]
+pub fn handlers_of(event_type: &str) -> &'static [&'static str] {
+    match event_type {
+        "contact.opted_out" | "contact.opted_in" => &["flag_opt_out", "record_history", "record_opt_out"],
+        "message.received" | "message.delivered" => &["log_note", "record_history"],
+        "contact.created" => &["create_contact", "record_history", "sync_contact"],
+        _ => &["record_history"],
+    }
+}
+
+/// What the history says.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    /// Event ids with their types.
+    pub events: BTreeMap<String, String>,
+    /// Per handler and state, the event ids.
+    pub deliveries: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Why a delivery is skipped, dead-lettered or discarded.
+    pub reasons: BTreeMap<(String, String), String>,
+}
+
+impl Accounts {
+    /// Reads the lists, and checks that they agree.
+    ///
+    /// # Panics
+    /// Where an event is missing, twice, or in two states of one handler, or a count is not the size of its set.
+    pub(crate) async fn read(house: &House) -> Self {
+        let mut accounts = Self { events: BTreeMap::new(), deliveries: BTreeMap::new(), reasons: BTreeMap::new() };
+        for row in house.rows(&["events", "list"], "events").await {
+            let text = |key: &str| row[key].as_str().expect("a text").to_owned();
+            let (id, event_type) = (text("event_id"), text("event_type"));
+            let mut handlers = Vec::new();
+            for delivery in row["deliveries"].as_array().expect("deliveries") {
+                let text = |key: &str| delivery[key].as_str().unwrap_or_default().to_owned();
+                let (handler, state) = (text("handler"), text("state"));
+                if let Some(reason) = delivery["reason"].as_str() {
+                    accounts.reasons.insert((id.clone(), handler.clone()), reason.to_owned());
+                }
+                accounts.deliveries.entry((handler.clone(), state)).or_default().insert(id.clone());
+                handlers.push(handler);
+            }
+            handlers.sort();
+            assert_eq!(handlers, handlers_of(&event_type), "each handler of {event_type} once: {id}");
+            assert_eq!(accounts.events.insert(id.clone(), event_type), None, "{id} is listed twice");
+        }
+        accounts.agree_with_status(house).await;
+        accounts
+    }
+
+    async fn agree_with_status(&self, house: &House) {
+        let status = house.json(&["status"]).await;
+        for handler in HANDLERS {
+            let counts = status["handlers"].as_array().expect("handlers");
+            let counts = counts.iter().find(|counts| counts["handler"] == handler).expect("every handler");
+            let mut all = BTreeSet::new();
+            for state in STATES {
+                let listed = house.cli(&["status", "--ids", handler, "--state", state]).await;
+                let listed: BTreeSet<String> = listed.stdout.lines().map(str::to_owned).collect();
+                assert_eq!(&listed, self.of(handler, state), "{handler} {state}");
+                assert_eq!(counts[state], listed.len(), "{handler} {state}");
+                for id in listed {
+                    assert!(all.insert(id.clone()), "{handler}: {id} is in two states");
+                }
+            }
+            assert_eq!(counts["accepted"], all.len(), "{handler}");
+            let expected = self.events.iter().filter(|(_, kind)| handlers_of(kind).contains(&handler));
+            assert_eq!(all, expected.map(|(id, _)| id.clone()).collect(), "{handler}");
+        }
+    }
+
+    /// The event ids in one state of a handler.
+    #[must_use]
+    pub fn of(&self, handler: &str, state: &str) -> &BTreeSet<String> {
+        static NONE: BTreeSet<String> = BTreeSet::new();
+        self.deliveries.get(&(handler.to_owned(), state.to_owned())).unwrap_or(&NONE)
+    }
+
+    /// How one event ended at a handler: `done`, `skipped: echo`.
+    ///
+    /// # Panics
+    /// Where the handler does not take it.
+    #[must_use]
+    pub fn ending(&self, id: &str, handler: &str) -> String {
+        let state = STATES.iter().find(|state| self.of(handler, state).contains(id)).expect("the handler takes it");
+        match self.reasons.get(&(id.to_owned(), handler.to_owned())) {
+            Some(reason) => format!("{state}: {reason}"),
+            None => (*state).to_owned(),
+        }
+    }
+
+    /// Every accepted event is here with its type; what is here besides are `echoes` of our own writes.
+    ///
+    /// # Panics
+    /// Where one is missing or there are more.
+    pub fn hold(&self, accepted: &BTreeMap<String, String>, echoes: u64) {
+        for (id, event_type) in accepted {
+            assert_eq!(self.events.get(id), Some(event_type), "{id} was accepted");
+        }
+        let others = self.events.keys().filter(|id| !accepted.contains_key(*id)).count();
+        assert_eq!(others as u64, echoes, "events that nobody sent");
+        for state in ["waiting", "dead_lettered", "discarded"] {
+            for handler in HANDLERS {
+                assert_eq!(self.of(handler, state), &BTreeSet::new(), "{handler} {state}");
+            }
+        }
+    }
+}

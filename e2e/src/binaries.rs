@@ -1,0 +1,37 @@
+//! Builds the binaries once per test process and finds them beside the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+pub const HOOKLINE: &str = "hookline";
+pub const HOOKLINE_INGEST: &str = "hookline-ingest";
+pub const HOOKLINE_WORKER: &str = "hookline-worker";
+
+/// Where a binary of this workspace is, freshly built.
+///
+/// # Panics
+/// Where the build fails: there is nothing to test then.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build).join(name)
+}
+
+/// Builds into the directory that this test was built into, with its profile. Nothing to do takes cargo a second; cargo
+/// itself locks the directory against other test processes.
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    // target/debug/deps/house-0123456789abcdef
+    let profile = test.ancestors().nth(2).expect("a test lies in its profile's deps");
+    let target = profile.parent().expect("a profile lies in the target directory");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
+    build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"));
+    if profile.file_name().is_some_and(|name| name == "release") {
+        build.arg("--release");
+    }
+    let built = build.status().expect("cargo runs");
+    assert!(built.success(), "the binaries cannot be built");
+    profile.to_owned()
+}

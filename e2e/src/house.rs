@@ -1,0 +1,183 @@
+//! A directory with a configuration, a stand-in for TextUs, and the `hookline` that runs in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::accounts::Accounts;
+use crate::binaries::{HOOKLINE, binary};
+use crate::process::{Process, Ran, run};
+use crate::sender::Sender;
+use crate::wait::eventually;
+
+pub const ACCOUNT: &str = "acme";
+pub const SECOND_ACCOUNT: &str = "acme_second";
+pub const SECRET: &str = "textus-synthetic-secret-of-the-house";
+pub const TOKEN: &str = "synthetic-token-of-the-house";
+/// No test is about the vendor's quota unless it sets one.
+const NO_LIMIT: (u32, Duration) = (1_000_000, Duration::from_secs(300));
+const ALL: &str = "100000";
+
+pub struct House {
+    pub sandbox: Arc<Sandbox>,
+    pub sender: Sender,
+    config: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
+    dir: TempDir,
+}
+
+/// `hookline run`, up.
+pub struct Running {
+    pub process: Process,
+    /// `http://127.0.0.1:…/webhooks/textus`.
+    pub webhooks: String,
+    /// `http://127.0.0.1:…`, the admin listener.
+    pub admin: String,
+}
+
+impl House {
+    /// With the defaults of the tests.
+    pub async fn start() -> Self {
+        Self::with(|_options| {}, "").await
+    }
+
+    /// Changes the sandbox before it starts; `more` is added to the configuration's end.
+    ///
+    /// # Panics
+    /// Where the directory or the sandbox cannot be had.
+    pub async fn with(change: impl FnOnce(&mut SandboxOptions), more: &str) -> Self {
+        let mut options = SandboxOptions {
+            token: TOKEN.to_owned(),
+            accounts: vec![ACCOUNT.to_owned(), SECOND_ACCOUNT.to_owned()],
+            rate_limit: Some(NO_LIMIT),
+            ..SandboxOptions::default()
+        };
+        change(&mut options);
+        let sandbox = Arc::new(Sandbox::start(options).await.expect("the sandbox starts"));
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = dir.path().join("hookline.toml");
+        std::fs::write(&config, configuration(dir.path(), &sandbox.base_url(), more)).expect("written");
+        Self { sandbox, sender: Sender::default(), config, environment: Vec::new(), dir }
+    }
+
+    /// Sets a variable for every process from now on.
+    pub fn set(&mut self, name: &'static str, value: &'static str) {
+        self.environment.push((name, value));
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// A command of ours that sees nothing of the environment of whoever runs the tests.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary(HOOKLINE));
+        command.current_dir(self.dir()).env_clear().envs(self.environment.iter().copied());
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
+    }
+
+    /// Runs one command to its end.
+    pub async fn cli(&self, arguments: &[&str]) -> Ran {
+        run(self.command(arguments)).await
+    }
+
+    /// The document that a command prints.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub async fn json(&self, arguments: &[&str]) -> Value {
+        self.cli(&[arguments, &["--json"]].concat()).await.json()
+    }
+
+    /// The rows of a list, all of them.
+    ///
+    /// # Panics
+    /// Where the command fails, or there are more than one page holds.
+    pub async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
+        let page = self.json(&[list, &["--limit", ALL]].concat()).await;
+        assert_eq!(page["next"], Value::Null, "all on one page");
+        page[key].as_array().expect("a list").clone()
+    }
+
+    /// Starts `hookline run`; the sender and the echoes go there from now on.
+    pub async fn run(&self) -> Running {
+        let mut process = Process::start(self.command(&["run"]));
+        let (webhooks, admin) = process.line("hookline.started", listeners).await;
+        let webhooks = format!("http://{webhooks}/webhooks/textus");
+        self.sender.goes_to(&webhooks);
+        self.sandbox.set_webhook(WebhookTarget { url: webhooks.clone(), secret: SECRET.to_owned() });
+        Running { process, webhooks, admin: format!("http://{admin}") }
+    }
+
+    /// Waits until every accepted event is recorded and settled, echoes included, and accounts for them.
+    pub async fn settled(&self) -> Accounts {
+        eventually("everything is settled", async || {
+            let sent_before = self.sandbox.echo_counts();
+            let status = self.json(&["status"]).await;
+            let handlers = status["handlers"].as_array().expect("handlers");
+            let waits = handlers.iter().any(|handler| handler["waiting"] != 0);
+            // An echo is pending from before its write's answer on, so with nothing waiting none can still begin.
+            let echoes = self.sandbox.echo_counts();
+            (status["unrecorded"] == 0 && !waits && echoes.pending == 0 && echoes == sent_before).then_some(())
+        })
+        .await;
+        Accounts::read(self).await
+    }
+}
+
+impl Running {
+    /// The body of an admin path.
+    ///
+    /// # Panics
+    /// Where nothing answers.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let client = hookline_sandbox::samples::client().expect("a client");
+        let answer = client.get(format!("{}{path}", self.admin)).send().await.expect("the admin listener answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// SIGTERM, and how it ended.
+    pub async fn stop(self) -> Ran {
+        self.process.terminate();
+        self.process.ended(Duration::from_secs(40)).await
+    }
+}
+
+/// The addresses in the log line that says that it has started.
+fn listeners(line: &str) -> Option<(String, String)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |key: &str| line[key].as_str().map(str::to_owned);
+    (line["message"] == "hookline.started").then(|| Some((text("webhooks")?, text("admin")?)))?
+}
+
+/// Short times, so that tests which wait for them end; all else is as shipped.
+fn configuration(dir: &Path, textus: &str, more: &str) -> String {
+    let retry = |handler: &str| format!("[handlers.{handler}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n");
+    let handlers = ["record_opt_out", "flag_opt_out", "log_note", "create_contact", "sync_contact"];
+    let retries: String = handlers.iter().map(|handler| retry(handler)).collect();
+    format!(
+        "data_dir = \"{data}\"\n\
+         shutdown_grace = \"20s\"\n\
+         [ingest]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:0\"\n\
+         [log]\nformat = \"json\"\n\
+         [[sources]]\nname = \"textus\"\nkind = \"textus\"\nsecrets = [\"{SECRET}\"]\n\
+         [textus]\nbase_url = \"{textus}\"\naccount = \"{ACCOUNT}\"\ntoken = \"{TOKEN}\"\n\
+         timeout = \"1s\"\npaused_probe = \"1s\"\n\
+         {retries}{more}",
+        data = dir.join("data").display(),
+    )
+}

@@ -1,0 +1,20 @@
+//! Support for tests over the built binaries: builds and finds them, runs them in directories of their own, kills
+//! them, posts webhooks as a sender does, and accounts for every event by its id. The stand-in for the TextUs API runs
+//! in the test's process, so that it outlives a `kill -9` of ours.
+//!
+//! Everything starts on port 0 and in a temporary directory: tests run side by side. Every process is killed when its
+//! handle is dropped. Waiting is for a condition with a deadline, never for a time.
+
+mod accounts;
+mod binaries;
+mod house;
+mod process;
+mod sender;
+mod wait;
+
+pub use accounts::{Accounts, HANDLERS, STATES, handlers_of};
+pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
+pub use house::{ACCOUNT, House, Running, SECOND_ACCOUNT, SECRET, TOKEN};
+pub use process::{Process, Ran, run};
+pub use sender::{Answer, Sender};
+pub use wait::{DEADLINE, eventually};

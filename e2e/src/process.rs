@@ -1,0 +1,155 @@
+//! One process of ours: its output, and the ways to end it.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::wait::{DEADLINE, eventually};
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// `None`: a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The one JSON document on stdout.
+    ///
+    /// # Panics
+    /// Where it failed or printed something else.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// Where it cannot be started, or does not end in [`DEADLINE`].
+pub async fn run(mut command: Command) -> Ran {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(DEADLINE, command.output()).await;
+    let ended = ended.unwrap_or_else(|_| panic!("{command:?} does not end")).expect("the command starts");
+    Ran {
+        code: ended.status.code(),
+        stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+    }
+}
+
+/// A running process. Killed when dropped.
+pub struct Process {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+impl Process {
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the process starts");
+        let stdout = Lines::follow(child.stdout.take().expect("piped"));
+        let stderr = Lines::follow(child.stderr.take().expect("piped"));
+        Self { child, stdout, stderr }
+    }
+
+    /// What it has written to stdout so far.
+    #[must_use]
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.so_far()
+    }
+
+    /// What it has written to stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.so_far()
+    }
+
+    /// Waits for a line that `pick` takes, on stdout or stderr.
+    ///
+    /// # Panics
+    /// Where it ends first, or the line does not come.
+    pub async fn line<T>(&mut self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
+        eventually(what, async || {
+            // Asked first: what it wrote before its end is still read.
+            let ended = self.child.try_wait().expect("a child of ours");
+            let found = self.stdout().iter().chain(&self.stderr()).find_map(|line| pick(line));
+            assert!(found.is_some() || ended.is_none(), "{what}: ended with {ended:?}: {:?}", self.stderr());
+            found
+        })
+        .await
+    }
+
+    /// `kill -9`: no line of ours runs any more.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it was running");
+    }
+
+    /// `kill -TERM`.
+    ///
+    /// # Panics
+    /// Where it has ended by itself.
+    pub fn terminate(&self) {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        kill_process(pid.expect("it is running"), Signal::TERM).expect("it is running");
+    }
+
+    /// How it ends, and everything it wrote.
+    ///
+    /// # Panics
+    /// Where it does not end in `within`.
+    pub async fn ended(mut self, within: Duration) -> Ran {
+        let status: ExitStatus = tokio::time::timeout(within, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("still running after {within:?}: {:?}", self.stderr()))
+            .expect("a child of ours");
+        Ran { code: status.code(), stdout: self.stdout.whole().await, stderr: self.stderr.whole().await }
+    }
+}
+
+/// Lines of a pipe, read as they come: a full pipe would stop the process.
+struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Lines {
+    fn follow(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let shared = Arc::clone(&lines);
+        let reading = tokio::spawn(async move {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                shared.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+                line.clear();
+            }
+        });
+        Self { lines, reading }
+    }
+
+    fn so_far(&self) -> Vec<String> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn whole(self) -> String {
+        let read = tokio::time::timeout(DEADLINE, self.reading).await.expect("the pipe closes with the process");
+        read.expect("reading lines does not panic");
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+}

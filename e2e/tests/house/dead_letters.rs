@@ -1,0 +1,131 @@
+//! What was given up, and the ways out: redrive, discard, resolve, also when the process is killed meanwhile.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use hookline_e2e::{ACCOUNT, House, eventually};
+use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
+use serde_json::{Value, json};
+
+fn refusal() -> Fault {
+    Fault::Status { status: 400, headers: Vec::new(), body: Some(r#"{"error":"no"}"#.to_owned()) }
+}
+
+async fn dead_letters(house: &House, count: usize) -> Vec<Value> {
+    eventually("the dead letters", async || {
+        let rows = house.rows(&["dead-letters", "list"], "dead_letters").await;
+        (rows.len() == count).then_some(rows)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_redriven_and_discarded_while_it_is_up_and_while_it_is_down() {
+    let house = House::with(|sandbox| sandbox.echoes = false, "").await;
+    let running = house.run().await;
+    house.sandbox.fault(FaultRule::new(refusal()).on(Endpoint::PutOptOut));
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await);
+    }
+    eventually("all are dead letters", async || {
+        (house.rows(&["dead-letters", "list"], "dead_letters").await.len() == 4).then_some(())
+    })
+    .await;
+    house.sandbox.clear_faults();
+
+    let redriven = house.json(&["dead-letters", "redrive", &ids[0]]).await;
+    let discarded = house.json(&["dead-letters", "discard", &ids[1], "--reason", "mistyped"]).await;
+    assert_eq!((redriven, discarded), (json!({ "redriven": 1 }), json!({ "discarded": 1 })));
+    assert_eq!(running.stop().await.code, Some(0));
+    let redriven = house.json(&["dead-letters", "redrive", &ids[2]]).await;
+    let discarded = house.json(&["dead-letters", "discard", &ids[3], "--reason", "mistyped"]).await;
+    assert_eq!((redriven, discarded), (json!({ "redriven": 1 }), json!({ "discarded": 1 })));
+    let running = house.run().await;
+    let accounts = house.settled().await;
+
+    for (id, state) in ids.iter().zip(["done", "discarded", "done", "discarded"]) {
+        assert!(accounts.of("record_opt_out", state).contains(id), "{id} {state}");
+    }
+    assert_eq!(house.sandbox.effects().len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_of_everything_that_is_killed_midway_does_each_of_them_once() {
+    const COUNT: usize = 150;
+    let house = House::with(|sandbox| sandbox.echoes = false, "").await;
+    let running = house.run().await;
+    house.sandbox.fault(FaultRule::new(refusal()).on(Endpoint::GetMessage));
+    let bodies: Vec<Value> = (0..COUNT).map(|_| sample("message.received", &SampleFacts::random(ACCOUNT))).collect();
+    for body in &bodies {
+        house.sandbox.learn(body).unwrap();
+    }
+    futures::stream::iter(&bodies).map(|body| house.sender.send(body)).buffer_unordered(8).count().await;
+    dead_letters(&house, COUNT).await;
+    house.sandbox.clear_faults();
+    house.sandbox.configure(|sandbox| sandbox.latency = Duration::from_millis(30));
+
+    // Both die in the middle: whoever redrives, and whoever works off what was redriven.
+    let redriving = hookline_e2e::Process::start(house.command(&["dead-letters", "redrive", "--all"]));
+    eventually("some notes", async || (house.rows(&["records", "notes"], "notes").await.len() >= 10).then_some(()))
+        .await;
+    redriving.kill().await;
+    running.process.kill().await;
+    let running = house.run().await;
+    house.cli(&["dead-letters", "redrive", "--all"]).await;
+    let accounts = house.settled().await;
+
+    accounts.hold(&house.sender.accepted(), 0);
+    assert_eq!(house.rows(&["records", "notes"], "notes").await.len(), COUNT);
+    assert_eq!(house.rows(&["dead-letters", "list"], "dead_letters").await, Vec::<Value>::new());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_resolves_what_nobody_else_can_know() {
+    for (answer, posts) in [("--done", 1), ("--write-again", 1)] {
+        let house = House::with(|sandbox| sandbox.echoes = false, "").await;
+        let running = house.run().await;
+        // With --done the lost POST had its effect, with --write-again it had not.
+        let lost = if answer == "--done" { Fault::EffectThenReset } else { Fault::Reset };
+        house.sandbox.fault(FaultRule::new(lost).on(Endpoint::CreateContact).times(1));
+        house.sandbox.fault(FaultRule::new(refusal()).on(Endpoint::FindConversation).skip(1));
+        let person = SampleFacts::random(ACCOUNT);
+
+        let id = house.sender.send(&sample("contact.created", &person)).await;
+        let dead = dead_letters(&house, 1).await.remove(0);
+        assert_eq!((dead["reason"].as_str(), dead["event_id"].as_str()), (Some("outcome_unknown"), Some(id.as_str())));
+        let ran = house.cli(&["dead-letters", "resolve", dead["id"].as_str().expect("a text"), answer]).await;
+        assert_eq!(ran.code, Some(0), "{answer}: {ran:?}");
+        let accounts = eventually("it is done", async || {
+            let accounts = house.settled().await;
+            (accounts.ending(&id, "create_contact") == "done").then_some(accounts)
+        })
+        .await;
+
+        accounts.hold(&house.sender.accepted(), 0);
+        assert_eq!(house.sandbox.effect_count(EffectKind::ContactCreated, ACCOUNT, &person.phone), posts, "{answer}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_and_changes_nothing() {
+    let house = House::start().await;
+    let running = house.run().await;
+    house.sandbox.fault(FaultRule::new(refusal()).on(Endpoint::PutOptOut).times(3));
+    for _ in 0..3 {
+        house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    }
+    let before = dead_letters(&house, 3).await;
+
+    let told = house.json(&["dead-letters", "redrive", "--all", "--dry-run"]).await;
+
+    assert_eq!(told["would_redrive"], 3);
+    assert_eq!(told["api_calls"].as_u64().map(|calls| calls >= 3), Some(true), "{told}");
+    assert_eq!(dead_letters(&house, 3).await, before);
+    assert_eq!(house.sandbox.effects(), []);
+    running.stop().await;
+}

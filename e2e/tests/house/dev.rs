@@ -1,0 +1,102 @@
+//! The first minutes: `dev --demo` in a fresh directory, `dev` with `trigger` beside it.
+
+use std::path::Path;
+
+use hookline_e2e::{HOOKLINE, Process, Ran, binary, eventually, run};
+use serde_json::Value;
+use tokio::process::Command;
+
+fn hookline(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary(HOOKLINE));
+    command.current_dir(dir).env_clear().args(arguments);
+    // Not the usual ports: another may use them.
+    command.env("HOOKLINE__INGEST__LISTEN", "127.0.0.1:0").env("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0");
+    command
+}
+
+/// `10 events (8 sent, 2 raised by our own calls): 22 deliveries = 17 done + 5 skipped + 0 dead-lettered`
+fn sums(ran: &Ran) -> Vec<u64> {
+    let last = ran.stdout.trim_end().lines().last().expect("a last line");
+    let sums: Vec<u64> = last
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|digits| !digits.is_empty())
+        .map(|digits| digits.parse().expect("digits"))
+        .collect();
+    assert_eq!(sums.len(), 7, "{last}");
+    assert!(last.contains("done + ") && last.contains("skipped + ") && last.contains("dead-lettered"), "{last}");
+    sums
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_passes_in_a_fresh_directory_and_once_more_and_its_sums_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=2 {
+        let ran = run(hookline(dir.path(), &["dev", "--demo"])).await;
+
+        assert_eq!(ran.code, Some(0), "round {round}: {ran:?}");
+        let [events, sent, raised, deliveries, done, skipped, dead] = sums(&ran)[..] else { panic!("seven sums") };
+        assert_eq!((sent, dead), (8, 0), "round {round}");
+        assert_eq!(events, sent + raised, "round {round}");
+        assert_eq!(deliveries, done + skipped + dead, "round {round}");
+        // The PUT and the POST to the second account each raise a webhook that goes to three handlers.
+        assert_eq!((raised, deliveries), (2, 22), "round {round}");
+        for event_type in hookline_sandbox::samples::EVENT_TYPES {
+            assert!(ran.stdout.contains(event_type), "round {round}: {event_type} is told");
+        }
+        let status = run(hookline(dir.path(), &["status", "--json"])).await.json();
+        let total = |key: &str| {
+            status["handlers"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|handler| handler[key].as_u64().expect("a number"))
+                .sum::<u64>()
+        };
+        assert_eq!(total("accepted"), deliveries * round, "round {round}");
+        assert_eq!((total("waiting"), total("dead_lettered")), (0, 0), "round {round}");
+        assert_eq!(status["unrecorded"], 0, "round {round}");
+        assert!(!dir.path().join(".hookline/dev.json").exists(), "round {round}: cleaned up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trigger_finds_a_running_dev_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = run(hookline(dir.path(), &["trigger", "message.received"])).await;
+    assert_eq!(nobody.code, Some(2), "nobody runs yet: {nobody:?}");
+    let mut dev = Process::start(hookline(dir.path(), &["dev"]));
+    dev.line("the URL of the webhooks", |line| line.contains("/webhooks/textus").then_some(())).await;
+
+    let ran = run(hookline(dir.path(), &["trigger", "message.received", "--count", "5", "--concurrency", "2"])).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = run(hookline(dir.path(), &["trigger", "contact.opted-out"])).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    eventually("five notes", async || {
+        let notes: Value = run(hookline(dir.path(), &["records", "notes", "--json"])).await.json();
+        (notes["notes"].as_array().expect("a list").len() == 5).then_some(())
+    })
+    .await;
+    eventually("the opt-out is put", async || {
+        let opt_outs: Value = run(hookline(dir.path(), &["opt-outs", "list", "--json"])).await.json();
+        (opt_outs["opt_outs"][0]["put_status"] == 201).then_some(())
+    })
+    .await;
+    dev.line("the journey is told", |line| line.contains("record_opt_out done").then_some(())).await;
+    dev.terminate();
+    let ended = dev.ended(std::time::Duration::from_secs(40)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_dev_is_for_its_user_only_and_never_printed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let ran = run(hookline(dir.path(), &["dev", "--demo"])).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    let file = dir.path().join(".hookline/dev-webhook-secret");
+    let secret = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!ran.stdout.contains(secret.trim()) && !ran.stderr.contains(secret.trim()));
+}

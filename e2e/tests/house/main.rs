@@ -1,0 +1,12 @@
+//! The built binaries as their users meet them, and as a machine that fails meets them.
+
+mod commands;
+mod configuration;
+mod dead_letters;
+mod dev;
+mod erasure;
+mod kill;
+mod metrics;
+mod mutation;
+mod secrecy;
+mod shutdown;
