@@ -175,7 +175,7 @@ impl EmbeddedBroker {
         } else {
             None
         };
-        tokio::spawn(writer.run(waiting_publishes, waiting_ops));
+        start_writer(writer.run(waiting_publishes, waiting_ops)).map_err(|cause| files::open_error(&file, &cause))?;
         let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
         let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
         let broker = Self { handlers, retention, shared, publishes, ops, reader, busy_timeout, erasing, file, owner };
@@ -228,6 +228,13 @@ impl EmbeddedBroker {
             }
         }
     }
+}
+
+/// A thread of its own: on a shared scheduler each of its wake-ups, two for every webhook that comes alone, wakes
+/// idle workers as well, and the webhook waits for them.
+fn start_writer(run: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("broker-writer".to_owned()).spawn(move || runtime.block_on(run)).map(drop)
 }
 
 #[async_trait]
