@@ -5,5 +5,7 @@ mod crash;
 
 #[cfg(feature = "testing")]
 pub mod events;
+#[cfg(feature = "testing")]
+pub mod nodes;
 
 pub use crash::crash_point;

@@ -1,0 +1,44 @@
+//! Private RabbitMQ and PostgreSQL nodes for tests: on free loopback ports, in one temporary folder per test process,
+//! beside whatever services this machine runs. They end with the test process, however that ends: a reaper process
+//! waits for the end of a pipe whose other end only the test process holds.
+//!
+//! `scripts/test` installs what is needed. Without it a node panics, and says so.
+
+mod ports;
+mod postgres;
+mod rabbit;
+mod root;
+
+pub use postgres::PostgresNode;
+pub use rabbit::RabbitNode;
+pub use root::root;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Two busy cores have been seen to take 16 s for a boot.
+const BOOT_DEADLINE: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Nothing of the caller's environment reaches a node; Debian's places.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Looks until there is something to see; `None` after [`BOOT_DEADLINE`].
+async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + BOOT_DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return Some(seen);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The end of a log, for a panic: the folder is gone when somebody could look.
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}

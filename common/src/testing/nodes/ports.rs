@@ -1,0 +1,29 @@
+//! Ports for servers that want to be told theirs.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
+
+/// Below the ephemeral range: there an outgoing connection may take a port between its choice and its use, or while
+/// a killed node is away.
+const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that nothing listens on, never handed out before by this process.
+pub(super) fn free_port() -> u16 {
+    free_ports(1)
+}
+
+/// The first of `count` neighbours.
+pub(super) fn free_ports(count: u16) -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let first = rand::random_range(RANGE.start..RANGE.end - count);
+        let ports = first..first + count;
+        let free = |port| !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if ports.clone().all(free) {
+            given.extend(ports);
+            return first;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! RabbitMQ, without plugins, with the `advanced.config` that is shipped.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::Signal;
+use tokio::process::Command;
+use tokio::sync::OnceCell;
+
+use super::ports::{free_port, free_ports};
+use super::root::{Server, folder, root};
+use super::{PATH, tail, wait_for};
+
+const SHIPPED: &str = include_str!("../../../../deploy/rabbitmq/advanced.config");
+/// rabbitmqctl is an Erlang node too, and several may run at a time.
+const CTL_PORTS: u16 = 40;
+
+/// A node with its data in a folder of its own. Killed when dropped.
+pub struct RabbitNode {
+    name: String,
+    port: u16,
+    distribution: u16,
+    server: Server,
+    vhosts: AtomicU32,
+}
+
+impl RabbitNode {
+    /// A node of its own, up.
+    ///
+    /// # Panics
+    /// Where it does not boot: with the end of its log.
+    pub async fn start() -> Self {
+        let node = Self::make(&[new_name()]).remove(0);
+        node.up().await;
+        node
+    }
+
+    /// The one that the tests of this process share.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<RabbitNode> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Three in one cluster, all up, with no queue declared yet.
+    ///
+    /// # Panics
+    /// Where they do not boot or do not find each other.
+    pub async fn cluster() -> [Self; 3] {
+        let nodes = Self::make(&[new_name(), new_name(), new_name()]);
+        futures::future::join_all(nodes.iter().map(Self::up)).await;
+        for node in &nodes {
+            let joined = node.ctl(&["eval", "length(rabbit_nodes:all_running())."]).await;
+            assert_eq!(joined.trim(), "3", "{} sees the cluster", node.name);
+        }
+        nodes.try_into().unwrap_or_else(|_| unreachable!("three were made"))
+    }
+
+    fn make(names: &[String]) -> Vec<Self> {
+        let make = |name: &String| {
+            let server = Server::new(folder(&format!("rabbit-{name}")));
+            Self { name: name.clone(), port: free_port(), distribution: free_port(), server, vhosts: AtomicU32::new(0) }
+        };
+        let nodes: Vec<Self> = names.iter().map(make).collect();
+        for node in &nodes {
+            let mut conf = format!(
+                "listeners.tcp.1 = 127.0.0.1:{}\nloopback_users.guest = true\nvm_memory_high_watermark.relative = 0.4\n\
+                 disk_free_limit.absolute = 500MB\nlog.console = false\nlog.file.level = warning\n",
+                node.port
+            );
+            if names.len() > 1 {
+                conf.push_str("cluster_formation.peer_discovery_backend = classic_config\n");
+                for (index, name) in names.iter().enumerate() {
+                    conf.push_str(&format!(
+                        "cluster_formation.classic_config.nodes.{} = {name}@localhost\n",
+                        index + 1
+                    ));
+                }
+            }
+            node.write("rabbitmq.conf", &conf);
+            node.write("advanced.config", SHIPPED);
+            node.write("enabled_plugins", "[].");
+        }
+        nodes
+    }
+
+    /// Its name in the cluster: `n1@localhost`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}@localhost", self.name)
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `amqp://…` of its virtual host `/`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_of("%2f")
+    }
+
+    /// `amqp://…` of a virtual host of this node's cluster.
+    #[must_use]
+    pub fn url_of(&self, vhost: &str) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port)
+    }
+
+    /// `amqp://…` of a new virtual host: a test's own.
+    pub async fn vhost(&self) -> String {
+        self.url_of(&self.new_vhost().await)
+    }
+
+    /// The name of a new virtual host.
+    pub async fn new_vhost(&self) -> String {
+        // One node's counter would collide with another's in a cluster.
+        let vhost = format!("{}-{}", self.name, self.vhosts.fetch_add(1, Ordering::Relaxed));
+        self.ctl(&["eval", &format!(
+            "ok = rabbit_vhost:add(<<\"{vhost}\">>, <<\"tests\">>), ok = rabbit_auth_backend_internal:set_permissions(\
+             <<\"guest\">>, <<\"{vhost}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"tests\">>)."
+        )])
+        .await;
+        vhost
+    }
+
+    /// Starts it, on the data and ports that it had.
+    ///
+    /// # Panics
+    /// Where it runs, or does not boot: with the end of its log.
+    pub async fn up(&self) {
+        epmd().await;
+        self.server.start([sbin().join("rabbitmq-server").as_os_str(), "-noinput".as_ref()], self.environment());
+        // The port opens before the boot has ended.
+        let booted = wait_for(|| {
+            let console = std::fs::read_to_string(self.server.folder().join("console.log")).unwrap_or_default();
+            (console.contains(" completed with ") || !self.server.runs()).then(|| self.server.runs())
+        });
+        if booted.await != Some(true) {
+            let log = self.server.folder().join(format!("log/{}.log", self.name()));
+            panic!("{} did not boot:\n{}\n{}", self.name, tail(&self.server.folder().join("console.log")), tail(&log));
+        }
+    }
+
+    /// A crash: SIGKILL.
+    pub async fn kill(&self) {
+        self.server.end(Signal::KILL).await;
+    }
+
+    /// A clean stop: clients are told.
+    pub async fn stop(&self) {
+        self.server.end(Signal::TERM).await;
+    }
+
+    /// Stops the process where it is (SIGSTOP), until [`Self::thaw`]: connections stay open, nothing is answered.
+    pub fn freeze(&self) {
+        self.server.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.server.signal(Signal::CONT);
+    }
+
+    /// What `rabbitmqctl` prints.
+    ///
+    /// # Panics
+    /// Where it fails: with what it said.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        epmd().await;
+        let mut command = Command::new(sbin().join("rabbitmqctl"));
+        command.args(["-q", "-n", &self.name()]).args(arguments).env_clear().env("PATH", PATH);
+        command.env("LC_ALL", "C.UTF-8").envs(erlang()).kill_on_drop(true);
+        let ran = command.output().await.expect("rabbitmqctl runs");
+        let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(
+            ran.status.success(),
+            "rabbitmqctl {arguments:?} at {}: {stdout}{}",
+            self.name,
+            String::from_utf8_lossy(&ran.stderr)
+        );
+        stdout
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let path = |name: &str| self.server.folder().join(name).display().to_string();
+        let mut environment = erlang();
+        environment.extend([
+            ("RABBITMQ_NODENAME", self.name()),
+            ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_NODE_PORT", self.port.to_string()),
+            ("RABBITMQ_DIST_PORT", self.distribution.to_string()),
+            ("RABBITMQ_MNESIA_BASE", path("mnesia")),
+            ("RABBITMQ_LOG_BASE", path("log")),
+            ("RABBITMQ_GENERATED_CONFIG_DIR", path("generated")),
+            ("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf")),
+            ("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config")),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins")),
+            // The script becomes the node instead of watching over it: one process to end.
+            ("RABBITMQ_ALLOW_INPUT", "1".to_owned()),
+            (
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                // No epmd but ours, and no spinning: other tests want the cores.
+                format!("{LOOPBACK} -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
+            ),
+        ]);
+        environment
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.server.folder().join(name), text).expect("written");
+    }
+}
+
+impl Drop for RabbitNode {
+    fn drop(&mut self) {
+        self.server.discard(Signal::KILL);
+    }
+}
+
+const LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
+
+/// Unique in this process: its nodes share an epmd.
+fn new_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    format!("n{}", COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Debian's `/usr/sbin/rabbitmq-server` changes user and folder and drops the environment; this one does not.
+fn sbin() -> PathBuf {
+    let servers = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
+    let mut sbins: Vec<PathBuf> =
+        servers.map(|server| server.path().join("sbin")).filter(|sbin| sbin.is_dir()).collect();
+    sbins.sort();
+    sbins.pop().expect("RabbitMQ is not installed; ./scripts/test installs Debian's rabbitmq-server")
+}
+
+struct Epmd {
+    port: u16,
+    ctl: u16,
+    server: Server,
+}
+
+/// Our own: it ends with us and shares no names with a system node.
+fn epmd_of_ours() -> &'static Epmd {
+    static EPMD: std::sync::OnceLock<Epmd> = std::sync::OnceLock::new();
+    EPMD.get_or_init(|| {
+        let home = folder("home");
+        // Written before the first node: nodes that boot side by side would each make one.
+        let cookie = home.join(".erlang.cookie");
+        std::fs::write(&cookie, format!("{:032X}", rand::random::<u128>())).expect("written");
+        let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+        std::fs::set_permissions(&cookie, only_ours).expect("our own file");
+        let epmd = Epmd { port: free_port(), ctl: free_ports(CTL_PORTS), server: Server::new(folder("epmd")) };
+        let port = epmd.port.to_string();
+        epmd.server.start(["epmd", "-address", "127.0.0.1", "-port", &port], [("HOME", home.display().to_string())]);
+        epmd
+    })
+}
+
+async fn epmd() {
+    let epmd = epmd_of_ours();
+    let up = wait_for(|| std::net::TcpStream::connect(("127.0.0.1", epmd.port)).ok()).await;
+    assert!(up.is_some(), "epmd did not start: {}", tail(&epmd.server.folder().join("console.log")));
+}
+
+/// What nodes and rabbitmqctl share.
+fn erlang() -> Vec<(&'static str, String)> {
+    let epmd = epmd_of_ours();
+    vec![
+        ("HOME", root().join("home").display().to_string()),
+        // The machine's own would override ours.
+        ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
+        ("ERL_EPMD_PORT", epmd.port.to_string()),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+        ("RABBITMQ_CTL_DIST_PORT_MIN", epmd.ctl.to_string()),
+        ("RABBITMQ_CTL_DIST_PORT_MAX", (epmd.ctl + CTL_PORTS - 1).to_string()),
+        ("RABBITMQ_CTL_ERL_ARGS", LOOPBACK.to_owned()),
+    ]
+}
