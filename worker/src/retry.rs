@@ -1,16 +1,10 @@
-//! When a failed delivery is tried again, or that it is given up. Pure but for the jitter: no clock, no I/O. The only
-//! user of the `backoff` crate.
+//! When a failed delivery is tried again, or that it is given up. Pure but for the jitter: no clock, no I/O.
 
 use std::time::Duration;
 
-use backoff::SystemClock;
-use backoff::backoff::Backoff as _;
-use backoff::exponential::{ExponentialBackoff, ExponentialBackoffBuilder};
+use hookline_common::backoff;
 use hookline_common::names::DeadReason;
 use hookline_common::settings::RetrySettings;
-
-/// After so many doublings every interval has met its cap; more steps change nothing.
-const MAX_STEPS: u32 = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -31,22 +25,8 @@ pub(crate) fn decide(settings: &RetrySettings, attempt: u32, age: Duration, at_l
     Decision::Again(full_jitter(settings, attempt).max(at_least.unwrap_or_default()))
 }
 
-/// Uniform in [0, min(max, initial × multiplier^(attempt − 1))]
-/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
-pub(crate) fn full_jitter(settings: &RetrySettings, attempt: u32) -> Duration {
-    // `backoff` draws from [i(1−f), i(1+f)]: half the interval with f = 1 is full jitter.
-    let mut intervals: ExponentialBackoff<SystemClock> = ExponentialBackoffBuilder::new()
-        .with_initial_interval(settings.initial / 2)
-        .with_max_interval(settings.max / 2)
-        .with_multiplier(settings.multiplier)
-        .with_randomization_factor(1.0)
-        .with_max_elapsed_time(None)
-        .build();
-    let mut delay = Duration::ZERO;
-    for _ in 0..attempt.clamp(1, MAX_STEPS) {
-        delay = intervals.next_backoff().unwrap_or(settings.max);
-    }
-    delay.min(settings.max)
+fn full_jitter(settings: &RetrySettings, attempt: u32) -> Duration {
+    backoff::full_jitter(settings.initial, settings.multiplier, settings.max, attempt)
 }
 
 #[cfg(test)]
