@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn unrecorded_is_what_the_store_does_not_know_yet() {
-        let depth = |queue, messages| QueueDepth { queue, messages, oldest: None };
+        let depth = |queue, messages| QueueDepth { queue, messages, oldest: None, consumers: None };
         let queues = [
             depth(Queue::Work(HandlerName::LogNote), 7),
             depth(Queue::Work(HandlerName::RecordHistory), 3),

@@ -81,9 +81,9 @@ pub(crate) async fn consume(
 
 /// Gives back everything that was prefetched and not begun.
 pub(crate) async fn give_back(context: &Context, deliveries: Deliveries) {
-    for delivery in deliveries.drain() {
-        settle::release(context, delivery).await;
-    }
+    // Together: on RabbitMQ each is a publish that shares its confirm with the others.
+    let held = deliveries.drain().await;
+    futures::future::join_all(held.into_iter().map(|delivery| settle::release(context, delivery))).await;
 }
 
 /// Runs a handler's consumer until `shutdown`; returns when every attempt that was begun has been settled, or `grace`

@@ -8,6 +8,7 @@
 //! - Giving a delivery back ([`Settlement::Release`]) and parking it never count towards the delivery limit.
 
 pub mod embedded;
+pub mod rabbitmq;
 
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -83,10 +84,20 @@ pub enum Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
     pub queue: Queue,
-    /// Ready, parked and handed out: everything that is not settled.
+    /// On the embedded broker everything that is not settled: ready, parked and handed out. RabbitMQ tells only what
+    /// is ready.
     pub messages: u64,
-    /// When the oldest of them was received.
+    /// When the oldest of them was received; RabbitMQ does not tell.
     pub oldest: Option<Timestamp>,
+    /// How many consumers the queue has; the embedded broker does not tell.
+    pub consumers: Option<u32>,
+}
+
+/// A queue that holds deliveries of every handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherQueue {
+    pub name: String,
+    pub messages: u64,
 }
 
 /// Durable queues between ingest and workers.
@@ -106,7 +117,15 @@ pub trait Broker: Send + Sync + 'static {
     /// Every queue of this configuration, from zero.
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError>;
 
+    /// Queues beside the handlers' own: what waits for a delay to pass, and what no queue took. None on the embedded
+    /// broker.
+    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
+        Ok(Vec::new())
+    }
+
     /// Removes what a queue still holds of one event and handler (erasure); `true` where something was removed.
+    /// RabbitMQ cannot take a message out of the middle of a queue: there it stays until its handler gets it, finds in
+    /// the store that it was erased, and drops it.
     async fn remove(&self, event_id: &crate::event::EventId, handler: HandlerName) -> Result<bool, BrokerError>;
 
     fn state(&self) -> watch::Receiver<BrokerState>;
@@ -125,7 +144,7 @@ pub trait DeliverySource: Send {
     fn next_waiting(&mut self) -> Option<Delivery>;
 
     /// Nothing more comes in; what is there stays to be taken.
-    fn stop(&mut self);
+    async fn stop(&mut self);
 }
 
 #[async_trait]
@@ -138,7 +157,7 @@ impl DeliverySource for mpsc::Receiver<Delivery> {
         self.try_recv().ok()
     }
 
-    fn stop(&mut self) {
+    async fn stop(&mut self) {
         self.close();
     }
 }
@@ -170,9 +189,8 @@ impl Deliveries {
     }
 
     /// Ends the stream and returns what was handed out and not taken, so that it can be released.
-    #[must_use]
-    pub fn drain(mut self) -> Vec<Delivery> {
-        self.source.stop();
+    pub async fn drain(mut self) -> Vec<Delivery> {
+        self.source.stop().await;
         std::iter::from_fn(|| self.source.next_waiting()).collect()
     }
 }

@@ -79,9 +79,9 @@ pub(super) async fn depths(
     let depth = |queue| match held.get(&queue) {
         Some((messages, first)) => {
             let oldest = received.get(&rows::message_of_row(*first)).copied().map(Timestamp::from_millis);
-            QueueDepth { queue, messages: *messages, oldest }
+            QueueDepth { queue, messages: *messages, oldest, consumers: None }
         }
-        None => QueueDepth { queue, messages: 0, oldest: None },
+        None => QueueDepth { queue, messages: 0, oldest: None, consumers: None },
     };
     Ok(shown.map(depth).collect())
 }

@@ -102,7 +102,7 @@ impl DeliverySource for Counter {
         }
     }
 
-    fn stop(&mut self) {
+    async fn stop(&mut self) {
         self.0.stock().closed = true;
     }
 }

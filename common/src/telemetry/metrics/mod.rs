@@ -1,13 +1,16 @@
 //! Every metric name, its labels and buckets (contract.md section 5). Label sets are closed and exist from zero, so
 //! that `increase()` sees the first event.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+mod broker;
 mod make;
 mod worker;
 
+pub use self::broker::{BrokerMetrics, ConnectionRole, PublishOutcome, ReconnectCause};
 pub use self::worker::{GateState, Suppressed, WorkerMetrics};
 
 use self::make::{counter, gauge, histogram, histogram_vec, register};
@@ -49,7 +52,7 @@ pub struct Metrics {
     registry: Registry,
     pub ingest: IngestMetrics,
     pub worker: WorkerMetrics,
-    broker_connected: IntGauge,
+    pub broker: Arc<BrokerMetrics>,
     pub publish_confirm_seconds: Histogram,
 }
 
@@ -81,9 +84,6 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("HOOKLINE_COMMIT").unwrap_or("unknown")])
             .set(1);
         register(&registry, build);
-        let broker_connected = IntGauge::new("hookline_broker_connected", "1 while the broker can store and hand out.")
-            .expect("constant name");
-        register(&registry, broker_connected.clone());
         let publish_confirm_seconds = histogram(
             "hookline_publish_confirm_seconds",
             "From handing an event to the broker to knowing that it is durable.",
@@ -96,8 +96,8 @@ impl Metrics {
         Self {
             ingest: IngestMetrics::new(&ingest_side, sources),
             worker: WorkerMetrics::new(&worker_side),
+            broker: Arc::new(BrokerMetrics::new(&registry)),
             registry,
-            broker_connected,
             publish_confirm_seconds,
         }
     }
@@ -111,7 +111,7 @@ impl Metrics {
     }
 
     pub fn set_broker_connected(&self, connected: bool) {
-        self.broker_connected.set(i64::from(connected));
+        self.broker.connected.set(i64::from(connected));
     }
 
     /// The Prometheus text format 0.0.4 of everything that this process exposes.

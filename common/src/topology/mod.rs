@@ -1,5 +1,10 @@
-//! Every queue name and which handler takes which event type (design.md sections 1 and 4). The RabbitMQ
-//! exchanges join this file with their broker.
+//! Every queue name, every delay tier, and which handler takes which event type (design.md sections 1 and 4);
+//! [`rabbitmq`] has the exchanges, and how all of it is wired there.
+
+pub mod rabbitmq;
+mod tier;
+
+pub use self::tier::Tier;
 
 use crate::event::EventType;
 use crate::names::HandlerName;

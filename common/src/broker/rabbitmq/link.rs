@@ -1,0 +1,60 @@
+//! Makes one connection to the broker: one of several addresses in random order, TLS where the address says so, a
+//! heartbeat of ours, and an end to waiting.
+
+use std::time::Duration;
+
+use lapin::tcp::OwnedTLSConfig;
+use lapin::types::{LongString, ShortString};
+use lapin::uri::AMQPUri;
+use lapin::{Connection, ConnectionProperties};
+use rand::seq::SliceRandom as _;
+
+use super::RabbitOptions;
+
+/// A peer that is gone is noticed after twice this. Without it lapin follows the broker's 60 s.
+const HEARTBEAT_SECONDS: u16 = 10;
+const CONNECT_MILLIS: u64 = 5_000;
+/// Beyond the TCP connection's own: the handshake of AMQP and TLS.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const CLOSE: Duration = Duration::from_secs(2);
+
+/// Connects to the first address that answers. The error holds no address: it could hold a password.
+pub(super) async fn connect(options: &RabbitOptions, name: &str) -> Result<Connection, String> {
+    let mut order: Vec<usize> = (0..options.urls.len()).collect();
+    order.shuffle(&mut rand::rng());
+    let mut whys = Vec::new();
+    for index in order {
+        match one(options, index, name).await {
+            Ok(connection) => return Ok(connection),
+            Err(why) if options.urls.len() == 1 => whys.push(why),
+            Err(why) => whys.push(format!("address {}: {why}", index + 1)),
+        }
+    }
+    Err(whys.join("; "))
+}
+
+async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connection, String> {
+    let url = options.urls.get(index).ok_or("no address is configured")?;
+    let mut uri: AMQPUri = url.expose().parse().map_err(|_| "its URL is not one of AMQP".to_owned())?;
+    uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
+    uri.query.connection_timeout = Some(CONNECT_MILLIS);
+    let properties = ConnectionProperties::default()
+        .with_connection_name(LongString::from(name))
+        .with_client_property("product".into(), LongString::from("hookline"))
+        .with_client_property("version".into(), LongString::from(env!("CARGO_PKG_VERSION")));
+    let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca_pem.clone() };
+    let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+    let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
+    match tokio::time::timeout(HANDSHAKE, connecting).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// Closes it, and waits no longer than a moment: while the broker blocks a connection, not even its end is written.
+pub(super) async fn close(connection: &Connection, code: u16, why: &'static str) {
+    let text = ShortString::try_new(why).unwrap_or_default();
+    // Whatever comes of it, it is gone when it is dropped.
+    let _ = tokio::time::timeout(CLOSE, connection.close(code, text)).await;
+}

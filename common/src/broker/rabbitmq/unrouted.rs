@@ -1,0 +1,101 @@
+//! `hookline.unrouted`: what no queue took, because a queue or a binding was missing. An operator looks at it, and
+//! puts it back once the topology is whole.
+
+use lapin::message::BasicGetMessage;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::{Channel, Connection};
+
+use super::events_key;
+use super::message::{self, Standing};
+use super::publisher::{Outgoing, Published, Publisher};
+use crate::broker::BrokerError;
+use crate::event::Event;
+use crate::topology::Queue;
+use crate::topology::rabbitmq::{EVENTS, RabbitQueue};
+
+/// One message that no queue took.
+#[derive(Clone, Debug)]
+pub struct Unrouted {
+    pub event: Event,
+    /// The exchange that could not route it.
+    pub exchange: String,
+    pub routing_key: String,
+}
+
+/// Looks at up to `limit` messages, oldest first; they stay where they are.
+pub(super) async fn list(connection: &Connection, limit: usize) -> Result<Vec<Unrouted>, BrokerError> {
+    let channel = open(connection).await?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(mut got) = get(&channel).await?
+    {
+        found.push(unrouted(&mut got));
+    }
+    // Everything that was got and not acknowledged goes back; the queue has no delivery limit to reach.
+    channel.close(200, "looked".into()).await.map_err(unavailable)?;
+    Ok(found)
+}
+
+/// Publishes up to `most` messages anew, each acknowledged when it is stored; returns how many.
+pub(super) async fn redrive(connection: &Connection, publisher: &Publisher, most: usize) -> Result<usize, BrokerError> {
+    let channel = open(connection).await?;
+    let mut redriven = 0;
+    while redriven < most
+        && let Some(mut got) = get(&channel).await?
+    {
+        let Unrouted { event, .. } = unrouted(&mut got);
+        let outgoing = Outgoing {
+            exchange: EVENTS,
+            routing_key: events_key(&event),
+            properties: message::properties(&event, &Standing::new(None)),
+            body: event.body.clone(),
+        };
+        let answer = publisher.publish(outgoing).await;
+        if answer != Published::Stored {
+            return Err(BrokerError::Unavailable(format!("it was not stored again: {answer:?}")));
+        }
+        ack(&got).await?;
+        redriven += 1;
+    }
+    Ok(redriven)
+}
+
+/// Removes up to `most` messages for good; returns what they were.
+pub(super) async fn discard(connection: &Connection, most: usize) -> Result<Vec<Unrouted>, BrokerError> {
+    let channel = open(connection).await?;
+    let mut discarded = Vec::new();
+    while discarded.len() < most
+        && let Some(mut got) = get(&channel).await?
+    {
+        discarded.push(unrouted(&mut got));
+        ack(&got).await?;
+    }
+    Ok(discarded)
+}
+
+async fn open(connection: &Connection) -> Result<Channel, BrokerError> {
+    connection.create_channel().await.map_err(unavailable)
+}
+
+async fn get(channel: &Channel) -> Result<Option<BasicGetMessage>, BrokerError> {
+    let name = RabbitQueue::Unrouted.name();
+    let name = lapin::types::ShortString::try_new(name).unwrap_or_default();
+    channel.basic_get(name, BasicGetOptions::default()).await.map_err(unavailable)
+}
+
+#[expect(clippy::disallowed_methods, reason = "no delivery of a handler: an operator's command takes it out")]
+async fn ack(got: &BasicGetMessage) -> Result<(), BrokerError> {
+    got.delivery.acker.ack(BasicAckOptions::default()).await.map(drop).map_err(unavailable)
+}
+
+fn unrouted(got: &mut BasicGetMessage) -> Unrouted {
+    let (exchange, routing_key) = (got.delivery.exchange.to_string(), got.delivery.routing_key.to_string());
+    // Read as any work queue's: it is of no handler yet.
+    let queue = Queue::Work(crate::names::HandlerName::RecordHistory);
+    let event = message::read(&mut got.delivery, queue).event;
+    Unrouted { event, exchange, routing_key }
+}
+
+fn unavailable(error: lapin::Error) -> BrokerError {
+    BrokerError::Unavailable(error.to_string())
+}

@@ -1,0 +1,77 @@
+//! The delays that a delivery can wait: one queue each, because a queue gives out what is at its head only, and a
+//! message's own expiry would wait behind a longer one (<https://www.rabbitmq.com/docs/ttl>).
+
+use std::fmt;
+use std::time::Duration;
+
+/// A delay queue's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tier {
+    name: &'static str,
+    seconds: u64,
+}
+
+impl Tier {
+    /// From the shortest on.
+    pub const ALL: &'static [Self] = &[
+        Self { name: "1s", seconds: 1 },
+        Self { name: "5s", seconds: 5 },
+        Self { name: "15s", seconds: 15 },
+        Self { name: "30s", seconds: 30 },
+        Self { name: "1m", seconds: 60 },
+        Self { name: "2m", seconds: 120 },
+        Self { name: "5m", seconds: 300 },
+        Self { name: "10m", seconds: 600 },
+        Self { name: "30m", seconds: 1_800 },
+        Self { name: "1h", seconds: 3_600 },
+        Self { name: "3h", seconds: 10_800 },
+        Self { name: "12h", seconds: 43_200 },
+    ];
+    pub const SHORTEST: Self = Self::ALL[0];
+    pub const LONGEST: Self = Self::ALL[Self::ALL.len() - 1];
+
+    /// The shortest that is no shorter than `delay`; the longest where there is none: the delivery then has to hop.
+    #[must_use]
+    pub fn for_delay(delay: Duration) -> Self {
+        Self::ALL.iter().copied().find(|tier| tier.time() >= delay).unwrap_or(Self::LONGEST)
+    }
+
+    #[must_use]
+    pub const fn time(self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_takes_the_shortest_tier_that_is_long_enough() {
+        for (millis, tier) in [
+            (0, "1s"),
+            (1, "1s"),
+            (1_000, "1s"),
+            (1_001, "5s"),
+            (16_000, "30s"),
+            (3_600_000, "1h"),
+            (3_600_001, "3h"),
+            (43_200_000, "12h"),
+            (43_200_001, "12h"),
+            (u64::MAX, "12h"),
+        ] {
+            assert_eq!(Tier::for_delay(Duration::from_millis(millis)).name(), tier, "{millis} ms");
+        }
+    }
+}
