@@ -5,20 +5,25 @@ mod outages;
 mod publisher;
 mod topology;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::broker::conformance::{self, Harness};
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
-use hookline_common::broker::{Broker, BrokerState};
+use hookline_common::broker::{Broker, BrokerState, Settlement};
+use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_common::testing::nodes::RabbitNode;
+use hookline_common::topology::Queue;
 
 /// Whatever is expected to happen has happened by then; a node may be booting on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// A queue that hands out nothing for so long is empty.
+const QUIET: Duration = Duration::from_secs(2);
 
 fn options(url: &str, role: RabbitRole) -> RabbitOptions {
     RabbitOptions {
@@ -45,6 +50,25 @@ async fn state_becomes(broker: &RabbitBroker, is: impl FnMut(&BrokerState) -> bo
     let mut state = broker.state();
     let reached = tokio::time::timeout(DEADLINE, state.wait_for(is)).await.expect("within the deadline");
     reached.expect("the broker is there").clone()
+}
+
+async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !is() {
+        assert!(std::time::Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Takes everything out of a handler's work queue.
+async fn drain(broker: &Arc<RabbitBroker>, handler: HandlerName) -> BTreeSet<EventId> {
+    let mut deliveries = broker.consume(Queue::Work(handler), 256).await.expect("consumed");
+    let mut found = BTreeSet::new();
+    while let Ok(Some(delivery)) = tokio::time::timeout(QUIET, deliveries.next()).await {
+        found.insert(delivery.event.id.clone());
+        conformance::settle(delivery, Settlement::Done).await;
+    }
+    found
 }
 
 /// A virtual host of its own on the shared node.

@@ -1,1 +1,134 @@
+//! The broker away, blocked, or back: what is told meanwhile, and that all goes on by itself.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use hookline_common::broker::conformance::{next, settle};
+use hookline_common::broker::rabbitmq::RabbitRole;
+use hookline_common::broker::{Broker, BrokerState, PublishError, Settlement};
+use hookline_common::names::HandlerName;
+use hookline_common::testing::events::an_inbound_message;
+use hookline_common::testing::nodes::RabbitNode;
+use hookline_common::time::Timestamp;
+use hookline_common::topology::Queue;
+
+use super::{DEADLINE, drain, options, ready, state_becomes, worker};
+
+const NOTES: Queue = Queue::Work(HandlerName::LogNote);
+const ALARM: &[&str] = &["set_vm_memory_high_watermark", "0.0000001"];
+const ALL_CLEAR: &[&str] = &["set_vm_memory_high_watermark", "0.4"];
+
+fn is_away(state: &BrokerState) -> bool {
+    matches!(state, BrokerState::NotReady(_))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_and_ends_by_itself() {
+    let node = RabbitNode::start().await;
+    let broker = worker(&node.url()).await;
+    let mut deliveries = broker.consume(NOTES, 8).await.expect("consumed");
+
+    node.kill().await;
+    state_becomes(&broker, is_away).await;
+    assert!(
+        matches!(broker.publish(&an_inbound_message()).await, Err(PublishError::Unavailable(_))),
+        "refused at once"
+    );
+    let ended = tokio::time::timeout(DEADLINE, deliveries.next()).await.expect("the consumer is told");
+    assert!(ended.is_none());
+
+    node.up().await;
+    broker.wait_ready(DEADLINE).await.expect("ready again");
+    let event = an_inbound_message();
+    broker.publish(&event).await.expect("stored");
+    let mut deliveries = broker.consume(NOTES, 8).await.expect("consumed");
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(delivery.event.id, event.id);
+    settle(delivery, Settlement::Done).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_not_there_yet_is_waited_for() {
+    let node = RabbitNode::start().await;
+    node.stop().await;
+    let broker = hookline_common::broker::rabbitmq::RabbitBroker::start(options(&node.url(), RabbitRole::Ingest));
+
+    let away =
+        state_becomes(&broker, |state| matches!(state, BrokerState::NotReady(why) if why.contains("away"))).await;
+    assert!(is_away(&away));
+    node.up().await;
+
+    broker.wait_ready(DEADLINE).await.expect("ready");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_that_answers_is_taken() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let mut several = options(&url, RabbitRole::Ingest);
+    for dead in ["amqp://guest:guest@127.0.0.1:1/%2f", "amqp://guest:guest@127.0.0.1:2/%2f"] {
+        several.urls.push(hookline_common::secret::Secret::new(dead));
+    }
+
+    let broker = ready(several).await;
+
+    broker.publish(&an_inbound_message()).await.expect("stored");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_an_alarm_publishes_are_bounded_and_unknown_acks_go_on_and_all_recovers() {
+    let node = RabbitNode::start().await;
+    let broker = worker(&node.url()).await;
+    for _ in 0..8 {
+        broker.publish(&an_inbound_message()).await.expect("stored");
+    }
+    let mut deliveries = broker.consume(NOTES, 8).await.expect("consumed");
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(next(&mut deliveries).await);
+    }
+
+    node.ctl(ALARM).await;
+    let events: Vec<_> = (0..100).map(|_| an_inbound_message()).collect();
+    let publishing = events.iter().map(|event| {
+        let (broker, event) = (Arc::clone(&broker), event.clone());
+        tokio::spawn(async move { broker.publish(&event).await })
+    });
+    let answers = join_all(publishing).await;
+    let unknown = answers.iter().filter(|answer| matches!(answer, Ok(Err(PublishError::Unknown)))).count();
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(Err(_)))), "none is called stored: {answers:?}");
+    assert!(unknown > 0, "what was sent may still arrive");
+    let blocked = state_becomes(&broker, is_away).await;
+    assert!(matches!(&blocked, BrokerState::NotReady(why) if why.contains("alarm")), "{blocked:?}");
+    let parked = held.pop().expect("eight were handed out");
+    let until = Timestamp::now().plus(Duration::from_millis(100));
+    let parking = tokio::spawn(async move {
+        settle(parked, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+    });
+    for delivery in held {
+        settle(delivery, Settlement::Done).await;
+    }
+
+    assert!(!parking.is_finished(), "what must be published waits");
+    node.ctl(ALL_CLEAR).await;
+    broker.wait_ready(DEADLINE).await.expect("ready again");
+    tokio::time::timeout(DEADLINE, parking).await.expect("within the deadline").expect("parked");
+    let mut arrived = 0;
+    loop {
+        let delivery = next(&mut deliveries).await;
+        if delivery.attempt == 2 {
+            settle(delivery, Settlement::Done).await;
+            break;
+        }
+        assert!(events.iter().any(|event| event.id == delivery.event.id), "a late arrival keeps its id");
+        arrived += 1;
+        settle(delivery, Settlement::Done).await;
+    }
+    assert!(arrived <= unknown, "{arrived} of {unknown}");
+    drop(deliveries);
+    drain(&broker, HandlerName::LogNote).await;
+    broker.close().await;
+}

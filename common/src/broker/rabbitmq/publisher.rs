@@ -115,6 +115,12 @@ impl Publisher {
         self.send(outgoing, place).await
     }
 
+    /// Publishes that wait or are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     fn place(&self) -> Place<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.metrics.in_flight.inc();

@@ -177,15 +177,17 @@ async fn publish_on(
     }
 }
 
-/// Whether the connection is gone, by an event or its own state.
+/// Whether the connection is gone. An error event alone does not say so: lapin tells those of a channel here too, such
+/// as the broker's "no" to a look at a queue that is missing.
 fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
+    let connected = connection.status().connected();
     match event {
-        Some(Event::Error(error)) => return Some(error.to_string()),
+        Some(Event::Error(error)) if !connected => return Some(error.to_string()),
         Some(Event::ConnectionBlocked(reason)) => tracing::warn!(reason, "broker.blocked: RabbitMQ takes no publishes"),
         Some(Event::ConnectionUnblocked) => tracing::info!("broker.unblocked"),
         Some(_) | None => {}
     }
-    (!connection.status().connected()).then(|| "the connection is gone".to_owned())
+    (!connected).then(|| "the connection is gone".to_owned())
 }
 
 /// Workers declare everything again and again; ends only with a fault of the connection.
