@@ -26,7 +26,6 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
         worker(v, s);
     }
     distributed(v, s, needs.role);
-    not_in_this_version(v);
 }
 
 /// The smaller of two keys must not be above the larger; said where the larger is given, else where the smaller is.
@@ -142,35 +141,16 @@ fn calls_textus(s: &Settings, handler: HandlerName) -> bool {
     }
 }
 
-/// Programs in processes of their own meet in a broker and a store that both can reach.
+/// Programs in processes of their own meet in a broker that both can reach. They share the store as well, but one worker
+/// alone may keep it in SQLite: that another is at it can only be seen there (`hookline-worker` does).
 fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
-    let (program, needs_store) = match role {
+    let program = match role {
         Role::Command | Role::Run => return,
-        Role::Ingest => ("hookline-ingest", false),
-        Role::Worker => ("hookline-worker", true),
+        Role::Ingest => "hookline-ingest",
+        Role::Worker => "hookline-worker",
     };
-    let instead = "use `hookline run`, which brings its own";
     if s.broker.url.is_empty() && !v.is_given("broker.url") {
         let what = format!("broker.url is missing, and {program} needs RabbitMQ");
-        v.problem("broker.url", what, format!("set it, or {instead}"));
-    }
-    if needs_store && !v.is_given("store.url") {
-        let what = format!("store.url is missing, and {program} needs PostgreSQL");
-        v.problem("store.url", what, format!("set it, or {instead}"));
-    }
-}
-
-/// Keys of the contract that this version reads and cannot obey: silence would put data where nobody looks for it.
-fn not_in_this_version(v: &mut Visit<'_, '_>) {
-    for (path, system, instead) in
-        [("broker.url", "RabbitMQ", "the embedded broker"), ("store.url", "PostgreSQL", "SQLite under data_dir")]
-    {
-        if v.is_given(path) && !v.is_bad(path) {
-            v.problem(
-                path,
-                format!("{path} is set, and {system} is not available in this version"),
-                format!("take it out and use `hookline run`: it then uses {instead}"),
-            );
-        }
+        v.problem("broker.url", what, "set it, or use `hookline run`, which brings its own");
     }
 }

@@ -64,8 +64,8 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
     v.table("broker", "The queues.", |v| {
         v.list(
             "url",
-            "RabbitMQ, amqps:// for TLS; a list is tried in random order. Left out: the embedded broker, which is the only \
-             one in this version.",
+            "RabbitMQ: amqps:// for TLS, the virtual host at the end (/ is %2F). A list is tried in random order. Left out: \
+             the embedded broker, for `hookline run` on one machine.",
             AmqpUrl,
             "[\"env:BROKER_URL\"]",
             &mut s.broker.url,
@@ -115,13 +115,13 @@ fn ingest(v: &mut Visit<'_, '_>, s: &mut IngestSettings) {
     );
     v.key(
         "on_broker_outage",
-        "While the broker is away: \"spool\" keeps webhooks on local disk, \"reject\" answers 503.",
+        "While RabbitMQ is away: \"spool\" keeps webhooks in data_dir and forwards them later, \"reject\" answers 503.",
         ON_BROKER_OUTAGE,
         &mut s.on_broker_outage,
     );
     v.key(
         "spool_max_bytes",
-        "A spool that has grown this large takes no more: 503.",
+        "A spool that has grown this large takes no more: 503. Counted are the bodies and 1 KiB for each event.",
         Size::between(KIB, 1024 * GIB),
         &mut s.spool_max_bytes,
     );
@@ -141,7 +141,7 @@ fn tls(v: &mut Visit<'_, '_>, s: &mut Option<TlsSettings>) {
 fn store(v: &mut Visit<'_, '_>, s: &mut StoreSettings) {
     v.optional(
         "url",
-        "PostgreSQL. Left out: SQLite under data_dir, which is the only store in this version.",
+        "PostgreSQL. Left out: SQLite under data_dir, for one worker process.",
         PostgresUrl,
         "\"env:STORE_URL\"",
         &mut s.url,

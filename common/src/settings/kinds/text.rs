@@ -227,7 +227,10 @@ impl Kind for BaseUrl {
 
 fn on_loopback(url: &Url) -> bool {
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
+        // Of a scheme that `url` does not know, an IPv4 address is a name too.
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
@@ -246,7 +249,13 @@ impl Kind for AmqpUrl {
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
-        connection_url(scalar, &["amqp", "amqps"], true).ok_or_else(|| Wrong::not("an amqp:// or amqps:// URL", self))
+        let url = connection_url(scalar, &["amqp", "amqps"], true);
+        let url = url.ok_or_else(|| Wrong::not("an amqp:// or amqps:// URL", self))?;
+        // It is one: it was parsed a moment ago.
+        Url::parse(url.expose())
+            .map_err(|_| Wrong::not("an amqp:// or amqps:// URL", self))
+            .and_then(|url| usable(&url))?;
+        Ok(url)
     }
 
     fn show(&self, value: &Secret) -> String {
@@ -256,6 +265,39 @@ impl Kind for AmqpUrl {
     fn schema(&self) -> Json {
         json!({ "type": "string", "pattern": "^amqps?://" })
     }
+}
+
+/// What a client would take and then misunderstand, or RabbitMQ refuse for a reason that is hard to find.
+fn usable(url: &Url) -> Result<(), Wrong> {
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Wrong::new(
+            "a URL with a query",
+            "take out what begins with ?: heartbeat and time-outs are Hookline's own",
+        ));
+    }
+    if matches!(url.host(), Some(Host::Ipv6(_))) {
+        return Err(Wrong::new("a URL with an IPv6 address", "write a host name or an IPv4 address"));
+    }
+    match url.path().strip_prefix('/') {
+        Some("") => Err(Wrong::new(
+            "a URL with an empty virtual host",
+            "take the last / out for the default one, or write its name behind it",
+        )),
+        Some(vhost) if vhost.contains('/') => Err(Wrong::new(
+            "a URL whose virtual host has a / in its name",
+            "write %2F for a / that belongs to the name",
+        )),
+        Some(_) | None if is_guest(url) && !on_loopback(url) => Err(Wrong::new(
+            "a URL of the user guest, whom RabbitMQ takes from its own machine only",
+            "make a user for Hookline (`rabbitmqctl add_user`) and write its name and password",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// A URL without a user means guest too.
+fn is_guest(url: &Url) -> bool {
+    matches!(url.username(), "" | "guest")
 }
 
 /// Where PostgreSQL is; a secret, because it holds the password.

@@ -31,8 +31,15 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[console]\ntoken = \"\"", 8, "console.token is empty; set it"),
     ("[console]\ntoken = 5", 8, "console.token is not a text; write \"env:NAME\" or \"file:PATH\""),
     ("[store]\nretention = \"12h\"", 8, "store.retention is \"12h\", outside 1d to 3650d; write a duration of at least \"1d\""),
-    ("[store]\nurl = \"postgres://user:s3cret-0f-the-h00k@host/db\"", 8, "store.url is set, and PostgreSQL is not available in this version; take it out"),
-    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@host\"", 8, "broker.url is set, and RabbitMQ is not available in this version; take it out"),
+    ("[broker]\nurl = \"http://user:s3cret-0f-the-h00k@host\"", 8, "broker.url is not an amqp:// or amqps:// URL; write an address such as"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@\"", 8, "broker.url is not an amqp:// or amqps:// URL; write"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@host?heartbeat=60\"", 8, "broker.url is a URL with a query; take out what begins with ?"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@host/\"", 8, "broker.url is a URL with an empty virtual host; take the last / out"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@host/a/b\"", 8, "broker.url is a URL whose virtual host has a / in its name; write %2F"),
+    ("[broker]\nurl = \"amqp://user:s3cret-0f-the-h00k@[::1]\"", 8, "broker.url is a URL with an IPv6 address; write a host name"),
+    ("[broker]\nurl = \"amqp://guest:s3cret-0f-the-h00k@rabbit.example\"", 8, "broker.url is a URL of the user guest, whom RabbitMQ takes from its own machine only; make a user"),
+    ("[broker]\nurl = \"amqps://rabbit.example\"", 8, "broker.url is a URL of the user guest"),
+    ("[broker]\nurl = [\"amqp://localhost\",\n\"amqp://guest@10.0.0.1\"]", 9, "broker.url is a URL of the user guest"),
     ("[handlers.log_note]\nconcurrency = 0", 8, "concurrency is 0, outside 1 to 1000; write a whole number from 1 to 1000"),
     ("[handlers.log_note]\nconcurrency = \"8\"", 8, "concurrency is \"8\", not a whole number; write a whole number from 1 to 1000, without quotes"),
     ("[handlers.log_note]\nenabled = \"yes\"", 8, "is \"yes\", not true or false; write true or false, without quotes"),
@@ -154,8 +161,20 @@ fn what_is_left_out_is_reported_also_where_there_is_no_file() {
 
     let found = load_from(None, Needs::INGEST, &environment).expect_err("no broker").to_string();
     assert!(found.contains("broker.url is missing, and hookline-ingest needs RabbitMQ; set it, or use"), "{found}");
-    let found = load_from(None, Needs::WORKER, &environment).expect_err("no broker, no store").to_string();
-    assert!(found.contains("store.url is missing, and hookline-worker needs PostgreSQL; set it, or use"), "{found}");
+    let found = load_from(None, Needs::WORKER, &environment).expect_err("no broker").to_string();
+    assert!(found.contains("broker.url is missing, and hookline-worker needs RabbitMQ; set it, or use"), "{found}");
+    assert!(!found.contains("store.url"), "one worker may keep its store in SQLite: {found}");
+}
+
+#[test]
+fn brokers_are_named_by_one_url_or_several() {
+    for url in [
+        "\"amqp://hookline:s3cret-0f-the-h00k@rabbit.example:5671/my%2Fhost\"",
+        "[\"amqps://hookline:x@a.example\", \"amqp://guest:guest@127.0.0.1:5673/hookline\", \"amqp://localhost\"]",
+    ] {
+        let loaded = Folder::with(&format!("{GOOD}[broker]\nurl = {url}\n")).load(Needs::INGEST, &VARIABLES);
+        assert!(loaded.is_ok(), "{url}: {loaded:?}");
+    }
 }
 
 #[test]
