@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use hookline_common::admin::INGEST_LISTEN;
 use url::Url;
 
 use crate::open::{self, wrong_usage};
@@ -14,7 +15,6 @@ use crate::output;
 
 /// Orchestrators give a probe a few seconds; an answer later than this is no answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 /// Reasons are short; whatever else answers there need not be read to its end.
 const MAX_SHOWN_BYTES: usize = 2048;
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(config: Option<&Path>, args: &HealthcheckArgs) -> anyhow
     let url = match &args.url {
         Some(url) => with_path(url.clone()),
         None => {
-            let listen = open::settings(config)?.admin.listen.unwrap_or(DEFAULT_ADMIN);
+            let listen = open::settings(config)?.admin.listen.unwrap_or(INGEST_LISTEN);
             if listen.port() == 0 {
                 return Err(wrong_usage(
                     "[admin] listen has port 0, any free port: give the URL that the service \

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use hookline_common::admin::{AdminServer, INGEST_LISTEN, Readiness, Standing};
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_ingest::admin::{AdminServer, Readiness};
 use hookline_ingest::app::IngestApp;
 use hookline_store::Store;
 use hookline_worker::app::WorkerApp;
@@ -20,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::open;
 
-/// Where `run` and `dev` answer for both halves when nothing is configured.
-const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// How much the worker's threads give way (`nice`): a webhook has a sender who waits, a delivery has a queue.
 const WORKER_NICENESS: i32 = 5;
 const WORKER_THREADS: usize = 2;
@@ -68,7 +66,7 @@ impl House {
         let worker =
             WorkerApp::new(settings, Arc::clone(&broker), store.clone(), Arc::clone(&metrics), journey.clone(), None)?;
         let readiness = both(ingest.readiness(), &worker);
-        let admin = AdminServer::bind(settings.admin.listen.unwrap_or(ADMIN_LISTEN), metrics, readiness)?;
+        let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, readiness)?;
         Ok(Self { store, journey, broker, ingest, admin, worker, worker_threads, grace: settings.shutdown_grace })
     }
 
@@ -113,15 +111,7 @@ impl House {
 
 fn both(ingest: Readiness, worker: &WorkerApp) -> Readiness {
     let worker = worker.readiness();
-    Arc::new(move || {
-        let mut reasons = ingest();
-        for reason in worker.reasons() {
-            if !reasons.contains(&reason) {
-                reasons.push(reason);
-            }
-        }
-        reasons
-    })
+    Arc::new(move || ingest().and(Standing { not_ready: worker.reasons(), ..Standing::default() }))
 }
 
 /// The worker's runtime; ends without blocking when dropped in the middle of another.

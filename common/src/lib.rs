@@ -1,6 +1,7 @@
 //! What the two sides of the queue must agree on, and nothing that one of them owns alone: the event, the
 //! broker, the settings, telemetry. Names neither actix-web nor reqwest.
 
+pub mod admin;
 pub mod backoff;
 pub mod broker;
 pub mod event;

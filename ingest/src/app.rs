@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
+use hookline_common::admin::{Readiness, Standing};
 use hookline_common::broker::{Broker, BrokerState};
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
@@ -17,13 +18,13 @@ use hookline_common::telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Readiness;
 use crate::connection;
 use crate::durable::Durable;
 use crate::open_files;
 use crate::routes::body::BodyLimits;
 use crate::routes::webhooks::{self, Edge, Places};
 use crate::sources::Source;
+use crate::spool::Spooling;
 use crate::throttle::Throttle;
 use crate::tls;
 
@@ -42,6 +43,8 @@ pub struct IngestApp {
     server: Server,
     local_addr: SocketAddr,
     broker_state: watch::Receiver<BrokerState>,
+    /// `None`: the broker itself is what is connected or not.
+    spooling: Option<Arc<Spooling>>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
 }
@@ -99,7 +102,13 @@ impl IngestApp {
         .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
 
         let local_addr = bound_to(&server.addrs())?;
-        Ok(Self { server: server.run(), local_addr, broker_state, metrics, draining: Arc::default() })
+        Ok(Self { server: server.run(), local_addr, broker_state, spooling: None, metrics, draining: Arc::default() })
+    }
+
+    /// Says that the broker is this one: then RabbitMQ is told apart from the spool in `/readyz` and the metrics.
+    #[must_use]
+    pub fn with_spooling(self, spooling: Option<Arc<Spooling>>) -> Self {
+        Self { spooling, ..self }
     }
 
     #[must_use]
@@ -112,16 +121,17 @@ impl IngestApp {
     pub fn readiness(&self) -> Readiness {
         let broker_state = self.broker_state.clone();
         let draining = Arc::clone(&self.draining);
+        let spooling = self.spooling.clone();
         Arc::new(move || {
-            let mut reasons = Vec::new();
+            let mut not_ready = Vec::new();
             if draining.load(Ordering::Relaxed) {
-                reasons.push("shutting down: no new webhooks are taken".to_owned());
+                not_ready.push("shutting down: no new webhooks are taken".to_owned());
             }
             match &*broker_state.borrow() {
                 BrokerState::Ready => {}
-                BrokerState::NotReady(why) | BrokerState::Failed(why) => reasons.push(format!("broker: {why}")),
+                BrokerState::NotReady(why) | BrokerState::Failed(why) => not_ready.push(format!("broker: {why}")),
             }
-            reasons
+            Standing { not_ready, degraded: spooling.as_ref().map(|spooling| spooling.degraded()).unwrap_or_default() }
         })
     }
 
@@ -131,12 +141,14 @@ impl IngestApp {
     /// Where the listener fails, or where durable storage failed for good: after that nothing can be promised any
     /// more, and the process has to end.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, mut broker_state, metrics, draining, .. } = self;
+        let Self { server, mut broker_state, spooling, metrics, draining, .. } = self;
+        let connection = spooling.map_or_else(|| broker_state.clone(), |spooling| spooling.connection());
         let mut failure = None;
         let stop = async {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                why = failed(&mut broker_state, &metrics) => failure = Some(why),
+                () = metrics.follow_broker(connection) => {}
+                why = failed(&mut broker_state) => failure = Some(why),
             }
             draining.store(true, Ordering::Relaxed);
         };
@@ -148,13 +160,11 @@ impl IngestApp {
     }
 }
 
-/// Follows the broker's state into the gauge; returns when storage has failed for good.
-async fn failed(state: &mut watch::Receiver<BrokerState>, metrics: &Metrics) -> String {
+/// Returns when storage has failed for good.
+async fn failed(state: &mut watch::Receiver<BrokerState>) -> String {
     loop {
-        let now = state.borrow_and_update().clone();
-        metrics.set_broker_connected(now == BrokerState::Ready);
-        match now {
-            BrokerState::Failed(why) => return why,
+        match &*state.borrow_and_update() {
+            BrokerState::Failed(why) => return why.clone(),
             BrokerState::Ready | BrokerState::NotReady(_) => {}
         }
         if state.changed().await.is_err() {
@@ -165,7 +175,7 @@ async fn failed(state: &mut watch::Receiver<BrokerState>, metrics: &Metrics) -> 
 }
 
 /// Runs `server` until `stop`, then lets it finish what is in flight.
-pub(crate) async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::Result<()> {
     let handle = server.handle();
     tokio::select! {
         ended = &mut server => return ended,
@@ -175,7 +185,7 @@ pub(crate) async fn serve(mut server: Server, stop: impl Future<Output = ()>) ->
     tokio::join!(handle.stop(true), server).1
 }
 
-pub(crate) fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
     addrs.first().copied().context("nothing was bound")
 }
 

@@ -4,9 +4,9 @@
 //! say) → the broker, until durable → 200. Everything that is not durable is answered 503 with `Retry-After`
 //! (contract.md section 2).
 
-pub mod admin;
 pub mod app;
 pub mod sources;
+pub mod spool;
 
 mod connection;
 mod durable;

@@ -1,5 +1,4 @@
 //! One file per path.
 
 pub(crate) mod body;
-pub(crate) mod health;
 pub(crate) mod webhooks;

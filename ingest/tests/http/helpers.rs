@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
+use hookline_common::admin::AdminServer;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::{
     Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Settlement, Stored,
@@ -21,8 +22,8 @@ use hookline_common::settings::{Settings, SourceKind, SourceSettings};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_common::topology::Queue;
-use hookline_ingest::admin::AdminServer;
 use hookline_ingest::app::IngestApp;
+use hookline_ingest::spool::Spooling;
 use reqwest::{Method, RequestBuilder};
 use sha2::Sha256;
 use tempfile::TempDir;
@@ -66,9 +67,33 @@ impl TestIngest {
 
     pub(crate) async fn with_broker(broker: Arc<dyn Broker>, change: impl FnOnce(&mut Settings)) -> Self {
         let metrics = Arc::new(Metrics::new(Role::Ingest, &["textus"]));
+        Self::serving(&settings(change), broker, None, metrics)
+    }
+
+    /// In front of a broker elsewhere, with its spool in `data_dir`.
+    pub(crate) async fn spooling(
+        remote: Arc<dyn Broker>,
+        data_dir: &Path,
+        change: impl FnOnce(&mut Settings),
+    ) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new(Role::Ingest, &["textus"]));
+        let mut settings = settings(change);
+        settings.data_dir = data_dir.to_owned();
+        let spooling = Spooling::open(&settings, remote, Arc::clone(&metrics)).await?;
+        let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
+        Ok(Self::serving(&settings, broker, Some(spooling), metrics))
+    }
+
+    fn serving(
+        settings: &Settings,
+        broker: Arc<dyn Broker>,
+        spooling: Option<Arc<Spooling>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let journey = Journey::default();
-        let app = IngestApp::bind(&settings(change), Arc::clone(&broker), Arc::clone(&metrics), journey.clone())
-            .expect("binds");
+        let app = IngestApp::bind(settings, Arc::clone(&broker), Arc::clone(&metrics), journey.clone())
+            .expect("binds")
+            .with_spooling(spooling);
         let admin = AdminServer::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&metrics), app.readiness());
         let admin = admin.expect("binds");
         let (addr, admin_addr) = (app.local_addr(), admin.local_addr());
@@ -147,6 +172,25 @@ impl TestIngest {
         let settled = taken.into_iter().map(|delivery| delivery.settle(Settlement::Done));
         futures::future::try_join_all(settled).await.expect("settles");
         events
+    }
+
+    /// Past HTTP: straight to the broker.
+    pub(crate) async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.broker.publish(event).await
+    }
+
+    /// The gauge of this name.
+    pub(crate) fn gauge(&self, name: &str) -> u64 {
+        let metrics = self.metrics.render();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+    }
+
+    /// Ends it in order, its broker too.
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        self.ended().await.expect("in order");
+        self.broker.close().await;
     }
 
     /// How the server ended.

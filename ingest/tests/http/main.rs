@@ -10,5 +10,6 @@ mod program;
 mod protocol;
 mod shutdown;
 mod signatures;
+mod spool;
 mod tls;
 mod webhooks;

@@ -53,6 +53,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use self::files::forgetful_file_system;
+pub use self::reader::Held;
 
 use self::board::Board;
 use self::clock::Clock;
@@ -66,6 +67,7 @@ use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, Q
 use crate::event::{Event, EventId};
 use crate::names::HandlerName;
 use crate::testing::crash_point;
+use crate::time::Timestamp;
 use crate::topology::Queue;
 
 /// Publishes that wait for the writer; above it `Overloaded`.
@@ -115,6 +117,12 @@ impl EmbeddedOptions {
     #[must_use]
     pub fn guest(self) -> Self {
         Self { owner: false, ..self }
+    }
+
+    /// Whether there is such a file already. Opening makes it.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.file().is_file()
     }
 
     fn file(&self) -> PathBuf {
@@ -186,6 +194,42 @@ impl EmbeddedBroker {
     #[must_use]
     pub fn exists(data_dir: &Path) -> bool {
         data_dir.join("broker.db").is_file()
+    }
+
+    /// What waits in all queues together. Reads every message: for a start, not for a scrape.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn held(&self) -> Result<Held, BrokerError> {
+        self.read(async |conn, _| reader::held(conn).await).await
+    }
+
+    /// When the oldest event that waits was received.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn oldest(&self) -> Result<Option<Timestamp>, BrokerError> {
+        self.read(async |conn, _| reader::oldest(conn).await).await
+    }
+
+    async fn read<T>(
+        &self,
+        look: impl AsyncFnOnce(&mut SqliteConnection, &[HandlerName]) -> Result<T, sqlx::Error>,
+    ) -> Result<T, BrokerError> {
+        let unavailable = |error: sqlx::Error| BrokerError::Unavailable(error.to_string());
+        let mut reader = self.reader.lock().await;
+        let conn = match &mut *reader {
+            Some(conn) => conn,
+            closed @ None => {
+                let conn = schema::connect(&self.file, Use::Reader, self.busy_timeout).await;
+                closed.insert(conn.map_err(unavailable)?)
+            }
+        };
+        let seen = look(conn, &self.handlers).await;
+        if seen.is_err() {
+            *reader = None;
+        }
+        seen.map_err(unavailable)
     }
 
     /// Forgets every id that is older than the retention and waits nowhere; returns how many. The owner does this
@@ -270,20 +314,7 @@ impl Broker for EmbeddedBroker {
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        let unavailable = |error: sqlx::Error| BrokerError::Unavailable(error.to_string());
-        let mut reader = self.reader.lock().await;
-        let conn = match &mut *reader {
-            Some(conn) => conn,
-            closed @ None => {
-                let conn = schema::connect(&self.file, Use::Reader, self.busy_timeout).await;
-                closed.insert(conn.map_err(unavailable)?)
-            }
-        };
-        let depths = reader::depths(conn, &self.handlers).await;
-        if depths.is_err() {
-            *reader = None;
-        }
-        depths.map_err(unavailable)
+        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
     }
 
     async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {

@@ -16,6 +16,25 @@ use crate::topology::Queue;
 /// An event and the handlers it was routed to.
 pub(super) type Routed = (Arc<Event>, Vec<HandlerName>);
 
+/// What waits, whatever for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    pub events: u64,
+    /// Of their bodies.
+    pub bytes: u64,
+}
+
+pub(super) async fn held(conn: &mut SqliteConnection) -> Result<Held, sqlx::Error> {
+    let row = sqlx::query("SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM messages").fetch_one(conn).await?;
+    Ok(Held { events: row.try_get(0)?, bytes: row.try_get(1)? })
+}
+
+pub(super) async fn oldest(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, sqlx::Error> {
+    let first: Option<i64> =
+        sqlx::query_scalar("SELECT received_ms FROM messages ORDER BY seq LIMIT 1").fetch_optional(conn).await?;
+    Ok(first.map(Timestamp::from_millis))
+}
+
 /// The events of these message numbers; what is gone or cannot be read is left out.
 pub(super) async fn events(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<HashMap<i64, Routed>, sqlx::Error> {
     let found = sqlx::query(

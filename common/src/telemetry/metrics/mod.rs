@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use tokio::sync::watch;
 
 mod broker;
 mod make;
@@ -14,6 +15,7 @@ pub use self::broker::{BrokerMetrics, ConnectionRole, PublishOutcome, ReconnectC
 pub use self::worker::{GateState, Suppressed, WorkerMetrics};
 
 use self::make::{counter, gauge, histogram, histogram_vec, register};
+use crate::broker::BrokerState;
 use crate::event::EventType;
 use crate::names::HandlerName;
 use crate::topology;
@@ -62,6 +64,7 @@ pub struct IngestMetrics {
     ack_seconds: HistogramVec,
     pub spool_events: IntGauge,
     pub spool_bytes: IntGauge,
+    pub spool_oldest_seconds: IntGauge,
 }
 
 impl Metrics {
@@ -114,6 +117,18 @@ impl Metrics {
         self.broker.connected.set(i64::from(connected));
     }
 
+    /// Follows a broker's state into the gauge; never returns.
+    pub async fn follow_broker(&self, mut state: watch::Receiver<BrokerState>) {
+        loop {
+            let connected = *state.borrow_and_update() == BrokerState::Ready;
+            self.set_broker_connected(connected);
+            if state.changed().await.is_err() {
+                // The broker was closed: the last state stands.
+                std::future::pending().await
+            }
+        }
+    }
+
     /// The Prometheus text format 0.0.4 of everything that this process exposes.
     #[must_use]
     pub fn render(&self) -> String {
@@ -147,7 +162,16 @@ impl IngestMetrics {
                 "hookline_ingest_spool_events",
                 "Events in the spool, not yet with the broker.",
             ),
-            spool_bytes: gauge(registry, "hookline_ingest_spool_bytes", "Bytes of bodies in the spool."),
+            spool_bytes: gauge(
+                registry,
+                "hookline_ingest_spool_bytes",
+                "What the spool holds, as spool_max_bytes counts it: bodies, and 1 KiB for each event.",
+            ),
+            spool_oldest_seconds: gauge(
+                registry,
+                "hookline_ingest_spool_oldest_seconds",
+                "Age of the oldest event in the spool; 0 where it is empty.",
+            ),
         };
         for source in sources.iter().chain([&NO_SOURCE]) {
             for result in INGEST_RESULTS {

@@ -1,0 +1,304 @@
+//! Durable while RabbitMQ is away: the embedded broker with one queue, and a forwarder that republishes from it, oldest
+//! first, under the same event id.
+//!
+//! - Where RabbitMQ is ready an event goes straight there, also while older ones are still being forwarded: order is
+//!   not promised, and a new opt-out must not wait behind an hour of notes.
+//! - Whatever RabbitMQ did not confirm goes into the spool, fsynced, before the answer. Where it may have been stored
+//!   all the same, a second copy is harmless: effects are keyed.
+//! - [`PublishError::Overloaded`] stays what it is: too much at once is no outage.
+//! - Settling a row is last: a crash between the confirm and that line forwards the event twice, and loses none.
+
+mod account;
+mod forwarder;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_common::broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Stored};
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::HandlerName;
+use hookline_common::settings::{OnBrokerOutage, Settings};
+use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::Timestamp;
+use hookline_common::topology::Queue;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::account::Account;
+pub use self::account::used_bytes;
+
+/// Every event waits in this queue: the one that takes all types.
+const QUEUE_OF: HandlerName = HandlerName::RecordHistory;
+/// How long an id is remembered after its event was spooled, to recognise a sender's repeat.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+const TELL_OLDEST_EVERY: Duration = Duration::from_secs(5);
+/// The forwarder's last confirms come within the publisher's deadline; what does not is forwarded at the next start.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Where a spool lies in a data directory, and what it is.
+#[must_use]
+pub fn options(settings: &Settings) -> EmbeddedOptions {
+    EmbeddedOptions { name: "spool", retention: REMEMBER, ..EmbeddedOptions::new(&settings.data_dir, vec![QUEUE_OF]) }
+}
+
+/// Ingest's broker where the queues are in RabbitMQ: that one, with the spool behind it.
+pub struct Spooling {
+    remote: Arc<dyn Broker>,
+    spool: Option<Arc<Spool>>,
+    /// `on_broker_outage`: whether new events may go to the spool.
+    takes: bool,
+    state: watch::Sender<BrokerState>,
+    stop: CancellationToken,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Spool {
+    broker: Arc<EmbeddedBroker>,
+    account: Account,
+}
+
+impl Spooling {
+    /// Opens the spool where `on_broker_outage` wants one, and where one of an earlier start still holds events.
+    ///
+    /// # Errors
+    /// Where the spool cannot be opened, or another process has it; says what to do.
+    pub async fn open(
+        settings: &Settings,
+        remote: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let takes = settings.ingest.on_broker_outage == OnBrokerOutage::Spool;
+        let spool = open_spool(settings, takes, metrics).await?.map(Arc::new);
+        let this = Arc::new(Self {
+            remote,
+            spool,
+            takes,
+            state: watch::Sender::new(BrokerState::NotReady("starting".to_owned())),
+            stop: CancellationToken::new(),
+            tasks: Mutex::default(),
+        });
+        this.state.send_replace(this.now());
+        let mut tasks = this.tasks.lock().await;
+        tasks.push(tokio::spawn(follow(Arc::clone(&this))));
+        if let Some(spool) = &this.spool {
+            let (spool, remote, stop) = (Arc::clone(spool), Arc::clone(&this.remote), this.stop.clone());
+            tasks.push(tokio::spawn(forwarder::run(spool, remote, stop)));
+        }
+        drop(tasks);
+        Ok(this)
+    }
+
+    /// RabbitMQ's own state, whatever the spool can do.
+    #[must_use]
+    pub fn connection(&self) -> watch::Receiver<BrokerState> {
+        self.remote.state()
+    }
+
+    /// What an operator should know although webhooks are made durable.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        let Some(spool) = &self.spool else { return Vec::new() };
+        let waiting = spool.account.events();
+        let away = why_not(&self.remote.state().borrow());
+        match (away, spool.why_not(), waiting) {
+            (Some(why), None, _) if self.takes => {
+                vec![format!("RabbitMQ is away ({why}): webhooks go to the spool, where {waiting} events wait")]
+            }
+            (None, Some(why), _) if self.takes => vec![format!("the spool takes no events: {why}")],
+            (None, _, 1..) => vec![format!("{waiting} events wait in the spool to be forwarded to RabbitMQ")],
+            (Some(_) | None, _, _) => Vec::new(),
+        }
+    }
+
+    /// The state of the two together.
+    fn now(&self) -> BrokerState {
+        if let Some(spool) = &self.spool
+            && let BrokerState::Failed(why) = &*spool.broker.state().borrow()
+        {
+            return BrokerState::Failed(format!("the spool: {why}"));
+        }
+        let Some(away) = why_not(&self.remote.state().borrow()) else { return BrokerState::Ready };
+        match self.spool.as_ref().filter(|_| self.takes).map(|spool| spool.why_not()) {
+            Some(None) => BrokerState::Ready,
+            Some(Some(why)) => BrokerState::NotReady(format!("RabbitMQ is away ({away}), and the spool: {why}")),
+            None => BrokerState::NotReady(format!("RabbitMQ is away ({away})")),
+        }
+    }
+
+    /// Into the spool, because of `error`.
+    async fn spool(&self, event: &Event, error: PublishError) -> Result<Stored, PublishError> {
+        let Some(spool) = self.spool.as_ref().filter(|_| self.takes) else { return Err(error) };
+        let (spool, event) = (Arc::clone(spool), event.clone());
+        // A task of its own: a sender that goes away meanwhile must not leave bytes counted that are not there.
+        let stored = tokio::spawn(async move { spool.store(&event).await }).await;
+        stored.unwrap_or(Err(PublishError::Unknown))
+    }
+}
+
+#[async_trait]
+impl Broker for Spooling {
+    async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
+        let away = why_not(&self.remote.state().borrow());
+        let error = match away {
+            Some(why) => PublishError::Unavailable(format!("RabbitMQ is away ({why})")),
+            None => match self.remote.publish(event).await {
+                Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => error,
+                settled @ (Ok(_) | Err(PublishError::Overloaded | PublishError::Fatal(_))) => return settled,
+            },
+        };
+        self.spool(event, error).await
+    }
+
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        self.remote.publish_again(handler, event, why).await
+    }
+
+    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
+        self.remote.consume(queue, prefetch).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
+        self.remote.queues().await
+    }
+
+    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
+        self.remote.remove(event_id, handler).await
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.state.subscribe()
+    }
+
+    /// Ends the forwarder: what is on its way is confirmed and settled, the rest stays in the spool.
+    async fn close(&self) {
+        self.stop.cancel();
+        for mut task in self.tasks.lock().await.drain(..) {
+            if tokio::time::timeout(CLOSING, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        if let Some(spool) = &self.spool {
+            spool.broker.close().await;
+        }
+        self.remote.close().await;
+    }
+}
+
+impl Drop for Spooling {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Spool {
+    async fn store(&self, event: &Event) -> Result<Stored, PublishError> {
+        let Some(place) = self.account.reserve(event).await else {
+            return Err(PublishError::Unavailable(self.account.full()));
+        };
+        let stored = self.broker.publish(event).await?;
+        if !stored.duplicate {
+            place.keep();
+        }
+        Ok(stored)
+    }
+
+    /// Why it takes no events now.
+    fn why_not(&self) -> Option<String> {
+        why_not(&self.broker.state().borrow()).or_else(|| self.account.is_full().then(|| self.account.full()))
+    }
+}
+
+fn why_not(state: &BrokerState) -> Option<String> {
+    match state {
+        BrokerState::Ready => None,
+        BrokerState::NotReady(why) | BrokerState::Failed(why) => Some(why.clone()),
+    }
+}
+
+async fn open_spool(settings: &Settings, takes: bool, metrics: Arc<Metrics>) -> anyhow::Result<Option<Spool>> {
+    let options = options(settings);
+    if !takes && !options.exists() {
+        return Ok(None);
+    }
+    let opened = EmbeddedBroker::open(options).await;
+    let broker = match opened {
+        // Without a spool of its own a process may share the directory with one that has.
+        Err(BrokerError::Owned(_)) if !takes => return Ok(None),
+        Err(error @ BrokerError::Owned(_)) => {
+            return Err(error).context(
+                "cannot open the spool: several hookline-ingest processes need a data_dir each, or [ingest] \
+                 on_broker_outage = \"reject\"",
+            );
+        }
+        Err(error @ (BrokerError::Open { .. } | BrokerError::Unavailable(_))) => {
+            return Err(error).context(
+                "cannot open the spool: set data_dir to where this user may write, or [ingest] on_broker_outage = \
+                 \"reject\"",
+            );
+        }
+        Ok(broker) => broker,
+    };
+    let held = broker.held().await.context("cannot read the spool")?;
+    if held.events > 0 {
+        tracing::info!(events = held.events, "spool.found: events of an earlier start wait to be forwarded");
+    }
+    let account = Account::new(held, settings.ingest.spool_max_bytes, metrics);
+    Ok(Some(Spool { broker, account }))
+}
+
+/// Keeps the state up to date and tells how old the oldest event is, until `stop`.
+async fn follow(spooling: Arc<Spooling>) {
+    let mut remote = spooling.remote.state();
+    let spool = spooling.spool.clone();
+    // Without a spool its own state stands in for that of one: it never changes but with the remote's.
+    let mut local = spool.as_ref().map_or_else(|| spooling.state.subscribe(), |spool| spool.broker.state());
+    let stop = spooling.stop.clone();
+    let weak = Arc::downgrade(&spooling);
+    drop(spooling);
+    let mut oldest = tokio::time::interval(TELL_OLDEST_EVERY);
+    let mut was_away = false;
+    loop {
+        let Some(spooling) = weak.upgrade() else { return };
+        let now = spooling.now();
+        spooling.state.send_if_modified(|state| (*state != now).then(|| *state = now).is_some());
+        let is_away = spooling.takes && *remote.borrow_and_update() != BrokerState::Ready;
+        tell_change(&spooling, was_away, is_away);
+        was_away = is_away;
+        drop(spooling);
+        let account_changed = async {
+            match &spool {
+                Some(spool) => spool.account.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = remote.changed() => if changed.is_err() { return },
+            changed = local.changed() => if changed.is_err() { return },
+            () = account_changed => {}
+            _ = oldest.tick() => if let Some(spool) = &spool { tell_oldest(spool).await },
+        }
+    }
+}
+
+/// One line each time webhooks change their way.
+fn tell_change(spooling: &Spooling, was_away: bool, is_away: bool) {
+    let waiting = spooling.spool.as_ref().map_or(0, |spool| spool.account.events());
+    match (was_away, is_away) {
+        (false, true) => tracing::warn!("spool.taking: RabbitMQ is away, webhooks are kept on local disk"),
+        (true, false) => tracing::info!(waiting, "spool.forwarding: RabbitMQ is back"),
+        (true, true) | (false, false) => {}
+    }
+}
+
+async fn tell_oldest(spool: &Spool) {
+    let oldest = if spool.account.events() == 0 { Ok(None) } else { spool.broker.oldest().await };
+    match oldest {
+        Ok(oldest) => spool.account.tell_oldest(oldest.map(|oldest| Timestamp::now().since(oldest))),
+        Err(error) => tracing::debug!(error = %error, "the spool's oldest event could not be asked"),
+    }
+}

@@ -1,0 +1,167 @@
+//! How much the spool holds, counted here so that no webhook waits for a look into the file.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hookline_common::broker::embedded::Held;
+use hookline_common::event::Event;
+use hookline_common::telemetry::metrics::Metrics;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+
+/// What an event takes in the file besides its body: its head, its queue row, their indexes and its remembered id.
+const ROW_BYTES: u64 = 1 << 10;
+
+/// As `spool_max_bytes` counts.
+#[must_use]
+pub fn used_bytes(held: Held) -> u64 {
+    held.bytes + held.events * ROW_BYTES
+}
+
+pub(super) struct Account {
+    count: Mutex<Count>,
+    limit: u64,
+    /// The last event found no room, and none has become free since.
+    full: AtomicBool,
+    changed: Notify,
+    /// Held while an event is being stored, so that a recount meets none half-way.
+    storing: RwLock<()>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count {
+    events: u64,
+    bytes: u64,
+}
+
+/// Room for one event; given back when dropped unless it was kept.
+pub(super) struct Place<'a> {
+    account: &'a Account,
+    size: u64,
+    kept: bool,
+    _storing: RwLockReadGuard<'a, ()>,
+}
+
+impl Account {
+    pub(super) fn new(held: Held, limit: u64, metrics: Arc<Metrics>) -> Self {
+        let count = Count { events: held.events, bytes: used_bytes(held) };
+        let this = Self {
+            count: Mutex::new(count),
+            limit,
+            full: AtomicBool::new(count.bytes.saturating_add(ROW_BYTES) > limit),
+            changed: Notify::new(),
+            storing: RwLock::new(()),
+            metrics,
+        };
+        this.tell(count);
+        this
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.count().events
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    /// Why nothing more fits, in words.
+    pub(super) fn full(&self) -> String {
+        format!("it is full (spool_max_bytes = {} bytes)", self.limit)
+    }
+
+    /// Room for this event, if there is.
+    pub(super) async fn reserve(&self, event: &Event) -> Option<Place<'_>> {
+        let storing = self.storing.read().await;
+        let size = size(event);
+        let fits = {
+            let mut count = self.count();
+            let after = count.bytes.saturating_add(size);
+            let fits = after <= self.limit;
+            if fits {
+                count.bytes = after;
+                count.events += 1;
+            }
+            fits
+        };
+        if !fits {
+            if !self.full.swap(true, Ordering::Relaxed) {
+                self.changed.notify_one();
+            }
+            return None;
+        }
+        Some(Place { account: self, size, kept: false, _storing: storing })
+    }
+
+    /// The event has left the spool.
+    pub(super) fn left(&self, event: &Event) {
+        self.give_back(size(event));
+    }
+
+    /// Takes what the file says instead, where events were taken out behind our back (`hookline erase`). Call it while
+    /// nothing is being forwarded.
+    pub(super) async fn recount(&self, look: impl AsyncFnOnce() -> Option<Held>) {
+        let _nothing_is_stored = self.storing.write().await;
+        if let Some(held) = look().await {
+            let mut count = self.count();
+            *count = Count { events: held.events, bytes: used_bytes(held) };
+            self.tell(*count);
+        }
+    }
+
+    /// Whether it is full has changed.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    pub(super) fn tell_oldest(&self, age: Option<Duration>) {
+        let seconds = age.unwrap_or_default().as_secs();
+        self.metrics.ingest.spool_oldest_seconds.set(gauge(seconds));
+    }
+
+    fn give_back(&self, size: u64) {
+        let mut count = self.count();
+        count.events = count.events.saturating_sub(1);
+        count.bytes = count.bytes.saturating_sub(size);
+        self.tell(*count);
+        drop(count);
+        if self.full.swap(false, Ordering::Relaxed) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn tell(&self, count: Count) {
+        self.metrics.ingest.spool_events.set(gauge(count.events));
+        self.metrics.ingest.spool_bytes.set(gauge(count.bytes));
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        // Nothing under this lock can panic half-way.
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+        self.account.tell(*self.account.count());
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.account.give_back(self.size);
+        }
+    }
+}
+
+fn size(event: &Event) -> u64 {
+    ROW_BYTES + event.body.len() as u64
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
