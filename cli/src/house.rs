@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hookline_common::admin::{AdminServer, INGEST_LISTEN, Readiness, Standing};
+use hookline_common::admin::{AdminServer, INGEST_LISTEN};
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_common::service::rabbit_options;
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_ingest::app::IngestApp;
-use hookline_store::Store;
-use hookline_worker::app::WorkerApp;
+use hookline_ingest::spool::Spooling;
+use hookline_worker::service::WorkerService;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
-
-use crate::open;
 
 /// How much the worker's threads give way (`nice`): a webhook has a sender who waits, a delivery has a queue.
 const WORKER_NICENESS: i32 = 5;
@@ -28,46 +28,54 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// Everything open, nothing running yet.
 pub(crate) struct House {
-    pub(crate) store: Store,
     pub(crate) journey: Journey,
+    /// What ingest publishes to; closing it closes what is behind it.
     broker: Arc<dyn Broker>,
     ingest: IngestApp,
     admin: AdminServer,
-    worker: WorkerApp,
+    worker: WorkerService,
     worker_threads: Threads,
     grace: Duration,
 }
 
+/// The queues as ingest and the worker see them.
+struct Queues {
+    ingest: Arc<dyn Broker>,
+    worker: Arc<dyn Broker>,
+    /// Where they are in RabbitMQ: what ingest sees, once more.
+    spooling: Option<Arc<Spooling>>,
+}
+
 impl House {
-    /// Opens the embedded broker as its owner, the store and the listeners. `wrap` may put something in front of the
-    /// broker that ingest publishes to.
+    /// Opens the queues, the store and the listeners. `wrap` may put something in front of the embedded broker that
+    /// ingest publishes to.
     pub(crate) async fn open(
         settings: &Settings,
         wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>,
     ) -> anyhow::Result<Self> {
-        let options = EmbeddedOptions {
-            retention: settings.store.retention,
-            ..EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled())
-        };
-        let broker: Arc<dyn Broker> = EmbeddedBroker::open(options).await?;
-        let worker_threads = Threads::start()?;
-        // Opened there, so that the store's own threads are the worker's too.
-        let store = {
-            let settings = settings.clone();
-            worker_threads.spawn(async move { open::store(&settings).await }).await??
-        };
-        // The owner's role of the broker says that no other worker is at this store: what one that was killed had
-        // claimed is free to be looked at, without waiting for its lease.
-        store.end_claims_of_the_dead().await?;
         let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
         let metrics = Arc::new(Metrics::new(Role::Both, &sources));
         let journey = Journey::default();
-        let ingest = IngestApp::bind(settings, wrap(Arc::clone(&broker)), Arc::clone(&metrics), journey.clone())?;
-        let worker =
-            WorkerApp::new(settings, Arc::clone(&broker), store.clone(), Arc::clone(&metrics), journey.clone(), None)?;
-        let readiness = both(ingest.readiness(), &worker);
+        let queues = if settings.broker.url.is_empty() {
+            Queues::embedded(settings, wrap).await?
+        } else {
+            Queues::in_rabbitmq(settings, &metrics).await?
+        };
+        let worker_threads = Threads::start()?;
+        // Opened there, so that the store's own threads are the worker's too.
+        let worker = {
+            let (settings, metrics, journey) = (settings.clone(), Arc::clone(&metrics), journey.clone());
+            let broker = queues.worker;
+            let opening = async move { WorkerService::open(&settings, broker, metrics, journey, None).await };
+            worker_threads.spawn(opening).await??
+        };
+        let ingest = IngestApp::bind(settings, Arc::clone(&queues.ingest), Arc::clone(&metrics), journey.clone())?
+            .with_spooling(queues.spooling);
+        let (of_ingest, of_worker) = (ingest.readiness(), worker.standing());
+        let readiness = Arc::new(move || of_ingest().and(of_worker()));
         let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, readiness)?;
-        Ok(Self { store, journey, broker, ingest, admin, worker, worker_threads, grace: settings.shutdown_grace })
+        let grace = settings.shutdown_grace;
+        Ok(Self { journey, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })
     }
 
     pub(crate) fn webhook_addr(&self) -> SocketAddr {
@@ -81,14 +89,21 @@ impl House {
     /// Serves until `shutdown`, then drains: no new webhooks, no new attempts, what is in flight is finished, the
     /// rest given back.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { store, broker, ingest, admin, worker, worker_threads, grace, .. } = self;
+        let Self { broker, ingest, admin, worker, worker_threads, grace, .. } = self;
         let admin_stop = CancellationToken::new();
         let admin_task = tokio::spawn(admin.run(admin_stop.clone()));
-        let worker_task = worker_threads.spawn(worker.run(shutdown.clone()));
         let stop_all = shutdown.clone();
+        let worker_task = {
+            let (worker, stop_all) = (worker.run(shutdown.clone()), stop_all.clone());
+            worker_threads.spawn(async move {
+                let worked = worker.await;
+                stop_all.cancel();
+                worked
+            })
+        };
         let served = tokio::spawn(async move {
             let served = ingest.run(stop_all.clone()).await;
-            // Where ingest ended on its own, the worker must not go on as if nothing were.
+            // Where one half ended on its own, the other must not go on as if nothing were.
             stop_all.cancel();
             served
         });
@@ -98,7 +113,6 @@ impl House {
             tracing::warn!("shutdown_grace passed: what still ran is delivered again");
         }
         broker.close().await;
-        store.close().await;
         admin_stop.cancel();
         admin_task.await.context("the admin listener ended on its own")??;
         if let Ok((served, worked)) = drained {
@@ -109,9 +123,25 @@ impl House {
     }
 }
 
-fn both(ingest: Readiness, worker: &WorkerApp) -> Readiness {
-    let worker = worker.readiness();
-    Arc::new(move || ingest().and(Standing { not_ready: worker.reasons(), ..Standing::default() }))
+impl Queues {
+    async fn embedded(
+        settings: &Settings,
+        wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>,
+    ) -> anyhow::Result<Self> {
+        let options = EmbeddedOptions {
+            retention: settings.store.retention,
+            ..EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled())
+        };
+        let worker: Arc<dyn Broker> = EmbeddedBroker::open(options).await?;
+        Ok(Self { ingest: wrap(Arc::clone(&worker)), worker, spooling: None })
+    }
+
+    async fn in_rabbitmq(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let options = rabbit_options(settings, RabbitRole::Worker, Arc::clone(&metrics.broker))?;
+        let worker: Arc<dyn Broker> = RabbitBroker::start(options);
+        let spooling = Spooling::open(settings, Arc::clone(&worker), Arc::clone(metrics)).await?;
+        Ok(Self { ingest: Arc::clone(&spooling) as _, worker, spooling: Some(spooling) })
+    }
 }
 
 /// The worker's runtime; ends without blocking when dropped in the middle of another.

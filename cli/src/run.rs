@@ -2,24 +2,14 @@
 
 use std::process::ExitCode;
 
-use hookline_common::settings::{Needs, load};
-use hookline_common::shutdown;
-use hookline_common::telemetry::logging;
+use hookline_common::settings::Needs;
+use hookline_common::{service, shutdown};
 
 use crate::RunArgs;
 use crate::house::House;
-use crate::open::wrong_usage;
 
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
-    let loaded = load(args.config.as_deref(), Needs::RUN).map_err(|problems| wrong_usage(problems.to_string()))?;
-    let settings = loaded.settings;
-    logging::init(settings.log.format, "info");
-    for warning in &loaded.warnings {
-        tracing::warn!(warning = %warning, "configuration.warning");
-    }
-    for (key, value) in settings.describe() {
-        tracing::debug!(key, value, "configuration.resolved");
-    }
+    let settings = service::settings(args.config.as_deref(), Needs::RUN)?;
     let shutdown = shutdown::on_signal()?;
     let house = House::open(&settings, |broker| broker).await?;
     tracing::info!(

@@ -8,6 +8,7 @@ pub mod event;
 pub mod names;
 pub mod phone;
 pub mod secret;
+pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -5,6 +5,7 @@
 //! (contract.md section 2).
 
 pub mod app;
+pub mod service;
 pub mod sources;
 pub mod spool;
 

@@ -4,14 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use hookline_common::settings::{self, Needs};
+use hookline_common::service;
+use hookline_common::settings::Needs;
 
-/// Wrong usage or configuration; clap's own code for wrong usage.
-const EXIT_WRONG: u8 = 2;
-
-/// Receives webhooks: verifies them, makes them durable, acknowledges them.
+/// Receives webhooks: verifies them, makes them durable in RabbitMQ or in the spool, acknowledges them.
 #[derive(Parser)]
 #[command(name = "hookline-ingest", version)]
+#[command(after_help = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.")]
 struct Arguments {
     /// Configuration [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there, then built-in defaults]
     #[arg(long, value_name = "FILE")]
@@ -20,13 +19,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match settings::load(arguments.config.as_deref(), Needs::INGEST) {
-        Err(problems) => eprintln!("{problems}"),
-        // The embedded broker belongs to one process, and this one is half of Hookline.
-        Ok(_) => eprintln!(
-            "hookline-ingest: this version has no broker that a separate worker could share; use `hookline run`, which \
-             holds both"
-        ),
-    }
-    ExitCode::from(EXIT_WRONG)
+    // Fails only where a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    service::run("hookline-ingest", async {
+        let settings = service::settings(arguments.config.as_deref(), Needs::INGEST)?;
+        hookline_ingest::service::run(settings).await
+    })
 }

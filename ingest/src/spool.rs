@@ -12,7 +12,7 @@ mod account;
 mod forwarder;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -36,6 +36,8 @@ const QUEUE_OF: HandlerName = HandlerName::RecordHistory;
 /// How long an id is remembered after its event was spooled, to recognise a sender's repeat.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
 const TELL_OLDEST_EVERY: Duration = Duration::from_secs(5);
+/// From the start to the first connection, as a rule.
+const CONNECTING: Duration = Duration::from_secs(3);
 /// The forwarder's last confirms come within the publisher's deadline; what does not is forwarded at the next start.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -106,7 +108,7 @@ impl Spooling {
         let away = why_not(&self.remote.state().borrow());
         match (away, spool.why_not(), waiting) {
             (Some(why), None, _) if self.takes => {
-                vec![format!("RabbitMQ is away ({why}): webhooks go to the spool, where {waiting} events wait")]
+                vec![format!("{why}; webhooks go to the spool, where {waiting} events wait")]
             }
             (None, Some(why), _) if self.takes => vec![format!("the spool takes no events: {why}")],
             (None, _, 1..) => vec![format!("{waiting} events wait in the spool to be forwarded to RabbitMQ")],
@@ -124,8 +126,8 @@ impl Spooling {
         let Some(away) = why_not(&self.remote.state().borrow()) else { return BrokerState::Ready };
         match self.spool.as_ref().filter(|_| self.takes).map(|spool| spool.why_not()) {
             Some(None) => BrokerState::Ready,
-            Some(Some(why)) => BrokerState::NotReady(format!("RabbitMQ is away ({away}), and the spool: {why}")),
-            None => BrokerState::NotReady(format!("RabbitMQ is away ({away})")),
+            Some(Some(why)) => BrokerState::NotReady(format!("{away}; and the spool: {why}")),
+            None => BrokerState::NotReady(away),
         }
     }
 
@@ -144,7 +146,7 @@ impl Broker for Spooling {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let away = why_not(&self.remote.state().borrow());
         let error = match away {
-            Some(why) => PublishError::Unavailable(format!("RabbitMQ is away ({why})")),
+            Some(why) => PublishError::Unavailable(why),
             None => match self.remote.publish(event).await {
                 Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => error,
                 settled @ (Ok(_) | Err(PublishError::Overloaded | PublishError::Fatal(_))) => return settled,
@@ -260,12 +262,16 @@ async fn follow(spooling: Arc<Spooling>) {
     let weak = Arc::downgrade(&spooling);
     drop(spooling);
     let mut oldest = tokio::time::interval(TELL_OLDEST_EVERY);
-    let mut was_away = false;
+    let started = Instant::now();
+    let (mut was_away, mut has_been_ready) = (false, false);
     loop {
         let Some(spooling) = weak.upgrade() else { return };
         let now = spooling.now();
         spooling.state.send_if_modified(|state| (*state != now).then(|| *state = now).is_some());
-        let is_away = spooling.takes && *remote.borrow_and_update() != BrokerState::Ready;
+        let ready = *remote.borrow_and_update() == BrokerState::Ready;
+        has_been_ready |= ready;
+        // The first connection takes a moment, and that is no outage.
+        let is_away = spooling.takes && !ready && (has_been_ready || started.elapsed() >= CONNECTING);
         tell_change(&spooling, was_away, is_away);
         was_away = is_away;
         drop(spooling);

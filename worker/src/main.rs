@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hookline_common::names::HandlerName;
-use hookline_common::settings::{Needs, load};
+use hookline_common::service;
+use hookline_common::settings::Needs;
 
 /// Consumes Hookline's queues, makes the API calls, settles deliveries.
 #[derive(Parser)]
 #[command(version, about)]
+#[command(after_help = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.")]
 struct Cli {
     /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
     #[arg(long, value_name = "FILE")]
@@ -21,11 +23,10 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match load(cli.config.as_deref(), Needs::WORKER) {
-        // A worker of its own shares its queues with ingest through RabbitMQ, which this version does not speak: the
-        // settings say so, and what to run instead.
-        Err(problems) => eprintln!("{problems}"),
-        Ok(_) => eprintln!("this version has no broker that a worker of its own could consume; use `hookline run`"),
-    }
-    ExitCode::from(2)
+    // Fails only where a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    service::run("hookline-worker", async {
+        let settings = service::settings(cli.config.as_deref(), Needs::WORKER)?;
+        hookline_worker::service::run(settings, cli.handlers).await
+    })
 }

@@ -41,6 +41,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let mut settings = loaded.settings;
     // Journeys are told on stdout; the log speaks of trouble only.
     logging::init(settings.log.format, "warn");
+    on_this_machine(&mut settings);
     let shutdown = shutdown::on_signal()?;
     let sandbox = Arc::new(stand_in(&mut settings).await?);
     let secret_file = webhook_secret(&mut settings)?;
@@ -73,6 +74,17 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let passed = telling.await.context("telling the journeys ended on its own")??;
     served?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whatever the configuration names: a trial must not mix with what is in production's queues.
+fn on_this_machine(settings: &mut Settings) {
+    let url = std::mem::take(&mut settings.broker.url);
+    if !url.is_empty() {
+        output::hint("[broker] url is ignored by `dev`, which has its own queues; `hookline run` uses it.");
+    }
+    if settings.store.url.take().is_some() {
+        output::hint("[store] url is ignored by `dev`, which has its own store; `hookline run` uses it.");
+    }
 }
 
 /// Starts the sandbox and points the settings at it. A second account takes new contacts, so that a newcomer sees the

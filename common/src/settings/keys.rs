@@ -70,6 +70,13 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
             "[\"env:BROKER_URL\"]",
             &mut s.broker.url,
         );
+        v.optional(
+            "ca",
+            "With amqps://: certificates that sign the broker's, as PEM, beside the system's.",
+            FilePath,
+            "\"/etc/hookline/rabbitmq-ca.pem\"",
+            &mut s.broker.ca,
+        );
     });
     v.table("store", "What was done, what is known, and the opt-out ledger.", |v| store(v, &mut s.store));
     v.tables("sources", "Who posts webhooks, one table each.", blank_source, &mut s.sources, source);

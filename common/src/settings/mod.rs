@@ -97,6 +97,8 @@ pub struct ConsoleSettings {
 pub struct BrokerSettings {
     /// `amqp://` or `amqps://`, tried in random order. Empty: the embedded broker.
     pub url: Vec<Secret>,
+    /// Certificates that sign the broker's, as PEM, beside the system's.
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

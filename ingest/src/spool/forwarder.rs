@@ -106,7 +106,8 @@ async fn round(
     };
     // What is on its way is answered within the publisher's deadline, and settled.
     while in_flight.next().await.is_some() {}
-    for delivery in work.drain().into_iter().chain(dead.drain()) {
+    let (work, dead) = (work.drain().await, dead.drain().await);
+    for delivery in work.into_iter().chain(dead) {
         settle(delivery, Settlement::Release).await;
     }
     Ok(end)

@@ -11,5 +11,6 @@ mod protocol;
 mod shutdown;
 mod signatures;
 mod spool;
+mod spool_rabbitmq;
 mod tls;
 mod webhooks;

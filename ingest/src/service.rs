@@ -1,0 +1,50 @@
+//! `hookline-ingest` from its settings to its end.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use hookline_common::admin::{AdminServer, INGEST_LISTEN};
+use hookline_common::broker::Broker;
+use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_common::service::rabbit_options;
+use hookline_common::settings::Settings;
+use hookline_common::shutdown;
+use hookline_common::telemetry::journey::Journey;
+use hookline_common::telemetry::metrics::{Metrics, Role};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::IngestApp;
+use crate::spool::Spooling;
+
+/// Receives webhooks until a signal, then finishes what is in flight.
+///
+/// # Errors
+/// Where something cannot be opened, or durable storage failed for good.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+    let metrics = Arc::new(Metrics::new(Role::Ingest, &sources));
+    // RabbitMQ may be away at the start as at any other time: the spool takes what comes.
+    let rabbit = RabbitBroker::start(rabbit_options(&settings, RabbitRole::Ingest, Arc::clone(&metrics.broker))?);
+    let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
+    let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
+    let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
+        .with_spooling(Some(spooling));
+    let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, ingest.readiness())?;
+    tracing::info!(
+        webhooks = %ingest.local_addr(),
+        admin = %admin.local_addr(),
+        data_dir = %settings.data_dir.display(),
+        "hookline.started"
+    );
+    let admin_stop = CancellationToken::new();
+    let admin_task = tokio::spawn(admin.run(admin_stop.clone()));
+    // It keeps to `shutdown_grace` itself.
+    let served = ingest.run(shutdown).await;
+    broker.close().await;
+    admin_stop.cancel();
+    admin_task.await.context("the admin listener ended on its own")??;
+    served?;
+    tracing::info!("hookline.stopped");
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! A worker from its settings to its end: opens the store, again and again while that is away, runs the worker on it,
+//! closes it. `hookline-worker`, `hookline run` and `hookline dev` all run this one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hookline_common::admin::{AdminServer, Standing, WORKER_LISTEN};
+use hookline_common::broker::Broker;
+use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_common::names::HandlerName;
+use hookline_common::service::{rabbit_options, wrong_usage};
+use hookline_common::settings::Settings;
+use hookline_common::shutdown;
+use hookline_common::telemetry::journey::Journey;
+use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{WorkerApp, WorkerReadiness};
+use crate::open::{self, Opened};
+
+/// Between tries to open a store that is away: doubled each time, with jitter.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Beyond `shutdown_grace`: for giving back and closing files.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// A worker whose store is open, or will be.
+pub struct WorkerService {
+    parts: Parts,
+    opened: Option<(WorkerApp, Opened)>,
+    stage: Arc<Mutex<Stage>>,
+}
+
+/// What a worker is made of, besides its store.
+#[derive(Clone)]
+struct Parts {
+    settings: Settings,
+    broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
+    journey: Journey,
+    only: Option<Vec<HandlerName>>,
+}
+
+enum Stage {
+    /// Why there is no store yet.
+    Opening(String),
+    Running(WorkerReadiness),
+}
+
+impl WorkerService {
+    /// Opens the store, once: where it is away, [`WorkerService::run`] goes on trying. `only` limits which of the
+    /// enabled handlers run.
+    ///
+    /// # Errors
+    /// Where the store, or what is built on it, cannot be used: waiting would not help.
+    pub async fn open(
+        settings: &Settings,
+        broker: Arc<dyn Broker>,
+        metrics: Arc<Metrics>,
+        journey: Journey,
+        only: Option<Vec<HandlerName>>,
+    ) -> anyhow::Result<Self> {
+        let parts = Parts { settings: settings.clone(), broker, metrics, journey, only };
+        let (opened, stage) = match parts.open().await {
+            Ok(opened) => {
+                let stage = Stage::Running(opened.0.readiness());
+                (Some(opened), stage)
+            }
+            Err(error) if open::is_away(&error) => {
+                tracing::warn!(error = format!("{error:#}"), "store.away: trying again until it can be opened");
+                (None, Stage::Opening(format!("{error:#}")))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { parts, opened, stage: Arc::new(Mutex::new(stage)) })
+    }
+
+    /// Whether queues are consumed now; lives on after the service.
+    pub fn standing(&self) -> impl Fn() -> Standing + Send + Sync + 'static {
+        let stage = Arc::clone(&self.stage);
+        move || {
+            let not_ready = match &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
+                Stage::Opening(why) => vec![format!("queues are not consumed: {why}")],
+                Stage::Running(readiness) => readiness.reasons(),
+            };
+            Standing { not_ready, ..Standing::default() }
+        }
+    }
+
+    /// Consumes until `shutdown`, drains, and closes the store.
+    ///
+    /// # Errors
+    /// Where the store turns out to be of no use, or a part of the worker ended on its own.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { parts, opened, stage } = self;
+        let opened = match opened {
+            Some(opened) => opened,
+            None => match parts.open_in_time(&stage, &shutdown).await? {
+                Some(opened) => opened,
+                None => return Ok(()),
+            },
+        };
+        let (app, opened) = opened;
+        let ended = app.run(shutdown).await;
+        opened.close().await;
+        ended
+    }
+}
+
+impl Parts {
+    async fn open(&self) -> anyhow::Result<(WorkerApp, Opened)> {
+        let opened = open::for_a_worker(&self.settings).await?;
+        let Self { settings, broker, metrics, journey, only } = self;
+        let store: Store = opened.store.clone();
+        let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
+        let app = WorkerApp::new(settings, broker, store, metrics, journey.clone(), only.as_deref())?;
+        Ok((app, opened))
+    }
+
+    /// Tries until the store is there; `None` on `shutdown`.
+    async fn open_in_time(
+        &self,
+        stage: &Mutex<Stage>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<(WorkerApp, Opened)>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                () = tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>() / 2.0)) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let tried = tokio::select! {
+                () = shutdown.cancelled() => return Ok(None),
+                tried = self.open() => tried,
+            };
+            let now = match &tried {
+                Ok((app, _)) => Stage::Running(app.readiness()),
+                Err(error) => Stage::Opening(format!("{error:#}")),
+            };
+            *stage.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            match tried {
+                Ok(opened) => {
+                    tracing::info!("store.opened");
+                    return Ok(Some(opened));
+                }
+                Err(error) if open::is_away(&error) => {
+                    tracing::debug!(error = format!("{error:#}"), "store.still_away");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// `hookline-worker`: consumes until a signal, then drains.
+///
+/// # Errors
+/// Where something cannot be opened that waiting would not mend, or a part of the worker ended on its own.
+pub async fn run(settings: Settings, only: Option<Vec<HandlerName>>) -> anyhow::Result<()> {
+    check_handlers(&settings, only.as_deref())?;
+    let shutdown = shutdown::on_signal()?;
+    let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
+    let options = rabbit_options(&settings, RabbitRole::Worker, Arc::clone(&metrics.broker))?;
+    let broker: Arc<dyn Broker> = RabbitBroker::start(options);
+    let worker =
+        WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default(), only).await?;
+    let listen = settings.admin.listen.unwrap_or(WORKER_LISTEN);
+    let admin = AdminServer::bind(listen, metrics, Arc::new(worker.standing()))?;
+    tracing::info!(admin = %admin.local_addr(), data_dir = %settings.data_dir.display(), "hookline.started");
+    let admin_stop = CancellationToken::new();
+    let admin_task = tokio::spawn(admin.run(admin_stop.clone()));
+    let ended = drained(tokio::spawn(worker.run(shutdown.clone())), &shutdown, settings.shutdown_grace).await;
+    broker.close().await;
+    admin_stop.cancel();
+    admin_task.await.context("the admin listener ended on its own")??;
+    ended?;
+    tracing::info!("hookline.stopped");
+    Ok(())
+}
+
+/// Waits for a worker's end: as long as it likes before `shutdown`, `shutdown_grace` after it.
+async fn drained(
+    mut worker: tokio::task::JoinHandle<anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+    grace: Duration,
+) -> anyhow::Result<()> {
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(grace + CLOSING).await;
+    };
+    tokio::select! {
+        ended = &mut worker => ended.context("the worker ended on its own")?,
+        () = late => {
+            tracing::warn!("shutdown_grace passed: what still ran is delivered again");
+            worker.abort();
+            Ok(())
+        }
+    }
+}
+
+/// A worker for nothing would look as if all were well.
+fn check_handlers(settings: &Settings, only: Option<&[HandlerName]>) -> anyhow::Result<()> {
+    let enabled = settings.handlers.enabled();
+    let off: Vec<&str> =
+        only.unwrap_or_default().iter().filter(|name| !enabled.contains(name)).map(|name| name.as_str()).collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    Err(wrong_usage(format!(
+        "--handlers names {}, which the configuration switches off; take it out, or set [handlers.{}] enabled = true",
+        off.join(", "),
+        off[0]
+    )))
+}
