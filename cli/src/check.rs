@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_common::settings::{Loaded, Needs, SystemOfRecordKind, load};
+use hookline_common::settings::{Loaded, Needs, OnBrokerOutage, Settings, SystemOfRecordKind, load};
 use hookline_common::telemetry::logging;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const WRONG_CONFIGURATION: u8 = 2;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Also try data directory, queues, store and the TextUs token
+    /// Also try data directory, broker, topology, store and the TextUs token
     #[arg(long)]
     connect: bool,
     /// One JSON document; with the resolved settings, secrets masked
@@ -97,9 +97,23 @@ fn summary(loaded: &Loaded) -> Table {
         ("handlers", handlers.join(", ")),
         ("textus", format!("{} {account}, {token}", settings.textus.base_url)),
         ("system of record", records.to_owned()),
-        ("broker, store", "embedded, SQLite in data_dir".to_owned()),
+        ("broker", broker(settings)),
+        ("store", if settings.store.url.is_some() { "PostgreSQL" } else { "SQLite in data_dir" }.to_owned()),
     ] {
         table.row([what.to_owned(), configured]);
     }
     table
+}
+
+/// Without the URLs: they hold passwords.
+fn broker(settings: &Settings) -> String {
+    let spool = match settings.ingest.on_broker_outage {
+        OnBrokerOutage::Spool => "spool in data_dir",
+        OnBrokerOutage::Reject => "reject while it is away",
+    };
+    match settings.broker.url.len() {
+        0 => "embedded".to_owned(),
+        1 => format!("RabbitMQ, {spool}"),
+        urls => format!("RabbitMQ at {urls} addresses, {spool}"),
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, Subcommand};
 use futures::stream::{self, StreamExt};
+use hookline_common::broker::Broker;
 use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
@@ -17,8 +19,10 @@ use serde_json::{Value, json};
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash, printable};
 use crate::when::{in_words, when};
-use crate::{open, pace, progress};
+use crate::{open, pace, progress, unrouted};
 
+/// How long a list waits for RabbitMQ, for a hint.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// How many rows `--all` reads at a time.
 const PAGE: u32 = 1_000;
 
@@ -132,6 +136,9 @@ pub(crate) async fn run(config: Option<&Path>, command: DeadLettersCommand) -> a
         DeadLettersCommand::List { filter, list } => {
             let page = store.dead_letters(&filter.filter(), list.limit, list.cursor.as_deref()).await?;
             listing(&page.rows, page.next).print(list.json)?;
+            if !list.json {
+                hint_at_unrouted(&settings).await;
+            }
             Ok(ExitCode::SUCCESS)
         }
         DeadLettersCommand::Show(args) => show(&store, &args).await,
@@ -139,6 +146,18 @@ pub(crate) async fn run(config: Option<&Path>, command: DeadLettersCommand) -> a
         DeadLettersCommand::Discard(args) => discard(&store, &args).await,
         DeadLettersCommand::Resolve(args) => resolve(&settings, &store, &args).await,
     }
+}
+
+/// What no queue took is given up in a way too. A broker that is away is no reason to wait here.
+async fn hint_at_unrouted(settings: &Settings) {
+    if settings.broker.url.is_empty() {
+        return;
+    }
+    let Ok(broker) = open::rabbit_within(settings, LOOK_WITHIN).await else { return };
+    if let Ok(unrouted @ 1..) = unrouted::count(broker.as_ref()).await {
+        output::hint(&format!("Besides, {unrouted} events found no queue on RabbitMQ: `hookline unrouted list`."));
+    }
+    broker.close().await;
 }
 
 fn listing(rows: &[DeadLetterRow], next: Option<String>) -> Listing<'static> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
@@ -13,7 +14,7 @@ use hookline_common::settings::Settings;
 use hookline_store::model::Erased;
 use serde_json::json;
 
-use crate::{open, opt_outs, output};
+use crate::{open, opt_outs, output, status};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EraseArgs {
@@ -30,6 +31,8 @@ struct Left {
     waiting: usize,
     /// Not in the history yet, which will bring their payload there.
     being_recorded: usize,
+    /// In the spool, of whomever: whose they are nobody has read yet.
+    spooled: u64,
 }
 
 pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Result<ExitCode> {
@@ -38,7 +41,7 @@ pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Resu
     let store = open::store(&settings).await?;
     let erased = store.erase(&phone).await?;
     remove_from_queues(&settings, &erased.discarded).await?;
-    let left = Left::of(&erased);
+    let left = Left { spooled: spooled(&settings).await?, ..Left::of(&erased) };
     if args.json {
         output::print_json(&json!({
             "phone": phone.masked(),
@@ -50,6 +53,7 @@ pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Resu
             "deliveries_discarded": erased.discarded.len(),
             "events_waiting": left.waiting,
             "events_being_recorded": left.being_recorded,
+            "events_spooled": left.spooled,
             "log_emptied": !erased.log_kept,
         }))?;
     } else {
@@ -76,6 +80,10 @@ async fn remove_from_queues(settings: &Settings, discarded: &[(EventId, HandlerN
     Ok(removed?)
 }
 
+async fn spooled(settings: &Settings) -> anyhow::Result<u64> {
+    Ok(status::spooled(settings).await.context("cannot read the spool")?.events)
+}
+
 impl Left {
     fn of(erased: &Erased) -> Self {
         let events = |recording: bool| {
@@ -83,7 +91,7 @@ impl Left {
                 |(_, handler): &&(EventId, HandlerName)| (*handler == HandlerName::RecordHistory) == recording;
             erased.still_waiting.iter().filter(of_kind).map(|(event_id, _)| event_id).collect::<BTreeSet<_>>().len()
         };
-        Self { waiting: events(false), being_recorded: events(true) }
+        Self { waiting: events(false), being_recorded: events(true), spooled: 0 }
     }
 }
 
@@ -111,6 +119,13 @@ fn tell(phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
         output::print_line(&format!(
             "Still being recorded: {} events of this person. Run `hookline erase` again in a moment.",
             left.being_recorded
+        ))?;
+    }
+    if left.spooled > 0 {
+        output::print_line(&format!(
+            "In the spool: {} events, perhaps of this person too. Run `hookline erase` again when they have been \
+             forwarded and recorded (`hookline status`).",
+            left.spooled
         ))?;
     }
     if erased.log_kept {

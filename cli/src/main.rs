@@ -18,7 +18,9 @@ mod records;
 mod run;
 mod status;
 mod table;
+mod topology;
 mod trigger;
+mod unrouted;
 mod when;
 
 use std::path::PathBuf;
@@ -81,6 +83,11 @@ enum Command {
     Resume(pause::ResumeArgs),
     /// Queues, destinations, budgets, backlog, and whether everything is accounted for
     Status(status::StatusArgs),
+    /// What this configuration needs on RabbitMQ, and how the broker differs from it
+    Topology(topology::TopologyArgs),
+    /// Events that no queue on RabbitMQ took: look, redrive, discard
+    #[command(subcommand)]
+    Unrouted(unrouted::UnroutedCommand),
     /// Exit 0 when /readyz answers 200
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -140,6 +147,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pause(args) => pause::pause(config, &args).await,
         Command::Resume(args) => pause::resume(config, &args).await,
         Command::Status(args) => status::run(config, &args).await,
+        Command::Topology(args) => topology::run(config, &args).await,
+        Command::Unrouted(command) => unrouted::run(config, command).await,
         Command::Healthcheck(args) => healthcheck::run(config, &args).await,
     }
 }
@@ -184,6 +193,9 @@ mod tests {
             "hookline dead-letters resolve a",
             "hookline dead-letters resolve a --done --write-again",
             "hookline dead-letters list --reason nonsense",
+            "hookline unrouted",
+            "hookline unrouted discard",
+            "hookline unrouted list --limit 0",
             "hookline trigger message.received --duplicates 101",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().expect(line);

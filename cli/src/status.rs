@@ -1,26 +1,28 @@
 //! `hookline status`: queues, destinations, budgets, backlog, and whether everything accepted is accounted for.
 
+mod unrecorded;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use hookline_common::broker::QueueDepth;
+use hookline_common::broker::embedded::{EmbeddedBroker, Held};
+use hookline_common::broker::{Broker, BrokerError, OtherQueue, QueueDepth};
 use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
+use hookline_ingest::spool;
 use hookline_store::Store;
 use hookline_store::model::{GateRow, HandlerCounts};
 use serde_json::{Value, json};
 
+use self::unrecorded::Unrecorded;
 use crate::output;
 use crate::table::{Table, or_dash};
 use crate::when::in_words;
 use crate::{open, pace};
-
-/// Why nothing can be said about events that the store does not know yet.
-const HISTORY_OFF: &str = "record_history is switched off";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
@@ -37,12 +39,26 @@ pub(crate) struct StatusArgs {
 
 /// Everything that the document of contract.md section 7 is made of.
 struct Status {
-    /// `None`: cannot be said.
-    unrecorded: Option<u64>,
+    unrecorded: Unrecorded,
     handlers: Vec<HandlerCounts>,
     destinations: Vec<DestinationStatus>,
-    queues: Vec<QueueDepth>,
+    queues: Vec<QueueStatus>,
+    spool: Held,
     now: Timestamp,
+}
+
+struct QueueStatus {
+    name: String,
+    messages: u64,
+    /// When the oldest event in it was received, as far as anybody knows.
+    oldest: Option<Timestamp>,
+}
+
+/// What the broker says of all queues.
+#[derive(Default)]
+struct Queues {
+    handlers: Vec<QueueDepth>,
+    others: Vec<OtherQueue>,
 }
 
 struct DestinationStatus {
@@ -81,31 +97,82 @@ async fn print_ids(store: &Store, handler: HandlerName, args: &StatusArgs) -> an
 }
 
 async fn read(settings: &Settings) -> anyhow::Result<Status> {
-    // The queues before the store: an event moves from the history queue into the store, so whatever has left the
-    // queue by now is in the store when we look there, and with `unrecorded` 0 the sums hold.
-    let broker = open::broker(settings).await?;
-    let queues = broker.queues().await?;
-    broker.close().await;
+    // Spool, queues, workers, store: the way of an event. Whatever has left one of them by the time we look there is
+    // found in the next, and with `unrecorded` 0 the sums hold.
+    let spool = spooled(settings).await;
+    let queues = queues(settings).await;
     let store = open::store(settings).await?;
+    let unrecorded = unrecorded::read(settings, &store, &spool, &queues).await?;
     let handlers = store.counts().await?;
     let gates = store.gates().await?;
+    let queues = queues.unwrap_or_else(|why| {
+        output::error(&why);
+        Queues::default()
+    });
     let now = Timestamp::now();
-    let history = settings.handlers.record_history.basics.enabled;
-    let destinations = destinations(settings, &gates, &queues, now);
-    Ok(Status { unrecorded: history.then(|| unrecorded(&queues)), handlers, destinations, queues, now })
+    let destinations = destinations(settings, &gates, &backlog(settings, &queues, &handlers), now);
+    let queues = with_ages(queues, &store).await?;
+    Ok(Status { unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
 }
 
-/// Events that the store does not know yet: what the history still has to record, and what it gave up and has not
-/// been moved into the store either.
-fn unrecorded(queues: &[QueueDepth]) -> u64 {
-    let history = queues.iter().filter(|depth| depth.queue.handler() == HandlerName::RecordHistory);
-    history.map(|depth| depth.messages).sum()
+/// What the broker says; why not, where that is RabbitMQ and away. What the store says is worth showing then too.
+async fn queues(settings: &Settings) -> Result<Queues, String> {
+    let asked = async {
+        let broker = open::broker(settings).await?;
+        let asked = async { Ok::<_, BrokerError>((broker.queues().await?, broker.other_queues().await?)) }.await;
+        broker.close().await;
+        asked.map_err(anyhow::Error::from)
+    };
+    let (handlers, others) = asked.await.map_err(|error| format!("{error:#}"))?;
+    Ok(Queues { handlers, others })
+}
+
+/// What waits in the spool of this configuration's data directory. Spools on other machines are told by the metrics and
+/// `/readyz` of their own ingest.
+pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
+    let options = spool::options(settings);
+    if settings.broker.url.is_empty() || !options.exists() {
+        return Ok(Held::default());
+    }
+    let spool = EmbeddedBroker::open(options.guest()).await?;
+    let held = spool.held().await;
+    spool.close().await;
+    Ok(held?)
+}
+
+/// Deliveries that each handler still has to do. RabbitMQ counts only what is ready, the store only what it knows of.
+fn backlog(settings: &Settings, queues: &Queues, counts: &[HandlerCounts]) -> Vec<(HandlerName, u64)> {
+    let known = |handler| counts.iter().find(|counts| counts.handler == handler).map_or(0, |counts| counts.waiting);
+    let in_rabbitmq = !settings.broker.url.is_empty();
+    let of = |depth: &QueueDepth| match depth.queue {
+        Queue::Work(handler) if in_rabbitmq => Some((handler, depth.messages.max(known(handler)))),
+        Queue::Work(handler) => Some((handler, depth.messages)),
+        Queue::Dead(_) => None,
+    };
+    queues.handlers.iter().filter_map(of).collect()
+}
+
+/// Where the broker does not tell the age of what a handler has waiting, the store does.
+async fn with_ages(queues: Queues, store: &Store) -> anyhow::Result<Vec<QueueStatus>> {
+    let ages_told = queues.handlers.iter().all(|depth| depth.consumers.is_none());
+    let waiting = if ages_told { Vec::new() } else { store.oldest_waiting().await? };
+    let known = |queue: Queue| {
+        let handler = waiting.iter().find(|(handler, _)| queue == Queue::Work(*handler));
+        handler.map(|(_, oldest)| *oldest)
+    };
+    let of_handler = |depth: QueueDepth| QueueStatus {
+        name: depth.queue.name(),
+        messages: depth.messages,
+        oldest: depth.oldest.or_else(|| known(depth.queue)),
+    };
+    let other = |queue: OtherQueue| QueueStatus { name: queue.name, messages: queue.messages, oldest: None };
+    Ok(queues.handlers.into_iter().map(of_handler).chain(queues.others.into_iter().map(other)).collect())
 }
 
 fn destinations(
     settings: &Settings,
     gates: &[GateRow],
-    queues: &[QueueDepth],
+    backlog: &[(HandlerName, u64)],
     now: Timestamp,
 ) -> Vec<DestinationStatus> {
     [Destination::TextUs, Destination::SystemOfRecord]
@@ -120,7 +187,7 @@ fn destinations(
                     .filter(|_| gate.is_some_and(|gate| is_shut(gate, now))),
                 limit: gate.and_then(|gate| gate.limit),
                 remaining: gate.and_then(|gate| gate.remaining),
-                to_drain: to_drain(settings, gates, queues, destination),
+                to_drain: to_drain(settings, gates, backlog, destination),
             }
         })
         .collect()
@@ -143,13 +210,10 @@ fn is_shut(gate: &GateRow, now: Timestamp) -> bool {
 fn to_drain(
     settings: &Settings,
     gates: &[GateRow],
-    queues: &[QueueDepth],
+    backlog: &[(HandlerName, u64)],
     destination: Destination,
 ) -> Option<Duration> {
-    let work = queues.iter().filter_map(|depth| match depth.queue {
-        Queue::Work(handler) => Some((handler, depth.messages)),
-        Queue::Dead(_) => None,
-    });
+    let work = backlog.iter().copied();
     match destination {
         Destination::TextUs => {
             let calls = work.map(|(handler, messages)| messages.saturating_mul(pace::calls(settings, handler))).sum();
@@ -166,7 +230,7 @@ fn to_drain(
 impl Status {
     fn document(&self) -> Value {
         let mut document = json!({
-            "unrecorded": self.unrecorded,
+            "unrecorded": self.unrecorded.as_ref().ok(),
             "handlers": self.handlers.iter().map(|counts| json!({
                 "handler": counts.handler.as_str(),
                 "accepted": counts.accepted,
@@ -184,22 +248,21 @@ impl Status {
                 "budget_remaining": status.remaining,
                 "seconds_to_drain": status.to_drain.map(|time| time.as_secs_f64().ceil() as u64),
             })).collect::<Vec<_>>(),
-            "queues": self.queues.iter().map(|depth| json!({
-                "queue": depth.queue.name(),
-                "messages": depth.messages,
-                "oldest_seconds": self.oldest(depth).map(|age| age.as_secs()),
+            "queues": self.queues.iter().map(|queue| json!({
+                "queue": queue.name,
+                "messages": queue.messages,
+                "oldest_seconds": self.oldest(queue).map(|age| age.as_secs()),
             })).collect::<Vec<_>>(),
-            // Without a remote broker nothing is ever spooled: the queues are on this disk.
-            "spool": { "events": 0, "bytes": 0 },
+            "spool": { "events": self.spool.events, "bytes": spool::used_bytes(self.spool) },
         });
-        if self.unrecorded.is_none() {
-            document["unrecorded_reason"] = HISTORY_OFF.into();
+        if let Err(why) = &self.unrecorded {
+            document["unrecorded_reason"] = why.as_str().into();
         }
         document
     }
 
-    fn oldest(&self, depth: &QueueDepth) -> Option<Duration> {
-        depth.oldest.map(|oldest| self.now.since(oldest))
+    fn oldest(&self, queue: &QueueStatus) -> Option<Duration> {
+        queue.oldest.map(|oldest| self.now.since(oldest))
     }
 
     fn print(&self) -> anyhow::Result<()> {
@@ -231,22 +294,29 @@ impl Status {
             ]);
         }
         let mut queues = Table::new(&["QUEUE", "MESSAGES", "OLDEST"]);
-        for depth in &self.queues {
-            let oldest = or_dash(self.oldest(depth).map(in_words));
-            queues.row([depth.queue.name(), depth.messages.to_string(), oldest]);
+        for queue in &self.queues {
+            let oldest = or_dash(self.oldest(queue).map(in_words));
+            queues.row([queue.name.clone(), queue.messages.to_string(), oldest]);
         }
         output::print_table(&handlers)?;
         output::print_line(&self.accounting())?;
         output::print_table(&destinations)?;
         output::print("\n")?;
-        output::print_table(&queues)
+        output::print_table(&queues)?;
+        if self.spool.events > 0 {
+            output::print_line(&format!(
+                "\n{} events wait in the spool to be forwarded to RabbitMQ.",
+                self.spool.events
+            ))?;
+        }
+        Ok(())
     }
 
     fn accounting(&self) -> String {
-        match self.unrecorded {
-            Some(0) => "Every accepted event is in these sums.\n".to_owned(),
-            Some(unrecorded) => format!("Accepted and not yet in these sums: {unrecorded}.\n"),
-            None => format!("Events not yet in these sums: unknown, {HISTORY_OFF}.\n"),
+        match &self.unrecorded {
+            Ok(0) => "Every accepted event is in these sums.\n".to_owned(),
+            Ok(unrecorded) => format!("Accepted and not yet in these sums: {unrecorded}.\n"),
+            Err(why) => format!("Events not yet in these sums: unknown, {why}.\n"),
         }
     }
 }
@@ -274,17 +344,5 @@ mod tests {
         assert_eq!(gate_state(&gate(false, Some(2_000)), now), "open");
         assert_eq!(gate_state(&gate(false, Some(999)), now), "closed");
         assert_eq!(gate_state(&gate(false, None), now), "closed");
-    }
-
-    #[test]
-    fn unrecorded_is_what_the_store_does_not_know_yet() {
-        let depth = |queue, messages| QueueDepth { queue, messages, oldest: None, consumers: None };
-        let queues = [
-            depth(Queue::Work(HandlerName::LogNote), 7),
-            depth(Queue::Work(HandlerName::RecordHistory), 3),
-            depth(Queue::Dead(HandlerName::RecordHistory), 5),
-        ];
-
-        assert_eq!(unrecorded(&queues), 8);
     }
 }

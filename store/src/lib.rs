@@ -30,6 +30,7 @@ mod opt_outs;
 mod page;
 mod records;
 mod row;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;

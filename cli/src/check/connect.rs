@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use hookline_common::broker::Broker;
+use hookline_common::broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_common::telemetry::metrics::{Metrics, Role};
@@ -59,12 +61,12 @@ impl Finding {
 pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
     let mut findings =
         vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
-    findings.push(finding("queues", queues(settings).await, "let this user read and write broker.db in data_dir"));
+    findings.extend(broker(settings).await);
     let (store, tried) = match store(settings).await {
         Ok((store, found)) => (Some(store), Ok(found)),
         Err(error) => (None, Err(error)),
     };
-    findings.push(finding("store", tried, "see docs, or restore store.db and ledger.key from one backup"));
+    findings.push(finding("store", tried, store_remedy(settings)));
     findings.push(token(settings, store).await);
     findings.push(Finding {
         what: "webhook subscription",
@@ -95,12 +97,56 @@ fn data_dir(settings: &Settings) -> anyhow::Result<String> {
     Ok(format!("{} is writable", dir.display()))
 }
 
+async fn broker(settings: &Settings) -> Vec<Finding> {
+    if settings.broker.url.is_empty() {
+        return vec![finding("queues", queues(settings).await, "let this user read and write broker.db in data_dir")];
+    }
+    let broker = match open::rabbit(settings).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            let unknown = Outcome::NotChecked("RabbitMQ cannot be asked");
+            let remedy = "check [broker] url, the user's permissions on ^hookline\\. and that RabbitMQ runs";
+            return vec![finding("broker", Err(error), remedy), Finding { what: "topology", outcome: unknown }];
+        }
+    };
+    let differences = broker.differences().await;
+    broker.close().await;
+    let mut findings = vec![finding("broker", Ok("RabbitMQ answers".to_owned()), "")];
+    match differences {
+        Err(error) => findings.push(finding("topology", Err(error.into()), "ask again")),
+        Ok(differences) if differences.is_empty() => {
+            findings.push(finding("topology", Ok("every exchange and queue is there".to_owned()), ""));
+        }
+        // At the first start nothing is there yet: ingest and workers declare it. `hookline topology` is the strict one.
+        Ok(differences) => findings.extend(differences.iter().map(|difference| {
+            let outcome = match difference {
+                Difference::Missing { object } => {
+                    Outcome::Ok(format!("{object} is not there; the services declare it"))
+                }
+                Difference::Other { object, words } | Difference::Unknown { object, words } => {
+                    Outcome::Failed { why: format!("{object}: {words}"), remedy: difference.remedy().to_owned() }
+                }
+            };
+            Finding { what: "topology", outcome }
+        })),
+    }
+    findings
+}
+
 async fn queues(settings: &Settings) -> anyhow::Result<String> {
     let broker = open::broker(settings).await?;
     let queues = broker.queues().await?;
     broker.close().await;
     let waiting: u64 = queues.iter().map(|depth| depth.messages).sum();
     Ok(format!("{} queues, {waiting} messages", queues.len()))
+}
+
+fn store_remedy(settings: &Settings) -> &'static str {
+    if settings.store.url.is_some() {
+        "check [store] url, the user's rights on its database and that PostgreSQL runs"
+    } else {
+        "see docs, or restore store.db and ledger.key from one backup"
+    }
 }
 
 async fn store(settings: &Settings) -> anyhow::Result<(Store, String)> {

@@ -1,0 +1,106 @@
+//! `unrecorded`: events accepted and not yet in the store, or why that cannot be said.
+//!
+//! An event goes from the spool into the history's queue, from there into a worker's hand, and from there into the
+//! store; what is looked at is looked at in that order, so that none is missed on its way. On the embedded broker the
+//! queue counts what is handed out as well. RabbitMQ tells only what is ready: what workers hold, they are asked.
+
+use hookline_common::broker::embedded::Held;
+use hookline_common::broker::{OtherQueue, QueueDepth};
+use hookline_common::names::HandlerName;
+use hookline_common::settings::Settings;
+use hookline_common::topology::rabbitmq::DELAY;
+use hookline_common::topology::{Queue, Tier};
+use hookline_store::Store;
+
+use super::Queues;
+
+const HISTORY_OFF: &str = "record_history is switched off";
+
+/// A number, or why there is none.
+pub(super) type Unrecorded = Result<u64, String>;
+
+pub(super) async fn read(
+    settings: &Settings,
+    store: &Store,
+    spool: &anyhow::Result<Held>,
+    queues: &Result<Queues, String>,
+) -> anyhow::Result<Unrecorded> {
+    if !settings.handlers.record_history.basics.enabled {
+        return Ok(Err(HISTORY_OFF.to_owned()));
+    }
+    let spooled = match spool {
+        Ok(held) => held.events,
+        Err(error) => return Ok(Err(format!("the spool cannot be read: {error:#}"))),
+    };
+    let Queues { handlers, others } = match queues {
+        Ok(queues) => queues,
+        Err(why) => return Ok(Err(why.clone())),
+    };
+    let held = match recorders(handlers) {
+        // The embedded broker has counted it already.
+        None => 0,
+        Some(recorders) => match held(store, recorders).await? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        },
+    };
+    let given_back = given_back(others);
+    if given_back > 0 {
+        return Ok(Err(format!(
+            "{given_back} deliveries are being given back, the history's perhaps among them; ask again"
+        )));
+    }
+    Ok(Ok(spooled + in_queues(handlers) + held))
+}
+
+/// What workers hold of the history's and have not settled; `recorders` consumers there are.
+async fn held(_store: &Store, recorders: u32) -> anyhow::Result<Unrecorded> {
+    if recorders == 0 {
+        return Ok(Ok(0));
+    }
+    Ok(Err(format!("what {recorders} workers hold cannot be asked")))
+}
+
+/// What the history still has to record, and what it gave up and has not been moved into the store either.
+fn in_queues(queues: &[QueueDepth]) -> u64 {
+    let history = queues.iter().filter(|depth| depth.queue.handler() == HandlerName::RecordHistory);
+    history.map(|depth| depth.messages).sum()
+}
+
+/// How many consumers of the history's queue there are, where the broker tells.
+fn recorders(queues: &[QueueDepth]) -> Option<u32> {
+    queues.iter().find(|depth| depth.queue == Queue::Work(HandlerName::RecordHistory)).and_then(|depth| depth.consumers)
+}
+
+/// What a worker gives back waits here for a moment, of every handler alike: whether the history's is among it, nobody
+/// can tell.
+fn given_back(others: &[OtherQueue]) -> u64 {
+    let shortest = format!("{DELAY}.{}", Tier::SHORTEST);
+    others.iter().filter(|queue| queue.name == shortest).map(|queue| queue.messages).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unrecorded_is_what_the_store_does_not_know_yet() {
+        let depth = |queue, messages| QueueDepth { queue, messages, oldest: None, consumers: None };
+        let queues = [
+            depth(Queue::Work(HandlerName::LogNote), 7),
+            depth(Queue::Work(HandlerName::RecordHistory), 3),
+            depth(Queue::Dead(HandlerName::RecordHistory), 5),
+        ];
+
+        assert_eq!(in_queues(&queues), 8);
+        assert_eq!(recorders(&queues), None);
+    }
+
+    #[test]
+    fn only_what_waits_the_shortest_time_may_be_the_historys() {
+        let queue = |name: &str, messages| OtherQueue { name: name.to_owned(), messages };
+
+        assert_eq!(given_back(&[queue("hookline.delay.1s", 2), queue("hookline.delay.5s", 3)]), 2);
+        assert_eq!(given_back(&[queue("hookline.delay.1s", 0), queue("hookline.unrouted", 3)]), 0);
+    }
+}
