@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hookline_common::event::EventId;
 use hookline_common::phone::Phone;
-use hookline_common::time::Timestamp;
 
+use crate::db::Turn;
 use crate::dialect::DbRow;
 use crate::error::StoreError;
 use crate::model::{ContactLink, PhoneLock};
@@ -25,10 +25,12 @@ impl Store {
         lease: Duration,
     ) -> Result<PhoneLock, StoreError> {
         let arguments = (account.to_owned(), phone.clone(), owner.to_owned(), lease);
-        self.db
-            .write(arguments, |connection, (account, phone, owner, lease)| {
+        let clock = self.db.clock().clone();
+        let lock = self
+            .db
+            .write(turn(account, phone), arguments, move |connection, (account, phone, owner, lease)| {
+                let now = clock.now();
                 Box::pin(async move {
-                    let now = Timestamp::now();
                     let mine = sqlx::query(
                         "INSERT INTO contact_links (account, phone, created_by_us, lock_owner, lock_until)
                          VALUES ($1, $2, 0, $3, $4)
@@ -57,7 +59,11 @@ impl Store {
                     Ok(PhoneLock::Wait { until: until.unwrap_or(now) })
                 })
             })
-            .await
+            .await?;
+        Ok(match lock {
+            PhoneLock::Wait { until } => PhoneLock::Wait { until: self.db.clock().here(until) },
+            PhoneLock::Mine(link) => PhoneLock::Mine(link),
+        })
     }
 
     /// Gives the lock back; nothing where another owner has it by now.
@@ -65,8 +71,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn unlock_phone(&self, account: &str, phone: &Phone, owner: &str) -> Result<(), StoreError> {
+        let arguments = (account.to_owned(), phone.clone(), owner.to_owned());
         self.db
-            .write((account.to_owned(), phone.clone(), owner.to_owned()), |connection, (account, phone, owner)| {
+            .write(turn(account, phone), arguments, |connection, (account, phone, owner)| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
@@ -88,14 +95,17 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn link(&self, account: &str, phone: &Phone) -> Result<Option<ContactLink>, StoreError> {
-        let row = sqlx::query(
-            "SELECT contact_id, person_id, created_by_us FROM contact_links WHERE account = $1 AND phone = $2
+        let row = self
+            .db
+            .row(
+                sqlx::query(
+                    "SELECT contact_id, person_id, created_by_us FROM contact_links WHERE account = $1 AND phone = $2
              AND (contact_id IS NOT NULL OR person_id IS NOT NULL OR created_by_us = 1)",
-        )
-        .bind(account)
-        .bind(phone.as_e164())
-        .fetch_optional(self.db.readers())
-        .await?;
+                )
+                .bind(account)
+                .bind(phone.as_e164()),
+            )
+            .await?;
         row.map(|row| contact_link(&row, account, phone)).transpose()
     }
 
@@ -105,7 +115,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn save_link(&self, link: &ContactLink) -> Result<(), StoreError> {
         self.db
-            .write(link.clone(), |connection, link| {
+            .write(turn(&link.account, &link.phone), link.clone(), |connection, link| {
                 Box::pin(async move {
                     sqlx::query(
                         "INSERT INTO contact_links (account, phone, contact_id, person_id, created_by_us)
@@ -118,8 +128,8 @@ impl Store {
                     )
                     .bind(link.account.as_str())
                     .bind(link.phone.as_e164())
-                    .bind(link.contact_id.as_deref())
-                    .bind(link.person_id.as_deref())
+                    .bind(row::maybe_clean(link.contact_id.as_deref()))
+                    .bind(row::maybe_clean(link.person_id.as_deref()))
                     .bind(i64::from(link.created_by_us))
                     .execute(connection)
                     .await?;
@@ -135,17 +145,20 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn contact_in_doubt(&self, phone: &Phone, event_id: &EventId) -> Result<bool, StoreError> {
-        let row = sqlx::query(
-            "SELECT 1 FROM effects e
+        let row = self
+            .db
+            .row(
+                sqlx::query(
+                    "SELECT 1 FROM effects e
              LEFT JOIN deliveries d ON d.event_id = e.event_id AND d.handler = e.handler
              WHERE e.handler = 'create_contact' AND e.effect_key = $1 AND e.event_id <> $2
                AND (e.state = 'unknown' OR (e.state = 'claimed' AND e.sent_ms IS NOT NULL))
                AND (d.state IS NULL OR d.state = 'waiting') LIMIT 1",
-        )
-        .bind(phone.as_e164())
-        .bind(event_id.as_str())
-        .fetch_optional(self.db.readers())
-        .await?;
+                )
+                .bind(phone.as_e164())
+                .bind(event_id.as_str()),
+            )
+            .await?;
         Ok(row.is_some())
     }
 
@@ -154,12 +167,19 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn created_by_us(&self, contact_id: &str) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM contact_links WHERE contact_id = $1 AND created_by_us = 1 LIMIT 1")
-            .bind(contact_id)
-            .fetch_optional(self.db.readers())
+        let row = self
+            .db
+            .row(
+                sqlx::query("SELECT 1 FROM contact_links WHERE contact_id = $1 AND created_by_us = 1 LIMIT 1")
+                    .bind(row::clean(contact_id).as_ref()),
+            )
             .await?;
         Ok(row.is_some())
     }
+}
+
+fn turn(account: &str, phone: &Phone) -> Turn {
+    Turn::row("contact_links", &[account, phone.as_e164()])
 }
 
 fn contact_link(row: &DbRow, account: &str, phone: &Phone) -> Result<ContactLink, StoreError> {

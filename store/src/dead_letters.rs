@@ -9,8 +9,9 @@ use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::time::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::db::Turn;
 use crate::deliveries::expect_deliveries;
-use crate::dialect::{Connection, DbRow};
+use crate::dialect::{self, Connection, DbRow};
 use crate::erasure::ERASED;
 use crate::error::StoreError;
 use crate::model::{DeadLetterFilter, DeadLetterRow, Page};
@@ -36,7 +37,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let arguments = (event.clone(), handler, info.clone(), routed_to.to_vec());
         self.db
-            .write(arguments, |connection, (event, handler, info, routed_to)| {
+            .write(Turn::Alone, arguments, |connection, (event, handler, info, routed_to)| {
                 Box::pin(async move {
                     let routed: Vec<_> = routed_to.iter().map(|&handler| (&event.id, handler)).collect();
                     expect_deliveries(connection, &routed, false).await?;
@@ -67,15 +68,18 @@ impl Store {
                AND ($4 = '' OR l.handler = $4) AND ($5 = '' OR l.reason = $5) AND ($6 = '' OR l.destination = $6)
              ORDER BY l.dead_ms DESC, l.id DESC LIMIT $7"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
-            .bind(dead_ms)
-            .bind(id)
-            .bind(filter.handler.map_or("", HandlerName::as_str))
-            .bind(filter.reason.map_or("", DeadReason::as_str))
-            .bind(filter.destination.map_or("", Destination::as_str))
-            .bind(rows_to_read(limit))
-            .fetch_all(self.db.readers())
+        let rows = self
+            .db
+            .rows(
+                sqlx::query(sqlx::AssertSqlSafe(statement))
+                    .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
+                    .bind(dead_ms)
+                    .bind(id)
+                    .bind(filter.handler.map_or("", HandlerName::as_str))
+                    .bind(filter.reason.map_or("", DeadReason::as_str))
+                    .bind(filter.destination.map_or("", Destination::as_str))
+                    .bind(rows_to_read(limit)),
+            )
             .await?;
         let rows = rows.iter().map(dead_letter_row).collect::<Result<Vec<_>, _>>()?;
         Ok(page(rows, limit, |row| (row.info.dead_lettered_at.as_millis(), row.id.clone())))
@@ -89,8 +93,7 @@ impl Store {
     pub async fn dead_letter(&self, id_or_event_id: &str) -> Result<Vec<DeadLetterRow>, StoreError> {
         let statement =
             format!("SELECT {SHOWN} FROM dead_letters l WHERE l.id = $1 OR l.event_id = $1 ORDER BY l.handler");
-        let rows =
-            sqlx::query(sqlx::AssertSqlSafe(statement)).bind(id_or_event_id).fetch_all(self.db.readers()).await?;
+        let rows = self.db.rows(sqlx::query(sqlx::AssertSqlSafe(statement)).bind(id_or_event_id)).await?;
         rows.iter().map(dead_letter_row).collect()
     }
 
@@ -101,10 +104,13 @@ impl Store {
     /// See [`StoreError`].
     pub async fn mark_redriving(&self, id: &str) -> Result<Option<(Event, HandlerName)>, StoreError> {
         self.db
-            .write(id.to_owned(), |connection, id| {
+            .write(Turn::Alone, id.to_owned(), |connection, id| {
                 Box::pin(async move {
+                    lock_delivery(connection, id).await?;
                     let row = sqlx::query(
-                        "UPDATE dead_letters SET state = 'redriving' WHERE id = $1 AND body IS NOT NULL RETURNING *",
+                        "UPDATE dead_letters SET state = 'redriving' WHERE id = $1 AND body IS NOT NULL
+                         RETURNING event_id, handler, source, source_event_id, event_type, received_ms, content_type,
+                             request_id, traceparent, body",
                     )
                     .bind(id.as_str())
                     .fetch_optional(&mut *connection)
@@ -134,7 +140,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn redriven(&self, id: &str) -> Result<(), StoreError> {
         self.db
-            .write(id.to_owned(), |connection, id| {
+            .write(Turn::Alone, id.to_owned(), |connection, id| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM dead_letters WHERE id = $1 AND state = 'redriving'")
                         .bind(id.as_str())
@@ -151,8 +157,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn redriving(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT id FROM dead_letters WHERE state = 'redriving' ORDER BY dead_ms, id")
-            .fetch_all(self.db.readers())
+        let rows = self
+            .db
+            .rows(sqlx::query("SELECT id FROM dead_letters WHERE state = 'redriving' ORDER BY dead_ms, id"))
             .await?;
         rows.iter().map(|row| row::text(row, "id")).collect()
     }
@@ -163,8 +170,9 @@ impl Store {
     /// See [`StoreError`].
     pub async fn discard(&self, id: &str, reason: &str) -> Result<bool, StoreError> {
         self.db
-            .write((id.to_owned(), reason.to_owned()), |connection, (id, reason)| {
+            .write(Turn::Alone, (id.to_owned(), reason.to_owned()), |connection, (id, reason)| {
                 Box::pin(async move {
+                    lock_delivery(connection, id).await?;
                     let row = sqlx::query(
                         "DELETE FROM dead_letters WHERE id = $1 AND state = 'dead' RETURNING event_id, handler",
                     )
@@ -195,8 +203,9 @@ impl Store {
     /// See [`StoreError`].
     pub async fn resolve_done(&self, id: &str) -> Result<bool, StoreError> {
         self.db
-            .write(id.to_owned(), |connection, id| {
+            .write(Turn::Alone, id.to_owned(), |connection, id| {
                 Box::pin(async move {
+                    lock_delivery(connection, id).await?;
                     let row = sqlx::query(
                         "DELETE FROM dead_letters WHERE id = $1 AND state = 'dead' AND reason = 'outcome_unknown'
                          RETURNING event_id, handler",
@@ -230,8 +239,9 @@ impl Store {
     /// See [`StoreError`].
     pub async fn resolve_write_again(&self, id: &str) -> Result<bool, StoreError> {
         self.db
-            .write(id.to_owned(), |connection, id| {
+            .write(Turn::Alone, id.to_owned(), |connection, id| {
                 Box::pin(async move {
+                    lock_delivery(connection, id).await?;
                     let row = sqlx::query(
                         "SELECT event_id, handler FROM dead_letters
                          WHERE id = $1 AND state = 'dead' AND reason = 'outcome_unknown'",
@@ -255,6 +265,17 @@ impl Store {
             })
             .await
     }
+}
+
+/// Whoever changes a dead letter holds its delivery first, as whoever makes one does.
+async fn lock_delivery(connection: &mut Connection, id: &str) -> Result<(), StoreError> {
+    let statement = format!(
+        "SELECT 1 FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM dead_letters WHERE id = $1)
+         {}",
+        dialect::for_update(connection)
+    );
+    sqlx::query(sqlx::AssertSqlSafe(statement)).bind(id).fetch_optional(connection).await?;
+    Ok(())
 }
 
 /// A function of event and handler: a repeat finds its row.
@@ -312,12 +333,12 @@ async fn keep(
     .bind(info.reason.as_str())
     .bind(info.destination.map(Destination::as_str))
     .bind(info.status.map(i64::from))
-    .bind(info.detail.as_str())
+    .bind(row::clean(&info.detail).as_ref())
     .bind(i64::from(info.attempts))
     .bind(info.dead_lettered_at.as_millis())
     .bind(event.source.as_str())
-    .bind(event.source_event_id.as_deref())
-    .bind(event.event_type.as_str())
+    .bind(row::maybe_clean(event.source_event_id.as_deref()))
+    .bind(row::clean(event.event_type.as_str()).as_ref())
     .bind(event.received_at.as_millis())
     .bind(event.content_type.as_deref())
     .bind(event.request_id.as_deref())

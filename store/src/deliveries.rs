@@ -3,6 +3,8 @@
 //! A row is made by whichever of history and handler sees the event first. `done` is for good; everything else may
 //! still become `done`. Counts are counted from the rows, never added or subtracted.
 
+use std::collections::BTreeSet;
+
 use futures::TryStreamExt;
 use hookline_common::broker::Again;
 use hookline_common::event::{Event, EventId};
@@ -10,6 +12,7 @@ use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::time::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 
+use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::erasure::ERASED;
 use crate::error::StoreError;
@@ -34,8 +37,9 @@ impl Store {
         attempt: u32,
         again: Option<Again>,
     ) -> Result<Begin, StoreError> {
+        let turn = Turn::delivery(event.id.as_str(), handler.as_str());
         self.db
-            .write((event.id.clone(), handler, i64::from(attempt), again.is_some()), |connection, arguments| {
+            .write(turn, (event.id.clone(), handler, i64::from(attempt), again.is_some()), |connection, arguments| {
                 let (event_id, handler, attempt, again) = arguments;
                 Box::pin(begin(connection, event_id, *handler, *attempt, *again))
             })
@@ -48,8 +52,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn finish(&self, record: &AttemptRecord, ending: Ending) -> Result<(), StoreError> {
+        let turn = Turn::delivery(record.event_id.as_str(), record.handler.as_str());
         self.db
-            .write((record.clone(), ending), |connection, (record, ending)| {
+            .write(turn, (record.clone(), ending), |connection, (record, ending)| {
                 Box::pin(async move {
                     settle(connection, record, *ending).await?;
                     log(connection, record).await
@@ -63,7 +68,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn log_attempt(&self, record: &AttemptRecord) -> Result<(), StoreError> {
-        self.db.write(record.clone(), |connection, record| Box::pin(log(connection, record))).await
+        let turn = Turn::row("attempts", &[record.event_id.as_str()]);
+        self.db.write(turn, record.clone(), |connection, record| Box::pin(log(connection, record))).await
     }
 
     /// Every handler, from zero.
@@ -71,8 +77,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn counts(&self) -> Result<Vec<HandlerCounts>, StoreError> {
-        let rows = sqlx::query("SELECT handler, state, COUNT(*) AS n FROM deliveries GROUP BY handler, state")
-            .fetch_all(self.db.readers())
+        let rows = self
+            .db
+            .rows(sqlx::query("SELECT handler, state, COUNT(*) AS n FROM deliveries GROUP BY handler, state"))
             .await?;
         let mut all: Vec<HandlerCounts> = HandlerName::ALL
             .iter()
@@ -112,16 +119,19 @@ impl Store {
         handler: HandlerName,
         state: Option<DeliveryState>,
     ) -> Result<Vec<EventId>, StoreError> {
+        let mut reader = self.db.reader().await?;
         let mut rows = sqlx::query(
             "SELECT event_id FROM deliveries WHERE handler = $1 AND ($2 = '' OR state = $2) ORDER BY event_id",
         )
         .bind(handler.as_str())
         .bind(state.map_or("", DeliveryState::as_str))
-        .fetch(self.db.readers());
+        .fetch(&mut reader.connection);
         let mut ids = Vec::new();
-        while let Some(row) = rows.try_next().await? {
+        while let Some(row) = self.db.within(rows.try_next()).await? {
             ids.push(row::event_id(&row)?);
         }
+        drop(rows);
+        reader.give_back();
         Ok(ids)
     }
 }
@@ -205,7 +215,7 @@ async fn log(connection: &mut Connection, record: &AttemptRecord) -> Result<(), 
     .bind(record.started_at.as_millis())
     .bind(i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX))
     .bind(record.verdict.as_str())
-    .bind(record.detail.as_deref())
+    .bind(row::maybe_clean(record.detail.as_deref()))
     .bind(requests)
     .execute(connection)
     .await?;
@@ -222,6 +232,10 @@ pub(crate) async fn expect_deliveries(
     // No handler has an empty name.
     let done = if recorded { HandlerName::RecordHistory.as_str() } else { "" };
     let now = Timestamp::now().as_millis();
+    // Each once, and in the order in which everybody locks them.
+    let routed: BTreeSet<(&str, &str)> =
+        routed.iter().map(|(event_id, handler)| (event_id.as_str(), handler.as_str())).collect();
+    let routed: Vec<_> = routed.into_iter().collect();
     for rows in routed.chunks(ROWS) {
         let values: Vec<String> = (0..rows.len()).map(|i| format!("(${}, ${})", 2 * i + 3, 2 * i + 4)).collect();
         let statement = format!(
@@ -236,7 +250,7 @@ pub(crate) async fn expect_deliveries(
         // Its text is another for each number of rows: only the full one is worth keeping prepared.
         let mut insert = sqlx::query(AssertSqlSafe(statement)).persistent(rows.len() == ROWS).bind(now).bind(done);
         for (event_id, handler) in rows {
-            insert = insert.bind(event_id.as_str()).bind(handler.as_str());
+            insert = insert.bind(*event_id).bind(*handler);
         }
         insert.execute(&mut *connection).await?;
     }

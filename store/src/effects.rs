@@ -10,6 +10,7 @@
 
 use hookline_common::time::Timestamp;
 
+use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::error::StoreError;
 use crate::model::{Claim, ClaimRequest, ClaimToken};
@@ -52,15 +53,27 @@ impl Store {
         let wanted = Wanted {
             token: ClaimToken {
                 handler: request.handler,
-                target: request.target.to_owned(),
-                effect_key: request.effect_key.to_owned(),
+                target: row::clean(request.target).into_owned(),
+                effect_key: row::clean(request.effect_key).into_owned(),
                 owner: request.owner.to_owned(),
             },
             event_id: request.event_id.as_str().to_owned(),
             lease_ms: millis(request.lease),
             settle_ms: millis(request.settle_after),
         };
-        self.db.write(wanted, |connection, wanted| Box::pin(claim(connection, wanted))).await
+        let clock = self.db.clock().clone();
+        let turn = turn(&wanted.token);
+        let claim = self
+            .db
+            .write(turn, wanted, move |connection, wanted| {
+                let now = clock.now().as_millis();
+                Box::pin(claim(connection, wanted, now))
+            })
+            .await?;
+        Ok(match claim {
+            Claim::Wait { until } => Claim::Wait { until: self.db.clock().here(until) },
+            claim @ (Claim::Fresh(_) | Claim::AfterUnknown { .. } | Claim::Done { .. }) => claim,
+        })
     }
 
     /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
@@ -69,10 +82,11 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn still_mine(&self, token: &ClaimToken, extend: std::time::Duration) -> Result<bool, StoreError> {
+        let clock = self.db.clock().clone();
         self.db
-            .write((token.clone(), millis(extend)), |connection, (token, extend)| {
+            .write(turn(token), (token.clone(), millis(extend)), move |connection, (token, extend)| {
+                let now = clock.now().as_millis();
                 Box::pin(async move {
-                    let now = Timestamp::now().as_millis();
                     let renewed = sqlx::query(
                         "UPDATE effects SET lease_until = $5, sent_ms = $6
                          WHERE handler = $1 AND target = $2 AND effect_key = $3 AND owner = $4 AND state = 'claimed'",
@@ -99,7 +113,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
         self.db
-            .write((token.clone(), remote_id.map(str::to_owned)), |connection, (token, remote_id)| {
+            .write(turn(token), (token.clone(), remote_id.map(str::to_owned)), |connection, (token, remote_id)| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE effects SET state = 'done', remote_id = $4, unknown_ms = NULL, write_again = 0,
@@ -139,7 +153,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn release(&self, token: &ClaimToken) -> Result<(), StoreError> {
         self.db
-            .write(token.clone(), |connection, token| {
+            .write(turn(token), token.clone(), |connection, token| {
                 Box::pin(async move {
                     for statement in [
                         "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
@@ -162,13 +176,14 @@ impl Store {
             .await
     }
 
-    /// Ends every claim and phone lock: for a process that has made sure that no other works on this store, such as
-    /// the owner of the embedded broker at its start. What was sent is unknown since now.
+    /// Ends every claim and phone lock: for a process that has made sure that no other works in this data directory,
+    /// such as the owner of the embedded broker at its start. What was sent is unknown since now. Does nothing on a
+    /// database that other machines may work on: there, claims of the dead end with their lease.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn end_claims_of_the_dead(&self) -> Result<(), StoreError> {
-        self.end_claims(None).await
+        if self.db.dialect().is_shared() { Ok(()) } else { self.end_claims(None).await }
     }
 
     /// Ends the claims and phone locks of one owner that will not do it itself, as those of the dead are ended.
@@ -181,25 +196,34 @@ impl Store {
 
     /// `None`: of every owner.
     async fn end_claims(&self, owner: Option<String>) -> Result<(), StoreError> {
+        let clock = self.db.clock().clone();
         self.db
-            .write(owner, |connection, owner| {
+            .write(Turn::Alone, owner, move |connection, owner| {
+                let now = clock.now().as_millis();
                 Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
+                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL",
+                    )
+                    .bind(owner.as_deref())
+                    .execute(&mut *connection)
+                    .await?;
                     for statement in [
                         "DELETE FROM effects WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'
                          AND sent_ms IS NULL AND unknown_ms IS NULL",
                         "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
                          WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed' AND sent_ms IS NULL",
+                    ] {
+                        sqlx::query(statement).bind(owner.as_deref()).execute(&mut *connection).await?;
+                    }
+                    sqlx::query(
                         "UPDATE effects SET state = 'unknown', unknown_ms = $2, write_again = 0
                          WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'",
-                        "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
-                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL",
-                    ] {
-                        sqlx::query(statement)
-                            .bind(owner.as_deref())
-                            .bind(Timestamp::now().as_millis())
-                            .execute(&mut *connection)
-                            .await?;
-                    }
+                    )
+                    .bind(owner.as_deref())
+                    .bind(now)
+                    .execute(connection)
+                    .await?;
                     Ok(())
                 })
             })
@@ -207,15 +231,17 @@ impl Store {
     }
 
     async fn end_claim(&self, token: &ClaimToken, statement: &'static str) -> Result<(), StoreError> {
+        let clock = self.db.clock().clone();
         self.db
-            .write(token.clone(), move |connection, token| {
+            .write(turn(token), token.clone(), move |connection, token| {
+                let now = clock.now().as_millis();
                 Box::pin(async move {
                     sqlx::query(statement)
                         .bind(token.handler.as_str())
                         .bind(token.target.as_str())
                         .bind(token.effect_key.as_str())
                         .bind(token.owner.as_str())
-                        .bind(Timestamp::now().as_millis())
+                        .bind(now)
                         .execute(connection)
                         .await?;
                     Ok(())
@@ -229,11 +255,14 @@ fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-async fn claim(connection: &mut Connection, wanted: &Wanted) -> Result<Claim, StoreError> {
-    // A released row can vanish between the statements where transactions run side by side: then it is ours to ask
-    // for again.
+fn turn(token: &ClaimToken) -> Turn {
+    Turn::row("effects", &[token.handler.as_str(), &token.target, &token.effect_key])
+}
+
+async fn claim(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Claim, StoreError> {
+    // Where it cannot be taken, its row is locked by having been looked at; should it be gone all the same, it is ours
+    // to ask for again.
     for _ in 0..3 {
-        let now = Timestamp::now().as_millis();
         if let Some(claim) = take(connection, wanted, now).await? {
             return Ok(claim);
         }
@@ -241,7 +270,7 @@ async fn claim(connection: &mut Connection, wanted: &Wanted) -> Result<Claim, St
             return Ok(claim);
         }
     }
-    Err(StoreError::Unavailable("an effect changed hands too often to be claimed".to_owned()))
+    Err(StoreError::Contended("an effect changed hands too often to be claimed".to_owned()))
 }
 
 /// Makes the row, or takes it over where its outcome is unknown and can no longer change.

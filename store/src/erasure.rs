@@ -15,7 +15,8 @@ use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::dialect::{Connection, blob_contains};
+use crate::db::Turn;
+use crate::dialect::{self, Connection, blob_contains};
 use crate::error::StoreError;
 use crate::model::Erased;
 use crate::{Store, audit, row};
@@ -71,7 +72,9 @@ impl Store {
         self.empty_payloads(&DEAD_LETTERS, &needles, &mut emptied).await?;
         let erased = self
             .db
-            .write((phone.clone(), ids), |connection, (phone, ids)| Box::pin(erase_records(connection, phone, ids)))
+            .write(Turn::Long, (phone.clone(), ids), |connection, (phone, ids)| {
+                Box::pin(erase_records(connection, phone, ids))
+            })
             .await?;
         Ok(Erased {
             payloads,
@@ -97,13 +100,16 @@ impl Store {
 
     /// Ids of the contacts linked to the number.
     async fn contact_ids(&self, phone: &Phone) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL
+        let rows = self
+            .db
+            .rows(
+                sqlx::query(
+                    "SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL
              UNION SELECT contact_id FROM records_people WHERE phone = $1 AND contact_id IS NOT NULL",
-        )
-        .bind(phone.as_e164())
-        .fetch_all(self.db.readers())
-        .await?;
+                )
+                .bind(phone.as_e164()),
+            )
+            .await?;
         rows.iter().map(|row| row::text(row, "contact_id")).collect()
     }
 
@@ -115,7 +121,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let Payloads { table, key, .. } = payloads;
         let texts = needles.texts();
-        let found: Vec<String> = (0..texts.len()).map(|i| blob_contains("body", i + 3)).collect();
+        let found: Vec<String> = (0..texts.len()).map(|i| blob_contains(self.db.dialect(), "body", i + 3)).collect();
         let statement = format!(
             "SELECT {key} AS row_key, event_id, body FROM {table}
              WHERE {key} > $1 AND body IS NOT NULL AND ({}) ORDER BY {key} LIMIT $2",
@@ -130,7 +136,9 @@ impl Store {
             for text in &texts {
                 select = select.bind(text.as_bytes());
             }
-            let rows = select.fetch_all(self.db.readers()).await?;
+            let mut reader = self.db.reader().await?;
+            let rows = self.db.within_long(select.fetch_all(&mut reader.connection)).await?;
+            reader.give_back();
             let mut theirs = Vec::new();
             for row in &rows {
                 after = row::text(row, "row_key")?;
@@ -155,16 +163,19 @@ impl Store {
         if rows.is_empty() {
             return Ok(());
         }
+        let mut rows = rows;
+        rows.sort_by(|(_, a), (_, b)| a.cmp(b));
         let done = self
             .db
-            .write(rows, move |connection, rows| {
+            .write(Turn::Long, rows, move |connection, rows| {
                 Box::pin(async move {
                     let mut done = Emptied::default();
                     for (key, event_id) in rows {
+                        // Deliveries before what belongs to them, as everybody does.
+                        discard_waiting(connection, event_id, &mut done).await?;
                         let row = sqlx::query(statement).bind(key.as_str()).execute(&mut *connection).await?;
                         done.payloads += row.rows_affected();
                         done.event_ids.insert(event_id.clone());
-                        discard_waiting(connection, event_id, &mut done).await?;
                     }
                     Ok(done)
                 })
@@ -184,7 +195,12 @@ async fn discard_waiting(
     event_id: &EventId,
     done: &mut Emptied,
 ) -> Result<(), StoreError> {
-    let waiting = sqlx::query("SELECT handler FROM deliveries WHERE event_id = $1 AND state = $2")
+    // Locked: a handler must not end one of them between this and its being given up.
+    let statement = format!(
+        "SELECT handler FROM deliveries WHERE event_id = $1 AND state = $2 ORDER BY handler {}",
+        dialect::for_update(connection)
+    );
+    let waiting = sqlx::query(AssertSqlSafe(statement))
         .bind(event_id.as_str())
         .bind(DeliveryState::Waiting.as_str())
         .fetch_all(&mut *connection)

@@ -1,12 +1,15 @@
 //! Why the store did not do what it was asked. Texts hold no value from a row: phones and payloads live there.
 
-use crate::dialect;
+use crate::dialect::{self, Judgement};
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Busy, out of space, I/O, no connection: it may work later, so the caller holds its delivery.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Another process held what was needed for too long, or a deadlock was resolved against us: as `Unavailable`.
+    #[error("the store is busy: {0}")]
+    Contended(String),
     /// The tables, or the ledger's key, are not ones that this program may write with.
     #[error("the store cannot be used: {0}")]
     Incompatible(String),
@@ -19,7 +22,7 @@ impl StoreError {
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Contended(_))
     }
 
     pub(crate) fn unreadable(what: &str) -> Self {
@@ -31,8 +34,12 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         // Only texts that quote no value and no connection URL are passed on.
         if let Some(database) = error.as_database_error() {
-            let words = database.message().to_owned();
-            return if dialect::may_work_later(database) { Self::Unavailable(words) } else { Self::Invalid(words) };
+            let words = dialect::words(database);
+            return match dialect::judge(database) {
+                Judgement::Later => Self::Unavailable(words),
+                Judgement::Contended => Self::Contended(words),
+                Judgement::Final => Self::Invalid(words),
+            };
         }
         if let sqlx::Error::Io(cause) = &error {
             return Self::Unavailable(cause.kind().to_string());
@@ -42,6 +49,9 @@ impl From<sqlx::Error> for StoreError {
         }
         if matches!(error, sqlx::Error::PoolTimedOut) {
             return Self::Unavailable("no connection became free in time".to_owned());
+        }
+        if matches!(error, sqlx::Error::Tls(_)) {
+            return Self::Unavailable("the server could not be reached by TLS; see sslmode and sslrootcert".to_owned());
         }
         let connection_is_lost = matches!(
             error,

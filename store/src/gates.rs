@@ -3,6 +3,7 @@
 use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
 
+use crate::db::Turn;
 use crate::error::StoreError;
 use crate::model::{GateRow, WorkerRow};
 use crate::{Store, row};
@@ -16,7 +17,10 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn gates(&self) -> Result<Vec<GateRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM gates").fetch_all(self.db.readers()).await?;
+        let rows = self
+            .db
+            .rows(sqlx::query("SELECT destination, paused, reason, closed_until, call_limit, remaining FROM gates"))
+            .await?;
         Destination::ALL
             .iter()
             .map(|&destination| {
@@ -51,22 +55,26 @@ impl Store {
     /// See [`StoreError`].
     pub async fn close_gate(&self, destination: Destination, until: Timestamp, reason: &str) -> Result<(), StoreError> {
         self.db
-            .write((destination, until, reason.to_owned()), |connection, (destination, until, reason)| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO gates (destination, paused, reason, closed_until) VALUES ($1, 0, $2, $3)
+            .write(
+                gate_turn(destination),
+                (destination, until, reason.to_owned()),
+                |connection, (destination, until, reason)| {
+                    Box::pin(async move {
+                        sqlx::query(
+                            "INSERT INTO gates (destination, paused, reason, closed_until) VALUES ($1, 0, $2, $3)
                          ON CONFLICT (destination) DO UPDATE SET closed_until = excluded.closed_until,
                              reason = CASE WHEN gates.paused = 1 THEN gates.reason ELSE excluded.reason END
                          WHERE gates.closed_until IS NULL OR gates.closed_until < excluded.closed_until",
-                    )
-                    .bind(destination.as_str())
-                    .bind(reason.as_str())
-                    .bind(until.as_millis())
-                    .execute(connection)
-                    .await?;
-                    Ok(())
-                })
-            })
+                        )
+                        .bind(destination.as_str())
+                        .bind(reason.as_str())
+                        .bind(until.as_millis())
+                        .execute(connection)
+                        .await?;
+                        Ok(())
+                    })
+                },
+            )
             .await
     }
 
@@ -76,7 +84,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn pause_gate(&self, destination: Destination, reason: &str) -> Result<(), StoreError> {
         self.db
-            .write((destination, reason.to_owned()), |connection, (destination, reason)| {
+            .write(gate_turn(destination), (destination, reason.to_owned()), |connection, (destination, reason)| {
                 Box::pin(async move {
                     sqlx::query(
                         "INSERT INTO gates (destination, paused, reason) VALUES ($1, 1, $2)
@@ -98,7 +106,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn resume_gate(&self, destination: Destination) -> Result<(), StoreError> {
         self.db
-            .write(destination, |connection, destination| {
+            .write(gate_turn(destination), destination, |connection, destination| {
                 Box::pin(async move {
                     sqlx::query("UPDATE gates SET paused = 0, reason = NULL WHERE destination = $1")
                         .bind(destination.as_str())
@@ -116,21 +124,25 @@ impl Store {
     /// See [`StoreError`].
     pub async fn budget(&self, destination: Destination, limit: i64, remaining: i64) -> Result<(), StoreError> {
         self.db
-            .write((destination, limit, remaining), |connection, (destination, limit, remaining)| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO gates (destination, paused, call_limit, remaining) VALUES ($1, 0, $2, $3)
+            .write(
+                gate_turn(destination),
+                (destination, limit, remaining),
+                |connection, (destination, limit, remaining)| {
+                    Box::pin(async move {
+                        sqlx::query(
+                            "INSERT INTO gates (destination, paused, call_limit, remaining) VALUES ($1, 0, $2, $3)
                          ON CONFLICT (destination) DO UPDATE SET
                              call_limit = excluded.call_limit, remaining = excluded.remaining",
-                    )
-                    .bind(destination.as_str())
-                    .bind(*limit)
-                    .bind(*remaining)
-                    .execute(connection)
-                    .await?;
-                    Ok(())
-                })
-            })
+                        )
+                        .bind(destination.as_str())
+                        .bind(*limit)
+                        .bind(*remaining)
+                        .execute(connection)
+                        .await?;
+                        Ok(())
+                    })
+                },
+            )
             .await
     }
 
@@ -140,7 +152,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn heartbeat(&self, worker_id: &str, now: Timestamp) -> Result<(), StoreError> {
         self.db
-            .write((worker_id.to_owned(), now), |connection, (worker_id, now)| {
+            .write(Turn::Alone, (worker_id.to_owned(), now), |connection, (worker_id, now)| {
                 Box::pin(async move {
                     sqlx::query(
                         "INSERT INTO workers (worker_id, heartbeat_ms) VALUES ($1, $2)
@@ -165,15 +177,21 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError> {
-        let rows =
-            sqlx::query("SELECT worker_id, heartbeat_ms FROM workers WHERE heartbeat_ms >= $1 ORDER BY worker_id")
-                .bind(since.as_millis())
-                .fetch_all(self.db.readers())
-                .await?;
+        let rows = self
+            .db
+            .rows(
+                sqlx::query("SELECT worker_id, heartbeat_ms FROM workers WHERE heartbeat_ms >= $1 ORDER BY worker_id")
+                    .bind(since.as_millis()),
+            )
+            .await?;
         rows.iter()
             .map(|row| {
                 Ok(WorkerRow { worker_id: row::text(row, "worker_id")?, heartbeat_at: row::time(row, "heartbeat_ms")? })
             })
             .collect()
     }
+}
+
+fn gate_turn(destination: Destination) -> Turn {
+    Turn::row("gates", &[destination.as_str()])
 }

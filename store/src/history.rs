@@ -8,8 +8,9 @@ use hookline_common::names::HandlerName;
 use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
+use crate::db::Turn;
 use crate::deliveries::{delivery, expect_deliveries};
-use crate::dialect::{Connection, DbRow};
+use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{AttemptRecord, EventFilter, EventRow, Expired, Page, Payload};
 use crate::page::{page, position, rows_to_read};
@@ -32,8 +33,11 @@ impl Store {
         if events.is_empty() {
             return Ok(());
         }
+        // In the order in which everybody locks them; of one id the first stays first.
+        let mut events = events.to_vec();
+        events.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
         self.db
-            .write(events.to_vec(), |connection, events| {
+            .write(Turn::Alone, events, |connection, events| {
                 Box::pin(async move {
                     for events in events.chunks(ROWS) {
                         insert_events(connection, events).await?;
@@ -80,14 +84,17 @@ impl Store {
             .bind(event_id)
             .bind(rows_to_read(limit));
         if let Some(event_type) = &filter.event_type {
-            select = select.bind(EventType::new(event_type).as_str().to_owned());
+            select = select.bind(row::clean(EventType::new(event_type).as_str()).into_owned());
         }
         // One by one: as rows of the database, a long page would take many times its size.
-        let mut rows = select.fetch(self.db.readers());
+        let mut reader = self.db.reader().await?;
+        let mut rows = select.fetch(&mut reader.connection);
         let mut events = Vec::new();
-        while let Some(row) = rows.try_next().await? {
+        while let Some(row) = self.db.within(rows.try_next()).await? {
             gather(&mut events, &row)?;
         }
+        drop(rows);
+        reader.give_back();
         Ok(page(events, limit, |row| (row.received_at.as_millis(), row.event_id.as_str().to_owned())))
     }
 
@@ -96,7 +103,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn event(&self, id: &EventId) -> Result<Option<(EventRow, Vec<AttemptRecord>)>, StoreError> {
-        let mut snapshot = self.db.readers().begin().await?;
+        let mut reader = self.db.reader().await?;
+        let mut snapshot = reader.snapshot().await?;
         let rows = sqlx::query(
             "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.received_ms,
                     CASE WHEN e.body IS NULL THEN 0 ELSE 1 END AS has_payload,
@@ -105,13 +113,17 @@ impl Store {
              WHERE e.event_id = $1 ORDER BY d.handler",
         )
         .bind(id.as_str())
-        .fetch_all(&mut *snapshot)
-        .await?;
-        let attempts = sqlx::query("SELECT * FROM attempts WHERE event_id = $1 ORDER BY seq")
-            .bind(id.as_str())
-            .fetch_all(&mut *snapshot)
-            .await?;
-        snapshot.rollback().await?;
+        .fetch_all(&mut *snapshot);
+        let rows = self.db.within(rows).await?;
+        let attempts = sqlx::query(
+            "SELECT event_id, handler, attempt, started_ms, duration_ms, verdict, detail, requests FROM attempts
+             WHERE event_id = $1 ORDER BY seq",
+        )
+        .bind(id.as_str())
+        .fetch_all(&mut *snapshot);
+        let attempts = self.db.within(attempts).await?;
+        self.db.within(snapshot.rollback()).await?;
+        reader.give_back();
         let mut events = Vec::new();
         for row in &rows {
             gather(&mut events, row)?;
@@ -126,10 +138,11 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn event_payload(&self, id: &EventId) -> Result<Payload, StoreError> {
-        let row = sqlx::query("SELECT * FROM events WHERE event_id = $1")
-            .bind(id.as_str())
-            .fetch_optional(self.db.readers())
-            .await?;
+        let row = self.db.row(sqlx::query(
+            "SELECT event_id, source, source_event_id, event_type, received_ms, content_type, request_id, traceparent, body
+             FROM events WHERE event_id = $1",
+        )
+            .bind(id.as_str())).await?;
         let Some(row) = row else { return Ok(Payload::Unknown) };
         Ok(row::event(&row)?.map_or(Payload::Gone, Payload::Here))
     }
@@ -146,37 +159,39 @@ impl Store {
             .in_batches(
                 old,
                 "UPDATE events SET body = NULL WHERE event_id IN (SELECT event_id FROM events
-                 WHERE body IS NOT NULL AND received_ms < $1 ORDER BY received_ms LIMIT $2)",
+                 WHERE body IS NOT NULL AND received_ms < $1 ORDER BY received_ms LIMIT $2 {})",
             )
             .await?;
         let attempts = self
             .in_batches(
                 old,
-                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE started_ms < $1 LIMIT $2)",
+                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE started_ms < $1 LIMIT $2 {})",
             )
             .await?;
         for statement in [
             "DELETE FROM effects WHERE (handler, target, effect_key) IN
-                 (SELECT handler, target, effect_key FROM effects WHERE created_ms < $1 AND state = 'done' LIMIT $2)",
+                 (SELECT handler, target, effect_key FROM effects WHERE created_ms < $1 AND state = 'done' LIMIT $2 {})",
             "DELETE FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM deliveries
-             WHERE created_ms < $1 AND state IN ('done', 'skipped', 'discarded') LIMIT $2)",
+             WHERE created_ms < $1 AND state IN ('done', 'skipped', 'discarded') LIMIT $2 {})",
             "DELETE FROM events WHERE event_id IN (SELECT e.event_id FROM events e WHERE e.received_ms < $1
-             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.event_id) LIMIT $2)",
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.event_id) LIMIT $2 {})",
         ] {
             self.in_batches(very_old, statement).await?;
         }
         Ok(Expired { payloads, attempts })
     }
 
-    /// Repeats a statement ($1: before when, $2: how many rows at most) until nothing is left to do.
+    /// Repeats a statement ($1: before when, $2: how many rows at most, `{}`: what locks them) until nothing is left to
+    /// do. What others are at is left for the next hour.
     async fn in_batches(&self, before: Timestamp, statement: &'static str) -> Result<u64, StoreError> {
+        let statement = statement.replace("{}", dialect::for_removal(self.db.dialect()));
         let mut total = 0;
         loop {
             let changed = self
                 .db
-                .write(before, move |connection, before| {
+                .write(Turn::Long, (before, statement.clone()), |connection, (before, statement)| {
                     Box::pin(async move {
-                        let done = sqlx::query(statement)
+                        let done = sqlx::query(AssertSqlSafe(statement.as_str()))
                             .bind(before.as_millis())
                             .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
                             .execute(connection)
@@ -213,8 +228,8 @@ async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<Handle
         insert = insert
             .bind(event.id.as_str())
             .bind(event.source.as_str())
-            .bind(event.source_event_id.as_deref())
-            .bind(event.event_type.as_str())
+            .bind(row::maybe_clean(event.source_event_id.as_deref()))
+            .bind(row::clean(event.event_type.as_str()).as_ref())
             .bind(event.received_at.as_millis())
             .bind(event.content_type.as_deref())
             .bind(event.request_id.as_deref())

@@ -9,8 +9,10 @@ use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::time::Timestamp;
 use sha2::Sha256;
+use sqlx::AssertSqlSafe;
 
-use crate::dialect::{Connection, DbRow};
+use crate::db::Turn;
+use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{LedgerCheck, LedgerEntry, LedgerKind};
 use crate::{Store, row};
@@ -133,10 +135,8 @@ pub(crate) struct Head {
 }
 
 pub(crate) async fn lock(connection: &mut Connection) -> Result<Head, StoreError> {
-    // An update that changes nothing locks the row on every database.
-    let row = sqlx::query("UPDATE opt_ledger_head SET seq = seq WHERE id = 1 RETURNING seq, hash")
-        .fetch_one(connection)
-        .await?;
+    let statement = format!("SELECT seq, hash FROM opt_ledger_head WHERE id = 1 {}", dialect::for_update(connection));
+    let row = sqlx::query(AssertSqlSafe(statement)).fetch_one(connection).await?;
     Ok(Head { seq: row::number(&row, "seq")?, hash: row::text(&row, "hash")? })
 }
 
@@ -181,10 +181,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn prove(&self, phone: &Phone) -> Result<Vec<LedgerEntry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM opt_ledger WHERE phone = $1 ORDER BY seq")
-            .bind(phone.as_e164())
-            .fetch_all(self.db.readers())
-            .await?;
+        let rows = self.db.rows(sqlx::query("SELECT kind, at_ms, event_id, account, status, hash, previous_hash FROM opt_ledger WHERE phone = $1 ORDER BY seq")
+            .bind(phone.as_e164())).await?;
         rows.iter()
             .map(|row| {
                 Ok(LedgerEntry {
@@ -206,16 +204,19 @@ impl Store {
     /// See [`StoreError`]. A broken chain is no error: [`LedgerCheck::broken`] says where.
     pub async fn verify(&self, expected_head: Option<&str>) -> Result<LedgerCheck, StoreError> {
         // One read transaction: chain and head row of the same moment.
-        let mut transaction = self.db.readers().begin().await?;
+        let mut reader = self.db.reader().await?;
+        let mut transaction = reader.snapshot().await?;
         let mut check = LedgerCheck { entries: 0, broken: None, head: START.to_owned() };
         let mut head_seen = expected_head.is_none_or(|head| head.eq_ignore_ascii_case(START));
         let mut after = 0;
         loop {
-            let rows = sqlx::query("SELECT * FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2")
-                .bind(after)
-                .bind(STRIDE)
-                .fetch_all(&mut *transaction)
-                .await?;
+            let strided = sqlx::query(
+                "SELECT seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason, previous_hash, hash
+                 FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2",
+            )
+            .bind(after)
+            .bind(STRIDE);
+            let rows = self.db.within(strided.fetch_all(&mut *transaction)).await?;
             for row in &rows {
                 let seq = row::number(row, "seq")?;
                 if check.broken.is_none() {
@@ -230,9 +231,10 @@ impl Store {
                 break;
             }
         }
-        let head =
-            sqlx::query("SELECT seq, hash FROM opt_ledger_head WHERE id = 1").fetch_optional(&mut *transaction).await?;
-        transaction.rollback().await?;
+        let head = sqlx::query("SELECT seq, hash FROM opt_ledger_head WHERE id = 1").fetch_optional(&mut *transaction);
+        let head = self.db.within(head).await?;
+        self.db.within(transaction.rollback()).await?;
+        reader.give_back();
         if check.broken.is_none() {
             let whole = match head {
                 Some(head) => row::number(&head, "seq")? == after && row::text(&head, "hash")? == check.head,
@@ -273,7 +275,7 @@ impl Store {
         let ours = self.ledger_key.fingerprint();
         let known: String = self
             .db
-            .write(ours.clone(), |connection, ours| {
+            .write(Turn::Alone, ours.clone(), |connection, ours| {
                 Box::pin(async move {
                     let row = sqlx::query(
                         "INSERT INTO store_meta (name, value) VALUES ('ledger_key_fingerprint', $1)

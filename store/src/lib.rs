@@ -1,12 +1,13 @@
 //! The store: deliveries, effects, the opt-out ledger, history, dead letters, gates, the built-in records.
 //!
-//! Workers, the console and the command line share it; ingest does not use it. One SQLite file in `data_dir` (WAL,
-//! `synchronous=FULL`), opened by several processes at once: whatever decides who may go on (a claim, a lock, the
-//! order of the ledger) is decided inside one write transaction, never from what was read before it.
+//! Workers, the console and the command line share it; ingest does not use it. Either one SQLite file in `data_dir`
+//! (WAL, `synchronous=FULL`), or a PostgreSQL database for any number of machines. Several processes have it open at
+//! once: whatever decides who may go on (a claim, a lock, the order of the ledger) is decided inside one write
+//! transaction, never from what was read before it. What differs between the two is in `dialect/`.
 //!
 //! - [`model`]: what goes in and comes out. Everything else is a method of [`Store`], in one file per subject.
-//! - Writes go through one writer with group commit, and are on the disk when their method returns. A caller that
-//!   is cancelled may have written all the same.
+//! - Writes go through writers with group commit, and are on the disk when their method returns. A caller that is
+//!   cancelled, or hears that the store is not available, may have written all the same: repeating changes nothing.
 //! - Errors say whether the same request may succeed later ([`StoreError::is_unavailable`]).
 //! - Phone numbers are in clear in the ledger, the opt-out state, contact links, the records, and where the
 //!   worker makes one an effect key: the operator's data. No error, log line or audit row holds one.
@@ -37,7 +38,7 @@ use std::sync::Arc;
 
 use hookline_common::secret::Secret;
 
-use crate::db::Db;
+use crate::db::{Clock, Db};
 use crate::dialect::Dialect;
 pub use crate::error::StoreError;
 use crate::ledger::LedgerKey;
@@ -48,7 +49,7 @@ pub use crate::ledger_key::ledger_key_file;
 pub enum Location {
     /// `store.db` in this data directory.
     Sqlite(PathBuf),
-    /// A database server.
+    /// A PostgreSQL server: `postgres://…`, TLS as its `sslmode` says.
     Url(Secret),
 }
 
@@ -82,16 +83,14 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let dialect = match &options.location {
             Location::Sqlite(data_dir) => Dialect::sqlite(data_dir)?,
-            Location::Url(_) => {
-                return Err(StoreError::Invalid(
-                    "this version keeps its store in SQLite only; leave out [store] url".to_owned(),
-                ));
-            }
+            Location::Url(url) => Dialect::postgres(url)?,
         };
         let mut connection = dialect.connect_writer().await?;
-        dialect::migrate(&mut connection).await?;
+        dialect.migrate(&mut connection).await?;
+        let clock = Clock::default();
+        clock.measure(&dialect, &mut connection).await?;
         let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
-        let store = Self { db: Db::start(dialect, connection), ledger_key };
+        let store = Self { db: Db::start(dialect, connection, clock), ledger_key };
         store.check_ledger_key().await?;
         Ok(store)
     }

@@ -11,6 +11,7 @@ use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::phone::Phone;
 
+use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
@@ -27,7 +28,7 @@ impl Store {
     pub async fn decide_put(&self, event: &OptEvent<'_>, target: &str) -> Result<PutDecision, StoreError> {
         let key = self.ledger_key.clone();
         self.db
-            .write((Opt::from(event), target.to_owned()), move |connection, (opt, target)| {
+            .write(Turn::Ledger, (Opt::from(event), target.to_owned()), move |connection, (opt, target)| {
                 let key = key.clone();
                 Box::pin(async move {
                     let mut head = ledger::lock(connection).await?;
@@ -67,7 +68,7 @@ impl Store {
         let key = self.ledger_key.clone();
         let arguments = (event_id.as_str().to_owned(), phone.as_e164().to_owned(), target.to_owned(), answer);
         self.db
-            .write(arguments, move |connection, (event_id, phone, target, answer)| {
+            .write(Turn::Ledger, arguments, move |connection, (event_id, phone, target, answer)| {
                 let key = key.clone();
                 Box::pin(async move {
                     let (status, read_back) = match *answer {

@@ -7,6 +7,7 @@ use hookline_common::names::SkipReason;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 
+use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
@@ -30,8 +31,8 @@ impl From<&OptEvent<'_>> for Opt {
     fn from(event: &OptEvent<'_>) -> Self {
         Self {
             event_id: event.event_id.as_str().to_owned(),
-            source_event_id: event.source_event_id.map(str::to_owned),
-            account: event.account.to_owned(),
+            source_event_id: row::maybe_clean(event.source_event_id),
+            account: row::clean(event.account).into_owned(),
             phone: event.phone.as_e164().to_owned(),
             opted_out: event.opted_out,
             event_time: event.event_time.map(Timestamp::as_millis),
@@ -52,7 +53,7 @@ impl Store {
     pub async fn record_opt_event(&self, event: &OptEvent<'_>) -> Result<OptStanding, StoreError> {
         let key = self.ledger_key.clone();
         self.db
-            .write(Opt::from(event), move |connection, opt| {
+            .write(Turn::Ledger, Opt::from(event), move |connection, opt| {
                 let key = key.clone();
                 Box::pin(async move {
                     let mut head = ledger::lock(connection).await?;
@@ -86,7 +87,7 @@ impl Store {
     pub async fn note_skipped(&self, event: &OptEvent<'_>, reason: SkipReason) -> Result<(), StoreError> {
         let key = self.ledger_key.clone();
         self.db
-            .write((Opt::from(event), reason), move |connection, (opt, reason)| {
+            .write(Turn::Ledger, (Opt::from(event), reason), move |connection, (opt, reason)| {
                 let key = key.clone();
                 Box::pin(async move {
                     let mut head = ledger::lock(connection).await?;
@@ -112,12 +113,11 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn newest_state(&self, phone: &Phone) -> Result<Option<(bool, Timestamp)>, StoreError> {
-        let row = sqlx::query(
+        let query = sqlx::query(
             "SELECT MAX(opted_out_ms) AS opted_out_ms, MAX(opted_in_ms) AS opted_in_ms FROM opt_state WHERE phone = $1",
         )
-        .bind(phone.as_e164())
-        .fetch_one(self.db.readers())
-        .await?;
+        .bind(phone.as_e164());
+        let Some(row) = self.db.row(query).await? else { return Ok(None) };
         Ok(newest(row::maybe_number(&row, "opted_out_ms")?, row::maybe_number(&row, "opted_in_ms")?))
     }
 
@@ -127,18 +127,21 @@ impl Store {
     /// See [`StoreError`].
     pub async fn opt_outs(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptOutRow>, StoreError> {
         let (account, phone): (String, String) = position(cursor, Default::default())?;
-        let rows = sqlx::query(
-            "SELECT s.account, s.phone, s.opted_out_ms, s.opted_in_ms, s.source_event_id,
+        let rows = self
+            .db
+            .rows(
+                sqlx::query(
+                    "SELECT s.account, s.phone, s.opted_out_ms, s.opted_in_ms, s.source_event_id,
                     (SELECT l.status FROM opt_ledger l
                      WHERE l.phone = s.phone AND l.kind = 'put_answered' AND l.status IS NOT NULL
                      ORDER BY l.seq DESC LIMIT 1) AS put_status
              FROM opt_state s WHERE (s.account, s.phone) > ($1, $2) ORDER BY s.account, s.phone LIMIT $3",
-        )
-        .bind(account)
-        .bind(phone)
-        .bind(rows_to_read(limit))
-        .fetch_all(self.db.readers())
-        .await?;
+                )
+                .bind(account)
+                .bind(phone)
+                .bind(rows_to_read(limit)),
+            )
+            .await?;
         let rows = rows
             .iter()
             .map(|row| {

@@ -2,12 +2,19 @@
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
 
-use crate::dialect::{Connection, DbRow};
+use crate::Store;
+use crate::db::Turn;
+use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{NewNote, NoteRow, OptFlagRow, Page, PersonFacts, PersonRow};
 use crate::page::{page, position, rows_to_read};
-use crate::{Store, row};
+use crate::row::{self, clean, maybe_clean};
+
+const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
+        occurred_ms, business_number, user_name, created_ms
+    FROM records_notes WHERE message_id = $1";
 
 impl Store {
     /// The person of this contact id, or else everyone with this phone.
@@ -19,8 +26,11 @@ impl Store {
         contact_id: Option<&str>,
         phone: Option<&Phone>,
     ) -> Result<Vec<PersonRow>, StoreError> {
-        let mut reader = self.db.readers().acquire().await?;
-        find_person(&mut reader, contact_id, phone.map(Phone::as_e164)).await
+        let mut reader = self.db.reader().await?;
+        let found = find_person(&mut reader.connection, contact_id, phone.map(Phone::as_e164), "");
+        let found = self.db.within(found).await?;
+        reader.give_back();
+        Ok(found)
     }
 
     /// The person these facts are about, made or completed: by contact id first, then by phone where that person has
@@ -30,10 +40,15 @@ impl Store {
     /// See [`StoreError`].
     pub async fn upsert_person(&self, facts: &PersonFacts) -> Result<(PersonRow, bool, bool), StoreError> {
         self.db
-            .write(facts.clone(), |connection, facts| {
+            .write(Turn::Alone, clean_facts(facts), |connection, facts| {
                 Box::pin(async move {
                     let phone = facts.phone.as_ref().map(Phone::as_e164);
-                    let known = find_person(connection, facts.contact_id.as_deref(), phone).await?;
+                    // Who is not there yet has no row to be locked by: two events of one person would make two.
+                    let names = facts.contact_id.iter().map(|id| format!("person by contact {id}"));
+                    let names: Vec<_> = names.chain(phone.map(|phone| format!("person by phone {phone}"))).collect();
+                    dialect::lock_names(connection, &names).await?;
+                    let lock = dialect::for_update(connection);
+                    let known = find_person(connection, facts.contact_id.as_deref(), phone, lock).await?;
                     // A phone can be shared: someone with another contact id is another person.
                     let same = known.into_iter().find(|person| {
                         facts.contact_id.is_none()
@@ -55,30 +70,32 @@ impl Store {
     /// See [`StoreError`].
     pub async fn add_note(&self, person_id: &str, note: &NewNote) -> Result<(NoteRow, bool), StoreError> {
         self.db
-            .write((person_id.to_owned(), note.clone()), |connection, (person_id, note)| {
-                Box::pin(async move {
-                    let note_id = format!("note_{:016x}", rand::random::<u64>());
-                    let created = insert_note(connection, &note_id, person_id, note).await?;
-                    if created {
-                        return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
-                    }
-                    let row = sqlx::query("SELECT * FROM records_notes WHERE message_id = $1")
-                        .bind(note.message_id.as_str())
-                        .fetch_one(connection)
-                        .await?;
-                    Ok((note_row(&row)?, false))
-                })
-            })
+            .write(
+                Turn::row("records_notes", &[&note.message_id]),
+                (person_id.to_owned(), clean_note(note)),
+                |connection, (person_id, note)| {
+                    Box::pin(async move {
+                        let note_id = format!("note_{:016x}", rand::random::<u64>());
+                        let created = insert_note(connection, &note_id, person_id, note).await?;
+                        if created {
+                            return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
+                        }
+                        let row = sqlx::query(NOTE_BY_MESSAGE)
+                            .bind(note.message_id.as_str())
+                            .fetch_optional(connection)
+                            .await?;
+                        let row = row.ok_or_else(|| StoreError::Contended("a note was erased meanwhile".to_owned()))?;
+                        Ok((note_row(&row)?, false))
+                    })
+                },
+            )
             .await
     }
 
     /// # Errors
     /// See [`StoreError`].
     pub async fn note_by_message(&self, message_id: &str) -> Result<Option<NoteRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM records_notes WHERE message_id = $1")
-            .bind(message_id)
-            .fetch_optional(self.db.readers())
-            .await?;
+        let row = self.db.row(sqlx::query(NOTE_BY_MESSAGE).bind(clean(message_id).as_ref())).await?;
         row.map(|row| note_row(&row)).transpose()
     }
 
@@ -94,8 +111,10 @@ impl Store {
         event_time: Timestamp,
     ) -> Result<bool, StoreError> {
         self.db
-            .write((phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
+            .write(Turn::Alone, (phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
                 Box::pin(async move {
+                    // What was there before must be what is replaced, also where nothing was.
+                    dialect::lock_names(connection, &[format!("opt flag {}", phone.as_e164())]).await?;
                     let before = sqlx::query("SELECT opted_out FROM records_opt_flags WHERE phone = $1")
                         .bind(phone.as_e164())
                         .fetch_optional(&mut *connection)
@@ -125,15 +144,20 @@ impl Store {
     /// See [`StoreError`].
     pub async fn notes(&self, limit: u32, cursor: Option<&str>) -> Result<Page<NoteRow>, StoreError> {
         let (created_ms, note_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
-        let rows = sqlx::query(
-            "SELECT * FROM records_notes WHERE (created_ms, note_id) < ($1, $2)
+        let rows = self
+            .db
+            .rows(
+                sqlx::query(
+                    "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body, occurred_ms,
+                    business_number, user_name, created_ms
+             FROM records_notes WHERE (created_ms, note_id) < ($1, $2)
              ORDER BY created_ms DESC, note_id DESC LIMIT $3",
-        )
-        .bind(created_ms)
-        .bind(note_id)
-        .bind(rows_to_read(limit))
-        .fetch_all(self.db.readers())
-        .await?;
+                )
+                .bind(created_ms)
+                .bind(note_id)
+                .bind(rows_to_read(limit)),
+            )
+            .await?;
         let rows = rows
             .iter()
             .map(|row| Ok((note_row(row)?, row::number(row, "created_ms")?)))
@@ -148,15 +172,13 @@ impl Store {
     /// See [`StoreError`].
     pub async fn persons(&self, limit: u32, cursor: Option<&str>) -> Result<Page<PersonRow>, StoreError> {
         let (created_ms, record_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
-        let rows = sqlx::query(
-            "SELECT * FROM records_people WHERE (created_ms, record_id) < ($1, $2)
+        let rows = self.db.rows(sqlx::query(
+            "SELECT record_id, contact_id, phone, name, created_ms FROM records_people WHERE (created_ms, record_id) < ($1, $2)
              ORDER BY created_ms DESC, record_id DESC LIMIT $3",
         )
         .bind(created_ms)
         .bind(record_id)
-        .bind(rows_to_read(limit))
-        .fetch_all(self.db.readers())
-        .await?;
+        .bind(rows_to_read(limit))).await?;
         let rows = rows.iter().map(person_row).collect::<Result<Vec<_>, StoreError>>()?;
         Ok(page(rows, limit, |person| (person.created_at.as_millis(), person.record_id.clone())))
     }
@@ -167,11 +189,11 @@ impl Store {
     /// See [`StoreError`].
     pub async fn opt_flags(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptFlagRow>, StoreError> {
         let phone: String = position(cursor, String::new())?;
-        let rows = sqlx::query("SELECT * FROM records_opt_flags WHERE phone > $1 ORDER BY phone LIMIT $2")
+        let rows = self.db.rows(sqlx::query(
+            "SELECT phone, opted_out, event_time_ms FROM records_opt_flags WHERE phone > $1 ORDER BY phone LIMIT $2",
+        )
             .bind(phone)
-            .bind(rows_to_read(limit))
-            .fetch_all(self.db.readers())
-            .await?;
+            .bind(rows_to_read(limit))).await?;
         let rows = rows
             .iter()
             .map(|row| {
@@ -186,14 +208,42 @@ impl Store {
     }
 }
 
+fn clean_facts(facts: &PersonFacts) -> PersonFacts {
+    PersonFacts {
+        contact_id: maybe_clean(facts.contact_id.as_deref()),
+        phone: facts.phone.clone(),
+        name: maybe_clean(facts.name.as_deref()),
+    }
+}
+
+fn clean_note(note: &NewNote) -> NewNote {
+    NewNote {
+        message_id: clean(&note.message_id).into_owned(),
+        event_id: note.event_id.clone(),
+        contact_id: maybe_clean(note.contact_id.as_deref()),
+        phone: maybe_clean(note.phone.as_deref()),
+        direction: note.direction.clone(),
+        body: clean(&note.body).into_owned(),
+        occurred_at: note.occurred_at,
+        business_number: maybe_clean(note.business_number.as_deref()),
+        user: maybe_clean(note.user.as_deref()),
+    }
+}
+
 async fn find_person(
     connection: &mut Connection,
     contact_id: Option<&str>,
     phone: Option<&str>,
+    lock: &'static str,
 ) -> Result<Vec<PersonRow>, StoreError> {
+    let select = |rest: &str| {
+        AssertSqlSafe(format!(
+            "SELECT record_id, contact_id, phone, name, created_ms FROM records_people {rest} {lock}"
+        ))
+    };
     if let Some(contact_id) = contact_id {
-        let row = sqlx::query("SELECT * FROM records_people WHERE contact_id = $1")
-            .bind(contact_id)
+        let row = sqlx::query(select("WHERE contact_id = $1"))
+            .bind(clean(contact_id).as_ref())
             .fetch_optional(&mut *connection)
             .await?;
         if let Some(row) = row {
@@ -201,7 +251,7 @@ async fn find_person(
         }
     }
     let Some(phone) = phone else { return Ok(Vec::new()) };
-    let rows = sqlx::query("SELECT * FROM records_people WHERE phone = $1 ORDER BY created_ms, record_id")
+    let rows = sqlx::query(select("WHERE phone = $1 ORDER BY created_ms, record_id"))
         .bind(phone)
         .fetch_all(connection)
         .await?;

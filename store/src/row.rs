@@ -1,5 +1,6 @@
 //! Columns into types: closed sets, ids, times and events.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytes::Bytes;
@@ -9,6 +10,15 @@ use sqlx::Row;
 
 use crate::dialect::DbRow;
 use crate::error::StoreError;
+
+/// Text of a payload, as every database takes it: PostgreSQL has no NUL in texts. What the sender sent is kept as bytes.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+pub(crate) fn maybe_clean(text: Option<&str>) -> Option<String> {
+    text.map(|text| clean(text).into_owned())
+}
 
 pub(crate) fn text(row: &DbRow, column: &str) -> Result<String, StoreError> {
     Ok(row.try_get(column)?)

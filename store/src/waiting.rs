@@ -13,13 +13,12 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn oldest_waiting(&self) -> Result<Vec<(HandlerName, Timestamp)>, StoreError> {
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "SELECT d.handler AS handler, MIN(COALESCE(e.received_ms, d.created_ms)) AS oldest_ms
              FROM deliveries d LEFT JOIN events e ON e.event_id = d.event_id
              WHERE d.state = 'waiting' GROUP BY d.handler",
-        )
-        .fetch_all(self.db.readers())
-        .await?;
+        );
+        let rows = self.db.rows(query).await?;
         let mut oldest = Vec::with_capacity(rows.len());
         for row in rows {
             // A newer version may know more handlers.

@@ -13,7 +13,7 @@ fn nothing_known() -> ContactLink {
 
 #[tokio::test]
 async fn one_owner_at_a_time_and_each_learns_what_the_one_before_found_out() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let first = store.lock_phone("acme", &phone(), "a", LONG).await.unwrap();
     assert_eq!(first, PhoneLock::Mine(nothing_known()));
     assert_eq!(store.link("acme", &phone()).await.unwrap(), None, "a lock is no knowledge");
@@ -47,7 +47,7 @@ async fn a_lock_ends_with_its_lease() {
 
 #[tokio::test]
 async fn what_is_known_is_only_added_to() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let ours = ContactLink { contact_id: Some("/contacts/1".to_owned()), created_by_us: true, ..nothing_known() };
     store.save_link(&ours).await.unwrap();
 

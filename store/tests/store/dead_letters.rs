@@ -17,7 +17,7 @@ async fn states(store: &Store, state: DeliveryState) -> usize {
 
 #[tokio::test]
 async fn a_dead_letter_is_redriven_with_the_exact_event() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event_at("a", at(0), b"{\"not\": \"utf-8 \xff\"}");
     let routed = [HANDLER, HandlerName::SyncContact, HandlerName::RecordHistory];
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::Rejected, at(5)), &routed).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_dead_letter_is_redriven_with_the_exact_event() {
 
 #[tokio::test]
 async fn a_delivery_that_dies_again_before_its_redrive_ended_is_not_lost() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::Rejected, at(5)), &[]).await.unwrap();
     let id = store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
@@ -58,7 +58,7 @@ async fn a_delivery_that_dies_again_before_its_redrive_ended_is_not_lost() {
 
 #[tokio::test]
 async fn a_repeat_of_a_dead_letter_that_was_dealt_with_changes_nothing() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (redriven, discarded) = (event("redriven"), event("discarded"));
     for event in [&redriven, &discarded] {
         store.insert_dead_letter(event, HANDLER, &dead(DeadReason::Rejected, at(5)), &[]).await.unwrap();
@@ -113,7 +113,7 @@ async fn discarding_and_resolving_are_audited_and_only_what_is_in_doubt_can_be_r
 
 #[tokio::test]
 async fn what_is_being_redriven_can_be_neither_discarded_nor_resolved() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::OutcomeUnknown, at(5)), &[]).await.unwrap();
     let id = store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
@@ -129,7 +129,7 @@ async fn what_is_being_redriven_can_be_neither_discarded_nor_resolved() {
 
 #[tokio::test]
 async fn a_redrive_that_is_skipped_is_counted_as_skipped() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::Rejected, at(5)), &[]).await.unwrap();
     let id = store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
@@ -144,7 +144,7 @@ async fn a_redrive_that_is_skipped_is_counted_as_skipped() {
 
 #[tokio::test]
 async fn filters_narrow_the_list_and_pages_hold_each_once() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     for i in 0..5 {
         let info = dead(DeadReason::Rejected, at(i));
         store.insert_dead_letter(&event(&i.to_string()), HANDLER, &info, &[]).await.unwrap();

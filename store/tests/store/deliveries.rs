@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use hookline_common::broker::Again;
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_store::Store;
@@ -7,9 +5,9 @@ use hookline_store::model::{Begin, Ending, HandlerCounts};
 
 use crate::helpers::{TestStore, at, attempt, dead, event};
 
-const HANDLER: HandlerName = HandlerName::LogNote;
+pub(crate) const HANDLER: HandlerName = HandlerName::LogNote;
 
-async fn counts(store: &Store) -> HandlerCounts {
+pub(crate) async fn counts(store: &Store) -> HandlerCounts {
     store
         .counts()
         .await
@@ -21,7 +19,7 @@ async fn counts(store: &Store) -> HandlerCounts {
 
 #[tokio::test]
 async fn a_delivery_begins_at_each_attempt_until_it_is_done() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
 
     assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::Go);
@@ -40,7 +38,7 @@ async fn a_delivery_begins_at_each_attempt_until_it_is_done() {
 
 #[tokio::test]
 async fn a_copy_left_behind_by_a_later_attempt_is_stale() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.begin(&event, HANDLER, 2, None).await.unwrap();
 
@@ -50,7 +48,7 @@ async fn a_copy_left_behind_by_a_later_attempt_is_stale() {
 
 #[tokio::test]
 async fn what_was_skipped_begins_again_only_when_asked_for_again() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.begin(&event, HANDLER, 7, None).await.unwrap();
     let record = attempt(&event, HANDLER, 7, Verdict::Skipped);
@@ -63,7 +61,7 @@ async fn what_was_skipped_begins_again_only_when_asked_for_again() {
 
 #[tokio::test]
 async fn done_replaces_a_dead_letter_and_nothing_replaces_done() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::TooOld, at(0)), &[]).await.unwrap();
     assert_eq!(
@@ -82,7 +80,7 @@ async fn done_replaces_a_dead_letter_and_nothing_replaces_done() {
 
 #[tokio::test]
 async fn every_state_is_counted_and_the_sum_holds_by_ids() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let [waiting, done, skipped, dead_lettered, discarded] = ["w", "d", "s", "l", "x"].map(event);
     let all = [&waiting, &done, &skipped, &dead_lettered, &discarded].map(|event| (event.clone(), vec![HANDLER]));
     store.record_events(&all).await.unwrap();
@@ -118,7 +116,7 @@ async fn every_state_is_counted_and_the_sum_holds_by_ids() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_wait_together_are_all_there_when_they_return() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
 
     let writes = (0..300).map(|i| {
         let store = store.clone();
@@ -149,20 +147,4 @@ async fn a_write_that_fails_does_not_take_its_group_with_it() {
     assert!(begins.into_iter().all(|begin| begin.expect("its own table is there") == Begin::Go));
     assert!(budgets.into_iter().all(|budget| budget.is_err()));
     assert_eq!(counts(store).await.waiting, 20);
-}
-
-#[tokio::test]
-async fn a_write_waits_for_another_process_that_is_writing() {
-    let test = TestStore::new().await;
-    let mut other = test.sql().await;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-    let (store, event) = (test.store.clone(), event("a"));
-    let mut write = tokio::spawn(async move { store.begin(&event, HANDLER, 1, None).await });
-    let waited = tokio::time::timeout(Duration::from_millis(300), &mut write).await;
-    assert!(waited.is_err(), "it cannot be written yet");
-    assert_eq!(counts(&test.store).await.waiting, 0, "but read");
-
-    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-
-    assert_eq!(write.await.unwrap().unwrap(), Begin::Go);
 }

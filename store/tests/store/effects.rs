@@ -9,7 +9,7 @@ use hookline_store::model::{Claim, ClaimRequest, ClaimToken, PhoneLock};
 
 use crate::helpers::{TestStore, at, dead, event, id_of, phone};
 
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// A little more than a lease.
 const MINUTE: Duration = Duration::from_secs(61);
 
@@ -18,15 +18,15 @@ async fn a_minute_passes(test: &TestStore) {
     test.execute("UPDATE effects SET lease_until = lease_until - 61000, unknown_ms = unknown_ms - 61000").await;
 }
 
-struct Asking<'a> {
-    event_id: &'a EventId,
-    owner: &'a str,
-    lease: Duration,
-    settle_after: Duration,
+pub(crate) struct Asking<'a> {
+    pub(crate) event_id: &'a EventId,
+    pub(crate) owner: &'a str,
+    pub(crate) lease: Duration,
+    pub(crate) settle_after: Duration,
 }
 
 impl Asking<'_> {
-    async fn ask(&self, store: &Store) -> Claim {
+    pub(crate) async fn ask(&self, store: &Store) -> Claim {
         store
             .claim(&ClaimRequest {
                 handler: HandlerName::LogNote,
@@ -41,20 +41,20 @@ impl Asking<'_> {
             .expect("the store answers")
     }
 
-    async fn ask_afresh(&self, store: &Store) -> ClaimToken {
+    pub(crate) async fn ask_afresh(&self, store: &Store) -> ClaimToken {
         let claim = self.ask(store).await;
         let Claim::Fresh(token) = claim else { panic!("not fresh: {claim:?}") };
         token
     }
 }
 
-fn by<'a>(owner: &'a str, event_id: &'a EventId) -> Asking<'a> {
+pub(crate) fn by<'a>(owner: &'a str, event_id: &'a EventId) -> Asking<'a> {
     Asking { event_id, owner, lease: LONG, settle_after: LONG }
 }
 
 #[tokio::test]
 async fn a_done_effect_names_the_event_that_made_it_to_every_other() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (first, second) = (id_of("first"), id_of("second"));
     let token = by("a", &first).ask_afresh(&store).await;
     assert!(store.still_mine(&token, LONG).await.unwrap());
@@ -71,7 +71,7 @@ async fn a_done_effect_names_the_event_that_made_it_to_every_other() {
 
 #[tokio::test]
 async fn a_live_claim_makes_others_wait_for_its_lease() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let before = Timestamp::now();
     by("a", &id_of("first")).ask_afresh(&store).await;
 
@@ -82,7 +82,7 @@ async fn a_live_claim_makes_others_wait_for_its_lease() {
 
 #[tokio::test]
 async fn a_claim_given_back_with_nothing_sent_is_fresh_again() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let token = by("a", &id_of("first")).ask_afresh(&store).await;
 
     store.release(&token).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_claim_given_back_with_nothing_sent_is_fresh_again() {
 
 #[tokio::test]
 async fn the_same_attempt_asking_twice_must_look_first_where_it_has_sent() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event_id = id_of("first");
     by("a", &event_id).ask_afresh(&store).await;
     let token = by("a", &event_id).ask_afresh(&store).await;
@@ -192,7 +192,7 @@ async fn a_lease_that_ran_out_is_renewed_while_nobody_took_it_over() {
 
 #[tokio::test]
 async fn a_doubt_names_the_event_whose_call_it_was_however_often_others_look() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (first, second) = (id_of("first"), id_of("second"));
     let token = by("a", &first).ask_afresh(&store).await;
     store.effect_unknown(&token).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_doubt_names_the_event_whose_call_it_was_however_often_others_look() {
 
 #[tokio::test]
 async fn an_effect_that_was_written_after_a_doubt_is_the_writers() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (first, second) = (id_of("first"), id_of("second"));
     let token = by("a", &first).ask_afresh(&store).await;
     store.effect_unknown(&token).await.unwrap();
@@ -229,7 +229,7 @@ async fn an_effect_that_was_written_after_a_doubt_is_the_writers() {
 
 #[tokio::test]
 async fn a_late_success_of_a_lost_claim_stops_the_next_from_writing() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event_id = id_of("first");
     let first = Asking { lease: Duration::ZERO, ..by("a", &event_id) }.ask_afresh(&store).await;
     assert!(store.still_mine(&first, Duration::ZERO).await.unwrap());
@@ -297,7 +297,7 @@ async fn of_two_processes_only_one_takes_an_unknown_outcome_over() {
 
 #[tokio::test]
 async fn a_person_may_say_that_it_was_not_made_and_that_counts_once() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("first");
     let token = by("a", &event.id).ask_afresh(&store).await;
     store.effect_unknown(&token).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_person_may_say_that_it_was_not_made_and_that_counts_once() {
 
 #[tokio::test]
 async fn a_person_may_say_that_it_was_made() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("first");
     let token = by("a", &event.id).ask_afresh(&store).await;
     store.effect_unknown(&token).await.unwrap();
@@ -336,29 +336,8 @@ async fn a_person_may_say_that_it_was_made() {
 }
 
 #[tokio::test]
-async fn what_a_killed_process_had_claimed_need_not_be_waited_for() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
-    let event_id = id_of("a");
-    let token = by("killed", &event_id).ask_afresh(&store).await;
-    assert!(matches!(by("next", &event_id).ask(&store).await, Claim::Wait { .. }));
-
-    store.end_claims_of_the_dead().await.unwrap();
-
-    let next = by("killed too", &event_id).ask_afresh(&store).await;
-    assert!(!store.still_mine(&token, LONG).await.unwrap());
-    assert!(store.still_mine(&next, LONG).await.unwrap());
-    store.end_claims_of_the_dead().await.unwrap();
-    // It may have written: whoever comes next looks first.
-    let last = Asking { settle_after: Duration::ZERO, ..by("last", &event_id) }.ask(&store).await;
-    assert!(matches!(last, Claim::AfterUnknown { write_again: false, .. }), "{last:?}");
-    store.end_claims_of_the_dead().await.unwrap();
-    let after_it = Asking { settle_after: Duration::ZERO, ..by("after it", &event_id) }.ask(&store).await;
-    assert!(matches!(after_it, Claim::AfterUnknown { .. }), "looking and dying makes nothing fresh: {after_it:?}");
-}
-
-#[tokio::test]
 async fn what_a_panicked_handler_held_is_free_and_what_others_hold_is_theirs() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event_id = id_of("a");
     let another = Phone::parse("+12025550100").unwrap();
     let held = by("held", &event_id).ask_afresh(&store).await;

@@ -16,7 +16,7 @@ async fn textus_gate(store: &Store) -> GateRow {
 
 #[tokio::test]
 async fn every_destination_is_open_until_somebody_says_otherwise() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
 
     let gates = store.gates().await.unwrap();
 
@@ -41,7 +41,7 @@ async fn a_gate_is_only_ever_closed_for_longer_and_resuming_does_not_open_it_ear
 
 #[tokio::test]
 async fn the_last_budget_and_the_live_workers_are_known() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     store.budget(Destination::TextUs, 1000, 800).await.unwrap();
     store.budget(Destination::TextUs, 1000, 799).await.unwrap();
     store.heartbeat("old", at(0)).await.unwrap();

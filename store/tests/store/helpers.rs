@@ -1,6 +1,6 @@
-//! A store in a directory of its own, and builders that set only what a test is about.
+//! Builders that set only what a test is about. The store itself is opened by `database.rs`, of which each of the two
+//! test programs has its own.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,53 +8,10 @@ use hookline_common::broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{DeadReason, Destination, HandlerName, Verdict};
 use hookline_common::phone::Phone;
-use hookline_common::secret::Secret;
 use hookline_common::time::Timestamp;
 use hookline_store::model::AttemptRecord;
-use hookline_store::{Location, Store, StoreError, StoreOptions};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use tempfile::TempDir;
 
-pub(crate) struct TestStore {
-    pub(crate) store: Store,
-    pub(crate) dir: TempDir,
-}
-
-impl TestStore {
-    pub(crate) async fn new() -> Self {
-        let dir = TempDir::new().expect("a directory");
-        let store = open(dir.path()).await.expect("a store");
-        Self { store, dir }
-    }
-
-    /// Another handle on the same file, with a writer of its own: another process's worth.
-    pub(crate) async fn other(&self) -> Store {
-        open(self.dir.path()).await.expect("a second handle")
-    }
-
-    /// A connection that goes round the store, for tampering and for looking at tables.
-    pub(crate) async fn sql(&self) -> SqliteConnection {
-        SqliteConnectOptions::new()
-            .filename(self.dir.path().join("store.db"))
-            .busy_timeout(Duration::from_secs(10))
-            .connect()
-            .await
-            .expect("a connection")
-    }
-
-    pub(crate) async fn execute(&self, statement: &'static str) {
-        sqlx::query(statement).execute(&mut self.sql().await).await.expect(statement);
-    }
-}
-
-pub(crate) async fn open(data_dir: &Path) -> Result<Store, StoreError> {
-    open_with_key(data_dir, "a ledger key for tests only").await
-}
-
-pub(crate) async fn open_with_key(data_dir: &Path, key: &str) -> Result<Store, StoreError> {
-    Store::open(StoreOptions { location: Location::Sqlite(data_dir.to_owned()), ledger_key: Secret::new(key) }).await
-}
+pub(crate) use crate::database::TestStore;
 
 pub(crate) fn textus() -> SourceName {
     SourceName::new("textus").expect("a name")

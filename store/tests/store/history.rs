@@ -10,7 +10,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 #[tokio::test]
 async fn an_event_is_kept_byte_for_byte_and_its_first_copy_counts() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let every_byte: Vec<u8> = (0..=255).collect();
     let (odd, empty) = (event_at("odd", at(0), &every_byte), event_at("empty", at(0), b""));
     store.record_events(&[(odd.clone(), Vec::new()), (empty.clone(), Vec::new())]).await.unwrap();
@@ -24,7 +24,7 @@ async fn an_event_is_kept_byte_for_byte_and_its_first_copy_counts() {
 
 #[tokio::test]
 async fn a_batch_of_256_events_is_recorded_with_its_deliveries() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let handlers = vec![HandlerName::LogNote, HandlerName::RecordHistory];
     let events: Vec<_> = (0..256).map(|i| (event_at(&i.to_string(), at(i), b"{}"), handlers.clone())).collect();
 
@@ -40,7 +40,7 @@ async fn a_batch_of_256_events_is_recorded_with_its_deliveries() {
 
 #[tokio::test]
 async fn history_that_comes_late_keeps_what_the_handler_has_settled() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.finish(&attempt(&event, HandlerName::LogNote, 1, Verdict::Done), Ending::Done).await.unwrap();
 
@@ -52,7 +52,7 @@ async fn history_that_comes_late_keeps_what_the_handler_has_settled() {
 
 #[tokio::test]
 async fn pages_go_from_new_to_old_with_every_delivery_and_hold_each_event_once() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let handlers = vec![HandlerName::LogNote, HandlerName::RecordHistory];
     // Two at each moment: the cursor must not lose or repeat one of them.
     let events: Vec<_> = (0..7).map(|i| (event_at(&i.to_string(), at(i / 2), b"{}"), handlers.clone())).collect();
@@ -81,7 +81,7 @@ async fn pages_go_from_new_to_old_with_every_delivery_and_hold_each_event_once()
 
 #[tokio::test]
 async fn a_list_can_be_narrowed_by_time_and_type() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let mut opt_out = event_at("opt-out", at(5), b"{}");
     opt_out.event_type = hookline_common::event::EventType::new("contact.opted-out");
     store.record_events(&[(opt_out.clone(), Vec::new()), (event_at("b", at(6), b"{}"), Vec::new())]).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_list_can_be_narrowed_by_time_and_type() {
 
 #[tokio::test]
 async fn an_event_shows_every_attempt_with_its_requests() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
     let mut parked = attempt(&event, HandlerName::LogNote, 1, Verdict::Parked);
@@ -124,7 +124,7 @@ async fn an_event_shows_every_attempt_with_its_requests() {
 
 #[tokio::test]
 async fn retention_takes_payloads_and_attempts_and_leaves_what_effects_need() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let now = Timestamp::now();
     let (old, young) = (event_at("old", now.minus(31 * DAY), b"{}"), event_at("young", now.minus(DAY), b"{}"));
     for event in [&old, &young] {
@@ -149,7 +149,7 @@ async fn retention_takes_payloads_and_attempts_and_leaves_what_effects_need() {
 
 #[tokio::test]
 async fn what_is_not_settled_outlives_every_retention() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
     store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
 

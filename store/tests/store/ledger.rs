@@ -5,7 +5,7 @@ use hookline_store::model::{LedgerKind, OptEvent, PutAnswer, PutDecision};
 use crate::helpers::{TestStore, at, id_of, phone};
 
 /// Records an opt-out and its PUT: three entries.
-async fn opt_out(store: &Store, name: &str) {
+pub(crate) async fn opt_out(store: &Store, name: &str) {
     let event_id = id_of(name);
     let phone = phone();
     let event = OptEvent {
@@ -24,7 +24,7 @@ async fn opt_out(store: &Store, name: &str) {
 
 #[tokio::test]
 async fn the_evidence_tells_what_came_and_what_was_done_in_order() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     opt_out(&store, "acme").await;
     let event_id = id_of("acme");
     store.put_answered(&event_id, &phone(), "acme", PutAnswer::ReadBack(409)).await.unwrap();
@@ -50,7 +50,7 @@ async fn the_evidence_tells_what_came_and_what_was_done_in_order() {
 
 #[tokio::test]
 async fn a_skip_is_noted_once_per_event() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (event_id, phone) = (id_of("echo"), phone());
     let event = OptEvent {
         event_id: &event_id,
@@ -92,7 +92,7 @@ async fn the_chain_is_whole_after_eight_appenders_in_two_processes() {
 
 #[tokio::test]
 async fn an_empty_chain_is_whole_and_its_head_can_be_exported_too() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let empty = store.verify(None).await.unwrap();
     assert_eq!((empty.entries, &empty.broken), (0, &None));
 
@@ -113,13 +113,12 @@ async fn entries_cannot_be_changed_or_removed_by_plain_sql() {
 }
 
 /// What somebody with the file, but without the key, might do; and what `verify` must say of it.
-async fn tampered(statements: &[&'static str], expected: &str) {
+pub(crate) async fn tampered(statements: &[&'static str], expected: &str) {
     let test = TestStore::new().await;
     for name in ["one", "two"] {
         opt_out(&test.store, name).await;
     }
-    test.execute("DROP TRIGGER opt_ledger_is_never_updated").await;
-    test.execute("DROP TRIGGER opt_ledger_is_never_deleted").await;
+    test.drop_triggers().await;
     for &statement in statements {
         test.execute(statement).await;
     }
@@ -148,7 +147,6 @@ async fn every_kind_of_tampering_is_found() {
     tampered(&["DELETE FROM opt_ledger WHERE seq = 6"], "ends at entry 5").await;
     tampered(&["DELETE FROM opt_ledger_head"], "ends at entry 6").await;
     tampered(&["UPDATE opt_ledger_head SET seq = 5"], "ends at entry 6").await;
-    tampered(&["UPDATE opt_ledger SET status = 'two hundred' WHERE seq = 3"], "cannot be read").await;
     tampered(
         &["DELETE FROM opt_ledger WHERE seq = 3", "UPDATE opt_ledger SET seq = seq - 1 WHERE seq > 3"],
         "does not follow",
@@ -164,7 +162,7 @@ async fn a_cut_tail_with_a_mended_head_is_found_by_a_head_exported_before() {
     opt_out(&test.store, "two").await;
     let exported = test.store.verify(None).await.unwrap().head;
     assert_eq!(test.store.verify(Some(&exported)).await.unwrap().broken, None);
-    test.execute("DROP TRIGGER opt_ledger_is_never_deleted").await;
+    test.drop_triggers().await;
     test.execute("DELETE FROM opt_ledger WHERE seq > 4").await;
     test.execute("UPDATE opt_ledger_head SET seq = 4, hash = (SELECT hash FROM opt_ledger WHERE seq = 4)").await;
 
@@ -179,9 +177,8 @@ async fn an_entry_of_another_past_does_not_fit_into_the_chain() {
     let test = TestStore::new().await;
     opt_out(&test.store, "one").await;
     opt_out(&test.store, "two").await;
+    test.drop_triggers().await;
     for statement in [
-        "DROP TRIGGER opt_ledger_is_never_updated",
-        "DROP TRIGGER opt_ledger_is_never_deleted",
         "CREATE TABLE other_past AS SELECT * FROM opt_ledger WHERE seq = 6",
         "DELETE FROM opt_ledger WHERE seq > 3",
         "UPDATE opt_ledger_head SET seq = 3, hash = (SELECT hash FROM opt_ledger WHERE seq = 3)",

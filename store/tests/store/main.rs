@@ -1,6 +1,8 @@
-//! The store's public functions against real SQLite files, two handles where two processes would be.
+//! The store's public functions against real SQLite files, two handles where two processes would be. `tests/postgres`
+//! runs the same against a real server.
 
 mod contacts;
+mod database;
 mod dead_letters;
 mod deliveries;
 mod effects;
@@ -13,3 +15,4 @@ mod opening;
 mod opt_out_properties;
 mod opt_outs;
 mod records;
+mod sqlite_only;

@@ -3,48 +3,26 @@ use std::os::unix::fs::PermissionsExt;
 use hookline_store::{StoreError, ledger_key_file};
 use tempfile::TempDir;
 
-use crate::helpers::{TestStore, event, open, open_with_key};
+use crate::database::KEY;
+use crate::helpers::{TestStore, event};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_processes_may_open_a_new_store_at_once() {
-    let dir = TempDir::new().unwrap();
+async fn eight_processes_may_open_a_new_store_at_once() {
+    let home = TestStore::nowhere().await;
 
-    let opens = (0..4).map(|_| {
-        let path = dir.path().to_owned();
-        tokio::spawn(async move { open(&path).await })
-    });
-    for store in opens.collect::<Vec<_>>() {
-        store.await.unwrap().expect("each of them opens it").counts().await.unwrap();
+    let opens = futures::future::join_all((0..8).map(|_| TestStore::open_at(&home))).await;
+
+    for store in opens {
+        store.expect("each of them opens it").counts().await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn the_file_is_for_its_owner_only() {
-    let test = TestStore::new().await;
-    test.store.record_events(&[(event("a"), Vec::new())]).await.unwrap();
-
-    for file in ["store.db", "store.db-wal"] {
-        let mode = test.dir.path().join(file).metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{file}");
-    }
-}
-
-#[tokio::test]
-async fn a_path_may_hold_what_ends_a_path_in_a_url() {
-    let dir = TempDir::new().unwrap();
-    let data_dir = dir.path().join("100% ready? #1");
-
-    open(&data_dir).await.unwrap().counts().await.unwrap();
-
-    assert!(data_dir.join("store.db").exists());
 }
 
 #[tokio::test]
 async fn tables_that_only_a_newer_program_understands_are_refused() {
     let test = TestStore::new().await;
-    test.execute("UPDATE store_meta SET value = '2' WHERE name = 'oldest_reader'").await;
+    test.execute("UPDATE store_meta SET value = '9999' WHERE name = 'oldest_reader'").await;
 
-    let refused = open(test.dir.path()).await.unwrap_err();
+    let refused = test.open(KEY).await.unwrap_err();
 
     assert!(matches!(refused, StoreError::Incompatible(_)), "{refused}");
     assert!(!refused.is_unavailable());
@@ -55,29 +33,20 @@ async fn a_migration_of_a_newer_program_that_we_can_live_with_is_no_obstacle() {
     let test = TestStore::new().await;
     test.execute(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-         VALUES (9999, 'later', TRUE, x'00', 0)",
+         SELECT 9999, 'later', TRUE, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
     )
     .await;
 
-    open(test.dir.path()).await.expect("one version newer");
+    test.open(KEY).await.expect("one version newer");
 }
 
 #[tokio::test]
 async fn a_ledger_is_not_continued_with_another_key() {
     let test = TestStore::new().await;
 
-    let refused = open_with_key(test.dir.path(), "some other ledger key").await.unwrap_err();
+    let refused = test.open("some other ledger key").await.unwrap_err();
 
     assert!(matches!(refused, StoreError::Incompatible(_)), "{refused}");
-}
-
-#[tokio::test]
-async fn a_directory_that_cannot_be_made_is_unavailable_not_invalid() {
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("file");
-    std::fs::write(&file, "").unwrap();
-
-    assert!(open(&file.join("data")).await.unwrap_err().is_unavailable());
 }
 
 #[tokio::test]

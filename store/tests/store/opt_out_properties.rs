@@ -83,7 +83,7 @@ async fn handle(store: &Store, name: &str, step: &Step) -> (OptStanding, Vec<Put
 }
 
 async fn check(steps: Vec<Step>) {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let mut model = Model::default();
     // No PUT since an opt-in that is newer than every opt-out before it: nothing may hold the next one back.
     let mut armed = true;

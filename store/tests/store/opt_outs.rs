@@ -132,7 +132,7 @@ async fn state_follows_event_time_whatever_the_order_of_arrival() {
         ),
     ];
     for (name, steps, (opted_out, time)) in cases {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         for (opt, expected) in &steps {
             assert_eq!(opt.record(&store).await, *expected, "{name}: {}", opt.name);
         }
@@ -147,7 +147,7 @@ async fn state_follows_event_time_whatever_the_order_of_arrival() {
 
 #[tokio::test]
 async fn an_untimed_opt_in_alone_leaves_no_state() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
 
     assert_eq!(into("a", 0).untimed(15).record(&store).await, OptStanding::Stale);
 
@@ -156,7 +156,7 @@ async fn an_untimed_opt_in_alone_leaves_no_state() {
 
 #[tokio::test]
 async fn a_retried_opt_out_is_measured_against_others_never_itself() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (timed, untimed) = (out("timed", 10), out("untimed", 0).untimed(15));
     for opt in [&timed, &untimed] {
         assert_eq!(opt.record(&store).await, OptStanding::Current);
@@ -171,7 +171,7 @@ async fn a_retried_opt_out_is_measured_against_others_never_itself() {
 
 #[tokio::test]
 async fn the_account_that_raised_the_opt_out_gets_its_put_too_and_each_target_its_own() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
 
     out("a", 10).put(&store, &["acme", "other"], OK).await;
 
@@ -183,14 +183,14 @@ async fn the_account_that_raised_the_opt_out_gets_its_put_too_and_each_target_it
 #[tokio::test]
 async fn a_retry_puts_again_until_its_answer_is_in() {
     for answer in [PutAnswer::NoAnswer, PutAnswer::Status(503), PutAnswer::Status(429), PutAnswer::Status(409)] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         let opt = out("a", 10);
         opt.put(&store, &["acme"], answer).await;
 
         assert_eq!(opt.recorded_and_decided(&store, "acme").await, PutDecision::Put, "{answer:?}");
     }
     for answer in [OK, PutAnswer::Status(200), PutAnswer::Status(204), PutAnswer::ReadBack(409)] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         let opt = out("a", 10);
         opt.put(&store, &["acme"], answer).await;
 
@@ -201,7 +201,7 @@ async fn a_retry_puts_again_until_its_answer_is_in() {
 
 #[tokio::test]
 async fn an_echo_is_recognised_before_the_answer_and_after_it() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let cause = out("cause", 10);
     cause.record(&store).await;
     assert_eq!(cause.decide(&store, "other").await, PutDecision::Put);
@@ -217,13 +217,13 @@ async fn an_echo_is_recognised_before_the_answer_and_after_it() {
         (PutAnswer::Status(502), PutDecision::Echo),
         (PutAnswer::Status(422), PutDecision::Put),
     ] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         cause.put(&store, &["other"], answer).await;
         let event = out("event", 12).of("other");
         assert_eq!(event.recorded_and_decided(&store, "other").await, expected, "{answer:?}");
     }
     for answer in [OK, PutAnswer::ReadBack(422)] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         cause.put(&store, &["other"], answer).await;
         let late = out("late echo", 12).of("other");
         assert_eq!(late.recorded_and_decided(&store, "other").await, PutDecision::Echo, "{answer:?}");
@@ -234,7 +234,7 @@ async fn an_echo_is_recognised_before_the_answer_and_after_it() {
 
 #[tokio::test]
 async fn a_second_opt_out_from_elsewhere_finds_the_put_already_done() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     out("first", 10).put(&store, &["acme"], OK).await;
 
     let second = out("second", 20).of("elsewhere");
@@ -246,7 +246,7 @@ async fn a_second_opt_out_from_elsewhere_finds_the_put_already_done() {
 #[tokio::test]
 async fn a_put_that_was_not_answered_well_is_made_by_the_next_event() {
     for answer in [PutAnswer::NoAnswer, PutAnswer::Status(500), PutAnswer::Status(422)] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         out("first", 10).put(&store, &["acme"], answer).await;
 
         let second = out("second", 20).of("elsewhere");
@@ -258,7 +258,7 @@ async fn a_put_that_was_not_answered_well_is_made_by_the_next_event() {
 #[tokio::test]
 async fn an_opt_in_since_in_any_account_arms_the_put_again() {
     for account in ["acme", "elsewhere"] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         out("first", 10).put(&store, &["acme"], OK).await;
         into("in", 20).of(account).record(&store).await;
 
@@ -273,7 +273,7 @@ async fn an_opt_in_since_in_any_account_arms_the_put_again() {
 #[tokio::test]
 async fn an_opt_in_that_is_older_than_the_cause_arms_nothing() {
     for time in [9, 10] {
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         out("first", 10).put(&store, &["acme"], OK).await;
         assert_eq!(into("in", time).record(&store).await, OptStanding::Stale, "{time}");
 
@@ -285,7 +285,7 @@ async fn an_opt_in_that_is_older_than_the_cause_arms_nothing() {
 
 #[tokio::test]
 async fn an_opt_in_since_that_cannot_say_when_it_was_arms_the_put_again() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     out("first", 10).put(&store, &["acme"], OK).await;
     assert_eq!(into("in", 0).untimed(50).record(&store).await, OptStanding::Stale);
 
@@ -330,7 +330,7 @@ async fn a_put_in_doubt_explains_an_echo_only_until_it_is_given_up() {
         (DeliveryState::Discarded, PutDecision::Put),
     ] {
         for answer in [PutAnswer::NoAnswer, PutAnswer::Status(503)] {
-            let TestStore { store, dir: _dir } = TestStore::new().await;
+            let TestStore { store, home: _home } = TestStore::new().await;
             out("cause", 10).put(&store, &["acme"], answer).await;
             delivery_is(&store, state).await;
 
@@ -338,7 +338,7 @@ async fn a_put_in_doubt_explains_an_echo_only_until_it_is_given_up() {
 
             assert_eq!(decision, expected, "{state}, {answer:?}");
         }
-        let TestStore { store, dir: _dir } = TestStore::new().await;
+        let TestStore { store, home: _home } = TestStore::new().await;
         out("cause", 10).put(&store, &["acme"], OK).await;
         delivery_is(&store, state).await;
         let decision = out("next", 12).recorded_and_decided(&store, "acme").await;
@@ -348,7 +348,7 @@ async fn a_put_in_doubt_explains_an_echo_only_until_it_is_given_up() {
 
 #[tokio::test]
 async fn an_opt_in_that_was_known_before_the_put_arms_nothing() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     into("in", 20).of("elsewhere").record(&store).await;
     out("first", 10).put(&store, &["acme"], OK).await;
 
@@ -359,7 +359,7 @@ async fn an_opt_in_that_was_known_before_the_put_arms_nothing() {
 
 #[tokio::test]
 async fn after_a_new_put_its_own_echo_is_recognised_again() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     out("first", 10).put(&store, &["acme"], OK).await;
     into("in", 20).record(&store).await;
     out("second", 30).put(&store, &["acme"], OK).await;
@@ -369,7 +369,7 @@ async fn after_a_new_put_its_own_echo_is_recognised_again() {
 
 #[tokio::test]
 async fn another_phone_is_another_story() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     out("first", 10).put(&store, &["acme"], OK).await;
 
     let stranger = Opt { phone: Phone::parse("+12025550100").unwrap(), ..out("second", 5) };
@@ -397,7 +397,7 @@ async fn of_twins_in_two_processes_the_second_is_an_echo() {
 
 #[tokio::test]
 async fn an_opt_out_that_an_opt_in_overtakes_before_its_put_is_decided_is_stale() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     out("cause", 10).put(&store, &["acme"], PutAnswer::Status(201)).await;
     // The echo of that PUT: current when it is recorded.
     let echo = out("echo", 11);

@@ -23,7 +23,7 @@ fn note(message_id: &str, body: &str) -> NewNote {
 
 #[tokio::test]
 async fn a_person_known_by_phone_gets_the_contact_id_and_stays_one_person() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let (by_phone, created, changed) = store.upsert_person(&facts(None, Some(&phone()), None)).await.unwrap();
     assert!(created && changed);
 
@@ -40,7 +40,7 @@ async fn a_person_known_by_phone_gets_the_contact_id_and_stays_one_person() {
 
 #[tokio::test]
 async fn another_contact_with_the_same_phone_is_another_person() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     store.upsert_person(&facts(Some("/contacts/1"), Some(&phone()), None)).await.unwrap();
 
     let (_, created, _) = store.upsert_person(&facts(Some("/contacts/2"), Some(&phone()), None)).await.unwrap();
@@ -68,7 +68,7 @@ async fn two_processes_that_meet_a_stranger_at_once_make_one_person() {
 
 #[tokio::test]
 async fn a_known_contact_with_a_new_phone_is_the_same_person() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let new_phone = Phone::parse("+12025550100").unwrap();
     let (before, ..) = store.upsert_person(&facts(Some("/contacts/1"), Some(&phone()), Some("Ada"))).await.unwrap();
 
@@ -97,7 +97,7 @@ async fn a_message_is_one_note_whoever_writes_it_second() {
 
 #[tokio::test]
 async fn a_flag_follows_event_time_and_a_tie_ends_opted_out() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     let steps = [
         (true, 10, true, true),
         (true, 20, false, true),
@@ -118,7 +118,7 @@ async fn a_flag_follows_event_time_and_a_tie_ends_opted_out() {
 
 #[tokio::test]
 async fn lists_come_in_pages_that_hold_each_row_once() {
-    let TestStore { store, dir: _dir } = TestStore::new().await;
+    let TestStore { store, home: _home } = TestStore::new().await;
     for i in 0..5 {
         let number = Phone::parse(&format!("+1202555010{i}")).unwrap();
         store.upsert_person(&facts(None, Some(&number), None)).await.unwrap();

@@ -1,7 +1,4 @@
-//! All that differs between databases: how to connect, lock, migrate, and what an error means. Today SQLite.
-//!
-//! Statements elsewhere keep to what SQLite and PostgreSQL both take: `$n` parameters, BIGINT, TEXT, BLOB, ON
-//! CONFLICT … RETURNING, row values, CASE instead of the two-argument MAX.
+//! SQLite: one file in `data_dir`, WAL, one writer at a time.
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
@@ -9,35 +6,31 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::AnyConnectOptions;
 use sqlx::error::DatabaseError;
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{ConnectOptions, Connection as _, Executor, Row};
 
+use super::{Begin, Connection, Lane, Lanes};
 use crate::error::StoreError;
 
-pub(crate) type Connection = sqlx::AnyConnection;
-pub(crate) type Pool = sqlx::AnyPool;
-pub(crate) type DbRow = sqlx::any::AnyRow;
-
-/// The number of the newest migration this program has.
-const SCHEMA: i64 = 1;
 /// Takes the write lock at once: a deferred transaction that turns into a writer can fail without waiting.
-pub(crate) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+/// Everything goes through one writer: SQLite has only one at a time.
+pub(super) const LANES: Lanes = Lanes {
+    rows: Lane { writers: 1, group: 64, begin: Begin::Group, deadline: None },
+    alone: None,
+    ledger: None,
+    long: None,
+};
 /// Lists are read beside the writer, and one long list must not hold up a look-up.
-const READERS: u32 = 2;
+pub(super) const READERS: usize = 2;
 /// Longer than any of our transactions, `hookline`'s beside `run`'s too.
-const BUSY: Duration = Duration::from_secs(10);
+pub(super) const BUSY: Duration = Duration::from_secs(10);
 /// Nobody else can write while a checkpoint waits for readers.
 const BUSY_CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// True where `blob` holds the bytes of parameter `n`.
-pub(crate) fn blob_contains(blob: &str, n: usize) -> String {
-    format!("instr({blob}, ${n}) > 0")
-}
-
 /// Whether the database may answer differently later (<https://www.sqlite.org/rescode.html>).
-pub(crate) fn may_work_later(error: &dyn DatabaseError) -> bool {
+pub(super) fn may_work_later(error: &dyn DatabaseError) -> bool {
     // The low byte is the primary code: NOMEM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL,
     // NOTADB. A corrupt file too: a person mends it, and no delivery may be given up for it.
     primary_code(error).is_some_and(|code| [5, 6, 7, 8, 10, 11, 13, 14, 15, 26].contains(&code))
@@ -52,15 +45,15 @@ fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
     code.parse::<i32>().ok().map(|code| code & 0xff)
 }
 
-/// Where the database is, and how connections to it are made.
+/// Where the file is, and how connections to it are made.
 #[derive(Clone)]
-pub(crate) struct Dialect {
+pub(crate) struct Sqlite {
     options: AnyConnectOptions,
 }
 
-impl Dialect {
+impl Sqlite {
     /// Makes the directory and the file where they are missing; mode 0600, which SQLite gives the WAL too.
-    pub(crate) fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
+    pub(super) fn new(data_dir: &Path) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let path = data_dir.join("store.db");
         let failed = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
@@ -73,7 +66,7 @@ impl Dialect {
     }
 
     /// A connection for the one writer.
-    pub(crate) async fn connect_writer(&self) -> Result<Connection, StoreError> {
+    pub(super) async fn connect_writer(&self) -> Result<Connection, StoreError> {
         let mut connection = self.options.connect().await?;
         // FULL: a commit is on the disk when it returns. 512 KiB of cache hold the upper levels of every index.
         // What is deleted or erased is overwritten, not only forgotten.
@@ -87,25 +80,12 @@ impl Dialect {
         Ok(connection)
     }
 
-    /// Connections that can only read, made when needed.
-    pub(crate) fn readers(&self) -> Pool {
-        AnyPoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(0)
-            .acquire_timeout(BUSY)
-            .idle_timeout(Duration::from_secs(60))
-            .test_before_acquire(false)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    let pragmas = format!(
-                        "PRAGMA busy_timeout = {}; PRAGMA query_only = 1; PRAGMA cache_size = -256",
-                        BUSY.as_millis()
-                    );
-                    connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
-                    Ok(())
-                })
-            })
-            .connect_lazy_with(self.options.clone())
+    pub(super) async fn connect_reader(&self) -> Result<Connection, StoreError> {
+        let mut connection = self.options.connect().await?;
+        let pragmas =
+            format!("PRAGMA busy_timeout = {}; PRAGMA query_only = 1; PRAGMA cache_size = -256", BUSY.as_millis());
+        connection.execute(sqlx::AssertSqlSafe(pragmas)).await?;
+        Ok(connection)
     }
 }
 
@@ -141,7 +121,7 @@ async fn switch_to_wal(connection: &mut Connection) -> Result<(), StoreError> {
 
 /// Empties the write-ahead log into the file: until then it holds what was erased. `false` where others were busy
 /// with it for too long (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>: the answer's first column).
-pub(crate) async fn checkpoint(connection: &mut Connection) -> Result<bool, StoreError> {
+pub(super) async fn checkpoint(connection: &mut Connection) -> Result<bool, StoreError> {
     wait_when_busy(connection, BUSY_CHECKPOINT).await?;
     let answer = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
     wait_when_busy(connection, BUSY).await?;
@@ -159,32 +139,10 @@ async fn wait_when_busy(connection: &mut Connection, time: Duration) -> Result<(
 }
 
 /// Brings the tables up to this program's version; several processes may try at once.
-///
-/// # Errors
-/// `Incompatible` where a newer program has made tables that this one cannot live with.
-pub(crate) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
-    // A version newer may have run its migrations already (rolling upgrade).
-    migrator.set_ignore_missing(true);
+pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     // Asking what is applied and applying must be one step; each migration inside becomes a savepoint.
     let mut transaction = connection.begin_with(BEGIN_WRITE).await?;
-    migrator.run_direct(None, &mut *transaction, false).await.map_err(|error| {
-        if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
-            StoreError::from(error)
-        } else {
-            StoreError::Incompatible(error.to_string())
-        }
-    })?;
-    let oldest: String = sqlx::query("SELECT value FROM store_meta WHERE name = 'oldest_reader'")
-        .fetch_one(&mut *transaction)
-        .await?
-        .try_get(0)?;
+    super::apply(sqlx::migrate!("migrations/sqlite"), &mut transaction).await?;
     transaction.commit().await?;
-    if oldest.parse::<i64>().is_ok_and(|oldest| oldest <= SCHEMA) {
-        Ok(())
-    } else {
-        Err(StoreError::Incompatible(format!(
-            "its tables are of version {oldest}, this program knows version {SCHEMA}; run a newer hookline"
-        )))
-    }
+    Ok(())
 }

@@ -1,0 +1,50 @@
+//! One clock for all machines: the database's. Leases, claims and heartbeats of several machines are compared with
+//! one another, and their own clocks may disagree.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use hookline_common::time::Timestamp;
+
+use crate::dialect::{Connection, Dialect};
+use crate::error::StoreError;
+
+/// How long a measured difference is believed.
+const MEASURED_FOR: Duration = Duration::from_secs(30);
+
+/// Clones share what was measured.
+#[derive(Clone, Default)]
+pub(crate) struct Clock(Arc<Mutex<Measured>>);
+
+#[derive(Default)]
+struct Measured {
+    ahead_ms: i64,
+    at: Option<Instant>,
+}
+
+impl Clock {
+    /// Now, by the database's clock as far as it is known.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_millis(Timestamp::now().as_millis().saturating_add(self.lock().ahead_ms))
+    }
+
+    /// A moment of the database's clock, by this machine's: for callers, who wait by their own.
+    pub(crate) fn here(&self, theirs: Timestamp) -> Timestamp {
+        Timestamp::from_millis(theirs.as_millis().saturating_sub(self.lock().ahead_ms))
+    }
+
+    /// Measures again where the last time is long ago.
+    pub(crate) async fn measure(&self, dialect: &Dialect, connection: &mut Connection) -> Result<(), StoreError> {
+        if self.lock().at.is_some_and(|at| at.elapsed() < MEASURED_FOR) {
+            return Ok(());
+        }
+        let ahead_ms = dialect.clock_ahead(connection).await?;
+        *self.lock() = Measured { ahead_ms, at: Some(Instant::now()) };
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Measured> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,287 @@
+//! PostgreSQL: many processes write side by side under READ COMMITTED, so rows, and names that have no row, are locked.
+
+use std::time::{Duration, Instant};
+
+use hookline_common::secret::Secret;
+use hookline_common::time::Timestamp;
+use sqlx::any::AnyConnectOptions;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
+
+use super::{Begin, Connection, Judgement, Lane, Lanes};
+use crate::error::StoreError;
+
+/// Six connections that write and two that read, per process (docs/decisions/0004).
+pub(super) const LANES: Lanes = Lanes {
+    rows: Lane { writers: 3, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
+    alone: Some(Lane { writers: 1, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
+    // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
+    // other processes' appends is the rule here, so it waits as long as one alone.
+    ledger: Some(Lane { writers: 1, group: 64, begin: Begin::Alone, deadline: Some(DEADLINE) }),
+    long: Some(Lane { writers: 1, group: 1, begin: Begin::Long, deadline: Some(LONG) }),
+};
+pub(super) const READERS: usize = 2;
+/// A database that does not answer within this is away; connecting included, well under ten seconds.
+const DEADLINE: Duration = Duration::from_secs(8);
+pub(super) const READ_DEADLINE: Duration = Duration::from_secs(8);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
+/// For clean-ups and erasure, which look at every row there is.
+pub(super) const LONG: Duration = Duration::from_secs(60);
+/// All processes that migrate wait for this lock.
+const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
+const MIGRATE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Parameters that other clients of PostgreSQL take in a URL and that mean nothing to us, or what we do anyway.
+const IGNORED: [&str; 14] = [
+    "connect_timeout",
+    "channel_binding",
+    "target_session_attrs",
+    "load_balance_hosts",
+    "gssencmode",
+    "krbsrvname",
+    "sslnegotiation",
+    "sslcompression",
+    "sslsni",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+];
+const KNOWN: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Where the server is.
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    options: AnyConnectOptions,
+}
+
+impl Postgres {
+    /// Reads the URL; connects to nothing. No error quotes it.
+    pub(super) fn new(url: &Secret) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let invalid = |what: &str| StoreError::Invalid(format!("[store] url {what}"));
+        let mut options = url
+            .expose()
+            .parse::<AnyConnectOptions>()
+            .map_err(|_| invalid("cannot be read; write postgres://user:password@host:5432/database"))?
+            .disable_statement_logging();
+        if !["postgres", "postgresql"].contains(&options.database_url.scheme()) {
+            return Err(invalid("must begin with postgres://; for SQLite leave it out"));
+        }
+        let mut kept = Vec::new();
+        for (key, value) in options.database_url.query_pairs() {
+            if KNOWN.contains(&key.as_ref()) || key.starts_with("options[") {
+                kept.push((key.into_owned(), value.into_owned()));
+            } else if !IGNORED.contains(&key.as_ref()) {
+                let key: String = key.chars().filter(char::is_ascii_graphic).take(40).collect();
+                return Err(invalid(&format!("has a parameter that is not known: {key}")));
+            }
+        }
+        // The driver would log what it does not know, with its value, at each connection.
+        options.database_url.set_query(None);
+        if !kept.iter().any(|(key, _)| key == "application_name") {
+            kept.push(("application_name".to_owned(), "hookline".to_owned()));
+        }
+        options.database_url.query_pairs_mut().extend_pairs(kept);
+        Ok(Self { options })
+    }
+
+    pub(super) async fn connect_writer(&self) -> Result<Connection, StoreError> {
+        self.connect(session()).await
+    }
+
+    pub(super) async fn connect_reader(&self) -> Result<Connection, StoreError> {
+        let settings = format!("{}; SET default_transaction_read_only = on", session());
+        self.connect(settings).await
+    }
+
+    async fn connect(&self, settings: String) -> Result<Connection, StoreError> {
+        let connecting = async {
+            let mut connection = self.options.connect().await?;
+            connection.execute(AssertSqlSafe(settings)).await?;
+            Ok::<_, sqlx::Error>(connection)
+        };
+        match tokio::time::timeout(CONNECT, connecting).await {
+            Ok(connected) => connected.map_err(connecting_failed),
+            Err(_) => Err(StoreError::Unavailable(format!("no connection within {} s", CONNECT.as_secs()))),
+        }
+    }
+}
+
+/// Set by statements, not in the start-up message, which some proxies refuse. `idle_in_transaction`: a process that was
+/// stopped in the middle must not hold its locks for ever. What is written is on the disk when a commit returns,
+/// whatever the server's default.
+fn session() -> String {
+    format!(
+        "SET statement_timeout = {}; SET lock_timeout = 250; SET idle_in_transaction_session_timeout = 10000; \
+         SET synchronous_commit = on; SET client_min_messages = warning; SET standard_conforming_strings = on; \
+         SET default_transaction_isolation = 'read committed'",
+        LONG.as_millis()
+    )
+}
+
+pub(super) const fn begin(begin: Begin) -> &'static str {
+    match begin {
+        Begin::Group => "BEGIN",
+        Begin::Alone => "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000",
+        Begin::Long => "BEGIN; SET LOCAL lock_timeout = 3000",
+        Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    }
+}
+
+pub(super) async fn clock_ahead(connection: &mut Connection) -> Result<i64, StoreError> {
+    let asked = Timestamp::now().as_millis();
+    let clock = Instant::now();
+    let theirs: i64 = sqlx::query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)")
+        .fetch_one(connection)
+        .await?
+        .try_get(0)?;
+    let halfway = i64::try_from(clock.elapsed().as_millis() / 2).unwrap_or(0);
+    Ok(theirs - (asked + halfway))
+}
+
+/// Waits for whoever migrates at the same time; then there is usually nothing left to do.
+pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    if is_up_to_date(connection).await? {
+        return super::check_version(connection).await;
+    }
+    let deadline = Instant::now() + MIGRATE_WITHIN;
+    loop {
+        // A change of a table waits for its readers, and everybody else waits behind it: better to try again.
+        let mut transaction = connection.begin_with("BEGIN; SET LOCAL lock_timeout = 2000").await?;
+        let locked =
+            sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await;
+        let done = match locked {
+            Ok(_) => super::apply(sqlx::migrate!("migrations/postgres"), &mut transaction).await,
+            Err(error) => Err(error.into()),
+        };
+        match done {
+            Ok(()) => return Ok(transaction.commit().await?),
+            Err(StoreError::Contended(_)) if Instant::now() < deadline => transaction.rollback().await?,
+            Err(error) => {
+                // The error is what matters; the connection is closed by whoever gets it.
+                let _ = transaction.rollback().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Whether every migration of ours is applied: then nothing needs the right to make tables.
+async fn is_up_to_date(connection: &mut Connection) -> Result<bool, StoreError> {
+    let made: bool = sqlx::query("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    if !made {
+        return Ok(false);
+    }
+    let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?)))
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    Ok(sqlx::migrate!("migrations/postgres").iter().all(|migration| {
+        applied.iter().any(|(version, checksum)| {
+            *version == migration.version && checksum.as_slice() == migration.checksum.as_ref()
+        })
+    }))
+}
+
+/// While connecting, nothing was asked yet that could be wrong: credentials, certificates, databases are mended by people.
+fn connecting_failed(error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Invalid(words) | StoreError::Incompatible(words) => StoreError::Unavailable(words),
+        error @ (StoreError::Unavailable(_) | StoreError::Contended(_)) => error,
+    }
+}
+
+/// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). Only what is wrong with the
+/// statement or its values is final; whatever a person or time can mend is not.
+pub(super) fn judge(code: &str) -> Judgement {
+    match code {
+        // Serialisation failure, deadlock, lock time-out.
+        "40001" | "40P01" | "55P03" => Judgement::Contended,
+        // No right to do it: a person grants it. A plan that a migration outdated: a new connection makes a new one.
+        "42501" | "0A000" => Judgement::Later,
+        _ => match code.get(..2) {
+            // Wrong values, violated constraints, wrong statements; exceptions raised by our own triggers.
+            Some("22" | "23" | "42" | "P0" | "21" | "44") => Judgement::Final,
+            // Connection, resources, an operator's doing, disk, configuration, internal errors, and what we never saw.
+            _ => Judgement::Later,
+        },
+    }
+}
+
+/// Class 22 quotes the value it could not take; nothing else that we let happen does, and details are left out.
+pub(super) fn words(error: &PgDatabaseError) -> String {
+    let code = error.code();
+    if code.starts_with("22") {
+        format!("a value cannot be stored (SQLSTATE {code})")
+    } else {
+        format!("{} (SQLSTATE {code})", error.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_time_or_a_person_mends_is_not_final() {
+        for code in [
+            "08006", "08001", "53300", "53100", "53200", "57P01", "57P02", "57P03", "57014", "25006", "28P01", "3D000",
+            "42501", "58030", "XX001", "25P03", "0A000", "99999", "",
+        ] {
+            assert_eq!(judge(code), Judgement::Later, "{code}");
+        }
+        for code in ["40001", "40P01", "55P03"] {
+            assert_eq!(judge(code), Judgement::Contended, "{code}");
+        }
+        for code in ["42601", "42P01", "42703", "23505", "22021", "22003", "P0001", "21000"] {
+            assert_eq!(judge(code), Judgement::Final, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_refused_without_being_quoted() {
+        for url in [
+            "mysql://u:s3cret-w0rd@h/db",
+            "postgres://u:s3cret-w0rd@h:notaport/db",
+            "s3cret-w0rd",
+            "postgres://u:s3cret-w0rd@h/db?sslpasswort=s3cret-w0rd",
+        ] {
+            let refused = Postgres::new(&Secret::new(url)).err().expect(url).to_string();
+            assert!(!refused.contains("s3cret-w0rd"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_other_clients_are_left_out_and_ours_are_kept() {
+        let url = "postgres://u@h/db?sslmode=verify-full&channel_binding=require&connect_timeout=10";
+        let read = Postgres::new(&Secret::new(url)).expect("a URL");
+        let pairs: Vec<_> = read.options.database_url.query_pairs().map(|(key, _)| key.into_owned()).collect();
+        assert_eq!(pairs, ["sslmode", "application_name"]);
+    }
+}

@@ -1,0 +1,63 @@
+//! PostgreSQL: a database of its own for each store, on the one server of this test process.
+
+use hookline_common::secret::Secret;
+use hookline_common::testing::nodes::PostgresNode;
+use hookline_store::{Location, Store, StoreError, StoreOptions};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+
+pub(crate) const KEY: &str = "a ledger key for tests only";
+
+pub(crate) struct TestStore {
+    pub(crate) store: Store,
+    /// The URL of its database.
+    pub(crate) home: String,
+}
+
+impl TestStore {
+    pub(crate) async fn new() -> Self {
+        let home = Self::nowhere().await;
+        let store = Self::open_at(&home).await.expect("a store");
+        Self { store, home }
+    }
+
+    /// A place where no store is yet.
+    pub(crate) async fn nowhere() -> String {
+        PostgresNode::shared().await.database().await
+    }
+
+    pub(crate) async fn open_at(home: &str) -> Result<Store, StoreError> {
+        open(home, KEY).await
+    }
+
+    /// Another handle, with connections of its own: another process's worth.
+    pub(crate) async fn other(&self) -> Store {
+        self.open(KEY).await.expect("a second handle")
+    }
+
+    pub(crate) async fn open(&self, key: &str) -> Result<Store, StoreError> {
+        open(&self.home, key).await
+    }
+
+    /// A connection that goes round the store, for tampering and for looking at tables.
+    pub(crate) async fn sql(&self) -> PgConnection {
+        PgConnection::connect(&self.home).await.expect("a connection")
+    }
+
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        self.sql().await.execute(sqlx::raw_sql(statement)).await.expect(statement);
+    }
+
+    /// As the owner of the tables does who wants to change the ledger.
+    pub(crate) async fn drop_triggers(&self) {
+        self.execute(
+            "DROP TRIGGER opt_ledger_is_never_updated ON opt_ledger;
+             DROP TRIGGER opt_ledger_is_never_deleted ON opt_ledger",
+        )
+        .await;
+    }
+}
+
+pub(crate) async fn open(url: &str, key: &str) -> Result<Store, StoreError> {
+    Store::open(StoreOptions { location: Location::Url(Secret::new(url)), ledger_key: Secret::new(key) }).await
+}

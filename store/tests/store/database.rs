@@ -1,0 +1,67 @@
+//! SQLite: a directory of its own for each store.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hookline_common::secret::Secret;
+use hookline_store::{Location, Store, StoreError, StoreOptions};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use tempfile::TempDir;
+
+pub(crate) const KEY: &str = "a ledger key for tests only";
+
+pub(crate) struct TestStore {
+    pub(crate) store: Store,
+    pub(crate) home: TempDir,
+}
+
+impl TestStore {
+    pub(crate) async fn new() -> Self {
+        let home = TempDir::new().expect("a directory");
+        let store = open(home.path(), KEY).await.expect("a store");
+        Self { store, home }
+    }
+
+    /// A place where no store is yet.
+    pub(crate) async fn nowhere() -> TempDir {
+        TempDir::new().expect("a directory")
+    }
+
+    pub(crate) async fn open_at(home: &TempDir) -> Result<Store, StoreError> {
+        open(home.path(), KEY).await
+    }
+
+    /// Another handle on the same file, with a writer of its own: another process's worth.
+    pub(crate) async fn other(&self) -> Store {
+        self.open(KEY).await.expect("a second handle")
+    }
+
+    pub(crate) async fn open(&self, key: &str) -> Result<Store, StoreError> {
+        open(self.home.path(), key).await
+    }
+
+    /// A connection that goes round the store, for tampering and for looking at tables.
+    pub(crate) async fn sql(&self) -> SqliteConnection {
+        SqliteConnectOptions::new()
+            .filename(self.home.path().join("store.db"))
+            .busy_timeout(Duration::from_secs(10))
+            .connect()
+            .await
+            .expect("a connection")
+    }
+
+    pub(crate) async fn execute(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&mut self.sql().await).await.expect(statement);
+    }
+
+    /// As somebody with the file does who wants to change the ledger.
+    pub(crate) async fn drop_triggers(&self) {
+        self.execute("DROP TRIGGER opt_ledger_is_never_updated").await;
+        self.execute("DROP TRIGGER opt_ledger_is_never_deleted").await;
+    }
+}
+
+pub(crate) async fn open(data_dir: &Path, key: &str) -> Result<Store, StoreError> {
+    Store::open(StoreOptions { location: Location::Sqlite(data_dir.to_owned()), ledger_key: Secret::new(key) }).await
+}

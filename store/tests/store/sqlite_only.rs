@@ -1,0 +1,120 @@
+//! What only a file has: modes, paths, a write-ahead log, one writer at a time, columns of any type.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use hookline_store::model::{Begin, Claim};
+use sqlx::Connection as _;
+use tempfile::TempDir;
+
+use crate::database::{KEY, open};
+use crate::deliveries::{HANDLER, counts};
+use crate::effects::{Asking, LONG, by};
+use crate::erasure::with_records;
+use crate::helpers::{TestStore, at, event, event_at, id_of, phone};
+use crate::ledger::tampered;
+
+#[tokio::test]
+async fn the_file_is_for_its_owner_only() {
+    let test = TestStore::new().await;
+    test.store.record_events(&[(event("a"), Vec::new())]).await.unwrap();
+
+    for file in ["store.db", "store.db-wal"] {
+        let mode = test.home.path().join(file).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_may_hold_what_ends_a_path_in_a_url() {
+    let dir = TempDir::new().unwrap();
+    let data_dir = dir.path().join("100% ready? #1");
+
+    open(&data_dir, KEY).await.unwrap().counts().await.unwrap();
+
+    assert!(data_dir.join("store.db").exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_unavailable_not_invalid() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+
+    assert!(open(&file.join("data"), KEY).await.unwrap_err().is_unavailable());
+}
+
+#[tokio::test]
+async fn what_was_erased_is_in_no_file_any_more() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let body =
+        format!("{{\"from\":\"+12025550147\",\"body\":\"my code is hunter2\",\"pad\":\"{}\"}}", "x".repeat(9000));
+    test.store.record_events(&[(event_at("a", at(0), body.as_bytes()), Vec::new())]).await.unwrap();
+
+    test.store.erase(&phone()).await.unwrap();
+
+    for file in std::fs::read_dir(test.home.path()).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in ["hunter2", "Secretperson"] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} in {path:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_keeps_the_log_from_being_emptied_is_told() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let mut reader = test.sql().await;
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::query("SELECT COUNT(*) FROM audit").execute(&mut *reading).await.unwrap();
+
+    assert!(test.store.erase(&phone()).await.unwrap().log_kept);
+
+    reading.rollback().await.unwrap();
+    assert!(!test.store.erase(&phone()).await.unwrap().log_kept);
+}
+
+#[tokio::test]
+async fn a_write_waits_for_another_process_that_is_writing() {
+    let test = TestStore::new().await;
+    let mut other = test.sql().await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let (store, event) = (test.store.clone(), event("a"));
+    let mut write = tokio::spawn(async move { store.begin(&event, HANDLER, 1, None).await });
+    let waited = tokio::time::timeout(Duration::from_millis(300), &mut write).await;
+    assert!(waited.is_err(), "it cannot be written yet");
+    assert_eq!(counts(&test.store).await.waiting, 0, "but read");
+
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+
+    assert_eq!(write.await.unwrap().unwrap(), Begin::Go);
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_in_the_ledger_is_found() {
+    tampered(&["UPDATE opt_ledger SET status = 'two hundred' WHERE seq = 3"], "cannot be read").await;
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_claimed_need_not_be_waited_for() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let event_id = id_of("a");
+    let token = by("killed", &event_id).ask_afresh(&store).await;
+    assert!(matches!(by("next", &event_id).ask(&store).await, Claim::Wait { .. }));
+
+    store.end_claims_of_the_dead().await.unwrap();
+
+    let next = by("killed too", &event_id).ask_afresh(&store).await;
+    assert!(!store.still_mine(&token, LONG).await.unwrap());
+    assert!(store.still_mine(&next, LONG).await.unwrap());
+    store.end_claims_of_the_dead().await.unwrap();
+    // It may have written: whoever comes next looks first.
+    let last = Asking { settle_after: Duration::ZERO, ..by("last", &event_id) }.ask(&store).await;
+    assert!(matches!(last, Claim::AfterUnknown { write_again: false, .. }), "{last:?}");
+    store.end_claims_of_the_dead().await.unwrap();
+    let after_it = Asking { settle_after: Duration::ZERO, ..by("after it", &event_id) }.ask(&store).await;
+    assert!(matches!(after_it, Claim::AfterUnknown { .. }), "looking and dying makes nothing fresh: {after_it:?}");
+}
