@@ -1,6 +1,7 @@
 //! The `hookline` command: everything an operator types, one file per subcommand. This file reads the command line,
 //! hands over, and turns how it ended into an exit code: 0 fine, 1 failed, 2 wrong usage or configuration.
 
+mod bench;
 mod check;
 mod dead_letters;
 mod dev;
@@ -16,6 +17,7 @@ mod pause;
 mod progress;
 mod records;
 mod run;
+mod secret;
 mod status;
 mod table;
 mod topology;
@@ -90,6 +92,11 @@ enum Command {
     Unrouted(unrouted::UnroutedCommand),
     /// Exit 0 when /readyz answers 200
     Healthcheck(healthcheck::HealthcheckArgs),
+    /// Measure throughput, latency and cost on this machine, beside hand-written programs
+    Bench(bench::BenchArgs),
+    /// One of the processes that `bench` measures
+    #[command(hide = true)]
+    BenchProcess(bench::BenchProcessArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -150,6 +157,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Topology(args) => topology::run(config, &args).await,
         Command::Unrouted(command) => unrouted::run(config, command).await,
         Command::Healthcheck(args) => healthcheck::run(config, &args).await,
+        Command::Bench(args) => bench::run(config, &args).await,
+        Command::BenchProcess(args) => bench::run_process(&args).await,
     }
 }
 
@@ -197,6 +206,9 @@ mod tests {
             "hookline unrouted discard",
             "hookline unrouted list --limit 0",
             "hookline trigger message.received --duplicates 101",
+            "hookline bench pacing",
+            "hookline bench --runs 0",
+            "hookline bench --seconds 61",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).err().expect(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::healthcheck::reachable;
 use crate::open::{self, wrong_usage};
+use crate::secret;
 
 pub(super) struct Target {
     pub(super) url: Url,
@@ -32,7 +33,7 @@ struct DevFile {
 /// # Errors
 /// Wrong usage, telling what to give, where URL or secret are neither given nor configured.
 pub(super) fn resolve(config: Option<&Path>, url: Option<&Url>, secret: Option<&str>) -> anyhow::Result<Target> {
-    let secret = secret.map(read_secret).transpose()?;
+    let secret = secret.map(|text| secret::given("--secret", text)).transpose()?;
     if let (Some(url), Some(secret)) = (url, &secret) {
         return Ok(Target { url: url.clone(), secret: secret.clone(), account: SAMPLE_ACCOUNT.to_owned() });
     }
@@ -82,56 +83,6 @@ fn dev_file(settings: &Settings) -> anyhow::Result<Option<(Url, Secret)>> {
     let not_ours = || format!("{} is not what `hookline dev` writes; start it again", path.display());
     let dev: DevFile = serde_json::from_str(&text).with_context(not_ours)?;
     let url = dev.webhook_url.parse().with_context(not_ours)?;
-    let secret = secret_file(&settings.data_dir.join(dev.secret_file))?;
+    let secret = secret::in_file(&settings.data_dir.join(dev.secret_file))?;
     Ok(Some((url, secret)))
-}
-
-/// The text itself, `env:NAME` or `file:PATH`.
-fn read_secret(given: &str) -> anyhow::Result<Secret> {
-    let secret = if let Some(name) = given.strip_prefix("env:") {
-        variable(name).ok_or_else(|| wrong_usage(format!("--secret: the variable {name} is not set")))?
-    } else if let Some(path) = given.strip_prefix("file:") {
-        return secret_file(Path::new(path));
-    } else {
-        Secret::new(given)
-    };
-    if secret.expose().is_empty() { Err(wrong_usage("--secret is empty")) } else { Ok(secret) }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the user names the variable on the command line; it is no setting")]
-fn variable(name: &str) -> Option<Secret> {
-    std::env::var(name).ok().map(Secret::new)
-}
-
-fn secret_file(path: &Path) -> anyhow::Result<Secret> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong_usage(format!("cannot read the secret in {}: {error}", path.display())))?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(wrong_usage(format!("{} is empty: it should hold the webhook secret", path.display()))),
-        secret => Ok(Secret::new(secret)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_a_text_or_a_file_without_its_last_line_end() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "textus-abc\n").expect("written");
-
-        let from_file = read_secret(&format!("file:{}", file.path().display())).expect("readable");
-
-        assert_eq!(from_file.expose(), "textus-abc");
-        assert_eq!(read_secret("textus-abc").expect("a text").expose(), "textus-abc");
-    }
-
-    #[test]
-    fn a_secret_that_is_not_there_is_wrong_usage() {
-        for given in ["", "file:/nonexistent/secret", "env:HOOKLINE_NO_SUCH_VARIABLE"] {
-            let error = read_secret(given).expect_err(given);
-            assert!(error.is::<open::WrongUsage>(), "{given}");
-        }
-    }
 }

@@ -19,7 +19,7 @@ const LISTS: [(&[&str], &str); 6] = [
 ];
 
 #[track_caller]
-fn has_keys(value: &Value, expected: &[&str]) {
+pub(crate) fn has_keys(value: &Value, expected: &[&str]) {
     let found: BTreeSet<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(found, expected.iter().copied().collect(), "{value:#}");
 }

@@ -1,5 +1,6 @@
 //! The built binaries as their users meet them, and as a machine that fails meets them.
 
+mod bench;
 mod commands;
 mod configuration;
 mod dead_letters;

@@ -1,0 +1,114 @@
+//! Rates and latencies of one measurement, and what is made of several.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// A minute, in microseconds; nothing that is measured takes longer.
+const MAX_MICROS: u64 = 60_000_000;
+
+/// What one measurement gave.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    pub per_second: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// How many good answers the figures are made of.
+    pub answered: u64,
+    /// Answers other than the good one, connections that broke: not in the figures. Above 0 they can't be trusted.
+    pub failed: u64,
+}
+
+impl Figures {
+    /// Each figure's own median; failures are summed.
+    #[must_use]
+    pub fn median(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure));
+        Self {
+            per_second: of(|run| run.per_second),
+            p50_ms: of(|run| run.p50_ms),
+            p99_ms: of(|run| run.p99_ms),
+            answered: runs.iter().map(|run| run.answered).sum(),
+            failed: runs.iter().map(|run| run.failed).sum(),
+        }
+    }
+}
+
+/// The middle of the values; NaN where there is none.
+#[must_use]
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+/// Counts answers and keeps their latencies.
+pub(crate) struct Tally {
+    latencies: Histogram<u64>,
+    failed: u64,
+}
+
+impl Tally {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let latencies = Histogram::new_with_max(MAX_MICROS, 3).context("making a histogram")?;
+        Ok(Self { latencies, failed: 0 })
+    }
+
+    pub(crate) fn answered(&mut self, took: Duration) {
+        self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(MAX_MICROS));
+    }
+
+    pub(crate) fn failed(&mut self) {
+        self.failed += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
+        self.failed += other.failed;
+        self.latencies.add(&other.latencies).context("adding histograms")
+    }
+
+    pub(crate) fn figures(&self, window: Duration) -> Figures {
+        let millis = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        Figures {
+            per_second: self.latencies.len() as f64 / window.as_secs_f64(),
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            answered: self.latencies.len(),
+            failed: self.failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_middles() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn figures_count_good_answers_only() {
+        let mut tally = Tally::new().unwrap();
+        for millis in 1..=100 {
+            tally.answered(Duration::from_millis(millis));
+        }
+        tally.failed();
+
+        let figures = tally.figures(Duration::from_secs(2));
+
+        assert_eq!((figures.per_second, figures.answered, figures.failed), (50.0, 100, 1));
+        assert!((figures.p50_ms - 50.0).abs() < 0.1, "{figures:?}");
+        assert!((figures.p99_ms - 99.0).abs() < 0.1, "{figures:?}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Part 1: the durable acknowledgement. Ours beside the same thing written by hand (actix and lapin), a bare publisher
+//! without HTTP, and a handler that verifies and stores nothing.
+//!
+//! What is compared is equal in what the broker has to do for it: an event type that one handler takes goes to one
+//! quorum queue, and the reference's message to one with the same arguments; ours goes through an exchange and a guard,
+//! the reference's straight into its queue. Nothing consumes while it is measured, and every queue is purged after.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::child::Child;
+use crate::cost::ProcessCost;
+use crate::figures::{Figures, median};
+use crate::load::{self, Load, Posts};
+use crate::options::{Options, Progress};
+use crate::process::{BrokerSpec, IngestSpec, Kind, Publish, PublisherSpec, ReferenceIngestSpec};
+use crate::rabbitmq::Rabbitmq;
+use crate::samples::{SOURCE, Template};
+
+const CONCURRENCIES: [u16; 4] = [1, 16, 64, 256];
+/// Where the fan-out is measured.
+const FAN_OUT_CONCURRENCY: u16 = 64;
+/// Event types by the number of queues they go to when every handler is enabled.
+const EVENT_TYPES: [(usize, &str); 3] = [(1, "message.failed"), (2, "message.received"), (3, "contact.opted_out")];
+const WARM_UP: Duration = Duration::from_millis(700);
+/// After it a process has done what it does at its start.
+const IDLE: Duration = Duration::from_secs(5);
+/// Bodies signed ahead for each second; more than this machine has answered so far, and not too much memory.
+const SIGNED_AHEAD_PER_SECOND: usize = 20_000;
+const SECRET: &str = "synthetic-secret-of-the-benchmark";
+const EMBEDDED: &str = "embedded";
+const RABBITMQ: &str = "rabbitmq";
+
+#[derive(Clone, Debug, Serialize)]
+pub struct IngestReport {
+    pub measurements: Vec<IngestMeasurement>,
+    pub comparisons: Vec<Comparison>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct IngestMeasurement {
+    /// `hookline`, `actix_lapin`, `lapin`, `actix_verify`.
+    pub program: &'static str,
+    /// `embedded`, `rabbitmq`; `None` where nothing is stored.
+    pub broker: Option<&'static str>,
+    /// How many queues each event is stored in.
+    pub queues: usize,
+    /// Requests (or messages) in flight.
+    pub concurrency: u16,
+    pub median: Figures,
+    pub runs: Vec<Figures>,
+}
+
+/// Ours against a reference in the same run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    pub broker: &'static str,
+    pub reference: &'static str,
+    pub queues: usize,
+    pub concurrency: u16,
+    /// Ours ÷ the reference's, median of the runs' ratios.
+    pub throughput_ratio: f64,
+    pub p99_ratio: f64,
+    /// Ours − the reference's, median of the runs' differences.
+    pub added_p50_ms: f64,
+    pub throughput_ratio_runs: Vec<f64>,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    program: Program,
+    queues: usize,
+    concurrency: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Verify,
+    OursEmbedded,
+    ActixLapin,
+    OursRabbitmq,
+    Lapin,
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "actix_verify",
+            Self::OursEmbedded | Self::OursRabbitmq => "hookline",
+            Self::ActixLapin => "actix_lapin",
+            Self::Lapin => "lapin",
+        }
+    }
+
+    fn broker(self) -> Option<&'static str> {
+        match self {
+            Self::Verify => None,
+            Self::OursEmbedded => Some(EMBEDDED),
+            Self::ActixLapin | Self::OursRabbitmq | Self::Lapin => Some(RABBITMQ),
+        }
+    }
+}
+
+/// How many steps [`measure`] takes.
+pub(crate) fn steps(options: &Options) -> u64 {
+    let groups = groups(options, !options.broker_urls.is_empty());
+    let cases: usize = groups.iter().map(Vec::len).sum();
+    cases as u64 * u64::from(options.runs) + 1
+}
+
+/// What is measured side by side: each group is run through in one go.
+fn groups(options: &Options, rabbitmq: bool) -> Vec<Vec<Case>> {
+    let mut groups = Vec::new();
+    let concurrencies = options.concurrencies_or(&CONCURRENCIES);
+    for concurrency in concurrencies.iter().copied() {
+        let mut programs = vec![Program::Verify, Program::OursEmbedded];
+        if rabbitmq {
+            programs.extend([Program::ActixLapin, Program::OursRabbitmq, Program::Lapin]);
+        }
+        groups.push(programs.into_iter().map(|program| Case { program, queues: 1, concurrency }).collect());
+    }
+    for queues in [2, 3].into_iter().filter(|_| concurrencies.contains(&FAN_OUT_CONCURRENCY)) {
+        let mut programs = vec![Program::OursEmbedded];
+        if rabbitmq {
+            programs.extend([Program::ActixLapin, Program::OursRabbitmq]);
+        }
+        let concurrency = FAN_OUT_CONCURRENCY;
+        groups.push(programs.into_iter().map(|program| Case { program, queues, concurrency }).collect());
+    }
+    groups
+}
+
+pub(crate) async fn measure(
+    options: &Options,
+    rabbitmq: Option<&Rabbitmq>,
+    progress: &dyn Progress,
+) -> anyhow::Result<(IngestReport, Vec<ProcessCost>)> {
+    let mut bench = Bench::start(options, rabbitmq, progress).await?;
+    let groups = groups(options, rabbitmq.is_some());
+    let mut figures: Vec<(Case, Vec<Figures>)> = groups.iter().flatten().map(|case| (*case, Vec::new())).collect();
+    for run in 0..options.runs {
+        for group in &groups {
+            // In turn first and last: what drifts (heat, neighbours) hits both alike.
+            let order: Vec<Case> = if run % 2 == 0 { group.clone() } else { group.iter().rev().copied().collect() };
+            for case in order {
+                let Case { program, queues, concurrency } = case;
+                let broker = program.broker().map(|broker| format!(" on {broker}")).unwrap_or_default();
+                progress.begin(&format!(
+                    "ingest, run {} of {}: {}{broker}, {queues} queue(s), {concurrency} in flight",
+                    run + 1,
+                    options.runs,
+                    program.name()
+                ));
+                let measured = bench.measure(case).await?;
+                if let Some((_, runs)) = figures.iter_mut().find(|(one, _)| *one == case) {
+                    runs.push(measured);
+                }
+            }
+        }
+    }
+    let cost = bench.stop().await?;
+    Ok((
+        IngestReport { comparisons: compare(&figures), measurements: figures.into_iter().map(measurement).collect() },
+        cost,
+    ))
+}
+
+fn measurement((case, runs): (Case, Vec<Figures>)) -> IngestMeasurement {
+    let Case { program, queues, concurrency } = case;
+    let median = Figures::median(&runs);
+    IngestMeasurement { program: program.name(), broker: program.broker(), queues, concurrency, median, runs }
+}
+
+/// Every figure of ours against every reference that was measured in the same conditions.
+fn compare(figures: &[(Case, Vec<Figures>)]) -> Vec<Comparison> {
+    let mut comparisons = Vec::new();
+    for (case, ours) in figures.iter().filter(|(case, _)| case.program.name() == "hookline") {
+        for (other, theirs) in figures {
+            let same_work = other.queues == case.queues && other.concurrency == case.concurrency;
+            let comparable = match other.program {
+                Program::OursEmbedded | Program::OursRabbitmq => false,
+                Program::Verify => true,
+                Program::ActixLapin | Program::Lapin => case.program == Program::OursRabbitmq,
+            };
+            if !same_work || !comparable {
+                continue;
+            }
+            let pairs = || ours.iter().zip(theirs);
+            let throughput_ratio_runs: Vec<f64> =
+                pairs().map(|(ours, theirs)| ours.per_second / theirs.per_second).collect();
+            comparisons.push(Comparison {
+                broker: case.program.broker().unwrap_or_default(),
+                reference: other.program.name(),
+                queues: case.queues,
+                concurrency: case.concurrency,
+                throughput_ratio: median(throughput_ratio_runs.iter().copied()),
+                p99_ratio: median(pairs().map(|(ours, theirs)| ours.p99_ms / theirs.p99_ms)),
+                added_p50_ms: median(pairs().map(|(ours, theirs)| ours.p50_ms - theirs.p50_ms)),
+                throughput_ratio_runs,
+            });
+        }
+    }
+    comparisons
+}
+
+/// The processes, and what is posted to them.
+struct Bench<'a> {
+    options: &'a Options,
+    rabbitmq: Option<&'a Rabbitmq>,
+    posts: Posts,
+    verify: Child,
+    on_rabbitmq: Option<OnRabbitmq>,
+    embedded_cost: ProcessCost,
+}
+
+struct OnRabbitmq {
+    ours: Child,
+    actix_lapin: Child,
+    publisher: Child,
+    idle_mib: f64,
+}
+
+impl<'a> Bench<'a> {
+    async fn start(
+        options: &'a Options,
+        rabbitmq: Option<&'a Rabbitmq>,
+        progress: &dyn Progress,
+    ) -> anyhow::Result<Self> {
+        progress.begin("ingest: memory when idle");
+        let executable = &options.executable;
+        let secret = SECRET.to_owned();
+        let spec = ReferenceIngestSpec { secret: secret.clone(), urls: Vec::new() };
+        let verify = Child::start(executable, Kind::ReferenceIngest, &spec).await?;
+        let on_rabbitmq = match rabbitmq {
+            None => None,
+            Some(rabbitmq) => {
+                let urls = rabbitmq.urls.clone();
+                let spec = ReferenceIngestSpec { secret: secret.clone(), urls: urls.clone() };
+                let actix_lapin = Child::start(executable, Kind::ReferenceIngest, &spec).await?;
+                let body = String::from_utf8(Template::new(EVENT_TYPES[0].1)?.body(0))?;
+                let spec = PublisherSpec { urls: urls.clone(), body };
+                let publisher = Child::start(executable, Kind::Publisher, &spec).await?;
+                let spec = IngestSpec { broker: BrokerSpec::Rabbitmq { urls }, secret: secret.clone() };
+                let ours = Child::start(executable, Kind::Ingest, &spec).await?;
+                Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib: 0.0 })
+            }
+        };
+        let (embedded, _dir) = embedded(options).await?;
+        tokio::time::sleep(IDLE).await;
+        let idle_mib = embedded.resident_mib()?;
+        embedded.stop().await;
+        let embedded_cost = cost(EMBEDDED, idle_mib, idle_mib);
+        let on_rabbitmq = match on_rabbitmq {
+            Some(on) => Some(OnRabbitmq { idle_mib: on.ours.resident_mib()?, ..on }),
+            None => None,
+        };
+        Ok(Self { options, rabbitmq, posts: Posts::new(SECRET)?, verify, on_rabbitmq, embedded_cost })
+    }
+
+    async fn measure(&mut self, case: Case) -> anyhow::Result<Figures> {
+        let window = self.options.window();
+        let Case { program, queues, concurrency } = case;
+        let on_rabbitmq = || anyhow::anyhow!("RabbitMQ is not measured");
+        let figures = match program {
+            Program::Verify => self.load(self.verify.addr()?, case).await?,
+            Program::OursEmbedded => {
+                // A file of its own: one that grows from measurement to measurement would slow the later ones.
+                let (child, _dir) = embedded(self.options).await?;
+                let figures = self.load(child.addr()?, case).await?;
+                self.embedded_cost.loaded_mib = self.embedded_cost.loaded_mib.max(child.peak_resident_mib()?);
+                child.stop().await;
+                figures
+            }
+            Program::ActixLapin => {
+                let addr = self.on_rabbitmq.as_ref().ok_or_else(on_rabbitmq)?.actix_lapin.addr()?;
+                self.load(addr, case).await?
+            }
+            Program::OursRabbitmq => {
+                let addr = self.on_rabbitmq.as_ref().ok_or_else(on_rabbitmq)?.ours.addr()?;
+                self.load(addr, case).await?
+            }
+            Program::Lapin => {
+                let publisher = &mut self.on_rabbitmq.as_mut().ok_or_else(on_rabbitmq)?.publisher;
+                let question = Publish { in_flight: usize::from(concurrency), queues, warm_up: WARM_UP, window };
+                publisher.ask(&question, window + WARM_UP + Duration::from_secs(30)).await?
+            }
+        };
+        if let (Some(rabbitmq), Some(RABBITMQ)) = (self.rabbitmq, program.broker()) {
+            rabbitmq.purge().await?;
+        }
+        Ok(figures)
+    }
+
+    async fn load(&mut self, addr: std::net::SocketAddr, case: Case) -> anyhow::Result<Figures> {
+        let Case { program, queues, concurrency } = case;
+        let event_type = EVENT_TYPES.iter().find(|(number, _)| *number == queues).map_or(EVENT_TYPES[0].1, |one| one.1);
+        let path = match program {
+            Program::OursEmbedded | Program::OursRabbitmq => format!("/webhooks/{SOURCE}"),
+            Program::Verify | Program::ActixLapin | Program::Lapin => format!("/webhooks/{queues}"),
+        };
+        let seconds = usize::try_from(self.options.seconds).unwrap_or(usize::MAX).saturating_add(1);
+        let batch =
+            self.posts.batch(&Template::new(event_type)?, SIGNED_AHEAD_PER_SECOND.saturating_mul(seconds.min(30)));
+        let window = self.options.window();
+        load::run(Load { addr, path, concurrency: usize::from(concurrency), warm_up: WARM_UP, window }, batch).await
+    }
+
+    /// Ends the processes; what they cost.
+    async fn stop(self) -> anyhow::Result<Vec<ProcessCost>> {
+        let mut costs = vec![self.embedded_cost];
+        self.verify.stop().await;
+        if let Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib }) = self.on_rabbitmq {
+            costs.push(cost(RABBITMQ, idle_mib, ours.peak_resident_mib()?));
+            ours.stop().await;
+            actix_lapin.stop().await;
+            publisher.stop().await;
+        }
+        Ok(costs)
+    }
+}
+
+fn cost(broker: &'static str, idle_mib: f64, loaded_mib: f64) -> ProcessCost {
+    ProcessCost { process: "ingest", broker, store: None, idle_mib, loaded_mib }
+}
+
+/// Ingest on an embedded broker in a directory of its own, which goes with the second value.
+async fn embedded(options: &Options) -> anyhow::Result<(Child, tempfile::TempDir)> {
+    let dir = tempfile::Builder::new().prefix("bench-ingest-").tempdir_in(&options.data_dir)?;
+    let broker = BrokerSpec::Embedded { data_dir: dir.path().to_owned() };
+    let spec = IngestSpec { broker, secret: SECRET.to_owned() };
+    Ok((Child::start(&options.executable, Kind::Ingest, &spec).await?, dir))
+}

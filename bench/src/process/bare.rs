@@ -1,0 +1,64 @@
+//! What the programs on lapin share: a connection, and queues equal to ours.
+
+use anyhow::{Context as _, bail};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Connection, ConnectionProperties};
+
+/// What the reference worker consumes.
+pub(crate) const REFERENCE_WORK_QUEUE: &str = "hookline.bench.work";
+
+/// Connects to the first URL that answers.
+///
+/// # Errors
+/// Where none does. The URLs are not in it: they may hold a password.
+pub(crate) async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
+    let mut last = None;
+    for url in urls {
+        match Connection::connect(url, ConnectionProperties::default()).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(error.to_string()),
+        }
+    }
+    match last {
+        Some(error) => bail!("cannot connect to RabbitMQ: {error}"),
+        None => bail!("no broker URL"),
+    }
+}
+
+/// Exchange and routing key by which a reference reaches this many queues. One queue needs no exchange of its own:
+/// the default exchange is the shortest way there is.
+pub(crate) fn route(queues: usize) -> (ShortString, ShortString) {
+    match queues {
+        0 | 1 => ("".into(), reference_queue(1)),
+        more => (format!("hookline.bench.fanout.{more}").into(), "".into()),
+    }
+}
+
+/// The queues that [`route`] reaches.
+pub(crate) fn reference_queues(queues: usize) -> Vec<ShortString> {
+    (1..=queues.max(1)).map(reference_queue).collect()
+}
+
+fn reference_queue(number: usize) -> ShortString {
+    format!("hookline.bench.q{number}").into()
+}
+
+/// The arguments of our work queues, so that the references' queues cost the broker the same.
+pub(crate) fn work_queue_arguments() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments.insert("x-dead-letter-exchange".into(), text("hookline.bench.dead"));
+    arguments.insert("x-dead-letter-routing-key".into(), text("bench"));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(20));
+    arguments
+}
+
+/// A publishing channel in confirm mode.
+pub(crate) async fn confirming(connection: &Connection) -> anyhow::Result<lapin::Channel> {
+    let channel = connection.create_channel().await.context("opening a channel")?;
+    channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.context("confirm mode")?;
+    Ok(channel)
+}

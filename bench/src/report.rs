@@ -1,0 +1,49 @@
+//! What came out: the document of `--json`, whose keys are stable, and what the tables are made of.
+
+use serde::Serialize;
+
+pub use crate::cost::ProcessCost;
+pub use crate::figures::Figures;
+pub use crate::ingest::{Comparison, IngestMeasurement, IngestReport};
+pub use crate::machine::Machine;
+pub use crate::targets::Target;
+pub use crate::worker::{WorkerMeasurement, WorkerReport, WorkerRun};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub hookline: Build,
+    pub machine: Machine,
+    /// When it began, RFC 3339.
+    pub measured_at: String,
+    pub seconds: u32,
+    pub runs: u32,
+    /// `None` where RabbitMQ was not measured, or does not tell (TLS).
+    pub rabbitmq_version: Option<String>,
+    pub ingest: Option<IngestReport>,
+    pub worker: Option<WorkerReport>,
+    pub cost: Vec<ProcessCost>,
+    pub targets: Vec<Target>,
+    /// What was not measured, and how to have it measured.
+    pub left_out: Vec<String>,
+    /// What makes these figures doubtful.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Build {
+    pub version: &'static str,
+    /// Given at build time by `HOOKLINE_COMMIT`.
+    pub commit: &'static str,
+    pub release: bool,
+}
+
+impl Build {
+    pub(crate) const THIS: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: match option_env!("HOOKLINE_COMMIT") {
+            Some(commit) => commit,
+            None => "unknown",
+        },
+        release: !cfg!(debug_assertions),
+    };
+}

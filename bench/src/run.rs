@@ -1,0 +1,152 @@
+//! The whole benchmark, from the look at the machine to the report.
+
+use std::fmt;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use crate::machine::Machine;
+use crate::options::{Options, Part, Progress};
+use crate::process::StoreSpec;
+use crate::rabbitmq::Rabbitmq;
+use crate::report::{Build, Report};
+use crate::targets::targets;
+use crate::{ingest, open_files, worker};
+
+/// Others than the benchmark were at work where the load before it was above this.
+const CALM: f64 = 0.5;
+
+/// The benchmark was pointed at something that it must not touch.
+#[derive(Debug)]
+pub struct Refused(pub(crate) String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Measures.
+///
+/// # Errors
+/// [`Refused`] where a broker or a store is in use; otherwise where something could not be measured.
+pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<Report> {
+    open_files::raise_limit();
+    let machine = Machine::here();
+    let measured_at = Timestamp::now().to_string();
+    if let Some(url) = &options.store_url {
+        refuse_a_used_store(StoreSpec::Postgres { url: url.expose().to_owned() }).await?;
+    }
+    let rabbitmq = match options.broker_urls.as_slice() {
+        [] => None,
+        urls => Some(Rabbitmq::open(urls).await?),
+    };
+    progress.steps(options.parts.iter().map(|part| steps(*part, options)).sum());
+    let measured = parts(options, rabbitmq.as_ref(), progress).await;
+    if let Some(rabbitmq) = &rabbitmq {
+        let cleaned = rabbitmq.clean_up().await;
+        // What went wrong first says more.
+        if measured.is_ok() {
+            cleaned.context("removing what was measured with")?;
+        }
+    }
+    let Measured { ingest, worker, cost } = measured?;
+    Ok(Report {
+        hookline: Build::THIS,
+        warnings: warnings(&machine, ingest.as_ref()),
+        machine,
+        measured_at,
+        seconds: options.seconds,
+        runs: options.runs,
+        rabbitmq_version: rabbitmq.and_then(|rabbitmq| rabbitmq.version),
+        targets: targets(ingest.as_ref(), worker.as_ref(), &cost),
+        ingest,
+        worker,
+        cost,
+        left_out: left_out(options),
+    })
+}
+
+struct Measured {
+    ingest: Option<ingest::IngestReport>,
+    worker: Option<worker::WorkerReport>,
+    cost: Vec<crate::cost::ProcessCost>,
+}
+
+fn steps(part: Part, options: &Options) -> u64 {
+    match part {
+        Part::Ingest => ingest::steps(options),
+        Part::Worker => worker::steps(options),
+    }
+}
+
+async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Progress) -> anyhow::Result<Measured> {
+    let mut measured = Measured { ingest: None, worker: None, cost: Vec::new() };
+    for part in &options.parts {
+        match part {
+            Part::Ingest => {
+                let (report, cost) = ingest::measure(options, rabbitmq, progress).await?;
+                measured.ingest = Some(report);
+                measured.cost.extend(cost);
+            }
+            Part::Worker => {
+                let (report, cost) = worker::measure(options, rabbitmq, progress).await?;
+                measured.worker = Some(report);
+                measured.cost.extend(cost);
+            }
+        }
+    }
+    Ok(measured)
+}
+
+/// Thousands of invented opt-outs do not belong into anyone's ledger.
+async fn refuse_a_used_store(spec: StoreSpec) -> anyhow::Result<()> {
+    let store = spec.open().await.context("opening the store")?;
+    let counts = store.counts().await;
+    store.close().await;
+    let used: u64 = counts.context("looking at the store")?.iter().map(|counts| counts.accepted).sum();
+    if used > 0 {
+        return Err(Refused(format!(
+            "the database of the store holds {used} deliveries: it is in use; make one of its own (createdb \
+             hookline_bench) and give its URL, a new one for each benchmark"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn left_out(options: &Options) -> Vec<String> {
+    let mut left_out = Vec::new();
+    if options.broker_urls.is_empty() {
+        left_out.push(
+            "RabbitMQ, and with it every comparison with a hand-written handler: give --broker-url \
+             amqp://USER:PASSWORD@HOST/VHOST, a virtual host of its own"
+                .to_owned(),
+        );
+    }
+    if options.parts.contains(&Part::Worker) && options.store_url.is_none() {
+        left_out.push("PostgreSQL: give --store-url postgres://…, a database of its own".to_owned());
+    }
+    left_out
+}
+
+fn warnings(machine: &Machine, ingest: Option<&ingest::IngestReport>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !Build::THIS.release {
+        warnings.push("this is not a release build: the figures say nothing".to_owned());
+    }
+    if machine.load_before > CALM {
+        warnings.push(format!(
+            "the load average was {:.2} before it began: others use this machine, and single figures say little",
+            machine.load_before
+        ));
+    }
+    let measurements = ingest.map(|ingest| ingest.measurements.as_slice()).unwrap_or_default();
+    let failed: u64 = measurements.iter().map(|one| one.median.failed).sum();
+    if failed > 0 {
+        warnings.push(format!("{failed} requests failed: what they would have taken is in no figure"));
+    }
+    warnings
+}

@@ -1,0 +1,105 @@
+//! What is sent: webhooks as TextUs posts them, each with an id of its own, and opt-outs of distinct people.
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::time::Timestamp;
+use hookline_sandbox::samples::{SampleFacts, sample};
+
+pub(crate) const SOURCE: &str = "textus";
+
+/// Digits of the serial number in a webhook's id.
+pub(crate) const SERIAL_DIGITS: usize = 16;
+
+/// A webhook body with room for a serial number in its id.
+#[derive(Clone)]
+pub(crate) struct Template {
+    body: Vec<u8>,
+    serial_at: usize,
+}
+
+impl Template {
+    pub(crate) fn new(event_type: &str) -> anyhow::Result<Self> {
+        let room = "#".repeat(SERIAL_DIGITS);
+        let mut body = sample(event_type, &SampleFacts::random("acme"));
+        body["id"] = format!("/integrations/Lp4Xv9/deliveries/{room}").into();
+        let body = body.to_string();
+        let serial_at = body.find(&room).context("a sample has an id")?;
+        Ok(Self { body: body.into_bytes(), serial_at })
+    }
+
+    /// The body with this serial number: the same for the same number.
+    pub(crate) fn body(&self, serial: u64) -> Vec<u8> {
+        let mut body = self.body.clone();
+        let digits = format!("{serial:0width$x}", width = SERIAL_DIGITS);
+        body[self.serial_at..self.serial_at + SERIAL_DIGITS].copy_from_slice(digits.as_bytes());
+        body
+    }
+}
+
+/// As many opt-outs, each of another person, as ingest would have stored them.
+pub(crate) fn opt_outs(account: &str, count: usize) -> anyhow::Result<Vec<Event>> {
+    let source = SourceName::new(SOURCE).context("a source's name")?;
+    let people = phones().take(count);
+    let event = |phone: String| {
+        let facts = SampleFacts { phone, ..SampleFacts::random(account) };
+        let body = sample("contact.opted_out", &facts);
+        let source_event_id = body["id"].as_str().map(str::to_owned);
+        let body = Bytes::from(body.to_string());
+        Event {
+            id: EventId::derive(&source, source_event_id.as_deref(), &body),
+            source: source.clone(),
+            source_event_id,
+            event_type: EventType::new("contact.opted_out"),
+            received_at: Timestamp::now(),
+            content_type: Some("application/json".to_owned()),
+            request_id: None,
+            traceparent: None,
+            body,
+        }
+    };
+    let events: Vec<Event> = people.map(event).collect();
+    anyhow::ensure!(events.len() == count, "there are {} fictional phone numbers only", events.len());
+    Ok(events)
+}
+
+/// Distinct numbers that are nobody's: 555-01xx is reserved for fiction in every area code.
+fn phones() -> impl Iterator<Item = String> {
+    let areas = (200..1000).filter(|area| area / 10 % 10 != 9 && area % 100 != 11);
+    areas.flat_map(|area| (0..100).map(move |line| format!("+1{area}55501{line:02}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_serial_number_makes_another_json_body_of_the_same_length() {
+        for event_type in ["message.failed", "message.received", "contact.opted_out"] {
+            let template = Template::new(event_type).unwrap();
+
+            let (first, second) = (template.body(1), template.body(u64::MAX));
+
+            assert_ne!(first, second);
+            assert_eq!(first.len(), second.len());
+            let json: serde_json::Value = serde_json::from_slice(&second).unwrap();
+            assert!(json["id"].as_str().is_some_and(|id| id.ends_with("/ffffffffffffffff")), "{json}");
+        }
+    }
+
+    #[test]
+    fn opt_outs_are_of_distinct_people_and_there_are_enough() {
+        let events = opt_outs("acme", crate::worker::MOST_EVENTS).unwrap();
+
+        let ids: HashSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
+        assert_eq!(ids.len(), events.len());
+        let phone = |event: &Event| {
+            let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+            body["optOut"]["phone"].to_string() + &body["optOut"]["phoneNumber"].to_string()
+        };
+        let people: HashSet<String> = events.iter().map(phone).collect();
+        assert_eq!(people.len(), events.len());
+    }
+}

@@ -1,0 +1,361 @@
+//! Part 2: throughput against an API that answers after 50 ms, as a share of what is possible: concurrency ÷ latency.
+//!
+//! The handler is `record_opt_out`: exactly one call an event, and the most that any handler writes to its store. Its
+//! queue is filled before the worker starts; the rate is taken at the API, between two moments in the middle.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use hookline_common::event::Event;
+use hookline_common::names::HandlerName;
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::child::Child;
+use crate::cost::ProcessCost;
+use crate::figures::median;
+use crate::options::{Options, Progress};
+use crate::process::{ApiSpec, BrokerSpec, Kind, ReferenceWorkerSpec, Snapshot, StoreSpec, WorkerSpec, open_broker};
+use crate::rabbitmq::Rabbitmq;
+use crate::samples;
+
+const LATENCY: Duration = Duration::from_millis(50);
+const CONCURRENCIES: [u16; 3] = [10, 100, 1000];
+/// Beyond it memory and CPU are another question.
+const LOADED_CONCURRENCY: u16 = 100;
+/// Where there is more to do than this, the measurement is shorter.
+pub(crate) const MOST_EVENTS: usize = 60_000;
+/// From the first call to when the rate is steady.
+const WARM_UP: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const TO_BEGIN: Duration = Duration::from_secs(30);
+const ASKED: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(5);
+const PUBLISHED_AT_ONCE: usize = 200;
+const HANDLER: HandlerName = HandlerName::RecordOptOut;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerReport {
+    /// Of the API, as configured.
+    pub latency_ms: u64,
+    pub measurements: Vec<WorkerMeasurement>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerMeasurement {
+    /// `hookline`, `lapin_reqwest` (no store), `reqwest` (no store and no queue).
+    pub program: &'static str,
+    /// `embedded`, `rabbitmq`, `none`.
+    pub broker: &'static str,
+    /// `sqlite`, `postgresql`; `None` for the references.
+    pub store: Option<&'static str>,
+    pub concurrency: u16,
+    /// Concurrency ÷ latency.
+    pub limit_per_second: f64,
+    pub per_second: f64,
+    /// Of the limit.
+    pub share: f64,
+    /// User and system time of the worker's process, per 1,000 events.
+    pub cpu_seconds_per_1000: f64,
+    /// What an answer of the API really took there, median.
+    pub api_p50_ms: f64,
+    pub peak_resident_mib: f64,
+    pub runs: Vec<WorkerRun>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WorkerRun {
+    pub per_second: f64,
+    pub cpu_seconds_per_1000: f64,
+    pub api_p50_ms: f64,
+    pub peak_resident_mib: f64,
+    /// How many calls the rate is made of.
+    pub answered: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Ours {
+        rabbitmq: bool,
+        postgresql: bool,
+    },
+    /// Without RabbitMQ it only calls.
+    Reference {
+        rabbitmq: bool,
+    },
+}
+
+impl Program {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours { .. } => "hookline",
+            Self::Reference { rabbitmq: true } => "lapin_reqwest",
+            Self::Reference { rabbitmq: false } => "reqwest",
+        }
+    }
+
+    fn broker(self) -> &'static str {
+        match self {
+            Self::Ours { rabbitmq: true, .. } | Self::Reference { rabbitmq: true } => "rabbitmq",
+            Self::Ours { rabbitmq: false, .. } => "embedded",
+            Self::Reference { rabbitmq: false } => "none",
+        }
+    }
+
+    fn store(self) -> Option<&'static str> {
+        match self {
+            Self::Ours { postgresql: true, .. } => Some("postgresql"),
+            Self::Ours { postgresql: false, .. } => Some("sqlite"),
+            Self::Reference { .. } => None,
+        }
+    }
+}
+
+/// The combinations that one would deploy, each beside what is possible.
+fn programs(options: &Options) -> Vec<Program> {
+    let postgresql = options.store_url.is_some();
+    let mut programs =
+        vec![Program::Reference { rabbitmq: false }, Program::Ours { rabbitmq: false, postgresql: false }];
+    if postgresql {
+        programs.push(Program::Ours { rabbitmq: false, postgresql: true });
+    }
+    if !options.broker_urls.is_empty() {
+        programs.extend([Program::Reference { rabbitmq: true }, Program::Ours { rabbitmq: true, postgresql }]);
+    }
+    programs
+}
+
+/// How many steps [`measure`] takes.
+pub(crate) fn steps(options: &Options) -> u64 {
+    let programs = programs(options);
+    let ours = programs.iter().filter(|program| program.store().is_some()).count();
+    let concurrencies = options.concurrencies_or(&CONCURRENCIES);
+    (programs.len() * concurrencies.len()) as u64 * u64::from(options.runs) + ours as u64
+}
+
+pub(crate) async fn measure(
+    options: &Options,
+    rabbitmq: Option<&Rabbitmq>,
+    progress: &dyn Progress,
+) -> anyhow::Result<(WorkerReport, Vec<ProcessCost>)> {
+    let bench = Bench { options, rabbitmq };
+    let programs = programs(options);
+    let mut costs = Vec::new();
+    for program in programs.iter().copied().filter(|program| program.store().is_some()) {
+        progress.begin("worker: memory when idle");
+        costs.push((program, bench.idle_mib(program).await?));
+    }
+    let cases: Vec<(Program, u16)> = options
+        .concurrencies_or(&CONCURRENCIES)
+        .into_iter()
+        .flat_map(|concurrency| programs.iter().map(move |program| (*program, concurrency)))
+        .collect();
+    let mut figures: Vec<Vec<WorkerRun>> = vec![Vec::new(); cases.len()];
+    for run in 0..options.runs {
+        for ((program, concurrency), runs) in cases.iter().zip(&mut figures) {
+            progress.begin(&format!(
+                "worker, run {} of {}: {} on {}, {concurrency} in flight",
+                run + 1,
+                options.runs,
+                program.name(),
+                program.broker()
+            ));
+            runs.push(bench.run(*program, *concurrency).await?);
+        }
+    }
+    let measurements: Vec<WorkerMeasurement> = cases
+        .iter()
+        .zip(figures)
+        .map(|((program, concurrency), runs)| measurement(*program, *concurrency, runs))
+        .collect();
+    let costs = costs.into_iter().map(|(program, idle_mib)| cost(program, idle_mib, &measurements)).collect();
+    let latency_ms = u64::try_from(LATENCY.as_millis()).context("a latency")?;
+    Ok((WorkerReport { latency_ms, measurements }, costs))
+}
+
+fn measurement(program: Program, concurrency: u16, runs: Vec<WorkerRun>) -> WorkerMeasurement {
+    let limit_per_second = f64::from(concurrency) / LATENCY.as_secs_f64();
+    let of = |figure: fn(&WorkerRun) -> f64| median(runs.iter().map(figure));
+    let per_second = of(|run| run.per_second);
+    WorkerMeasurement {
+        program: program.name(),
+        broker: program.broker(),
+        store: program.store(),
+        concurrency,
+        limit_per_second,
+        per_second,
+        share: per_second / limit_per_second,
+        cpu_seconds_per_1000: of(|run| run.cpu_seconds_per_1000),
+        api_p50_ms: of(|run| run.api_p50_ms),
+        peak_resident_mib: runs.iter().map(|run| run.peak_resident_mib).fold(0.0, f64::max),
+        runs,
+    }
+}
+
+fn cost(program: Program, idle_mib: f64, measurements: &[WorkerMeasurement]) -> ProcessCost {
+    let (broker, store) = (program.broker(), program.store());
+    let loaded = measurements
+        .iter()
+        .filter(|one| one.broker == broker && one.store == store && one.concurrency <= LOADED_CONCURRENCY);
+    let loaded_mib = loaded.map(|one| one.peak_resident_mib).fold(0.0, f64::max);
+    ProcessCost { process: "worker", broker, store, idle_mib, loaded_mib }
+}
+
+struct Bench<'a> {
+    options: &'a Options,
+    rabbitmq: Option<&'a Rabbitmq>,
+}
+
+impl Bench<'_> {
+    async fn idle_mib(&self, program: Program) -> anyhow::Result<f64> {
+        let api = self.api().await?;
+        let dir = self.dir()?;
+        let worker = self.start(program, &api, &dir, "idle", 32).await?;
+        tokio::time::sleep(IDLE).await;
+        let idle_mib = worker.resident_mib()?;
+        worker.stop().await;
+        api.stop().await;
+        Ok(idle_mib)
+    }
+
+    async fn run(&self, program: Program, concurrency: u16) -> anyhow::Result<WorkerRun> {
+        let mut api = self.api().await?;
+        let dir = self.dir()?;
+        let count = self.events(concurrency);
+        // An account of its own: opt-outs that were put already would be skipped.
+        let account = format!("bench-{:016x}", rand::random::<u64>());
+        let events = samples::opt_outs(&account, count)?;
+        self.fill(program, &events, &dir).await?;
+        drop(events);
+
+        let worker = self.start(program, &api, &dir, &account, concurrency).await?;
+        // Where nothing is queued, it calls for ever.
+        let last = if program == (Program::Reference { rabbitmq: false }) { u64::MAX } else { count as u64 };
+        let run = self.watch(&mut api, &worker, concurrency, last).await;
+        worker.stop().await;
+        api.stop().await;
+        if let (Some(rabbitmq), "rabbitmq") = (self.rabbitmq, program.broker()) {
+            rabbitmq.purge().await?;
+        }
+        run
+    }
+
+    /// Enough for warm-up, window and a little more.
+    fn events(&self, concurrency: u16) -> usize {
+        let seconds = WARM_UP.as_secs_f64() + f64::from(self.options.seconds) + 0.5;
+        let wanted = f64::from(concurrency) / LATENCY.as_secs_f64() * seconds + 4.0 * f64::from(concurrency);
+        // Positive and small: it is cut to the whole number below.
+        (wanted as usize).min(MOST_EVENTS)
+    }
+
+    async fn api(&self) -> anyhow::Result<Child> {
+        Child::start(&self.options.executable, Kind::Api, &ApiSpec { latency: LATENCY }).await
+    }
+
+    fn dir(&self) -> anyhow::Result<TempDir> {
+        let dir = tempfile::Builder::new().prefix("bench-worker-").tempdir_in(&self.options.data_dir);
+        dir.context("making a directory for the benchmark")
+    }
+
+    fn broker(&self, program: Program, dir: &TempDir) -> anyhow::Result<BrokerSpec> {
+        match (program.broker(), self.rabbitmq) {
+            ("embedded", _) => Ok(BrokerSpec::Embedded { data_dir: dir.path().to_owned() }),
+            (_, Some(rabbitmq)) => Ok(BrokerSpec::Rabbitmq { urls: rabbitmq.urls.clone() }),
+            (_, None) => anyhow::bail!("RabbitMQ is not measured"),
+        }
+    }
+
+    /// Puts the events on the queue that the program consumes.
+    async fn fill(&self, program: Program, events: &[Event], dir: &TempDir) -> anyhow::Result<()> {
+        match (program, self.rabbitmq) {
+            (Program::Reference { rabbitmq: false }, _) => Ok(()),
+            (Program::Reference { rabbitmq: true }, Some(rabbitmq)) => {
+                let bodies: Vec<Bytes> = events.iter().map(|event| event.body.clone()).collect();
+                rabbitmq.fill_reference(&bodies).await
+            }
+            (Program::Reference { rabbitmq: true }, None) => anyhow::bail!("RabbitMQ is not measured"),
+            (Program::Ours { .. }, _) => {
+                let broker = open_broker(&self.broker(program, dir)?, vec![HANDLER]).await?;
+                let publishes = futures::stream::iter(events.iter().map(|event| broker.publish(event)));
+                let published = publishes.buffer_unordered(PUBLISHED_AT_ONCE).try_for_each(|_| async { Ok(()) }).await;
+                broker.close().await;
+                published.context("filling the queue")
+            }
+        }
+    }
+
+    async fn start(
+        &self,
+        program: Program,
+        api: &Child,
+        dir: &TempDir,
+        account: &str,
+        concurrency: u16,
+    ) -> anyhow::Result<Child> {
+        let executable = &self.options.executable;
+        let api = api.addr()?;
+        let urls = || self.rabbitmq.map(|rabbitmq| rabbitmq.urls.clone()).unwrap_or_default();
+        match program {
+            Program::Reference { rabbitmq } => {
+                let urls = if rabbitmq { urls() } else { Vec::new() };
+                let spec = ReferenceWorkerSpec { urls, api, concurrency };
+                Child::start(executable, Kind::ReferenceWorker, &spec).await
+            }
+            Program::Ours { postgresql, .. } => {
+                let store = match &self.options.store_url {
+                    Some(url) if postgresql => StoreSpec::Postgres { url: url.expose().to_owned() },
+                    Some(_) | None => StoreSpec::Sqlite { data_dir: dir.path().to_owned() },
+                };
+                let spec = WorkerSpec {
+                    broker: self.broker(program, dir)?,
+                    store,
+                    api,
+                    account: account.to_owned(),
+                    handler: HANDLER.as_str().to_owned(),
+                    concurrency,
+                };
+                Child::start(executable, Kind::Worker, &spec).await
+            }
+        }
+    }
+
+    /// Takes the rate between two moments: after the start, and before `last` is near or the window has passed.
+    async fn watch(&self, api: &mut Child, worker: &Child, concurrency: u16, last: u64) -> anyhow::Result<WorkerRun> {
+        let deadline = Instant::now() + TO_BEGIN;
+        while snapshot(api).await?.answered == 0 {
+            anyhow::ensure!(Instant::now() < deadline, "the worker made no call in {} s", TO_BEGIN.as_secs());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        tokio::time::sleep(WARM_UP).await;
+
+        let (begin, cpu_before) = (snapshot(api).await?, worker.cpu_seconds()?);
+        let window = self.options.window();
+        // With less than this left, not all places are taken any more.
+        let near = last.saturating_sub(2 * u64::from(concurrency));
+        let (mut end, mut cpu) = (begin, cpu_before);
+        while end.at < begin.at + window {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let (seen, cpu_now) = (snapshot(api).await?, worker.cpu_seconds()?);
+            if seen.answered > near {
+                break;
+            }
+            (end, cpu) = (seen, cpu_now);
+            anyhow::ensure!(Instant::now() < deadline + 2 * window, "the worker stands still");
+        }
+        let answered = end.answered.saturating_sub(begin.answered);
+        anyhow::ensure!(answered > 0, "the queue was empty before anything could be measured: try fewer --seconds");
+        Ok(WorkerRun {
+            per_second: answered as f64 / (end.at - begin.at).as_secs_f64(),
+            cpu_seconds_per_1000: (cpu - cpu_before) / answered as f64 * 1000.0,
+            api_p50_ms: end.latency_p50_ms,
+            peak_resident_mib: worker.peak_resident_mib()?,
+            answered,
+        })
+    }
+}
+
+async fn snapshot(api: &mut Child) -> anyhow::Result<Snapshot> {
+    api.ask(&(), ASKED).await
+}

@@ -1,0 +1,163 @@
+//! `hookline bench`: how fast it is here, beside what one would write by hand, and whether that keeps the promises.
+
+mod tables;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use hookline_bench::process::Kind;
+use hookline_bench::{Options, Part, Progress, Refused};
+use hookline_common::broker::embedded::forgetful_file_system;
+use hookline_common::secret::Secret;
+use hookline_common::settings::Settings;
+use hookline_common::shutdown;
+use indicatif::ProgressBar;
+use url::Url;
+
+use crate::open::wrong_usage;
+use crate::{open, output, progress, secret};
+
+const BROKER_SCHEMES: [&str; 2] = ["amqp", "amqps"];
+const STORE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+/// Ended by a signal.
+const EXIT_INTERRUPTED: u8 = 130;
+
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Measures on loopback with processes of its own, in directories of its own below data_dir; \
+    nothing that is deployed is used. RabbitMQ is measured where a URL is given, in a virtual host that holds nothing \
+    else: what was published there is purged. Build with --release, and let the machine rest meanwhile. A missed \
+    target is marked; the exit code tells only whether everything could be measured.")]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+    /// RabbitMQ, a virtual host of its own; env:NAME and file:PATH keep a password off the command line; may be given
+    /// several times [default: broker.url; without one RabbitMQ is left out]
+    #[arg(long, value_name = "URL")]
+    broker_url: Vec<String>,
+    /// PostgreSQL, a database of its own; env:NAME, file:PATH [default: store.url; without one SQLite only]
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+    /// How many are in flight [default: 1,16,64,256 for ingest, 10,100,1000 for worker]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
+    concurrency: Vec<u16>,
+    /// Length of one measurement
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// One JSON document instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Durable acknowledgements: requests a second, latency
+    Ingest,
+    /// Throughput against an API that takes 50 ms, CPU
+    Worker,
+    All,
+}
+
+/// A process that is measured; started by `bench` only.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchProcessArgs {
+    kind: Kind,
+}
+
+pub(crate) async fn run_process(args: &BenchProcessArgs) -> anyhow::Result<ExitCode> {
+    hookline_bench::process::run(args.kind).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn run(config: Option<&Path>, args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(config)?;
+    let options = options(&settings, args)?;
+    open::data_dir(&settings)?;
+    if let Some(kind) = forgetful_file_system(&settings.data_dir) {
+        output::hint(&format!(
+            "{} is on {kind}, where fsync costs nothing: figures of the embedded broker and SQLite say nothing; set \
+             data_dir to a disk",
+            settings.data_dir.display()
+        ));
+    }
+    let shutdown = shutdown::on_signal()?;
+    let bar = Bar(progress::steps());
+    let report = tokio::select! {
+        report = hookline_bench::run(&options, &bar) => report,
+        () = shutdown.cancelled() => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
+    };
+    bar.0.finish_and_clear();
+    let report = report.map_err(|error| match error.downcast::<Refused>() {
+        Ok(refused) => wrong_usage(refused.to_string()),
+        Err(error) => error,
+    })?;
+    if args.json {
+        output::print_json(&report)?;
+    } else {
+        tables::print(&report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(settings: &Settings, args: &BenchArgs) -> anyhow::Result<Options> {
+    let broker_urls = if args.broker_url.is_empty() {
+        settings.broker.url.clone()
+    } else {
+        let read = |text: &String| url("--broker-url", text, &BROKER_SCHEMES);
+        args.broker_url.iter().map(read).collect::<anyhow::Result<_>>()?
+    };
+    let store_url = match &args.store_url {
+        Some(text) => Some(url("--store-url", text, &STORE_SCHEMES)?),
+        None => settings.store.url.clone(),
+    };
+    let parts = match args.what {
+        What::Ingest => vec![Part::Ingest],
+        What::Worker => vec![Part::Worker],
+        What::All => vec![Part::Ingest, Part::Worker],
+    };
+    let executable = std::env::current_exe().context("finding this executable")?;
+    let data_dir = settings.data_dir.clone();
+    Ok(Options {
+        parts,
+        broker_urls,
+        store_url,
+        concurrencies: args.concurrency.clone(),
+        seconds: args.seconds,
+        runs: args.runs,
+        data_dir,
+        executable,
+    })
+}
+
+/// A URL of one of these schemes, or where it is to be found. Never shown: it may hold a password.
+fn url(flag: &str, text: &str, schemes: &[&str]) -> anyhow::Result<Secret> {
+    let secret = secret::given(flag, text)?;
+    let known = Url::parse(secret.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());
+    if known {
+        Ok(secret)
+    } else {
+        Err(wrong_usage(format!("{flag} is no URL of the form {}://USER:PASSWORD@HOST/NAME", schemes[0])))
+    }
+}
+
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn steps(&self, count: u64) {
+        self.0.set_length(count);
+    }
+
+    fn begin(&self, step: &str) {
+        if self.0.message().is_empty() {
+            self.0.reset_eta();
+        } else {
+            self.0.inc(1);
+        }
+        self.0.set_message(step.to_owned());
+    }
+}

@@ -1,0 +1,146 @@
+//! The report as tables for people.
+
+use hookline_bench::report::{IngestReport, ProcessCost, Report, Target, WorkerReport};
+
+use crate::output;
+use crate::table::{Table, or_dash};
+
+pub(super) fn print(report: &Report) -> anyhow::Result<()> {
+    output::print(&head(report))?;
+    if let Some(ingest) = &report.ingest {
+        output::print("\nDurable acknowledgements\n")?;
+        output::print_table(&ingest_figures(ingest))?;
+        if !ingest.comparisons.is_empty() {
+            output::print("\nHookline beside the references, run by run\n")?;
+            output::print_table(&comparisons(ingest))?;
+        }
+    }
+    if let Some(worker) = &report.worker {
+        output::print(&format!("\nWorker against an API that takes {} ms\n", worker.latency_ms))?;
+        output::print_table(&worker_figures(worker))?;
+    }
+    output::print("\nMemory of one process, MiB\n")?;
+    output::print_table(&memory(&report.cost))?;
+    output::print("\nTargets\n")?;
+    output::print_table(&targets(&report.targets))?;
+    for line in &report.left_out {
+        output::hint(&format!("Left out: {line}"));
+    }
+    for line in &report.warnings {
+        output::hint(&format!("Doubtful: {line}"));
+    }
+    Ok(())
+}
+
+fn head(report: &Report) -> String {
+    let Report { hookline, machine, .. } = report;
+    let rabbitmq = report.rabbitmq_version.as_ref().map(|version| format!("RabbitMQ {version}; ")).unwrap_or_default();
+    format!(
+        "hookline {} ({}{}); {rabbitmq}{} cores, {}, {} MiB, Linux {}; load before {:.2}; {}\n\
+         {} s a measurement, median of {} runs\n",
+        hookline.version,
+        hookline.commit,
+        if hookline.release { "" } else { ", debug build" },
+        machine.cores,
+        machine.cpu,
+        machine.memory_mib,
+        machine.kernel,
+        machine.load_before,
+        report.measured_at,
+        report.seconds,
+        report.runs
+    )
+}
+
+fn ingest_figures(ingest: &IngestReport) -> Table {
+    let mut table =
+        Table::new(&["PROGRAM", "BROKER", "QUEUES", "IN FLIGHT", "PER SECOND", "P50 MS", "P99 MS", "FAILED"]);
+    for one in &ingest.measurements {
+        table.row([
+            one.program.to_owned(),
+            or_dash(one.broker),
+            one.queues.to_string(),
+            one.concurrency.to_string(),
+            format!("{:.0}", one.median.per_second),
+            format!("{:.2}", one.median.p50_ms),
+            format!("{:.2}", one.median.p99_ms),
+            one.median.failed.to_string(),
+        ]);
+    }
+    table
+}
+
+fn comparisons(ingest: &IngestReport) -> Table {
+    let mut table =
+        Table::new(&["BROKER", "AGAINST", "QUEUES", "IN FLIGHT", "THROUGHPUT ÷", "P99 ÷", "P50 ADDED MS", "EACH RUN"]);
+    for one in &ingest.comparisons {
+        let runs: Vec<String> = one.throughput_ratio_runs.iter().map(|ratio| format!("{ratio:.2}")).collect();
+        table.row([
+            one.broker.to_owned(),
+            one.reference.to_owned(),
+            one.queues.to_string(),
+            one.concurrency.to_string(),
+            format!("{:.3}", one.throughput_ratio),
+            format!("{:.2}", one.p99_ratio),
+            format!("{:.3}", one.added_p50_ms),
+            runs.join(" "),
+        ]);
+    }
+    table
+}
+
+fn worker_figures(worker: &WorkerReport) -> Table {
+    let mut table = Table::new(&[
+        "PROGRAM",
+        "BROKER",
+        "STORE",
+        "IN FLIGHT",
+        "LIMIT",
+        "PER SECOND",
+        "SHARE",
+        "CPU MS EACH",
+        "PEAK MIB",
+    ]);
+    for one in &worker.measurements {
+        table.row([
+            one.program.to_owned(),
+            one.broker.to_owned(),
+            or_dash(one.store),
+            one.concurrency.to_string(),
+            format!("{:.0}", one.limit_per_second),
+            format!("{:.0}", one.per_second),
+            format!("{:.3}", one.share),
+            // Seconds for 1,000 are milliseconds for one.
+            format!("{:.2}", one.cpu_seconds_per_1000),
+            format!("{:.1}", one.peak_resident_mib),
+        ]);
+    }
+    table
+}
+
+fn memory(cost: &[ProcessCost]) -> Table {
+    let mut table = Table::new(&["PROCESS", "BROKER", "STORE", "IDLE", "UNDER LOAD"]);
+    for one in cost {
+        table.row([
+            one.process.to_owned(),
+            one.broker.to_owned(),
+            or_dash(one.store),
+            format!("{:.1}", one.idle_mib),
+            format!("{:.1}", one.loaded_mib),
+        ]);
+    }
+    table
+}
+
+fn targets(targets: &[Target]) -> Table {
+    let mut table = Table::new(&["", "MEASURED", "TARGET", "WHAT"]);
+    for one in targets {
+        table.row([
+            if one.met { "met" } else { "MISSED" }.to_owned(),
+            format!("{:.3}", one.measured),
+            format!("{} {}", if one.bound == "at_least" { "≥" } else { "≤" }, one.target),
+            one.name.clone(),
+        ]);
+    }
+    table
+}
