@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
+use hookline_common::names::HandlerName;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::child::Child;
 use crate::cost::ProcessCost;
@@ -220,6 +222,7 @@ struct OnRabbitmq {
     actix_lapin: Child,
     publisher: Child,
     idle_mib: f64,
+    _spool: TempDir,
 }
 
 impl<'a> Bench<'a> {
@@ -237,17 +240,16 @@ impl<'a> Bench<'a> {
             None => None,
             Some(rabbitmq) => {
                 let urls = rabbitmq.urls.clone();
-                let spec = ReferenceIngestSpec { secret: secret.clone(), urls: urls.clone() };
+                let spec = ReferenceIngestSpec { secret, urls: urls.clone() };
                 let actix_lapin = Child::start(executable, Kind::ReferenceIngest, &spec).await?;
                 let body = String::from_utf8(Template::new(EVENT_TYPES[0].1)?.body(0))?;
                 let spec = PublisherSpec { urls: urls.clone(), body };
                 let publisher = Child::start(executable, Kind::Publisher, &spec).await?;
-                let spec = IngestSpec { broker: BrokerSpec::Rabbitmq { urls }, secret: secret.clone() };
-                let ours = Child::start(executable, Kind::Ingest, &spec).await?;
-                Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib: 0.0 })
+                let (ours, spool) = ours(options, urls).await?;
+                Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib: 0.0, _spool: spool })
             }
         };
-        let (embedded, _dir) = embedded(options).await?;
+        let (embedded, _dir) = ours(options, Vec::new()).await?;
         tokio::time::sleep(IDLE).await;
         let idle_mib = embedded.resident_mib()?;
         embedded.stop().await;
@@ -267,7 +269,7 @@ impl<'a> Bench<'a> {
             Program::Verify => self.load(self.verify.addr()?, case).await?,
             Program::OursEmbedded => {
                 // A file of its own: one that grows from measurement to measurement would slow the later ones.
-                let (child, _dir) = embedded(self.options).await?;
+                let (child, _dir) = ours(self.options, Vec::new()).await?;
                 let figures = self.load(child.addr()?, case).await?;
                 self.embedded_cost.loaded_mib = self.embedded_cost.loaded_mib.max(child.peak_resident_mib()?);
                 child.stop().await;
@@ -288,7 +290,13 @@ impl<'a> Bench<'a> {
             }
         };
         if let (Some(rabbitmq), Some(RABBITMQ)) = (self.rabbitmq, program.broker()) {
-            rabbitmq.purge().await?;
+            let purged = rabbitmq.purge(HandlerName::ALL).await?;
+            let acknowledged = figures.answered * queues as u64;
+            anyhow::ensure!(
+                purged >= acknowledged,
+                "{} acknowledged {acknowledged} copies, and {purged} were in the queues: the figures count for nothing",
+                program.name()
+            );
         }
         Ok(figures)
     }
@@ -311,7 +319,7 @@ impl<'a> Bench<'a> {
     async fn stop(self) -> anyhow::Result<Vec<ProcessCost>> {
         let mut costs = vec![self.embedded_cost];
         self.verify.stop().await;
-        if let Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib }) = self.on_rabbitmq {
+        if let Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib, _spool }) = self.on_rabbitmq {
             costs.push(cost(RABBITMQ, idle_mib, ours.peak_resident_mib()?));
             ours.stop().await;
             actix_lapin.stop().await;
@@ -325,10 +333,10 @@ fn cost(broker: &'static str, idle_mib: f64, loaded_mib: f64) -> ProcessCost {
     ProcessCost { process: "ingest", broker, store: None, idle_mib, loaded_mib }
 }
 
-/// Ingest on an embedded broker in a directory of its own, which goes with the second value.
-async fn embedded(options: &Options) -> anyhow::Result<(Child, tempfile::TempDir)> {
+/// Ingest in a directory of its own, which goes with the second value. Without URLs: on the embedded broker.
+async fn ours(options: &Options, urls: Vec<String>) -> anyhow::Result<(Child, TempDir)> {
     let dir = tempfile::Builder::new().prefix("bench-ingest-").tempdir_in(&options.data_dir)?;
-    let broker = BrokerSpec::Embedded { data_dir: dir.path().to_owned() };
+    let broker = BrokerSpec { urls, data_dir: dir.path().to_owned() };
     let spec = IngestSpec { broker, secret: SECRET.to_owned() };
     Ok((Child::start(&options.executable, Kind::Ingest, &spec).await?, dir))
 }

@@ -24,6 +24,7 @@ mod load;
 mod machine;
 mod open_files;
 mod options;
+mod postgresql;
 pub mod process;
 mod rabbitmq;
 pub mod report;

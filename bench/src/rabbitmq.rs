@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
 use hookline_common::topology::Queue;
+use hookline_common::topology::rabbitmq::Topology;
 use lapin::options::{
     BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions, QueuePurgeOptions,
@@ -58,9 +59,14 @@ impl Rabbitmq {
                 .into());
             }
         }
-        this.clean_up().await.context("removing what a benchmark left behind")?;
-        this.declare_references().await?;
+        this.begin_anew().await?;
         Ok(this)
+    }
+
+    /// Nothing of ours, and the references' queues, empty: another part enables other handlers.
+    pub(crate) async fn begin_anew(&self) -> anyhow::Result<()> {
+        self.clean_up().await.context("removing what was left behind")?;
+        self.declare_references().await
     }
 
     /// `None`: there is no such queue.
@@ -128,16 +134,19 @@ impl Rabbitmq {
         Ok(())
     }
 
-    /// Empties the queues that an event of ours and the references' go to.
-    pub(crate) async fn purge(&self) -> anyhow::Result<()> {
-        let ours = HandlerName::ALL.iter().map(|handler| Queue::Work(*handler).name().into());
+    /// Empties the queues that an event of ours, with these handlers, and the references' go to; how many messages
+    /// were there.
+    pub(crate) async fn purge(&self, handlers: &[HandlerName]) -> anyhow::Result<u64> {
+        let ours = handlers.iter().map(|handler| Queue::Work(*handler).name().into());
         let theirs = process::reference_queues(MOST_QUEUES).into_iter().chain([process::REFERENCE_WORK_QUEUE.into()]);
         let channel = self.channel().await?;
+        let mut purged = 0;
         for queue in ours.chain(theirs) {
-            channel.queue_purge(queue, QueuePurgeOptions::default()).await.context("purging a queue")?;
+            let count = channel.queue_purge(queue, QueuePurgeOptions::default()).await.context("purging a queue")?;
+            purged += u64::from(count);
         }
         let _ = channel.close(200, "purged".into()).await;
-        Ok(())
+        Ok(purged)
     }
 
     /// Fills the reference worker's queue.
@@ -181,12 +190,12 @@ fn is_not_found(error: &lapin::Error) -> bool {
 }
 
 fn our_queues() -> impl Iterator<Item = ShortString> {
-    let of = |queue: fn(HandlerName) -> Queue| HandlerName::ALL.iter().map(move |handler| queue(*handler).name());
-    of(Queue::Work).chain(of(Queue::Dead)).map(ShortString::from)
+    Topology::of(HandlerName::ALL).queues.into_iter().map(|queue| queue.queue.name().into())
 }
 
+/// Deleting one that others are bound to takes the bindings with it, so any order will do.
 fn our_exchanges() -> impl Iterator<Item = ShortString> {
-    std::iter::empty()
+    Topology::of(HandlerName::ALL).exchanges.into_iter().map(|exchange| exchange.name.into())
 }
 
 /// The version that a broker tells in its first frame, before anyone has logged in. `None` over TLS.

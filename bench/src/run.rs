@@ -7,11 +7,10 @@ use jiff::Timestamp;
 
 use crate::machine::Machine;
 use crate::options::{Options, Part, Progress};
-use crate::process::StoreSpec;
 use crate::rabbitmq::Rabbitmq;
 use crate::report::{Build, Report};
 use crate::targets::targets;
-use crate::{ingest, open_files, worker};
+use crate::{ingest, open_files, postgresql, worker};
 
 /// Others than the benchmark were at work where the load before it was above this.
 const CALM: f64 = 0.5;
@@ -37,7 +36,7 @@ pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<R
     let machine = Machine::here();
     let measured_at = Timestamp::now().to_string();
     if let Some(url) = &options.store_url {
-        refuse_a_used_store(StoreSpec::Postgres { url: url.expose().to_owned() }).await?;
+        postgresql::claim(url).await?;
     }
     let rabbitmq = match options.broker_urls.as_slice() {
         [] => None,
@@ -85,6 +84,9 @@ fn steps(part: Part, options: &Options) -> u64 {
 async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Progress) -> anyhow::Result<Measured> {
     let mut measured = Measured { ingest: None, worker: None, cost: Vec::new() };
     for part in &options.parts {
+        if let Some(rabbitmq) = rabbitmq {
+            rabbitmq.begin_anew().await?;
+        }
         match part {
             Part::Ingest => {
                 let (report, cost) = ingest::measure(options, rabbitmq, progress).await?;
@@ -99,22 +101,6 @@ async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Pr
         }
     }
     Ok(measured)
-}
-
-/// Thousands of invented opt-outs do not belong into anyone's ledger.
-async fn refuse_a_used_store(spec: StoreSpec) -> anyhow::Result<()> {
-    let store = spec.open().await.context("opening the store")?;
-    let counts = store.counts().await;
-    store.close().await;
-    let used: u64 = counts.context("looking at the store")?.iter().map(|counts| counts.accepted).sum();
-    if used > 0 {
-        return Err(Refused(format!(
-            "the database of the store holds {used} deliveries: it is in use; make one of its own (createdb \
-             hookline_bench) and give its URL, a new one for each benchmark"
-        ))
-        .into());
-    }
-    Ok(())
 }
 
 fn left_out(options: &Options) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! The handler is `record_opt_out`: exactly one call an event, and the most that any handler writes to its store. Its
 //! queue is filled before the worker starts; the rate is taken at the API, between two moments in the middle.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hookline_common::event::Event;
 use hookline_common::names::HandlerName;
+use hookline_common::telemetry::metrics::{Metrics, Role};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -17,7 +19,7 @@ use crate::child::Child;
 use crate::cost::ProcessCost;
 use crate::figures::median;
 use crate::options::{Options, Progress};
-use crate::process::{ApiSpec, BrokerSpec, Kind, ReferenceWorkerSpec, Snapshot, StoreSpec, WorkerSpec, open_broker};
+use crate::process::{self, ApiSpec, BrokerSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 
@@ -77,20 +79,24 @@ pub struct WorkerRun {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
-    Ours {
-        rabbitmq: bool,
-        postgresql: bool,
-    },
+    Ours(Place),
     /// Without RabbitMQ it only calls.
     Reference {
         rabbitmq: bool,
     },
 }
 
+/// Where a worker of ours has its queues and its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    rabbitmq: bool,
+    postgresql: bool,
+}
+
 impl Program {
     fn name(self) -> &'static str {
         match self {
-            Self::Ours { .. } => "hookline",
+            Self::Ours(_) => "hookline",
             Self::Reference { rabbitmq: true } => "lapin_reqwest",
             Self::Reference { rabbitmq: false } => "reqwest",
         }
@@ -98,16 +104,16 @@ impl Program {
 
     fn broker(self) -> &'static str {
         match self {
-            Self::Ours { rabbitmq: true, .. } | Self::Reference { rabbitmq: true } => "rabbitmq",
-            Self::Ours { rabbitmq: false, .. } => "embedded",
+            Self::Ours(Place { rabbitmq: true, .. }) | Self::Reference { rabbitmq: true } => "rabbitmq",
+            Self::Ours(Place { rabbitmq: false, .. }) => "embedded",
             Self::Reference { rabbitmq: false } => "none",
         }
     }
 
     fn store(self) -> Option<&'static str> {
         match self {
-            Self::Ours { postgresql: true, .. } => Some("postgresql"),
-            Self::Ours { postgresql: false, .. } => Some("sqlite"),
+            Self::Ours(Place { postgresql: true, .. }) => Some("postgresql"),
+            Self::Ours(Place { postgresql: false, .. }) => Some("sqlite"),
             Self::Reference { .. } => None,
         }
     }
@@ -117,12 +123,12 @@ impl Program {
 fn programs(options: &Options) -> Vec<Program> {
     let postgresql = options.store_url.is_some();
     let mut programs =
-        vec![Program::Reference { rabbitmq: false }, Program::Ours { rabbitmq: false, postgresql: false }];
+        vec![Program::Reference { rabbitmq: false }, Program::Ours(Place { rabbitmq: false, postgresql: false })];
     if postgresql {
-        programs.push(Program::Ours { rabbitmq: false, postgresql: true });
+        programs.push(Program::Ours(Place { rabbitmq: false, postgresql: true }));
     }
     if !options.broker_urls.is_empty() {
-        programs.extend([Program::Reference { rabbitmq: true }, Program::Ours { rabbitmq: true, postgresql }]);
+        programs.extend([Program::Reference { rabbitmq: true }, Program::Ours(Place { rabbitmq: true, postgresql })]);
     }
     programs
 }
@@ -237,7 +243,7 @@ impl Bench<'_> {
         worker.stop().await;
         api.stop().await;
         if let (Some(rabbitmq), "rabbitmq") = (self.rabbitmq, program.broker()) {
-            rabbitmq.purge().await?;
+            rabbitmq.purge(&[HANDLER]).await?;
         }
         run
     }
@@ -259,11 +265,23 @@ impl Bench<'_> {
         dir.context("making a directory for the benchmark")
     }
 
-    fn broker(&self, program: Program, dir: &TempDir) -> anyhow::Result<BrokerSpec> {
-        match (program.broker(), self.rabbitmq) {
-            ("embedded", _) => Ok(BrokerSpec::Embedded { data_dir: dir.path().to_owned() }),
-            (_, Some(rabbitmq)) => Ok(BrokerSpec::Rabbitmq { urls: rabbitmq.urls.clone() }),
-            (_, None) => anyhow::bail!("RabbitMQ is not measured"),
+    fn urls(&self) -> Vec<String> {
+        self.rabbitmq.map(|rabbitmq| rabbitmq.urls.clone()).unwrap_or_default()
+    }
+
+    /// A worker of ours.
+    fn worker(&self, place: Place, api: SocketAddr, dir: &TempDir, account: &str, concurrency: u16) -> WorkerSpec {
+        let store_url = self.options.store_url.as_ref().filter(|_| place.postgresql);
+        WorkerSpec {
+            broker: BrokerSpec {
+                urls: if place.rabbitmq { self.urls() } else { Vec::new() },
+                data_dir: dir.path().to_owned(),
+            },
+            store_url: store_url.map(|url| url.expose().to_owned()),
+            api,
+            account: account.to_owned(),
+            handler: HANDLER,
+            concurrency,
         }
     }
 
@@ -276,8 +294,10 @@ impl Bench<'_> {
                 rabbitmq.fill_reference(&bodies).await
             }
             (Program::Reference { rabbitmq: true }, None) => anyhow::bail!("RabbitMQ is not measured"),
-            (Program::Ours { .. }, _) => {
-                let broker = open_broker(&self.broker(program, dir)?, vec![HANDLER]).await?;
+            (Program::Ours(place), _) => {
+                let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+                let settings = process::worker_settings(self.worker(place, nowhere, dir, "", 1))?;
+                let broker = process::open_broker(&settings, &Metrics::new(Role::Worker, &[])).await?;
                 let publishes = futures::stream::iter(events.iter().map(|event| broker.publish(event)));
                 let published = publishes.buffer_unordered(PUBLISHED_AT_ONCE).try_for_each(|_| async { Ok(()) }).await;
                 broker.close().await;
@@ -296,26 +316,14 @@ impl Bench<'_> {
     ) -> anyhow::Result<Child> {
         let executable = &self.options.executable;
         let api = api.addr()?;
-        let urls = || self.rabbitmq.map(|rabbitmq| rabbitmq.urls.clone()).unwrap_or_default();
         match program {
             Program::Reference { rabbitmq } => {
-                let urls = if rabbitmq { urls() } else { Vec::new() };
+                let urls = if rabbitmq { self.urls() } else { Vec::new() };
                 let spec = ReferenceWorkerSpec { urls, api, concurrency };
                 Child::start(executable, Kind::ReferenceWorker, &spec).await
             }
-            Program::Ours { postgresql, .. } => {
-                let store = match &self.options.store_url {
-                    Some(url) if postgresql => StoreSpec::Postgres { url: url.expose().to_owned() },
-                    Some(_) | None => StoreSpec::Sqlite { data_dir: dir.path().to_owned() },
-                };
-                let spec = WorkerSpec {
-                    broker: self.broker(program, dir)?,
-                    store,
-                    api,
-                    account: account.to_owned(),
-                    handler: HANDLER.as_str().to_owned(),
-                    concurrency,
-                };
+            Program::Ours(place) => {
+                let spec = self.worker(place, api, dir, account, concurrency);
                 Child::start(executable, Kind::Worker, &spec).await
             }
         }

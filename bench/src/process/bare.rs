@@ -1,6 +1,9 @@
 //! What the programs on lapin share: a connection, and queues equal to ours.
 
 use anyhow::{Context as _, bail};
+use hookline_common::names::HandlerName;
+use hookline_common::topology::Queue;
+use hookline_common::topology::rabbitmq::{Argument, RabbitQueue, Topology};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties};
 
@@ -43,16 +46,19 @@ fn reference_queue(number: usize) -> ShortString {
     format!("hookline.bench.q{number}").into()
 }
 
-/// The arguments of our work queues, so that the references' queues cost the broker the same.
+/// The arguments of one of our work queues, so that the references' queues cost the broker the same.
 pub(crate) fn work_queue_arguments() -> FieldTable {
+    let ours = RabbitQueue::Of(Queue::Work(HandlerName::RecordHistory));
+    let queues = Topology::of(&[HandlerName::RecordHistory]).queues;
     let mut arguments = FieldTable::default();
-    let text = |text: &str| AMQPValue::LongString(text.into());
-    arguments.insert("x-queue-type".into(), text("quorum"));
-    arguments.insert("x-dead-letter-exchange".into(), text("hookline.bench.dead"));
-    arguments.insert("x-dead-letter-routing-key".into(), text("bench"));
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(20));
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    for (name, value) in queues.into_iter().filter(|queue| queue.queue == ours).flat_map(|queue| queue.arguments) {
+        let value = match value {
+            Argument::Text(text) => AMQPValue::LongString(text.into()),
+            Argument::Number(number) => AMQPValue::LongLongInt(number),
+        };
+        arguments.insert(name.into(), value);
+    }
     arguments
 }
 

@@ -1,24 +1,31 @@
-//! `hookline-ingest` as it ships: the same app on the same broker, with its admin listener.
+//! `hookline-ingest` as it ships: the same app on the same broker, with its spool and its admin listener. On the
+//! embedded broker, which is `hookline run`'s, without the worker that is there as well.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use hookline_common::admin::AdminServer;
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
 use hookline_common::event::SourceName;
-use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
-use hookline_common::settings::{Settings, SourceKind, SourceSettings};
+use hookline_common::service::rabbit_options;
+use hookline_common::settings::{SourceKind, SourceSettings};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_ingest::admin::AdminServer;
 use hookline_ingest::app::IngestApp;
+use hookline_ingest::spool::Spooling;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{BrokerSpec, Questions, ready};
 use crate::samples::SOURCE;
+
+/// A new virtual host's topology takes a moment to declare.
+pub(super) const TO_BE_READY: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct IngestSpec {
@@ -29,7 +36,7 @@ pub(crate) struct IngestSpec {
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     let spec: IngestSpec = questions.spec().await?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut settings = Settings::defaults();
+    let mut settings = spec.broker.settings();
     settings.ingest.listen = any_port;
     settings.sources = vec![SourceSettings {
         name: SourceName::new(SOURCE).context("a source's name")?,
@@ -37,8 +44,18 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         secrets: vec![Secret::new(spec.secret)],
     }];
     let metrics = Arc::new(Metrics::new(Role::Ingest, &[SOURCE]));
-    let broker = open_broker(&spec.broker, HandlerName::ALL.to_vec()).await?;
-    let app = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?;
+    let (broker, spooling): (Arc<dyn Broker>, _) = if settings.broker.url.is_empty() {
+        let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
+        (EmbeddedBroker::open(options).await?, None)
+    } else {
+        let options = rabbit_options(&settings, RabbitRole::Ingest, Arc::clone(&metrics.broker))?;
+        let rabbit = RabbitBroker::start(options);
+        rabbit.wait_ready(TO_BE_READY).await?;
+        let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
+        (Arc::clone(&spooling) as _, Some(spooling))
+    };
+    let app = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
+        .with_spooling(spooling);
     let admin = AdminServer::bind(any_port, metrics, app.readiness())?;
     let listening = app.local_addr();
 
@@ -52,12 +69,4 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     admin.await.context("the admin listener ended on its own")??;
     broker.close().await;
     Ok(())
-}
-
-/// Opens a broker as a process of ours does.
-pub(crate) async fn open_broker(spec: &BrokerSpec, handlers: Vec<HandlerName>) -> anyhow::Result<Arc<dyn Broker>> {
-    match spec {
-        BrokerSpec::Embedded { data_dir } => Ok(EmbeddedBroker::open(EmbeddedOptions::new(data_dir, handlers)).await?),
-        BrokerSpec::Rabbitmq { .. } => anyhow::bail!("this version has no broker on RabbitMQ"),
-    }
 }

@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context as _;
+use hookline_common::secret::Secret;
+use hookline_common::settings::Settings;
 use hookline_common::telemetry::logging;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,11 +25,11 @@ use tokio::sync::mpsc;
 
 pub(crate) use api::{ApiSpec, Snapshot};
 pub(crate) use bare::{REFERENCE_WORK_QUEUE, connect, reference_queues, route, work_queue_arguments};
-pub(crate) use ingest::{IngestSpec, open_broker};
+pub(crate) use ingest::IngestSpec;
 pub(crate) use publisher::{Publish, PublisherSpec};
 pub(crate) use reference_ingest::ReferenceIngestSpec;
 pub(crate) use reference_worker::ReferenceWorkerSpec;
-pub(crate) use worker::{StoreSpec, WorkerSpec};
+pub(crate) use worker::{WorkerSpec, open_broker, settings as worker_settings};
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +79,23 @@ pub(crate) struct Ready {
     pub(crate) listening: Option<SocketAddr>,
 }
 
-/// Which broker a process of ours works on. The URLs may hold passwords: stdin only, and no `Debug`.
+/// Where a process of ours has its queues. The URLs may hold passwords: stdin only, and no `Debug`.
 #[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum BrokerSpec {
-    Embedded { data_dir: PathBuf },
-    Rabbitmq { urls: Vec<String> },
+pub(crate) struct BrokerSpec {
+    /// Empty: the embedded broker in `data_dir`.
+    pub(crate) urls: Vec<String>,
+    /// Also where the spool and SQLite are.
+    pub(crate) data_dir: PathBuf,
+}
+
+impl BrokerSpec {
+    /// Settings for it; all else is as shipped.
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::defaults();
+        settings.data_dir.clone_from(&self.data_dir);
+        settings.broker.url = self.urls.iter().map(|url| Secret::new(url.as_str())).collect();
+        settings
+    }
 }
 
 /// Is a process of this kind until stdin closes.

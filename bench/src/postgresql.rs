@@ -1,0 +1,33 @@
+//! The database that is measured with: looked at before it is used.
+
+use anyhow::Context as _;
+use hookline_common::secret::Secret;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use crate::run::Refused;
+
+/// Marks a database as the benchmark's; a later one may use it again.
+const MARK: &str = "CREATE TABLE IF NOT EXISTS hookline_bench ()";
+const TABLES: &str = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
+
+/// Thousands of invented opt-outs do not belong into anyone's ledger.
+///
+/// # Errors
+/// [`Refused`] where the database has tables that no benchmark made.
+pub(crate) async fn claim(url: &Secret) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url.expose()).await.context("cannot connect to PostgreSQL")?;
+    let tables: Vec<String> =
+        sqlx::query_scalar(TABLES).fetch_all(&mut connection).await.context("looking at the database")?;
+    let ours = tables.iter().any(|table| table == "hookline_bench");
+    if !tables.is_empty() && !ours {
+        return Err(Refused(format!(
+            "the database of the store has {} tables: it is in use; make one of its own (`createdb hookline_bench`) \
+             and give it with --store-url",
+            tables.len()
+        ))
+        .into());
+    }
+    sqlx::query(MARK).execute(&mut connection).await.context("marking the database as the benchmark's")?;
+    connection.close().await.context("leaving the database")
+}
