@@ -29,6 +29,10 @@ const CONSUME_AGAIN: Duration = Duration::from_secs(1);
 /// How often a consumer looks at a closed gate: a closing may be lifted early (`hookline resume`).
 const LOOK_AT_GATE: Duration = Duration::from_millis(200);
 
+/// How long a closed gate keeps what was handed out: RabbitMQ takes a consumer's channel away after half an hour
+/// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>), and another worker's gate may be open.
+const KEEP_AT_MOST: Duration = Duration::from_secs(60);
+
 /// What every consumer of a worker shares.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
@@ -108,6 +112,8 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
             attempts.spawn(attempt(Arc::clone(&context), Arc::clone(&handler), delivery, slot, cut_off.clone()));
         }
         give_back(&context, deliveries).await;
+        // Whoever consumed now would hold again what a closed gate keeps from being done.
+        gates_open(handler.as_ref(), &shutdown, None).await;
         if shutdown.is_cancelled() {
             break;
         }
@@ -120,7 +126,8 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
     }
 }
 
-/// Waits for a free slot and open gates; `None` on shutdown.
+/// Waits for a free slot and open gates; `None` on shutdown, and where a gate stays closed for so long that what was
+/// handed out should not be kept.
 async fn free_slot(
     handler: &dyn Handler,
     slots: &Arc<Semaphore>,
@@ -130,14 +137,24 @@ async fn free_slot(
         () = shutdown.cancelled() => return None,
         slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
     };
+    let open = gates_open(handler, shutdown, Some(KEEP_AT_MOST)).await;
+    (open && !shutdown.is_cancelled()).then_some(slot)
+}
+
+/// Waits until the gates are open; `false` on shutdown, and where they were not `within`.
+async fn gates_open(handler: &dyn Handler, shutdown: &CancellationToken, within: Option<Duration>) -> bool {
+    let since = Instant::now();
     while let Some(open_at) = handler.gates().iter().filter_map(|gate| gate.open_at()).max() {
+        if within.is_some_and(|within| since.elapsed() >= within) {
+            return false;
+        }
         let wait = open_at.since(Timestamp::now()).clamp(Duration::from_millis(5), LOOK_AT_GATE);
         tokio::select! {
-            () = shutdown.cancelled() => return None,
+            () = shutdown.cancelled() => return false,
             () = tokio::time::sleep(wait) => {}
         }
     }
-    (!shutdown.is_cancelled()).then_some(slot)
+    true
 }
 
 async fn attempt(
