@@ -24,6 +24,7 @@ mod topology;
 mod trigger;
 mod unrouted;
 mod when;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

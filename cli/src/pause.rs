@@ -3,20 +3,15 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use hookline_common::names::Destination;
-use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
 use crate::open::{self, wrong_usage};
 use crate::output;
-
-/// Workers look at the store this often at least (contract.md section 8).
-const TOLD_WITHIN: Duration = Duration::from_millis(250);
-/// A worker that was silent for longer is not running.
-const ALIVE_WITHIN: Duration = Duration::from_secs(60);
+use crate::workers::{self, Answers};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PauseArgs {
@@ -65,8 +60,15 @@ async fn gated(config: Option<&Path>, destination: Destination) -> anyhow::Resul
 
 /// Returns when every running worker has read the store again.
 async fn told(store: &Store) -> anyhow::Result<()> {
-    if !store.workers(Timestamp::now().minus(ALIVE_WITHIN)).await?.is_empty() {
-        tokio::time::sleep(TOLD_WITHIN).await;
+    let Answers { answered, silent } = workers::ask(store).await?;
+    if silent > 0 {
+        bail!(
+            "it is written down, but {silent} of {} running workers did not say within {} s that they have seen it; look \
+             at their logs and run this again (a worker that was killed counts as running for {} s)",
+            answered.len() + silent,
+            workers::WITHIN.as_secs(),
+            workers::ALIVE_WITHIN.as_secs()
+        );
     }
     Ok(())
 }

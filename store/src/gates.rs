@@ -1,15 +1,12 @@
-//! Whether calls to a destination may be made, shared by all processes; and which workers are there to obey.
+//! Whether calls to a destination may be made, shared by all processes.
 
 use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
 
 use crate::db::Turn;
 use crate::error::StoreError;
-use crate::model::{GateRow, WorkerRow};
+use crate::model::GateRow;
 use crate::{Store, row};
-
-/// A worker that was silent for this long is forgotten.
-const FORGOTTEN_AFTER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 impl Store {
     /// Every destination, open where nothing was said.
@@ -144,51 +141,6 @@ impl Store {
                 },
             )
             .await
-    }
-
-    /// Says that a worker process is there.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn heartbeat(&self, worker_id: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.db
-            .write(Turn::Alone, (worker_id.to_owned(), now), |connection, (worker_id, now)| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO workers (worker_id, heartbeat_ms) VALUES ($1, $2)
-                         ON CONFLICT (worker_id) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms",
-                    )
-                    .bind(worker_id.as_str())
-                    .bind(now.as_millis())
-                    .execute(&mut *connection)
-                    .await?;
-                    sqlx::query("DELETE FROM workers WHERE heartbeat_ms < $1")
-                        .bind(now.minus(FORGOTTEN_AFTER).as_millis())
-                        .execute(connection)
-                        .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
-    /// The workers heard from at `since` or later.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerRow>, StoreError> {
-        let rows = self
-            .db
-            .rows(
-                sqlx::query("SELECT worker_id, heartbeat_ms FROM workers WHERE heartbeat_ms >= $1 ORDER BY worker_id")
-                    .bind(since.as_millis()),
-            )
-            .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(WorkerRow { worker_id: row::text(row, "worker_id")?, heartbeat_at: row::time(row, "heartbeat_ms")? })
-            })
-            .collect()
     }
 }
 

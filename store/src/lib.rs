@@ -32,6 +32,7 @@ mod page;
 mod records;
 mod row;
 mod waiting;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;

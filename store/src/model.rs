@@ -295,11 +295,25 @@ pub struct GateRow {
     pub remaining: Option<i64>,
 }
 
+/// What a command asks all workers at once: have you looked at the store since? A later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question(pub(crate) i64);
+
+impl Question {
+    /// The one before the first: every worker has answered it.
+    pub const NONE: Self = Self(0);
+}
+
 /// A worker process that has said it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerRow {
+pub struct WorkerAnswer {
     pub worker_id: String,
+    /// When it was last heard from, by this machine's clock.
     pub heartbeat_at: Timestamp,
+    /// Whether it has answered the question, or a newer one.
+    pub answered: bool,
+    /// How many deliveries of `record_history` it held when it last answered: handed out and not settled.
+    pub held_history: i64,
 }
 
 /// What a contact in TextUs tells us of a person.

@@ -20,7 +20,7 @@ use crate::gate::Gate;
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
-use crate::{dead_letters, history, housekeeping};
+use crate::{dead_letters, history, housekeeping, presence};
 
 /// A worker that is ready to run.
 pub struct WorkerApp {
@@ -95,6 +95,11 @@ impl WorkerApp {
         if let Err(error) = self.clients.textus_gate.refresh().await {
             tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
         }
+        let ended = CancellationToken::new();
+        let gates = vec![Arc::clone(&self.clients.textus_gate)];
+        let presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates, ended.clone()));
+        // Whatever ends this, ends it too.
+        let ended = ended.drop_guard();
         let mut parts = JoinSet::new();
         for name in &self.handlers {
             match handlers::build(*name, &self.context.settings, &self.clients) {
@@ -116,6 +121,7 @@ impl WorkerApp {
                 return Err(error).context("a part of the worker ended on its own");
             }
         }
-        Ok(())
+        drop(ended);
+        presence.await.context("the worker's presence ended on its own")
     }
 }

@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -43,6 +43,9 @@ pub(crate) struct Context {
     /// Unique to this process: claims and locks are held under it.
     pub(crate) worker_id: String,
     deliveries_taken: AtomicU64,
+    store_is_away: AtomicBool,
+    /// Deliveries of `record_history`, work and dead, that are in hand: the broker does not count them as waiting.
+    held_history: AtomicI64,
 }
 
 impl Context {
@@ -54,11 +57,59 @@ impl Context {
         journey: Journey,
         worker_id: String,
     ) -> Self {
-        Self { settings, broker, store, metrics, journey, worker_id, deliveries_taken: AtomicU64::new(0) }
+        Self {
+            settings,
+            broker,
+            store,
+            metrics,
+            journey,
+            worker_id,
+            deliveries_taken: AtomicU64::new(0),
+            store_is_away: AtomicBool::new(false),
+            held_history: AtomicI64::new(0),
+        }
+    }
+
+    /// Nothing more is taken until it answers: each delivery would only be parked, again and again.
+    pub(crate) fn store_is_away(&self) {
+        if !self.store_is_away.swap(true, Ordering::Relaxed) {
+            tracing::warn!("store.away: deliveries wait in their queues until it answers");
+        }
+    }
+
+    pub(crate) fn store_answers(&self) {
+        if self.store_is_away.swap(false, Ordering::Relaxed) {
+            tracing::info!("store.back: deliveries are taken again");
+        }
+    }
+
+    /// Counts deliveries of a queue that were taken, until what it returns is dropped: when they were settled.
+    pub(crate) fn hold(&self, queue: Queue, deliveries: usize) -> Option<Held<'_>> {
+        (queue.handler() == HandlerName::RecordHistory).then(|| {
+            let count = i64::try_from(deliveries).unwrap_or(i64::MAX);
+            self.held_history.fetch_add(count, Ordering::SeqCst);
+            Held { counter: &self.held_history, count }
+        })
+    }
+
+    pub(crate) fn held_history(&self) -> i64 {
+        self.held_history.load(Ordering::SeqCst)
     }
 
     fn next_owner(&self) -> String {
         format!("{}:{}", self.worker_id, self.deliveries_taken.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Deliveries in hand.
+pub(crate) struct Held<'a> {
+    counter: &'a AtomicI64,
+    count: i64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.counter.fetch_sub(self.count, Ordering::SeqCst);
     }
 }
 
@@ -102,7 +153,7 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
         consume(&context, Queue::Work(name), concurrency.saturating_mul(2), &shutdown).await
     {
         loop {
-            let Some(slot) = free_slot(handler.as_ref(), &slots, &shutdown).await else { break };
+            let Some(slot) = free_slot(&context, handler.as_ref(), &slots, &shutdown).await else { break };
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -113,7 +164,7 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
         }
         give_back(&context, deliveries).await;
         // Whoever consumed now would hold again what a closed gate keeps from being done.
-        gates_open(handler.as_ref(), &shutdown, None).await;
+        may_go(&context, handler.as_ref(), &shutdown, None).await;
         if shutdown.is_cancelled() {
             break;
         }
@@ -126,9 +177,10 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
     }
 }
 
-/// Waits for a free slot and open gates; `None` on shutdown, and where a gate stays closed for so long that what was
-/// handed out should not be kept.
+/// Waits for a free slot, the store, and open gates; `None` on shutdown, and where one of them is away for so long that
+/// what was handed out should not be kept.
 async fn free_slot(
+    context: &Context,
     handler: &dyn Handler,
     slots: &Arc<Semaphore>,
     shutdown: &CancellationToken,
@@ -137,18 +189,29 @@ async fn free_slot(
         () = shutdown.cancelled() => return None,
         slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
     };
-    let open = gates_open(handler, shutdown, Some(KEEP_AT_MOST)).await;
+    let open = may_go(context, handler, shutdown, Some(KEEP_AT_MOST)).await;
     (open && !shutdown.is_cancelled()).then_some(slot)
 }
 
-/// Waits until the gates are open; `false` on shutdown, and where they were not `within`.
-async fn gates_open(handler: &dyn Handler, shutdown: &CancellationToken, within: Option<Duration>) -> bool {
+/// Waits until the store answers and the gates are open; `false` on shutdown, and where they were not `within`.
+async fn may_go(
+    context: &Context,
+    handler: &dyn Handler,
+    shutdown: &CancellationToken,
+    within: Option<Duration>,
+) -> bool {
     let since = Instant::now();
-    while let Some(open_at) = handler.gates().iter().filter_map(|gate| gate.open_at()).max() {
+    let closed_for = || {
+        if context.store_is_away.load(Ordering::Relaxed) {
+            return Some(LOOK_AT_GATE);
+        }
+        let open_at = handler.gates().iter().filter_map(|gate| gate.open_at()).max()?;
+        Some(open_at.since(Timestamp::now()).clamp(Duration::from_millis(5), LOOK_AT_GATE))
+    };
+    while let Some(wait) = closed_for() {
         if within.is_some_and(|within| since.elapsed() >= within) {
             return false;
         }
-        let wait = open_at.since(Timestamp::now()).clamp(Duration::from_millis(5), LOOK_AT_GATE);
         tokio::select! {
             () = shutdown.cancelled() => return false,
             () = tokio::time::sleep(wait) => {}
@@ -182,6 +245,9 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
         Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
+            if error.is_unavailable() {
+                context.store_is_away();
+            }
             return settle::hold(context, delivery).await;
         }
     }

@@ -11,6 +11,7 @@ use hookline_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};
+use crate::patience::{Patience, store_is_back};
 use crate::settle;
 
 const PREFETCH: u16 = 16;
@@ -18,23 +19,32 @@ const PREFETCH: u16 = 16;
 /// Moves one handler's dead letters until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, handler: HandlerName, shutdown: CancellationToken) {
     while let Some(mut deliveries) = consumer::consume(&context, Queue::Dead(handler), PREFETCH, &shutdown).await {
-        loop {
+        let mut store_is_away = false;
+        while !store_is_away {
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 delivery = deliveries.next() => delivery,
             };
             let Some(delivery) = delivery else { break };
-            move_to_store(&context, handler, delivery).await;
+            store_is_away = !move_to_store(&context, handler, delivery, &shutdown).await;
         }
         consumer::give_back(&context, deliveries).await;
         if shutdown.is_cancelled() {
             return;
         }
+        store_is_back(&context, &shutdown).await;
     }
 }
 
-async fn move_to_store(context: &Context, handler: HandlerName, delivery: Delivery) {
+/// `false` where the store stayed away and the delivery was given back.
+async fn move_to_store(
+    context: &Context,
+    handler: HandlerName,
+    delivery: Delivery,
+    shutdown: &CancellationToken,
+) -> bool {
+    let _held = context.hold(delivery.queue, 1);
     let info = delivery.dead.clone().unwrap_or_else(|| DeadLetterInfo {
         reason: DeadReason::DeliveryLimit,
         destination: None,
@@ -43,16 +53,31 @@ async fn move_to_store(context: &Context, handler: HandlerName, delivery: Delive
         attempts: delivery.attempt,
         dead_lettered_at: Timestamp::now(),
     });
-    match context.store.insert_dead_letter(&delivery.event, handler, &info, &delivery.routed_to).await {
+    let patience = Patience::new(context, shutdown);
+    let moved = loop {
+        match context.store.insert_dead_letter(&delivery.event, handler, &info, &delivery.routed_to).await {
+            Err(error) if patience.again(&error).await => {}
+            outcome => break outcome,
+        }
+    };
+    match moved {
         Ok(()) => {
             context.metrics.worker.dead_letter(handler, info.reason);
             context.metrics.worker.settled(handler, delivery.age(Timestamp::now()));
             settle::done(delivery).await;
+            true
+        }
+        Err(error) if error.is_unavailable() => {
+            tracing::warn!(handler = %handler, event.id = %delivery.event.id, error = %error,
+                "dead_letter.given_back: the store is away");
+            settle::release(context, delivery).await;
+            false
         }
         Err(error) => {
             tracing::warn!(handler = %handler, event.id = %delivery.event.id, error = %error,
-                "dead_letter.held: the store is away");
+                "dead_letter.held: the store refuses it; please report this");
             settle::hold(context, delivery).await;
+            true
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `record_history`: every event into the store, in batches. Its effect is its record, so it settles itself: the rows
-//! are written in one transaction, then the batch is acknowledged.
+//! are written in one transaction, then the batch is acknowledged. While the store is away the batch stays in hand.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hookline_common::broker::Delivery;
+use hookline_common::broker::{Deliveries, Delivery};
 use hookline_common::event::Event;
 use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::telemetry::journey::Milestone;
@@ -13,60 +13,137 @@ use hookline_common::topology::Queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};
+use crate::patience::{Patience, store_is_back};
 use crate::settle;
 
 const NAME: HandlerName = HandlerName::RecordHistory;
 /// Rows of one batch; what waits, no timer.
 const BATCH: usize = 256;
 
-/// Records events until `shutdown`.
+/// Records events until `shutdown`, and then what it had been handed by then.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let prefetch = u16::try_from(BATCH * 2).unwrap_or(u16::MAX);
     while let Some(mut deliveries) = consumer::consume(&context, Queue::Work(NAME), prefetch, &shutdown).await {
-        loop {
-            let first = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                first = deliveries.next() => first,
-            };
-            let Some(first) = first else { break };
-            let mut batch = vec![first];
-            batch.extend(deliveries.take_waiting(BATCH - 1));
-            record(&context, batch).await;
-        }
-        consumer::give_back(&context, deliveries).await;
+        let store_is_away = record_all(&context, &mut deliveries, &shutdown).await;
+        record_rest(&context, deliveries.drain().await, store_is_away, &shutdown).await;
         if shutdown.is_cancelled() {
             return;
+        }
+        store_is_back(&context, &shutdown).await;
+    }
+}
+
+/// Records what comes, until nothing more comes, `shutdown`, or the store stays away (`true`).
+async fn record_all(context: &Context, deliveries: &mut Deliveries, shutdown: &CancellationToken) -> bool {
+    // The next batch is counted as held before the one before is not any more: with more to record, it is never zero.
+    let mut held_before = None;
+    loop {
+        let mut batch = Vec::new();
+        if !shutdown.is_cancelled() {
+            batch = deliveries.take_waiting(BATCH);
+        }
+        let mut held = context.hold(Queue::Work(NAME), batch.len());
+        drop(held_before.take());
+        if batch.is_empty() {
+            let first = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return false,
+                first = deliveries.next() => first,
+            };
+            let Some(first) = first else { return false };
+            batch.push(first);
+            batch.extend(deliveries.take_waiting(BATCH - 1));
+            held = context.hold(Queue::Work(NAME), batch.len());
+        }
+        if !record(context, batch, shutdown).await {
+            return true;
+        }
+        held_before = held;
+    }
+}
+
+/// Records what was handed out and not begun, as far as the store answers.
+async fn record_rest(
+    context: &Context,
+    mut rest: Vec<Delivery>,
+    mut store_is_away: bool,
+    shutdown: &CancellationToken,
+) {
+    let _held = context.hold(Queue::Work(NAME), rest.len());
+    while !rest.is_empty() {
+        let batch = rest.split_off(rest.len().saturating_sub(BATCH));
+        if store_is_away {
+            give_back(context, batch).await;
+        } else {
+            store_is_away = !record(context, batch, shutdown).await;
         }
     }
 }
 
-async fn record(context: &Context, batch: Vec<Delivery>) {
+/// `false` where the store stayed away and the batch was given back.
+async fn record(context: &Context, batch: Vec<Delivery>, shutdown: &CancellationToken) -> bool {
     let clock = Instant::now();
     let in_flight = context.metrics.worker.in_flight(NAME);
     in_flight.set(i64::try_from(batch.len()).unwrap_or(i64::MAX));
     let events: Vec<(Event, Vec<HandlerName>)> =
         batch.iter().map(|delivery| (Event::clone(&delivery.event), delivery.routed_to.clone())).collect();
-    match context.store.record_events(&events).await {
+    let patience = Patience::new(context, shutdown);
+    let recorded = loop {
+        match context.store.record_events(&events).await {
+            Err(error) if patience.again(&error).await => {}
+            outcome => break outcome,
+        }
+    };
+    let is_away = match recorded {
         Ok(()) => {
-            let took = clock.elapsed();
-            futures::future::join_all(batch.into_iter().map(|delivery| async move {
-                context.metrics.worker.attempt(NAME, Verdict::Done, took);
-                context.metrics.worker.settled(NAME, delivery.age(Timestamp::now()));
-                tell(context, &delivery, took);
-                settle::done(delivery).await;
-            }))
-            .await;
+            done(context, batch, clock.elapsed()).await;
+            false
+        }
+        Err(error) if error.is_unavailable() => {
+            tracing::warn!(handler = %NAME, events = batch.len(), error = %error, "delivery.given_back: the store is away");
+            give_back(context, batch).await;
+            true
         }
         Err(error) => {
-            tracing::warn!(handler = %NAME, events = batch.len(), error = %error, "delivery.held: the store is away");
-            futures::future::join_all(batch.into_iter().map(|delivery| settle::hold(context, delivery))).await;
+            tracing::error!(handler = %NAME, events = batch.len(), error = %error,
+                "delivery.not_recorded: the store refuses one of them; each is tried by itself; please report this");
+            one_by_one(context, batch, &events).await;
+            false
         }
-    }
+    };
     in_flight.set(0);
+    !is_away
 }
 
-fn tell(context: &Context, delivery: &Delivery, took: std::time::Duration) {
+/// One event that the store refuses must not keep the others from being recorded.
+async fn one_by_one(context: &Context, batch: Vec<Delivery>, events: &[(Event, Vec<HandlerName>)]) {
+    for (delivery, event) in batch.into_iter().zip(events) {
+        let clock = Instant::now();
+        match context.store.record_events(std::slice::from_ref(event)).await {
+            Ok(()) => done(context, vec![delivery], clock.elapsed()).await,
+            Err(error) => {
+                tracing::warn!(handler = %NAME, event.id = %delivery.event.id, error = %error, "delivery.held");
+                settle::hold(context, delivery).await;
+            }
+        }
+    }
+}
+
+async fn done(context: &Context, batch: Vec<Delivery>, took: Duration) {
+    futures::future::join_all(batch.into_iter().map(|delivery| async move {
+        context.metrics.worker.attempt(NAME, Verdict::Done, took);
+        context.metrics.worker.settled(NAME, delivery.age(Timestamp::now()));
+        tell(context, &delivery, took);
+        settle::done(delivery).await;
+    }))
+    .await;
+}
+
+async fn give_back(context: &Context, batch: Vec<Delivery>) {
+    futures::future::join_all(batch.into_iter().map(|delivery| settle::release(context, delivery))).await;
+}
+
+fn tell(context: &Context, delivery: &Delivery, took: Duration) {
     if context.journey.is_watched() {
         context.journey.tell(Milestone::Settled {
             event_id: delivery.event.id.clone(),

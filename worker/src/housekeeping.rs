@@ -1,5 +1,4 @@
-//! What a worker does besides deliveries: tells the queues' depths, ends retention, finishes interrupted redrives,
-//! reports that it lives.
+//! What a worker does besides deliveries: tells the queues' depths, ends retention, finishes interrupted redrives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use crate::dead_letters;
 
 /// Counting a million rows takes more than half a second of a reader.
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const REDRIVES_EVERY: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -24,17 +22,11 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticker
     };
-    let (mut depths, mut heartbeat, mut redrives) =
-        (ticker(DEPTHS_EVERY), ticker(HEARTBEAT_EVERY), ticker(REDRIVES_EVERY));
+    let (mut depths, mut redrives) = (ticker(DEPTHS_EVERY), ticker(REDRIVES_EVERY));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = depths.tick() => tell_depths(&context).await,
-            _ = heartbeat.tick() => {
-                if let Err(error) = context.store.heartbeat(&context.worker_id, Timestamp::now()).await {
-                    tracing::debug!(error = %error, "heartbeat.failed");
-                }
-            }
             _ = redrives.tick() => resume_redrives(&context).await,
         }
     }

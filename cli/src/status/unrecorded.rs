@@ -13,6 +13,7 @@ use hookline_common::topology::{Queue, Tier};
 use hookline_store::Store;
 
 use super::Queues;
+use crate::workers::{self, Answers};
 
 const HISTORY_OFF: &str = "record_history is switched off";
 
@@ -54,11 +55,24 @@ pub(super) async fn read(
 }
 
 /// What workers hold of the history's and have not settled; `recorders` consumers there are.
-async fn held(_store: &Store, recorders: u32) -> anyhow::Result<Unrecorded> {
+async fn held(store: &Store, recorders: u32) -> anyhow::Result<Unrecorded> {
     if recorders == 0 {
         return Ok(Ok(0));
     }
-    Ok(Err(format!("what {recorders} workers hold cannot be asked")))
+    let Answers { answered, silent } = workers::ask(store).await?;
+    if silent > 0 {
+        return Ok(Err(format!(
+            "{silent} of {} workers did not say what they hold; ask again",
+            answered.len() + silent
+        )));
+    }
+    if answered.len() < usize::try_from(recorders)? {
+        return Ok(Err(format!(
+            "{recorders} workers record the history and {} of them could be asked; ask again",
+            answered.len()
+        )));
+    }
+    Ok(Ok(answered.iter().map(|worker| u64::try_from(worker.held_history).unwrap_or(0)).sum()))
 }
 
 /// What the history still has to record, and what it gave up and has not been moved into the store either.

@@ -30,3 +30,5 @@ mod opt_out_properties;
 mod opt_outs;
 #[path = "../store/records.rs"]
 mod records;
+#[path = "../store/workers.rs"]
+mod workers;

@@ -16,3 +16,4 @@ mod opt_out_properties;
 mod opt_outs;
 mod records;
 mod sqlite_only;
+mod workers;

@@ -91,6 +91,23 @@ impl Gate {
     /// # Errors
     /// Where the store cannot be asked; the gate then stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
+        self.exchange().await.map(|_| ())
+    }
+
+    /// Returns once what the store says was taken over, by a look that began after this was called.
+    ///
+    /// # Errors
+    /// As [`Gate::refresh`].
+    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+        // What happens here meanwhile is written first.
+        while !self.exchange().await? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// `true` where this process has nothing to tell, and follows what it read.
+    async fn exchange(&self) -> Result<bool, StoreError> {
         let (version, outbox, budget) = {
             let mut state = self.lock();
             let budget = state.outbox.due_budget(Instant::now());
@@ -98,6 +115,7 @@ impl Gate {
         };
         let rows = self.store.gates().await?;
         let row = rows.into_iter().find(|row| row.destination == self.destination);
+        let mut followed = false;
         if outbox.is_urgent() {
             self.write(&outbox, row.as_ref()).await?;
             let mut state = self.lock();
@@ -107,12 +125,12 @@ impl Gate {
                 state.outbox.pause = None;
             }
         } else {
-            self.follow(version, row.as_ref());
+            followed = self.follow(version, row.as_ref());
         }
         if let Some((limit, remaining)) = budget {
             self.store.budget(self.destination, limit, remaining).await?;
         }
-        Ok(())
+        Ok(followed)
     }
 
     async fn write(&self, outbox: &Outbox, row: Option<&GateRow>) -> Result<(), StoreError> {
@@ -131,12 +149,12 @@ impl Gate {
         Ok(())
     }
 
-    fn follow(&self, version: u64, row: Option<&GateRow>) {
+    fn follow(&self, version: u64, row: Option<&GateRow>) -> bool {
         let now = Instant::now();
         let mut state = self.lock();
         if state.version != version {
             // Older than what just happened here.
-            return;
+            return false;
         }
         let closing = row.and_then(|row| row.closed_until);
         // Once per closing: after a wall clock was set back, the same row must not close the gate anew each time.
@@ -161,5 +179,6 @@ impl Gate {
         }
         state.has_read = true;
         self.show(&state);
+        true
     }
 }

@@ -1,0 +1,61 @@
+//! Says that this worker is there, answers what commands ask all workers, and knows whether the store is.
+//!
+//! An answer means: everything that was in the store when the question was asked (a pause, a resume) binds every call
+//! that this worker starts from now on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_store::StoreError;
+use hookline_store::model::Question;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::consumer::Context;
+use crate::gate::Gate;
+
+/// With the two gates' readings a worker costs its store a dozen look-ups of one row a second.
+const POLL: Duration = Duration::from_millis(150);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// A last word on shutdown; the store may be away.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Runs until `ended`: through the drain too, while calls are still made.
+pub(crate) async fn run(context: Arc<Context>, gates: Vec<Arc<Gate>>, ended: CancellationToken) {
+    let mut answered = Question::NONE;
+    let mut heartbeat_due = Instant::now();
+    loop {
+        match look(&context, &gates, &mut answered, &mut heartbeat_due).await {
+            Ok(()) => context.store_answers(),
+            Err(error) if error.is_unavailable() => context.store_is_away(),
+            Err(error) => tracing::warn!(error = %error, "presence.not_told: commands do not see this worker"),
+        }
+        tokio::select! {
+            () = ended.cancelled() => break,
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+    // Without it, the row is forgotten after a minute.
+    let _ = tokio::time::timeout(LAST_WORD, context.store.worker_left(&context.worker_id)).await;
+}
+
+async fn look(
+    context: &Context,
+    gates: &[Arc<Gate>],
+    answered: &mut Question,
+    heartbeat_due: &mut Instant,
+) -> Result<(), StoreError> {
+    if Instant::now() >= *heartbeat_due {
+        context.store.heartbeat(&context.worker_id).await?;
+        *heartbeat_due = Instant::now() + HEARTBEAT_EVERY;
+    }
+    let question = context.store.latest_question().await?;
+    if question > *answered {
+        for gate in gates {
+            gate.catch_up().await?;
+        }
+        context.store.answer(&context.worker_id, question, context.held_history()).await?;
+        *answered = question;
+    }
+    Ok(())
+}
