@@ -63,8 +63,12 @@ impl TestPipeline {
 
         let options = EmbeddedOptions::new(dir.path(), settings.handlers.enabled());
         let broker: Arc<dyn Broker> = EmbeddedBroker::open(options).await.expect("the broker opens");
+        let location = match &settings.store.url {
+            Some(url) => Location::Url(url.clone()),
+            None => Location::Sqlite(dir.path().to_owned()),
+        };
         let store = Store::open(StoreOptions {
-            location: Location::Sqlite(dir.path().to_owned()),
+            location,
             ledger_key: Secret::new("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
         })
         .await
@@ -78,6 +82,11 @@ impl TestPipeline {
         let shutdown = CancellationToken::new();
         tokio::spawn(worker.run(shutdown.clone()));
         Self { sandbox, store, broker, intake, shutdown, _dir: dir }
+    }
+
+    /// The worker is told to end.
+    pub(crate) fn end(&self) {
+        self.shutdown.cancel();
     }
 
     /// A webhook arrives.

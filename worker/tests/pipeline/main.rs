@@ -7,5 +7,7 @@ mod helpers;
 mod hostile;
 mod notes;
 mod opt_outs;
+mod outages;
+mod presence;
 mod receiver;
 mod throttling;
