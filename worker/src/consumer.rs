@@ -3,7 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -44,8 +44,6 @@ pub(crate) struct Context {
     pub(crate) worker_id: String,
     deliveries_taken: AtomicU64,
     store_is_away: AtomicBool,
-    /// Deliveries of `record_history`, work and dead, that are in hand: the broker does not count them as waiting.
-    held_history: AtomicI64,
 }
 
 impl Context {
@@ -66,7 +64,6 @@ impl Context {
             worker_id,
             deliveries_taken: AtomicU64::new(0),
             store_is_away: AtomicBool::new(false),
-            held_history: AtomicI64::new(0),
         }
     }
 
@@ -83,33 +80,8 @@ impl Context {
         }
     }
 
-    /// Counts deliveries of a queue that were taken, until what it returns is dropped: when they were settled.
-    pub(crate) fn hold(&self, queue: Queue, deliveries: usize) -> Option<Held<'_>> {
-        (queue.handler() == HandlerName::RecordHistory).then(|| {
-            let count = i64::try_from(deliveries).unwrap_or(i64::MAX);
-            self.held_history.fetch_add(count, Ordering::SeqCst);
-            Held { counter: &self.held_history, count }
-        })
-    }
-
-    pub(crate) fn held_history(&self) -> i64 {
-        self.held_history.load(Ordering::SeqCst)
-    }
-
     fn next_owner(&self) -> String {
         format!("{}:{}", self.worker_id, self.deliveries_taken.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// Deliveries in hand.
-pub(crate) struct Held<'a> {
-    counter: &'a AtomicI64,
-    count: i64,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.count, Ordering::SeqCst);
     }
 }
 

@@ -44,7 +44,6 @@ async fn move_to_store(
     delivery: Delivery,
     shutdown: &CancellationToken,
 ) -> bool {
-    let _held = context.hold(delivery.queue, 1);
     let info = delivery.dead.clone().unwrap_or_else(|| DeadLetterInfo {
         reason: DeadReason::DeliveryLimit,
         destination: None,

@@ -35,30 +35,18 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 
 /// Records what comes, until nothing more comes, `shutdown`, or the store stays away (`true`).
 async fn record_all(context: &Context, deliveries: &mut Deliveries, shutdown: &CancellationToken) -> bool {
-    // The next batch is counted as held before the one before is not any more: with more to record, it is never zero.
-    let mut held_before = None;
     loop {
-        let mut batch = Vec::new();
-        if !shutdown.is_cancelled() {
-            batch = deliveries.take_waiting(BATCH);
-        }
-        let mut held = context.hold(Queue::Work(NAME), batch.len());
-        drop(held_before.take());
-        if batch.is_empty() {
-            let first = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return false,
-                first = deliveries.next() => first,
-            };
-            let Some(first) = first else { return false };
-            batch.push(first);
-            batch.extend(deliveries.take_waiting(BATCH - 1));
-            held = context.hold(Queue::Work(NAME), batch.len());
-        }
+        let first = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return false,
+            first = deliveries.next() => first,
+        };
+        let Some(first) = first else { return false };
+        let mut batch = vec![first];
+        batch.extend(deliveries.take_waiting(BATCH - 1));
         if !record(context, batch, shutdown).await {
             return true;
         }
-        held_before = held;
     }
 }
 
@@ -69,7 +57,6 @@ async fn record_rest(
     mut store_is_away: bool,
     shutdown: &CancellationToken,
 ) {
-    let _held = context.hold(Queue::Work(NAME), rest.len());
     while !rest.is_empty() {
         let batch = rest.split_off(rest.len().saturating_sub(BATCH));
         if store_is_away {

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_common::names::HandlerName;
+use hookline_common::topology::Queue;
 use hookline_store::StoreError;
 use hookline_store::model::Question;
 use tokio::time::Instant;
@@ -54,8 +56,18 @@ async fn look(
         for gate in gates {
             gate.catch_up().await?;
         }
-        context.store.answer(&context.worker_id, question, context.held_history()).await?;
+        context.store.answer(&context.worker_id, question, held_history(context).await).await?;
         *answered = question;
     }
     Ok(())
+}
+
+/// The history's deliveries in hand: events that are in no queue and not in the store either.
+async fn held_history(context: &Context) -> i64 {
+    let history = HandlerName::RecordHistory;
+    let mut held = 0;
+    for queue in [Queue::Work(history), Queue::Dead(history)] {
+        held += context.broker.held(queue).await;
+    }
+    i64::try_from(held).unwrap_or(i64::MAX)
 }

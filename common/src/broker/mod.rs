@@ -123,6 +123,12 @@ pub trait Broker: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
+    /// How many deliveries of a queue this process was handed and has not settled, where the broker's own counts leave
+    /// them out (RabbitMQ); 0 where they don't. What was given back counts until it is back in its queue.
+    async fn held(&self, _queue: Queue) -> u64 {
+        0
+    }
+
     /// Removes what a queue still holds of one event and handler (erasure); `true` where something was removed.
     /// RabbitMQ cannot take a message out of the middle of a queue: there it stays until its handler gets it, finds in
     /// the store that it was erased, and drops it.

@@ -7,13 +7,13 @@
 //! - A consumer that the broker cancelled, or that is silent while its queue is not, ends; the worker consumes again.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as Message;
-use lapin::options::BasicCancelOptions;
+use lapin::options::{BasicCancelOptions, BasicQosOptions};
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -35,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const NEWER_WAITS: Duration = Duration::from_secs(30);
 /// For the broker to answer that it sends no more.
 const CANCEL: Duration = Duration::from_secs(5);
+/// For the broker to answer anything.
+const ASK: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Shelf {
@@ -114,6 +116,32 @@ impl Drop for Counter {
     }
 }
 
+/// What a consumer has out, as others see it.
+pub(super) struct Consuming {
+    pub(super) queue: Queue,
+    channel: Channel,
+    prefetch: u16,
+    out: Weak<()>,
+}
+
+impl Consuming {
+    pub(super) fn is_over(&self) -> bool {
+        self.out.strong_count() == 0
+    }
+
+    /// Deliveries that were handed out and not settled, those on their way here included.
+    pub(super) async fn held(queue: Queue, all: Vec<Arc<Self>>) -> u64 {
+        let mut held = 0;
+        for consuming in all.iter().filter(|consuming| consuming.queue == queue) {
+            // Its answer comes behind what the broker has sent on this channel before.
+            let asked = consuming.channel.basic_qos(consuming.prefetch, BasicQosOptions { global: false });
+            let _ = tokio::time::timeout(ASK, asked).await;
+            held += u64::try_from(consuming.out.strong_count().saturating_sub(1)).unwrap_or(u64::MAX);
+        }
+        held
+    }
+}
+
 /// The broker's end: runs until it is stopped, the broker closes, or the consumer ends.
 pub(super) struct Pump {
     pub(super) queue: Queue,
@@ -146,6 +174,15 @@ enum End {
 }
 
 impl Pump {
+    pub(super) fn consuming(&self) -> Consuming {
+        Consuming {
+            queue: self.queue,
+            channel: self.channel.clone(),
+            prefetch: self.prefetch,
+            out: Arc::downgrade(&self.out),
+        }
+    }
+
     pub(super) async fn run(self, mut consumer: Consumer) {
         let end = self.pump(&mut consumer).await;
         match end {
@@ -230,7 +267,7 @@ impl Pump {
             _channel: self.channel.clone(),
             publisher: self.publisher.clone(),
             stop: self.gone.clone(),
-            _out: Arc::clone(&self.out),
+            out: Arc::clone(&self.out),
         };
         if let Some(wait) = self.must_wait(&message) {
             self.wait_on(handle, message, wait);

@@ -41,7 +41,7 @@ pub use self::declare::Difference;
 pub use self::publisher::{Outgoing, Published, Publisher};
 pub use self::unrouted::Unrouted;
 
-use self::consumer::{Counter, Pump, Shelf};
+use self::consumer::{Consuming, Counter, Pump, Shelf};
 use self::declare::{DeclareError, Reopening};
 use self::message::Standing;
 use self::recent::Recent;
@@ -100,6 +100,7 @@ pub struct RabbitBroker {
     publisher: Publisher,
     recent: Recent,
     pumps: TaskTracker,
+    consumers: Mutex<Vec<Arc<Consuming>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -115,7 +116,8 @@ impl RabbitBroker {
             tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&shared))));
         }
         let tasks = Mutex::new(tasks);
-        Arc::new(Self { shared, publisher, recent: Recent::default(), pumps: TaskTracker::new(), tasks })
+        let (recent, pumps, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
+        Arc::new(Self { shared, publisher, recent, pumps, consumers, tasks })
     }
 
     /// Waits until it is ready.
@@ -290,6 +292,11 @@ impl Broker for RabbitBroker {
             gone: self.shared.stop.clone(),
             out: Arc::new(()),
         };
+        {
+            let mut consumers = self.consumers.lock().await;
+            consumers.retain(|consuming| !consuming.is_over());
+            consumers.push(Arc::new(pump.consuming()));
+        }
         self.pumps.spawn(pump.run(consumer));
         Ok(Deliveries::from_source(Box::new(Counter { shelf, stop })))
     }
@@ -321,6 +328,11 @@ impl Broker for RabbitBroker {
         }
         channel.close().await;
         Ok(found)
+    }
+
+    async fn held(&self, queue: Queue) -> u64 {
+        let consumers = self.consumers.lock().await.clone();
+        Consuming::held(queue, consumers).await
     }
 
     async fn remove(&self, _event_id: &EventId, _handler: HandlerName) -> Result<bool, BrokerError> {

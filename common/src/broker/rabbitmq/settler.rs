@@ -28,6 +28,8 @@ const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
 /// A dead letter that cannot be moved waits in its own queue: no delay queue leads back there.
 const DEAD_WAITS_AT_MOST: Duration = Duration::from_secs(30);
+/// What was given back is in its queue again by then: the shortest tier, and the broker's own pace.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// What it takes to answer the broker about one message.
 pub(super) struct Handle {
@@ -37,7 +39,7 @@ pub(super) struct Handle {
     pub(super) publisher: Publisher,
     pub(super) stop: CancellationToken,
     /// Counts what the consumer has out.
-    pub(super) _out: Arc<()>,
+    pub(super) out: Arc<()>,
 }
 
 impl Handle {
@@ -101,6 +103,7 @@ pub(super) struct RabbitSettler {
 
 impl RabbitSettler {
     async fn settle_work(self, handler: HandlerName, settlement: Settlement) -> Result<Settled, BrokerError> {
+        let is_release = settlement == Settlement::Release;
         let (exchange, key, standing, point) = match settlement {
             Settlement::Done => return self.handle.ack().await,
             Settlement::Release => (DELAY, delay_key(Tier::SHORTEST, handler), self.released(), None),
@@ -122,7 +125,15 @@ impl RabbitSettler {
             properties: message::properties(&self.event, &standing),
             body: self.event.body.clone(),
         };
-        self.handle.replace(outgoing, point).await
+        let settled = self.handle.replace(outgoing, point).await;
+        if is_release {
+            let out = Arc::clone(&self.handle.out);
+            tokio::spawn(async move {
+                tokio::time::sleep(BACK_WITHIN).await;
+                drop(out);
+            });
+        }
+        settled
     }
 
     fn next_attempt(&self) -> Standing {
