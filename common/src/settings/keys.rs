@@ -161,7 +161,7 @@ fn store(v: &mut Visit<'_, '_>, s: &mut StoreSettings) {
     );
     v.optional(
         "ledger_key",
-        "Keys the chain of the opt-out ledger. Left out: made once under data_dir.",
+        "Keys the chain of the opt-out ledger; one for all machines. Left out: made once under data_dir.",
         SecretText,
         "\"env:LEDGER_KEY\"",
         &mut s.ledger_key,

@@ -129,13 +129,15 @@ impl Postgres {
 }
 
 /// Set by statements, not in the start-up message, which some proxies refuse. `idle_in_transaction`: a process that was
-/// stopped in the middle must not hold its locks for ever. What is written is on the disk when a commit returns,
-/// whatever the server's default.
+/// stopped in the middle must not hold its locks for ever. What is written is on the disk when a commit returns: a
+/// server's default that promises less is overruled.
 fn session() -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = 250; SET idle_in_transaction_session_timeout = 10000; \
-         SET synchronous_commit = on; SET client_min_messages = warning; SET standard_conforming_strings = on; \
-         SET default_transaction_isolation = 'read committed'",
+         SET client_min_messages = warning; SET standard_conforming_strings = on; \
+         SET default_transaction_isolation = 'read committed'; \
+         SELECT set_config('synchronous_commit', 'on', false) \
+         WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         LONG.as_millis()
     )
 }
@@ -162,8 +164,12 @@ pub(super) async fn clock_ahead(connection: &mut Connection) -> Result<i64, Stor
 
 /// Waits for whoever migrates at the same time; then there is usually nothing left to do.
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    if is_up_to_date(connection).await? {
-        return super::check_version(connection).await;
+    let read = async {
+        if is_up_to_date(connection).await? { super::check_version(connection).await.map(|()| true) } else { Ok(false) }
+    };
+    let is_done = tokio::time::timeout(READ_DEADLINE, read).await;
+    if is_done.map_err(|_| StoreError::Unavailable("the database did not answer in time".to_owned()))?? {
+        return Ok(());
     }
     let deadline = Instant::now() + MIGRATE_WITHIN;
     loop {
