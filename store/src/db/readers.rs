@@ -12,8 +12,8 @@ use super::{closed, no_answer};
 use crate::dialect::{Begin, Connection, Dialect};
 use crate::error::StoreError;
 
-/// A connection that rested for longer is asked whether it still works.
-const RESTED: Duration = Duration::from_secs(1);
+/// A connection that rested for longer is asked whether it still works: no server restarts in less.
+const RESTED: Duration = Duration::from_millis(100);
 const PING: Duration = Duration::from_secs(1);
 /// One that rested for this long is not worth its memory.
 const FORGOTTEN: Duration = Duration::from_secs(60);

@@ -8,6 +8,9 @@ use sqlx::{Connection as _, Executor as _};
 
 pub(crate) const KEY: &str = "a ledger key for tests only";
 
+/// Random histories to try: each needs a database of its own, and the queries are the same.
+pub(crate) const CASES: u32 = 8;
+
 pub(crate) struct TestStore {
     pub(crate) store: Store,
     /// The URL of its database.

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 pub(crate) const KEY: &str = "a ledger key for tests only";
 
+/// Random histories to try.
+pub(crate) const CASES: u32 = 48;
+
 pub(crate) struct TestStore {
     pub(crate) store: Store,
     pub(crate) home: TempDir,

@@ -6,6 +6,7 @@ use hookline_store::Store;
 use hookline_store::model::{OptStanding, PutAnswer, PutDecision};
 use proptest::prelude::*;
 
+use crate::database::CASES;
 use crate::helpers::{TestStore, at, phone};
 use crate::opt_outs::{into, out};
 
@@ -140,7 +141,7 @@ async fn check(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_stale_event_is_put_and_the_state_is_the_newest_by_event_time(steps in steps()) {

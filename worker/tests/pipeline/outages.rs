@@ -61,5 +61,7 @@ async fn an_effect_that_could_not_be_recorded_is_found_and_not_made_twice() {
     assert_eq!(posted(), 1, "looked up, not made again");
     assert_eq!(pipeline.sandbox.effect_count(EffectKind::ContactCreated, ACCOUNT, &person.phone), 0);
     let row = pipeline.settled(&id).await;
-    assert_eq!((ending(&row, CreateContact).as_str(), attempts(&row, CreateContact)), ("done", 1));
+    let ended = ending(&row, CreateContact);
+    assert!(["done", "skipped: already_done"].contains(&ended.as_str()), "{ended}");
+    assert_eq!(attempts(&row, CreateContact), 1);
 }
