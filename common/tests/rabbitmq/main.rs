@@ -3,6 +3,7 @@
 mod messages;
 mod outages;
 mod publisher;
+mod tls;
 mod topology;
 
 use std::collections::BTreeSet;
