@@ -1,5 +1,6 @@
 //! PostgreSQL: many processes write side by side under READ COMMITTED, so rows, and names that have no row, are locked.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use hookline_common::secret::Secret;
@@ -217,6 +218,17 @@ async fn is_up_to_date(connection: &mut Connection) -> Result<bool, StoreError> 
 
 /// While connecting, nothing was asked yet that could be wrong: credentials, certificates, databases are mended by people.
 fn connecting_failed(error: sqlx::Error) -> StoreError {
+    if let sqlx::Error::Io(cause) = &error {
+        let words = match cause.kind() {
+            ErrorKind::InvalidData => {
+                "the server's certificate is not trusted, or not one of this host; see sslrootcert"
+            }
+            ErrorKind::NotFound => "its host, or a file that sslrootcert, sslcert or sslkey names, is not there",
+            // `ErrorKind` grows with the language.
+            other => return StoreError::Unavailable(format!("connecting failed: {other}")),
+        };
+        return StoreError::Unavailable(words.to_owned());
+    }
     match StoreError::from(error) {
         StoreError::Invalid(words) | StoreError::Incompatible(words) => StoreError::Unavailable(words),
         error @ (StoreError::Unavailable(_) | StoreError::Contended(_)) => error,

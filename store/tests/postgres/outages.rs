@@ -122,6 +122,16 @@ async fn a_server_that_takes_the_connection_and_says_nothing_is_unavailable() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_named_as_what_to_look_at() {
+    let url = format!("{}?sslmode=verify-full&sslrootcert=/there/is/none.pem", PostgresNode::shared().await.url());
+
+    let refused = open(&url, KEY).await.unwrap_err();
+
+    assert!(refused.is_unavailable(), "{refused}");
+    assert!(refused.to_string().contains("ssl") || refused.to_string().contains("TLS"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_database_or_right_that_is_missing_is_for_a_person_to_mend() {
     let node = PostgresNode::shared().await;
     let nowhere = node.url().replace("/postgres", "/there_is_no_such_database");
