@@ -12,10 +12,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 use super::{Begin, Connection, Judgement, Lane, Lanes};
 use crate::error::StoreError;
 
-/// Six connections that write and two that read, per process (docs/decisions/0004).
+/// Six connections that write, one more during clean-up, and two that read, per process (docs/decisions/0004).
 pub(super) const LANES: Lanes = Lanes {
     rows: Lane { writers: 3, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
-    alone: Some(Lane { writers: 1, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
+    alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
     // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
     // other processes' appends is the rule here, so it waits as long as one alone.
     ledger: Some(Lane { writers: 1, group: 64, begin: Begin::Alone, deadline: Some(DEADLINE) }),
@@ -219,15 +219,14 @@ async fn is_up_to_date(connection: &mut Connection) -> Result<bool, StoreError> 
 /// While connecting, nothing was asked yet that could be wrong: credentials, certificates, databases are mended by people.
 fn connecting_failed(error: sqlx::Error) -> StoreError {
     if let sqlx::Error::Io(cause) = &error {
-        let words = match cause.kind() {
-            ErrorKind::InvalidData => {
-                "the server's certificate is not trusted, or not one of this host; see sslrootcert"
-            }
-            ErrorKind::NotFound => "its host, or a file that sslrootcert, sslcert or sslkey names, is not there",
-            // `ErrorKind` grows with the language.
-            other => return StoreError::Unavailable(format!("connecting failed: {other}")),
+        let words = if cause.kind() == ErrorKind::InvalidData {
+            "the server's certificate is not trusted, or not one of this host; see sslrootcert".to_owned()
+        } else if cause.kind() == ErrorKind::NotFound {
+            "its host, or a file that sslrootcert, sslcert or sslkey names, is not there".to_owned()
+        } else {
+            format!("connecting failed: {}", cause.kind())
         };
-        return StoreError::Unavailable(words.to_owned());
+        return StoreError::Unavailable(words);
     }
     match StoreError::from(error) {
         StoreError::Invalid(words) | StoreError::Incompatible(words) => StoreError::Unavailable(words),
