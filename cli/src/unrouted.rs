@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use hookline_common::broker::Broker;
 use hookline_common::broker::rabbitmq::{RabbitBroker, Unrouted};
-use hookline_common::broker::{Broker, DeadLetterInfo};
-use hookline_common::names::{DeadReason, HandlerName};
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
-use hookline_common::time::Timestamp;
-use hookline_common::topology::rabbitmq::{UNROUTED, guard};
+use hookline_common::topology::rabbitmq::UNROUTED;
 use hookline_common::topology::takes;
 use hookline_store::Store;
 use serde_json::json;
@@ -29,7 +29,7 @@ pub(crate) enum UnroutedCommand {
     List(ListArgs),
     /// Publish them anew under the same ids; what was done already stays done
     Redrive(RedriveArgs),
-    /// Give them up for good, with a reason
+    /// Remove these copies for good, with a reason; the events stay in the history
     Discard(DiscardArgs),
 }
 
@@ -104,7 +104,7 @@ async fn list(broker: &RabbitBroker, args: &ListArgs) -> anyhow::Result<()> {
         output::hint("Every event found its queues.");
         return Ok(());
     }
-    let mut table = Table::new(&["EVENT", "TYPE", "RECEIVED", "NO QUEUE AT", "KEY"]);
+    let mut table = Table::new(&["EVENT", "TYPE", "RECEIVED", "SENT TO", "KEY"]);
     for Unrouted { event, exchange, routing_key } in &found {
         table.row([
             event.id.to_string(),
@@ -162,64 +162,47 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
     }
 }
 
-/// Recorded first, then removed: a crash in between leaves it here, discarded already, to be discarded again.
+/// Recorded first, then removed: a crash in between leaves them here, to be discarded again.
+///
+/// Their deliveries stay as they are. One copy is here for each handler that missed it, and nothing on it says which:
+/// settling the deliveries of all handlers could give up an opt-out that waits in its queue.
 async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs) -> anyhow::Result<()> {
     let store = open::store(settings).await?;
     let mut left = usize::try_from(count(broker).await?).unwrap_or(usize::MAX);
     let mut discarded = 0;
     while left > 0 {
         let page = left.min(PAGE);
-        record(settings, &store, &broker.unrouted(page).await?, &args.reason).await?;
+        let found = broker.unrouted(page).await?;
+        record(settings, &store, &found).await?;
         let removed = broker.discard_unrouted(page).await?;
         if removed.is_empty() {
             break;
         }
         // The same ones, unless somebody took some meanwhile: recording twice changes nothing.
-        record(settings, &store, &removed, &args.reason).await?;
+        record(settings, &store, &removed).await?;
+        let ids: Vec<EventId> = removed.iter().map(|unrouted| unrouted.event.id.clone()).collect();
+        store.unrouted_discarded(&ids, &args.reason).await?;
         discarded += removed.len();
         left -= removed.len().min(left);
     }
     store.close().await;
     if args.json {
-        output::print_json(&json!({ "discarded": discarded }))
-    } else {
-        output::print_line(&format!("discarded: {discarded}"))
+        return output::print_json(&json!({ "discarded": discarded }));
     }
-}
-
-/// So that every accepted event is accounted for: in the history, and discarded for each handler that did not get it.
-async fn record(settings: &Settings, store: &Store, found: &[Unrouted], reason: &str) -> anyhow::Result<()> {
-    for Unrouted { event, exchange, routing_key } in found {
-        let missed = missed(settings, found_at(exchange), event);
-        store.record_events(&[(event.clone(), missed.clone())]).await?;
-        let info = DeadLetterInfo {
-            reason: DeadReason::Rejected,
-            destination: None,
-            status: None,
-            detail: format!("no queue took it at {exchange} (key {})", printable(routing_key)),
-            attempts: 0,
-            dead_lettered_at: Timestamp::now(),
-        };
-        for handler in missed.iter().filter(|handler| **handler != HandlerName::RecordHistory) {
-            store.insert_dead_letter(event, *handler, &info, &missed).await?;
-        }
-        for dead in store.dead_letter(event.id.as_str()).await? {
-            // Not one that was given up for another reason.
-            if missed.contains(&dead.handler) && dead.info.detail == info.detail {
-                store.discard(&dead.id, reason).await?;
-            }
-        }
-    }
+    output::print_line(&format!("discarded: {discarded}"))?;
+    output::hint(
+        "They are in the history. A handler that missed its copy shows it as waiting until `hookline events replay ID` \
+         brings it there.",
+    );
     Ok(())
 }
 
-/// Whose guard it was.
-fn found_at(exchange: &str) -> Option<HandlerName> {
-    HandlerName::ALL.iter().copied().find(|handler| guard(*handler) == exchange)
-}
-
-/// The handlers that did not get the event: the guard's own, or all that take its type.
-fn missed(settings: &Settings, at: Option<HandlerName>, event: &hookline_common::event::Event) -> Vec<HandlerName> {
-    let takers = || settings.handlers.enabled().into_iter().filter(|handler| takes(*handler, &event.event_type));
-    at.map_or_else(|| takers().collect(), |handler| vec![handler])
+/// Into the history, with every handler that takes the type: an accepted event never goes without a trace.
+async fn record(settings: &Settings, store: &Store, found: &[Unrouted]) -> anyhow::Result<()> {
+    let enabled = settings.handlers.enabled();
+    let routed = |event: &Event| -> Vec<HandlerName> {
+        enabled.iter().copied().filter(|handler| takes(*handler, &event.event_type)).collect()
+    };
+    let events: Vec<_> = found.iter().map(|unrouted| (unrouted.event.clone(), routed(&unrouted.event))).collect();
+    Ok(store.record_events(&events).await?)
 }

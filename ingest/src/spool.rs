@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use async_trait::async_trait;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Stored};
+use hookline_common::broker::{
+    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Stored,
+};
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::{OnBrokerOutage, Settings};
@@ -165,6 +167,14 @@ impl Broker for Spooling {
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
         self.remote.queues().await
+    }
+
+    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
+        self.remote.other_queues().await
+    }
+
+    async fn held(&self, queue: Queue) -> u64 {
+        self.remote.held(queue).await
     }
 
     async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {

@@ -31,6 +31,7 @@ mod opt_outs;
 mod page;
 mod records;
 mod row;
+mod unrouted;
 mod waiting;
 mod workers;
 

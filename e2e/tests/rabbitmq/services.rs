@@ -1,0 +1,156 @@
+//! `hookline-ingest`, `hookline-worker` and `hookline run` as processes.
+
+use std::time::Duration;
+
+use hookline_e2e::{ACCOUNT, HOOKLINE_INGEST, HOOKLINE_WORKER, House, Process, SECRET, eventually, run};
+use hookline_sandbox::WebhookTarget;
+use hookline_sandbox::samples::{SampleFacts, sample};
+use serde_json::Value;
+
+use crate::{NOWHERE, admin, becomes_ready, broker, house, program, start};
+
+const ENDS_WITHIN: Duration = Duration::from_secs(40);
+
+/// Webhooks and echoes go to this ingest from now on.
+fn goes_to(house: &House, ingest: &Value) {
+    let webhooks = format!("http://{}/webhooks/textus", ingest["webhooks"].as_str().expect("an address"));
+    house.sender.goes_to(&webhooks);
+    house.sandbox.set_webhook(WebhookTarget { url: webhooks, secret: SECRET.to_owned() });
+}
+
+/// Waits until no delivery of the event waits.
+async fn settled(house: &House, id: &str) -> Value {
+    eventually("the event is settled", async || {
+        let shown = house.cli(&["events", "show", id, "--json"]).await;
+        let event: Value = serde_json::from_str(&shown.stdout).ok()?;
+        let deliveries = event["deliveries"].as_array()?;
+        let done = deliveries.len() == 3 && deliveries.iter().all(|delivery| delivery["state"] != "waiting");
+        done.then_some(event)
+    })
+    .await
+}
+
+async fn ends_well(process: Process) {
+    process.terminate();
+    let ended = process.ended(ENDS_WITHIN).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("hookline.stopped"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_take_an_opt_out_from_the_webhook_to_its_put() {
+    let (house, _) = house().await;
+    let (ingest, ingest_at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
+    let (worker, worker_at) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+    becomes_ready(&ingest_at).await;
+    becomes_ready(&worker_at).await;
+    goes_to(&house, &ingest_at);
+
+    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+
+    settled(&house, &id).await;
+    eventually("all is recorded, as the worker says", async || {
+        (house.json(&["status"]).await["unrecorded"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(house.sandbox.effects().len(), 1, "one PUT");
+    let (of_ingest, of_worker) = (admin(&ingest_at, "/metrics").await.1, admin(&worker_at, "/metrics").await.1);
+    assert!(of_ingest.contains("hookline_broker_connected 1") && !of_ingest.contains("hookline_deliveries_total"));
+    assert!(of_worker.contains("hookline_broker_connected 1") && !of_worker.contains("hookline_ingest_spool_events"));
+    ends_well(ingest).await;
+    ends_well(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_holds_both_halves_on_rabbitmq() {
+    let (house, _) = house().await;
+    let running = house.run().await;
+    eventually("ready", async || (running.admin("/readyz").await.0 == 200).then_some(())).await;
+
+    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+
+    settled(&house, &id).await;
+    assert_eq!(house.sandbox.effects().len(), 1, "one PUT");
+    assert_eq!(running.stop().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_taken_also_where_rabbitmq_is_away_at_the_start() {
+    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
+    let (ingest, at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
+    goes_to(&house, &at);
+
+    let id = house.sender.send(&sample("message.failed", &SampleFacts::random(ACCOUNT))).await;
+
+    assert!(!id.is_empty());
+    let (status, told) = admin(&at, "/readyz").await;
+    assert_eq!(status, 200, "{told}");
+    assert!(told.contains("webhooks go to the spool, where 1 events wait"), "{told}");
+    ends_well(ingest).await;
+    let status = house.json(&["status"]).await;
+    assert_eq!(status["spool"]["events"], 1, "{status}");
+    assert_eq!(status["unrecorded"], Value::Null);
+    assert!(status["unrecorded_reason"].as_str().expect("a reason").contains("RabbitMQ cannot be asked"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_rabbitmq_stays_up_and_says_why_it_is_not_ready() {
+    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
+    let (worker, at) = start(program(&house, HOOKLINE_WORKER, &["--handlers", "log_note,record_history"])).await;
+
+    eventually("it says why", async || {
+        let (status, told) = admin(&at, "/readyz").await;
+        (status == 503 && told.contains("queues are not consumed: RabbitMQ is away")).then_some(())
+    })
+    .await;
+
+    assert_eq!(admin(&at, "/livez").await.0, 200);
+    ends_well(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_takes_one_worker() {
+    let (house, _) = house().await;
+    let (worker, _) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+
+    let second = run(program(&house, HOOKLINE_WORKER, &[])).await;
+
+    assert_eq!(second.code, Some(2), "{second:?}");
+    assert!(second.stderr.contains("[store] url with PostgreSQL"), "{second:?}");
+    ends_well(worker).await;
+    let (third, _) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+    ends_well(third).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_takes_one_ingest() {
+    let (house, _) = house().await;
+    let (ingest, _) = start(program(&house, HOOKLINE_INGEST, &[])).await;
+
+    let second = run(program(&house, HOOKLINE_INGEST, &[])).await;
+
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.stderr.contains("need a data_dir each"), "{second:?}");
+    ends_well(ingest).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_for_handlers_that_are_switched_off_is_wrong_usage() {
+    let more = format!("{}[handlers.log_note]\nenabled = false\n", broker(NOWHERE));
+    let house = House::with(|_options| {}, &more).await;
+
+    let ran = run(program(&house, HOOKLINE_WORKER, &["--handlers", "log_note"])).await;
+
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("log_note") && ran.stderr.contains("enabled = true"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_has_queues_of_its_own_whatever_is_configured() {
+    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
+
+    let demo = house.cli(&["dev", "--demo"]).await;
+
+    assert_eq!(demo.code, Some(0), "{demo:?}");
+    assert!(demo.stderr.contains("[broker] url is ignored by `dev`"), "{}", demo.stderr);
+}
