@@ -59,6 +59,9 @@ pub struct WorkerMeasurement {
     pub per_second: f64,
     /// Of the limit.
     pub share: f64,
+    /// Ours ÷ the reference's rate (with RabbitMQ `lapin_reqwest`, else `reqwest`), median of the runs' ratios: what a
+    /// busy machine takes from both is not in it. `None` for the references.
+    pub of_reference: Option<f64>,
     /// User and system time of the worker's process, per 1,000 events.
     pub cpu_seconds_per_1000: f64,
     /// What an answer of the API really took there, median.
@@ -171,11 +174,12 @@ pub(crate) async fn measure(
             runs.push(bench.run(*program, *concurrency).await?);
         }
     }
-    let measurements: Vec<WorkerMeasurement> = cases
+    let mut measurements: Vec<WorkerMeasurement> = cases
         .iter()
         .zip(figures)
         .map(|((program, concurrency), runs)| measurement(*program, *concurrency, runs))
         .collect();
+    beside_references(&cases, &mut measurements);
     let costs = costs.into_iter().map(|(program, idle_mib)| cost(program, idle_mib, &measurements)).collect();
     let latency_ms = u64::try_from(LATENCY.as_millis()).context("a latency")?;
     Ok((WorkerReport { latency_ms, measurements }, costs))
@@ -193,10 +197,24 @@ fn measurement(program: Program, concurrency: u16, runs: Vec<WorkerRun>) -> Work
         limit_per_second,
         per_second,
         share: per_second / limit_per_second,
+        of_reference: None,
         cpu_seconds_per_1000: of(|run| run.cpu_seconds_per_1000),
         api_p50_ms: of(|run| run.api_p50_ms),
         peak_resident_mib: runs.iter().map(|run| run.peak_resident_mib).fold(0.0, f64::max),
         runs,
+    }
+}
+
+fn beside_references(cases: &[(Program, u16)], measurements: &mut [WorkerMeasurement]) {
+    let rates = |at: usize, measurements: &[WorkerMeasurement]| -> Vec<f64> {
+        measurements[at].runs.iter().map(|run| run.per_second).collect()
+    };
+    for (at, (program, concurrency)) in cases.iter().enumerate() {
+        let Program::Ours(Place { rabbitmq, .. }) = *program else { continue };
+        let reference = (Program::Reference { rabbitmq }, *concurrency);
+        let Some(beside) = cases.iter().position(|case| *case == reference) else { continue };
+        let (ours, theirs) = (rates(at, measurements), rates(beside, measurements));
+        measurements[at].of_reference = Some(median(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs)));
     }
 }
 
