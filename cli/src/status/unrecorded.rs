@@ -2,14 +2,14 @@
 //!
 //! An event goes from the spool into the history's queue, from there into a worker's hand, and from there into the
 //! store; what is looked at is looked at in that order, so that none is missed on its way. On the embedded broker the
-//! queue counts what is handed out as well. RabbitMQ tells only what is ready: what workers hold, they are asked.
+//! queue counts what is handed out as well. RabbitMQ tells only what is ready: what workers hold, and
+//! what they are giving back, they are asked.
 
+use hookline_common::broker::QueueDepth;
 use hookline_common::broker::embedded::Held;
-use hookline_common::broker::{OtherQueue, QueueDepth};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
-use hookline_common::topology::rabbitmq::DELAY;
-use hookline_common::topology::{Queue, Tier};
+use hookline_common::topology::Queue;
 use hookline_store::Store;
 
 use super::Queues;
@@ -33,7 +33,7 @@ pub(super) async fn read(
         Ok(held) => held.events,
         Err(error) => return Ok(Err(format!("the spool cannot be read: {error:#}"))),
     };
-    let Queues { handlers, others } = match queues {
+    let Queues { handlers, .. } = match queues {
         Ok(queues) => queues,
         Err(why) => return Ok(Err(why.clone())),
     };
@@ -45,12 +45,6 @@ pub(super) async fn read(
             Err(why) => return Ok(Err(why)),
         },
     };
-    let given_back = given_back(others);
-    if given_back > 0 {
-        return Ok(Err(format!(
-            "{given_back} deliveries are being given back, the history's perhaps among them; ask again"
-        )));
-    }
     Ok(Ok(spooled + in_queues(handlers) + held))
 }
 
@@ -86,13 +80,6 @@ fn recorders(queues: &[QueueDepth]) -> Option<u32> {
     queues.iter().find(|depth| depth.queue == Queue::Work(HandlerName::RecordHistory)).and_then(|depth| depth.consumers)
 }
 
-/// What a worker gives back waits here for a moment, of every handler alike: whether the history's is among it, nobody
-/// can tell.
-fn given_back(others: &[OtherQueue]) -> u64 {
-    let shortest = format!("{DELAY}.{}", Tier::SHORTEST);
-    others.iter().filter(|queue| queue.name == shortest).map(|queue| queue.messages).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,13 +95,5 @@ mod tests {
 
         assert_eq!(in_queues(&queues), 8);
         assert_eq!(recorders(&queues), None);
-    }
-
-    #[test]
-    fn only_what_waits_the_shortest_time_may_be_the_historys() {
-        let queue = |name: &str, messages| OtherQueue { name: name.to_owned(), messages };
-
-        assert_eq!(given_back(&[queue("hookline.delay.1s", 2), queue("hookline.delay.5s", 3)]), 2);
-        assert_eq!(given_back(&[queue("hookline.delay.1s", 0), queue("hookline.unrouted", 3)]), 0);
     }
 }
