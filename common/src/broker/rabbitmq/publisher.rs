@@ -215,13 +215,19 @@ impl Publishing {
 /// Sends a batch, waits for its confirms and answers each. `None`: the channel may be used again.
 async fn batch(channel: Channel, requests: Vec<Request>) -> (Channel, Option<PublishingEnded>) {
     let count = requests.len();
-    let (messages, replies): (Vec<_>, Vec<_>) =
-        requests.into_iter().map(|request| ((request.outgoing, request.routing_key), request.reply)).unzip();
-    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, send(&channel, &messages)).await;
+    let mut replies = Vec::with_capacity(count);
+    let mut messages = Vec::with_capacity(count);
+    for Request { outgoing, routing_key, reply } in requests {
+        replies.push(reply);
+        messages.push((outgoing, routing_key));
+    }
+    let ids: Vec<Option<ShortString>> =
+        messages.iter().map(|(outgoing, _)| outgoing.properties.message_id().clone()).collect();
+    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, send(&channel, messages)).await;
     let (answers, ended) = match confirmed {
         Err(_elapsed) => (vec![Published::Unknown; count], Some(PublishingEnded::Unconfirmed)),
         Ok(Err(error)) => (vec![Published::Unknown; count], Some(PublishingEnded::Broken(error.to_string()))),
-        Ok(Ok(confirmations)) => judge(&messages, confirmations),
+        Ok(Ok(confirmations)) => judge(&ids, confirmations),
     };
     if answers.contains(&Published::Stored) {
         crash_point("publish.confirmed");
@@ -233,15 +239,14 @@ async fn batch(channel: Channel, requests: Vec<Request>) -> (Channel, Option<Pub
     (channel, ended)
 }
 
-async fn send(channel: &Channel, messages: &[(Outgoing, ShortString)]) -> lapin::Result<Vec<Confirmation>> {
+async fn send(channel: &Channel, messages: Vec<(Outgoing, ShortString)>) -> lapin::Result<Vec<Confirmation>> {
     // Whatever is unroutable must come back: without an alternate exchange behind it, it would be gone.
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let mut sends = Vec::with_capacity(messages.len());
-    for (outgoing, routing_key) in messages {
-        let exchange = ShortString::try_new(outgoing.exchange).unwrap_or_default();
-        let properties = outgoing.properties.clone();
-        let send = channel.basic_publish(exchange, routing_key.clone(), options, &outgoing.body, properties);
-        let mut send = Box::pin(send);
+    for (Outgoing { exchange, properties, body, .. }, routing_key) in messages {
+        let exchange = ShortString::try_new(exchange).unwrap_or_default();
+        let mut send =
+            Box::pin(async move { channel.basic_publish(exchange, routing_key, options, &body, properties).await });
         // The first poll takes the delivery tag and queues the frames; what is left is to hear that they are written.
         let first = std::future::poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await;
         sends.push((send, first));
@@ -262,10 +267,7 @@ async fn send(channel: &Channel, messages: &[(Outgoing, ShortString)]) -> lapin:
 }
 
 /// The answers of a batch whose confirms are all in.
-fn judge(
-    messages: &[(Outgoing, ShortString)],
-    confirmations: Vec<Confirmation>,
-) -> (Vec<Published>, Option<PublishingEnded>) {
+fn judge(ids: &[Option<ShortString>], confirmations: Vec<Confirmation>) -> (Vec<Published>, Option<PublishingEnded>) {
     let mut answers = Vec::with_capacity(confirmations.len());
     let mut returned = Vec::new();
     for confirmation in confirmations {
@@ -276,7 +278,7 @@ fn judge(
             Confirmation::NotRequested => {
                 debug_assert!(false, "a publishing channel must be in confirm mode");
                 let why = "the channel gives no confirms".to_owned();
-                return (vec![Published::Unknown; messages.len()], Some(PublishingEnded::Broken(why)));
+                return (vec![Published::Unknown; ids.len()], Some(PublishingEnded::Broken(why)));
             }
         };
         answers.push(answer);
@@ -284,14 +286,12 @@ fn judge(
     }
     let Some(first) = returned.first() else { return (answers, None) };
     let id = first.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-    let ours = messages.iter().any(|(outgoing, _)| {
-        outgoing.properties.message_id().as_ref().is_some_and(|message_id| message_id.as_str() == id)
-    });
+    let ours = ids.iter().flatten().any(|sent| sent.as_str() == id);
     tracing::error!(
         event.id = id,
         of_this_batch = ours,
         count = returned.len(),
-        batch = messages.len(),
+        batch = ids.len(),
         "publish.returned: a message reached no queue; its batch counts as not stored. `hookline topology` shows what is missing"
     );
     for answer in &mut answers {

@@ -31,8 +31,9 @@ const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(15);
 /// A connection that stood for so long was a good one: the next try does not wait as after many failures.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// Batches under way at once, each on a channel of its own.
-const CHANNELS: usize = 2;
+/// Batches under way at once, each on a channel of its own. With few of them what comes waits for a batch to end before
+/// it is sent; with this many it hardly ever does, and batches are small.
+const CHANNELS: usize = 8;
 /// What an operator deletes or unbinds by mistake is there again within this.
 const DECLARE_EVERY: Duration = Duration::from_secs(30);
 /// Beside its events, a connection's state is looked at.
