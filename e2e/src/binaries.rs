@@ -26,7 +26,8 @@ fn build() -> PathBuf {
     let profile = test.ancestors().nth(2).expect("a test lies in its profile's deps");
     let target = profile.parent().expect("a profile lies in the target directory");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
+    // With the crash points, and so that a test run with --all-features shares what it has built.
+    build.args(["build", "--quiet", "--workspace", "--bins", "--all-features", "--target-dir"]).arg(target);
     build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"));
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");

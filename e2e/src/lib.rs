@@ -9,6 +9,7 @@ mod accounts;
 mod binaries;
 mod house;
 mod process;
+mod proxy;
 mod sender;
 mod wait;
 
@@ -16,5 +17,6 @@ pub use accounts::{Accounts, HANDLERS, STATES, handlers_of};
 pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
 pub use house::{ACCOUNT, House, Running, SECOND_ACCOUNT, SECRET, TOKEN};
 pub use process::{Process, Ran, run};
+pub use proxy::{Direction, Proxy, Toxics};
 pub use sender::{Answer, Sender};
 pub use wait::{DEADLINE, eventually};
