@@ -11,14 +11,16 @@ use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{Claim, OptEvent, OptStanding, PutAnswer, PutDecision};
 
-use super::{Clients, Targets};
+use super::{Clients, Leases, Targets, soon};
 use crate::destinations::error::DestinationError;
 use crate::destinations::textus::client::TextUs;
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::payload::{self, OptOutPayload, Payload, Unreadable};
+
+const NAME: HandlerName = HandlerName::RecordOptOut;
 
 pub(super) struct RecordOptOut {
     store: Store,
@@ -26,6 +28,7 @@ pub(super) struct RecordOptOut {
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     accounts: Vec<String>,
+    leases: Leases,
 }
 
 /// What became of one target account.
@@ -43,6 +46,7 @@ impl RecordOptOut {
             gate: Arc::clone(&clients.textus_gate),
             metrics: Arc::clone(&clients.metrics),
             accounts: settings.handlers.record_opt_out.accounts.clone(),
+            leases: Leases::for_calls_of(settings.textus.timeout),
         }
     }
 
@@ -60,6 +64,31 @@ impl RecordOptOut {
             let error = DestinationError::GateClosed { until, why: "calls to textus are held".to_owned() };
             return Err(HandlerError::textus(error));
         }
+        // Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
+        // each until one of them has its answer.
+        let claim = self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt);
+        let token = match self.store.claim(&claim).await? {
+            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => token,
+            Claim::Done { .. } => return Ok(Target::Put),
+            Claim::Wait { until } => {
+                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is making this PUT" });
+            }
+        };
+        let result = self.decide_and_put(attempt, event, account).await;
+        match &result {
+            Ok(Target::Put) => self.store.effect_done(&token, None).await?,
+            // A PUT is no effect that must be looked for before it is made again: it may, at once.
+            Ok(Target::Skipped(_)) | Err(_) => self.store.release(&token).await?,
+        }
+        result
+    }
+
+    async fn decide_and_put(
+        &self,
+        attempt: &Attempt<'_>,
+        event: &OptEvent<'_>,
+        account: &str,
+    ) -> Result<Target, HandlerError> {
         match self.store.decide_put(event, account).await? {
             // Our own PUT, answered before a crash kept us from settling.
             PutDecision::Duplicate => Ok(Target::Put),
@@ -119,7 +148,7 @@ impl RecordOptOut {
 #[async_trait]
 impl Handler for RecordOptOut {
     fn name(&self) -> HandlerName {
-        HandlerName::RecordOptOut
+        NAME
     }
 
     /// None: what was opted in or out is recorded whether or not TextUs can be called; only the PUT waits.
