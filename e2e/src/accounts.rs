@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::house::House;
+use crate::commands::Commands;
 
 pub const HANDLERS: [&str; 6] =
     ["record_opt_out", "flag_opt_out", "log_note", "create_contact", "sync_contact", "record_history"];
@@ -37,9 +37,9 @@ impl Accounts {
     ///
     /// # Panics
     /// Where an event is missing, twice, or in two states of one handler, or a count is not the size of its set.
-    pub(crate) async fn read(house: &House) -> Self {
+    pub(crate) async fn read(commands: &Commands) -> Self {
         let mut accounts = Self { events: BTreeMap::new(), deliveries: BTreeMap::new(), reasons: BTreeMap::new() };
-        for row in house.rows(&["events", "list"], "events").await {
+        for row in commands.rows(&["events", "list"], "events").await {
             let text = |key: &str| row[key].as_str().expect("a text").to_owned();
             let (id, event_type) = (text("event_id"), text("event_type"));
             let mut handlers = Vec::new();
@@ -56,18 +56,18 @@ impl Accounts {
             assert_eq!(handlers, handlers_of(&event_type), "each handler of {event_type} once: {id}");
             assert_eq!(accounts.events.insert(id.clone(), event_type), None, "{id} is listed twice");
         }
-        accounts.agree_with_status(house).await;
+        accounts.agree_with_status(commands).await;
         accounts
     }
 
-    async fn agree_with_status(&self, house: &House) {
-        let status = house.json(&["status"]).await;
+    async fn agree_with_status(&self, commands: &Commands) {
+        let status = commands.json(&["status"]).await;
         for handler in HANDLERS {
             let counts = status["handlers"].as_array().expect("handlers");
             let counts = counts.iter().find(|counts| counts["handler"] == handler).expect("every handler");
             let mut all = BTreeSet::new();
             for state in STATES {
-                let listed = house.cli(&["status", "--ids", handler, "--state", state]).await;
+                let listed = commands.cli(&["status", "--ids", handler, "--state", state]).await;
                 let listed: BTreeSet<String> = listed.stdout.lines().map(str::to_owned).collect();
                 assert_eq!(&listed, self.of(handler, state), "{handler} {state}");
                 assert_eq!(counts[state], listed.len(), "{handler} {state}");

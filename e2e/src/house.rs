@@ -1,6 +1,6 @@
 //! A directory with a configuration, a stand-in for TextUs, and the `hookline` that runs in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::accounts::Accounts;
-use crate::binaries::{HOOKLINE, binary};
-use crate::process::{Process, Ran, run};
+use crate::commands::Commands;
+use crate::process::{Process, Ran};
 use crate::sender::Sender;
 use crate::wait::eventually;
 
@@ -21,13 +21,11 @@ pub const SECRET: &str = "textus-synthetic-secret-of-the-house";
 pub const TOKEN: &str = "synthetic-token-of-the-house";
 /// No test is about the vendor's quota unless it sets one.
 const NO_LIMIT: (u32, Duration) = (1_000_000, Duration::from_secs(300));
-const ALL: &str = "100000";
 
 pub struct House {
     pub sandbox: Arc<Sandbox>,
     pub sender: Sender,
-    config: PathBuf,
-    environment: Vec<(&'static str, &'static str)>,
+    commands: Commands,
     dir: TempDir,
 }
 
@@ -62,12 +60,13 @@ impl House {
         let dir = tempfile::tempdir().expect("a directory");
         let config = dir.path().join("hookline.toml");
         std::fs::write(&config, configuration(dir.path(), &sandbox.base_url(), more)).expect("written");
-        Self { sandbox, sender: Sender::default(), config, environment: Vec::new(), dir }
+        let commands = Commands::new(dir.path(), &config);
+        Self { sandbox, sender: Sender::default(), commands, dir }
     }
 
     /// Sets a variable for every process from now on.
     pub fn set(&mut self, name: &'static str, value: &'static str) {
-        self.environment.push((name, value));
+        self.commands.set(name, value);
     }
 
     #[must_use]
@@ -77,21 +76,18 @@ impl House {
 
     #[must_use]
     pub fn config(&self) -> &Path {
-        &self.config
+        self.commands.config()
     }
 
     /// A command of ours that sees nothing of the environment of whoever runs the tests.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary(HOOKLINE));
-        command.current_dir(self.dir()).env_clear().envs(self.environment.iter().copied());
-        command.arg("--config").arg(&self.config).args(arguments);
-        command
+        self.commands.command(arguments)
     }
 
     /// Runs one command to its end.
     pub async fn cli(&self, arguments: &[&str]) -> Ran {
-        run(self.command(arguments)).await
+        self.commands.cli(arguments).await
     }
 
     /// The document that a command prints.
@@ -99,7 +95,7 @@ impl House {
     /// # Panics
     /// Where it fails.
     pub async fn json(&self, arguments: &[&str]) -> Value {
-        self.cli(&[arguments, &["--json"]].concat()).await.json()
+        self.commands.json(arguments).await
     }
 
     /// The rows of a list, all of them.
@@ -107,9 +103,7 @@ impl House {
     /// # Panics
     /// Where the command fails, or there are more than one page holds.
     pub async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
-        let page = self.json(&[list, &["--limit", ALL]].concat()).await;
-        assert_eq!(page["next"], Value::Null, "all on one page");
-        page[key].as_array().expect("a list").clone()
+        self.commands.rows(list, key).await
     }
 
     /// Starts `hookline run`; the sender and the echoes go there from now on.
@@ -134,7 +128,7 @@ impl House {
             (status["unrecorded"] == 0 && !waits && echoes.pending == 0 && echoes == sent_before).then_some(())
         })
         .await;
-        Accounts::read(self).await
+        Accounts::read(&self.commands).await
     }
 }
 
@@ -144,9 +138,7 @@ impl Running {
     /// # Panics
     /// Where nothing answers.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let client = hookline_sandbox::samples::client().expect("a client");
-        let answer = client.get(format!("{}{path}", self.admin)).send().await.expect("the admin listener answers");
-        (answer.status().as_u16(), answer.text().await.expect("text"))
+        get(&format!("{}{path}", self.admin)).await.expect("the admin listener answers")
     }
 
     /// SIGTERM, and how it ended.
@@ -156,11 +148,27 @@ impl Running {
     }
 }
 
+/// Status and body of a URL.
+///
+/// # Errors
+/// Where nothing answers.
+pub(crate) async fn get(url: &str) -> Result<(u16, String), reqwest::Error> {
+    let client = hookline_sandbox::samples::client().expect("a client");
+    let answer = client.get(url).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
 /// The addresses in the log line that says that it has started.
 fn listeners(line: &str) -> Option<(String, String)> {
+    let started = started(line)?;
+    let text = |key: &str| started[key].as_str().map(str::to_owned);
+    Some((text("webhooks")?, text("admin")?))
+}
+
+/// The log line that says that a process has started.
+pub(crate) fn started(line: &str) -> Option<Value> {
     let line: Value = serde_json::from_str(line).ok()?;
-    let text = |key: &str| line[key].as_str().map(str::to_owned);
-    (line["message"] == "hookline.started").then(|| Some((text("webhooks")?, text("admin")?)))?
+    (line["message"] == "hookline.started").then_some(line)
 }
 
 /// Short times, so that tests which wait for them end; all else is as shipped.

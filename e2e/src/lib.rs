@@ -7,7 +7,12 @@
 
 mod accounts;
 mod binaries;
+mod commands;
+#[cfg(feature = "testing")]
+mod deployment;
 mod house;
+#[cfg(feature = "testing")]
+mod people;
 mod process;
 mod proxy;
 mod sender;
@@ -15,7 +20,11 @@ mod wait;
 
 pub use accounts::{Accounts, HANDLERS, STATES, handlers_of};
 pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
+#[cfg(feature = "testing")]
+pub use deployment::{Deployment, Half, Load, Part, Tally, send_all};
 pub use house::{ACCOUNT, House, Running, SECOND_ACCOUNT, SECRET, TOKEN};
+#[cfg(feature = "testing")]
+pub use people::People;
 pub use process::{Process, Ran, run};
 pub use proxy::{Direction, Proxy, Toxics};
 pub use sender::{Answer, Sender};

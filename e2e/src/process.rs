@@ -95,8 +95,27 @@ impl Process {
     }
 
     /// `kill -9`: no line of ours runs any more.
-    pub async fn kill(mut self) {
-        self.child.kill().await.expect("it was running");
+    ///
+    /// # Panics
+    /// Where it has ended by itself.
+    pub async fn kill(mut self) -> Ran {
+        self.child.start_kill().expect("it was running");
+        self.ended(DEADLINE).await
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// Never: it is a child of ours.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_none()
+    }
+
+    /// # Panics
+    /// Where it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it is running")
     }
 
     /// `kill -TERM`.
@@ -104,8 +123,28 @@ impl Process {
     /// # Panics
     /// Where it has ended by itself.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// `kill -STOP`: its connections stay, and nothing of it runs until [`Self::thaw`].
+    ///
+    /// # Panics
+    /// Where it has ended by itself.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// `kill -CONT`.
+    ///
+    /// # Panics
+    /// Where it has ended by itself.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(pid.expect("it is running"), Signal::TERM).expect("it is running");
+        kill_process(pid.expect("it is running"), signal).expect("it is running");
     }
 
     /// How it ends, and everything it wrote.

@@ -1,7 +1,8 @@
 //! Posts webhooks as TextUs does: signed, and again where no 2xx came.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hookline_sandbox::samples::{self, SIGNATURE_HEADER, sign};
@@ -10,7 +11,8 @@ use serde_json::Value;
 use crate::house::SECRET;
 use crate::wait::DEADLINE;
 
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
+const AGAIN_FIRST: Duration = Duration::from_millis(20);
+const AGAIN_MAX: Duration = Duration::from_millis(300);
 
 /// A receiver's answer to one post.
 #[derive(Clone, Debug)]
@@ -33,21 +35,34 @@ impl Answer {
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
-    url: Arc<Mutex<String>>,
-    accepted: Arc<Mutex<BTreeMap<String, String>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    urls: Mutex<Vec<String>>,
+    /// Posts go to each receiver in turn.
+    turn: AtomicUsize,
+    accepted: Mutex<BTreeMap<String, String>>,
+    answers: Mutex<BTreeMap<u16, u64>>,
+    unanswered: AtomicUsize,
 }
 
 impl Default for Sender {
     fn default() -> Self {
-        let client = samples::client().expect("a client");
-        Self { client, url: Arc::default(), accepted: Arc::default() }
+        Self { client: samples::client().expect("a client"), shared: Arc::default() }
     }
 }
 
 impl Sender {
     /// Posts go there from now on: a restarted receiver has another port.
     pub fn goes_to(&self, url: &str) {
-        url.clone_into(&mut self.url.lock().unwrap_or_else(PoisonError::into_inner));
+        self.goes_to_all(&[url.to_owned()]);
+    }
+
+    /// Posts go to one after another.
+    pub fn goes_to_all(&self, urls: &[String]) {
+        *held(&self.shared.urls) = urls.to_vec();
     }
 
     /// Posts once.
@@ -63,12 +78,23 @@ impl Sender {
     /// # Errors
     /// Where no answer came.
     pub async fn post_signed(&self, bytes: &[u8], signature: &str) -> Result<Answer, reqwest::Error> {
-        let url = self.url.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+        let url = {
+            let urls = held(&self.shared.urls);
+            urls.get(turn % urls.len().max(1)).cloned().unwrap_or_default()
+        };
         let request = self.client.post(url).header(SIGNATURE_HEADER, signature).body(bytes.to_vec());
-        let answer = request.header("Content-Type", "application/json").send().await?;
-        let status = answer.status().as_u16();
-        let body = answer.bytes().await?;
-        Ok(Answer { status, body: serde_json::from_slice(&body).unwrap_or_default() })
+        let answered = async {
+            let answer = request.header("Content-Type", "application/json").send().await?;
+            let status = answer.status().as_u16();
+            Ok(Answer { status, body: serde_json::from_slice(&answer.bytes().await?).unwrap_or_default() })
+        };
+        let answered = answered.await;
+        match &answered {
+            Ok(answer) => *held(&self.shared.answers).entry(answer.status).or_default() += 1,
+            Err(_) => drop(self.shared.unanswered.fetch_add(1, Ordering::Relaxed)),
+        }
+        answered
     }
 
     /// Posts until a 2xx comes, and remembers the event's id with the type that the body names.
@@ -78,12 +104,13 @@ impl Sender {
     pub async fn send(&self, body: &Value) -> String {
         let event_type = body["action"].as_str().unwrap_or("unparsed").replace('-', "_");
         let id = self.send_bytes(body.to_string().as_bytes()).await;
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), event_type);
+        held(&self.shared.accepted).insert(id.clone(), event_type);
         id
     }
 
     async fn send_bytes(&self, bytes: &[u8]) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + 2 * DEADLINE;
+        let mut pause = AGAIN_FIRST;
         loop {
             match self.post(bytes).await {
                 Ok(answer) if answer.status == 200 => return answer.event_id(),
@@ -91,13 +118,36 @@ impl Sender {
                 Err(_) => {}
             }
             assert!(Instant::now() < deadline, "never accepted");
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(pause).await;
+            pause = AGAIN_MAX.min(pause * 2);
         }
     }
 
     /// Event ids that were answered 200, with their types.
     #[must_use]
     pub fn accepted(&self) -> BTreeMap<String, String> {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        held(&self.shared.accepted).clone()
     }
+
+    /// How many posts got each status.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<u16, u64> {
+        held(&self.shared.answers).clone()
+    }
+
+    /// Which statuses came at all.
+    #[must_use]
+    pub fn statuses(&self) -> BTreeSet<u16> {
+        held(&self.shared.answers).keys().copied().collect()
+    }
+
+    /// How many posts got no answer.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.shared.unanswered.load(Ordering::Relaxed)
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -136,9 +136,20 @@ impl RabbitNode {
             (console.contains(" completed with ") || !self.server.runs()).then(|| self.server.runs())
         });
         if booted.await != Some(true) {
-            let log = self.server.folder().join(format!("log/{}.log", self.name()));
-            panic!("{} did not boot:\n{}\n{}", self.name, tail(&self.server.folder().join("console.log")), tail(&log));
+            panic!("{} did not boot:\n{}\n{}", self.name, tail(&self.server.folder().join("console.log")), self.log());
         }
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        tail(&self.server.folder().join(format!("log/{}.log", self.name())))
+    }
+
+    /// Whether its process runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.server.runs()
     }
 
     /// A crash: SIGKILL.

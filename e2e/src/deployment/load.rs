@@ -1,0 +1,93 @@
+//! A mixed load by a seed, and what must have come of it.
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt as _;
+use hookline_sandbox::samples::sample;
+use hookline_sandbox::{SampleFacts, Sandbox};
+use serde_json::Value;
+
+use crate::house::ACCOUNT;
+use crate::people::People;
+use crate::sender::Sender;
+
+/// Nobody's, planted to be searched for in everything that is written.
+pub(super) const CANARY_PHONE: &str = "+15550001234";
+pub(super) const CANARY_EMAIL: &str = "secret-canary@example.com";
+const AT_ONCE: usize = 8;
+
+/// Webhook bodies in the order in which they are posted: of ten, six are texts, three opt-outs, one a contact.
+pub struct Load {
+    pub bodies: Vec<Value>,
+    pub opted_out: Vec<SampleFacts>,
+    pub created: Vec<SampleFacts>,
+    /// Message ids.
+    pub texts: BTreeSet<String>,
+}
+
+impl Load {
+    /// `events` different ones and, in between, `repeats` of them once more. The first text is of a person whose data
+    /// is searched for afterwards.
+    ///
+    /// # Panics
+    /// Where there are no events.
+    #[must_use]
+    pub fn mixed(seed: u64, events: usize, repeats: usize, sandbox: &Sandbox) -> Self {
+        let mut people = People::new(seed);
+        let mut load = Self { bodies: Vec::new(), opted_out: Vec::new(), created: Vec::new(), texts: BTreeSet::new() };
+        for number in 0..events {
+            let mut person = people.next(ACCOUNT);
+            if number == 0 {
+                person.phone = CANARY_PHONE.to_owned();
+                person.body = format!("write to {CANARY_EMAIL}");
+                person.contact_name = format!("Planted {CANARY_EMAIL}");
+                person.embed_contact = true;
+            }
+            load.add(number, person, sandbox);
+        }
+        for _ in 0..repeats {
+            // After the one it repeats.
+            let original = people.draw(load.bodies.len());
+            let place = original + 1 + people.draw(load.bodies.len() - original);
+            let body = load.bodies[original].clone();
+            load.bodies.insert(place, body);
+        }
+        load
+    }
+
+    fn add(&mut self, number: usize, person: SampleFacts, sandbox: &Sandbox) {
+        match number % 10 {
+            3 | 6 | 9 => {
+                self.bodies.push(sample("contact.opted_out", &person));
+                self.opted_out.push(person);
+            }
+            5 => {
+                self.bodies.push(sample("contact.created", &person));
+                self.created.push(person);
+            }
+            _ => {
+                let body = sample("message.received", &person);
+                sandbox.learn(&body).expect("a sample's shape");
+                self.texts.insert(body["message"]["id"].as_str().expect("a text").to_owned());
+                self.bodies.push(body);
+            }
+        }
+    }
+
+    /// Posts all, some at once; each until it is answered 200.
+    pub async fn send(&self, sender: &Sender) {
+        send_all(sender, &self.bodies).await;
+    }
+
+    /// Cuts it into `count` parts, in order.
+    #[must_use]
+    pub fn parts(&self, count: usize) -> Vec<&[Value]> {
+        self.bodies.chunks(self.bodies.len().div_ceil(count)).collect()
+    }
+}
+
+/// Posts these, some at once; each until it is answered 200.
+pub async fn send_all(sender: &Sender, bodies: &[Value]) {
+    let sends = futures::stream::iter(bodies).map(|body| sender.send(body));
+    sends.buffer_unordered(AT_ONCE).for_each(async |_id| {}).await;
+}

@@ -1,0 +1,459 @@
+//! Hookline on many machines, on one: `hookline-ingest` and `hookline-worker` processes of one configuration over a
+//! virtual host of a private RabbitMQ and a database of a private PostgreSQL, with the sandbox as the TextUs API. Any
+//! process may be killed and started again; a proxy may stand before broker, store and API.
+
+mod load;
+mod oracle;
+mod queues;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
+use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::binaries::{HOOKLINE_INGEST, HOOKLINE_WORKER};
+use crate::commands::Commands;
+use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN, get, started};
+use crate::process::{Process, Ran};
+use crate::sender::Sender;
+use crate::wait::eventually;
+
+pub use load::{Load, send_all};
+pub use oracle::Tally;
+
+const BROKER_USER: &str = "house";
+const BROKER_PASSWORD: &str = "synthetic-broker-password-of-the-house";
+const STORE_PASSWORD: &str = "synthetic-store-password-of-the-house";
+const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-house-0123456789";
+const NO_LIMIT: (u32, Duration) = (10_000_000, Duration::from_secs(300));
+const LINES_SHOWN: usize = 25;
+/// `shutdown_grace`, and some more for a busy machine.
+const ENDS_WITHIN: Duration = Duration::from_secs(40);
+
+/// Which program a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    Ingest,
+    Worker,
+}
+
+/// A process of ours, up.
+pub struct Part {
+    pub process: Process,
+    /// `http://127.0.0.1:…/webhooks/textus` of an ingest.
+    pub webhooks: Option<String>,
+    /// `http://127.0.0.1:…`, the admin listener.
+    pub admin: String,
+}
+
+impl Part {
+    /// Status and body of an admin path.
+    ///
+    /// # Panics
+    /// Where nothing answers.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        get(&format!("{}{path}", self.admin)).await.expect("the admin listener answers")
+    }
+
+    /// The sum over all labels of a metric.
+    ///
+    /// # Panics
+    /// Where nothing answers, or there is no such metric.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.admin("/metrics").await;
+        let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = metrics.lines().filter(of_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        let values: Vec<f64> = values.collect();
+        assert!(!values.is_empty(), "{name} is among the metrics");
+        values.iter().sum()
+    }
+}
+
+/// See the module. Processes are in the order of their start; a killed one leaves its place empty.
+pub struct Deployment<'nodes> {
+    pub sandbox: Arc<Sandbox>,
+    pub sender: Sender,
+    pub vhost: String,
+    /// Everything that ended processes wrote.
+    pub written: Vec<String>,
+    /// Events that are to end as dead letters.
+    pub doomed: BTreeSet<String>,
+    nodes: &'nodes [RabbitNode],
+    brokers: Vec<u16>,
+    store: String,
+    api: String,
+    commands: Commands,
+    files: Option<u32>,
+    ingests: Vec<Option<Part>>,
+    workers: Vec<Option<Part>>,
+    dir: TempDir,
+}
+
+impl<'nodes> Deployment<'nodes> {
+    /// A virtual host, a database and a sandbox; no process runs yet. Changes the sandbox before it starts.
+    ///
+    /// # Panics
+    /// Where one of them cannot be had.
+    pub async fn with(nodes: &'nodes [RabbitNode], change: impl FnOnce(&mut SandboxOptions)) -> Self {
+        let mut options = SandboxOptions {
+            token: TOKEN.to_owned(),
+            accounts: vec![ACCOUNT.to_owned(), SECOND_ACCOUNT.to_owned()],
+            rate_limit: Some(NO_LIMIT),
+            ..SandboxOptions::default()
+        };
+        change(&mut options);
+        let sandbox = Arc::new(Sandbox::start(options).await.expect("the sandbox starts"));
+        let vhost = nodes[0].new_vhost().await;
+        let grant = format!(
+            "catch rabbit_auth_backend_internal:add_user(<<\"{BROKER_USER}\">>, <<\"{BROKER_PASSWORD}\">>, <<\"e2e\">>), \
+             ok = rabbit_auth_backend_internal:set_permissions(<<\"{BROKER_USER}\">>, <<\"{vhost}\">>, <<\".*\">>, \
+             <<\".*\">>, <<\".*\">>, <<\"e2e\">>)."
+        );
+        nodes[0].ctl(&["eval", &grant]).await;
+        let store = PostgresNode::shared().await.database().await;
+        let dir = tempfile::tempdir().expect("a directory");
+        let commands = Commands::new(dir.path(), &dir.path().join("hookline.toml"));
+        let mut deployment = Self {
+            api: sandbox.base_url(),
+            sandbox,
+            sender: Sender::default(),
+            vhost,
+            written: Vec::new(),
+            doomed: BTreeSet::new(),
+            nodes,
+            brokers: nodes.iter().map(RabbitNode::port).collect(),
+            store: String::new(),
+            commands,
+            files: None,
+            ingests: Vec::new(),
+            workers: Vec::new(),
+            dir,
+        };
+        deployment.use_store(&store);
+        deployment
+    }
+
+    /// As shipped, but for short retries.
+    pub async fn on(nodes: &'nodes [RabbitNode]) -> Self {
+        Self::with(nodes, |_options| {}).await
+    }
+
+    /// Connects to the broker there; before the first process.
+    pub fn broker_through(&mut self, proxy: SocketAddr) {
+        self.brokers = vec![proxy.port()];
+    }
+
+    /// Connects to the API there; before the first process.
+    pub fn api_through(&mut self, proxy: SocketAddr) {
+        self.api = format!("http://{proxy}");
+    }
+
+    /// Uses this database instead; before the first process.
+    ///
+    /// # Panics
+    /// Where it is no URL of ours.
+    pub fn use_store(&mut self, url: &str) {
+        // A password that is planted: the server trusts everybody.
+        self.store = url.replacen("hookline@", &format!("hookline:{STORE_PASSWORD}@"), 1);
+        assert_ne!(self.store, url, "a private node's URL");
+    }
+
+    /// Uses SQLite in one data directory: for one ingest and one worker; before the first process.
+    pub fn use_sqlite(&mut self) {
+        self.store.clear();
+    }
+
+    /// Connects to the store there; before the first process.
+    ///
+    /// # Panics
+    /// Where the store's URL has no port.
+    pub fn store_through(&mut self, proxy: SocketAddr) {
+        let (before, rest) = self.store.rsplit_once(':').expect("a port");
+        let database = rest.split_once('/').map_or("", |(_, database)| database);
+        self.store = format!("{before}:{}/{database}", proxy.port());
+    }
+
+    /// Starts ingests with so few descriptors from now on.
+    pub fn limit_files(&mut self, files: u32) {
+        self.files = Some(files);
+    }
+
+    /// Sets a variable for every process and command from now on: `HOOKLINE__…`.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.commands.set(name, value);
+    }
+
+    /// Writes the configuration, with `more` at its end, and starts processes.
+    ///
+    /// # Panics
+    /// Where one does not start.
+    pub async fn start(&mut self, ingests: usize, workers: usize, more: &str) {
+        std::fs::write(self.commands.config(), self.configuration(more)).expect("written");
+        for _ in 0..workers {
+            self.add(Half::Worker, &[]).await;
+        }
+        for _ in 0..ingests {
+            self.add(Half::Ingest, &[]).await;
+        }
+        self.topology_is_kept().await;
+    }
+
+    /// RabbitMQ 3.10 writes the directory of its quorum queues half a second after the last was declared. A node that is
+    /// killed before forgets what such a queue held, and the queue has no leader ever after: no fault of ours to test.
+    async fn topology_is_kept(&self) {
+        eventually("all are connected", async || {
+            for part in self.parts(Half::Ingest).chain(self.parts(Half::Worker)) {
+                if part.metric("hookline_broker_connected").await < 1.0 {
+                    return None;
+                }
+            }
+            Some(())
+        })
+        .await;
+        for node in self.nodes {
+            node.ctl(&["eval", "dets:sync(ra_directory_reverse)."]).await;
+        }
+    }
+
+    /// Starts one more, with these variables besides; gives its place.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub async fn add(&mut self, half: Half, environment: &[(&str, &str)]) -> usize {
+        let places = self.places(half);
+        places.push(None);
+        let place = places.len() - 1;
+        self.put(half, place, environment).await;
+        place
+    }
+
+    /// Starts one more worker, for these handlers only; gives its place.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub async fn add_worker_of(&mut self, handlers: &[&str]) -> usize {
+        self.workers.push(None);
+        let place = self.workers.len() - 1;
+        self.put_with(Half::Worker, place, &["--handlers", &handlers.join(",")], &[]).await;
+        place
+    }
+
+    /// Starts one where one was killed or stopped.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    pub async fn put(&mut self, half: Half, place: usize, environment: &[(&str, &str)]) {
+        self.put_with(half, place, &[], environment).await;
+    }
+
+    async fn put_with(&mut self, half: Half, place: usize, arguments: &[&str], environment: &[(&str, &str)]) {
+        let (name, data) = match half {
+            Half::Ingest => (HOOKLINE_INGEST, format!("ingest-{place}")),
+            Half::Worker => (HOOKLINE_WORKER, format!("worker-{place}")),
+        };
+        let mut command = self.commands.of(name, arguments);
+        if !self.store.is_empty() {
+            command.env("HOOKLINE__DATA_DIR", self.dir.path().join(data));
+        }
+        command.envs(environment.iter().copied());
+        if let Some(files) = self.files.filter(|_| half == Half::Ingest) {
+            command = limited(&command, files);
+        }
+        let mut process = Process::start(command);
+        let started = process.line("hookline.started", started).await;
+        let text = |key: &str| started[key].as_str().map(str::to_owned);
+        let admin = format!("http://{}", text("admin").expect("the admin listener's address"));
+        let webhooks = text("webhooks").map(|address| format!("http://{address}/webhooks/textus"));
+        self.places(half)[place] = Some(Part { process, webhooks, admin });
+        if half == Half::Ingest {
+            self.point_senders();
+        }
+    }
+
+    /// `kill -9` of one.
+    ///
+    /// # Panics
+    /// Where it does not run.
+    pub async fn kill(&mut self, half: Half, place: usize) {
+        let part = self.take(half, place);
+        let ended = part.process.kill().await;
+        self.keep(&ended);
+    }
+
+    /// SIGTERM to one, and how it ended.
+    ///
+    /// # Panics
+    /// Where it does not end in its grace.
+    pub async fn stop(&mut self, half: Half, place: usize) -> Option<i32> {
+        let part = self.take(half, place);
+        part.process.terminate();
+        self.ended(part, ENDS_WITHIN).await
+    }
+
+    /// Waits for one to end by itself, at a crash point.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub async fn dies(&mut self, half: Half, place: usize) -> Option<i32> {
+        let part = self.take(half, place);
+        self.ended(part, crate::DEADLINE).await
+    }
+
+    async fn ended(&mut self, part: Part, within: Duration) -> Option<i32> {
+        let ended = part.process.ended(within).await;
+        self.keep(&ended);
+        ended.code
+    }
+
+    fn keep(&mut self, ended: &Ran) {
+        self.written.extend([ended.stdout.clone(), ended.stderr.clone()]);
+    }
+
+    /// One that runs.
+    ///
+    /// # Panics
+    /// Where it does not.
+    #[must_use]
+    pub fn part(&self, half: Half, place: usize) -> &Part {
+        let places = match half {
+            Half::Ingest => &self.ingests,
+            Half::Worker => &self.workers,
+        };
+        places[place].as_ref().expect("it runs")
+    }
+
+    /// Those that run.
+    pub fn parts(&self, half: Half) -> impl Iterator<Item = &Part> {
+        let places = match half {
+            Half::Ingest => &self.ingests,
+            Half::Worker => &self.workers,
+        };
+        places.iter().flatten()
+    }
+
+    /// Runs `hookline` to its end.
+    pub async fn cli(&self, arguments: &[&str]) -> Ran {
+        self.commands.cli(arguments).await
+    }
+
+    /// The document that a command prints.
+    ///
+    /// # Panics
+    /// Where it fails.
+    pub async fn json(&self, arguments: &[&str]) -> Value {
+        self.commands.json(arguments).await
+    }
+
+    /// The rows of a list, all of them.
+    ///
+    /// # Panics
+    /// Where the command fails, or there are more than one page holds.
+    pub async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
+        self.commands.rows(list, key).await
+    }
+
+    /// `rabbitmqctl` in this deployment's virtual host, at a node that runs.
+    ///
+    /// # Panics
+    /// Where it fails, or none runs.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        self.node().ctl(arguments).await
+    }
+
+    fn node(&self) -> &RabbitNode {
+        self.nodes.iter().find(|node| node.runs()).expect("a node runs")
+    }
+
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn places(&mut self, half: Half) -> &mut Vec<Option<Part>> {
+        match half {
+            Half::Ingest => &mut self.ingests,
+            Half::Worker => &mut self.workers,
+        }
+    }
+
+    fn take(&mut self, half: Half, place: usize) -> Part {
+        let part = self.places(half)[place].take().expect("it runs");
+        if half == Half::Ingest {
+            self.point_senders();
+        }
+        part
+    }
+
+    fn point_senders(&self) {
+        let urls: Vec<String> = self.parts(Half::Ingest).filter_map(|part| part.webhooks.clone()).collect();
+        // With none, posts go on to where the last one was: a sender does not know.
+        if let Some(first) = urls.first() {
+            self.sandbox.set_webhook(WebhookTarget { url: first.clone(), secret: SECRET.to_owned() });
+            self.sender.goes_to_all(&urls);
+        }
+    }
+
+    /// Short times, so that tests which wait for them end; all else is as shipped.
+    fn configuration(&self, more: &str) -> String {
+        let retry = |handler: &&str| format!("[handlers.{handler}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n");
+        let retries: String = crate::HANDLERS.iter().filter(|name| **name != "record_history").map(retry).collect();
+        let broker = |port: &u16| format!("\"amqp://{BROKER_USER}:{BROKER_PASSWORD}@127.0.0.1:{port}/{}\"", self.vhost);
+        let brokers: Vec<String> = self.brokers.iter().map(broker).collect();
+        format!(
+            "data_dir = \"{data}\"\n\
+             shutdown_grace = \"20s\"\n\
+             [ingest]\nlisten = \"127.0.0.1:0\"\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n\
+             [broker]\nurl = [{brokers}]\n\
+             [store]\n{store}ledger_key = \"{LEDGER_KEY}\"\n\
+             [log]\nformat = \"json\"\n\
+             [[sources]]\nname = \"textus\"\nkind = \"textus\"\nsecrets = [\"{SECRET}\"]\n\
+             [textus]\nbase_url = \"{api}\"\naccount = \"{ACCOUNT}\"\ntoken = \"{TOKEN}\"\n\
+             paused_probe = \"1s\"\n\
+             {retries}[handlers.create_contact]\naccounts = [\"{SECOND_ACCOUNT}\"]\n{more}",
+            data = self.dir.path().join("data").display(),
+            brokers = brokers.join(", "),
+            store = if self.store.is_empty() { String::new() } else { format!("url = \"{}\"\n", self.store) },
+            api = self.api,
+        )
+    }
+}
+
+/// A test that fails shows what the processes said last.
+impl Drop for Deployment<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for node in self.nodes {
+            eprintln!("{}, its log's end:\n{}", node.name(), node.log());
+        }
+        for (half, places) in [("ingest", &self.ingests), ("worker", &self.workers)] {
+            for (place, part) in places.iter().enumerate() {
+                let lines = part.as_ref().map(|part| part.process.stderr()).unwrap_or_default();
+                eprintln!("{half} {place}, its last lines of {}:", lines.len());
+                lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN)).for_each(|line| eprintln!("  {line}"));
+            }
+        }
+    }
+}
+
+/// The same with `ulimit -n`.
+fn limited(command: &Command, files: u32) -> Command {
+    let command = command.as_std();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]);
+    limited.arg(command.get_program()).args(command.get_args()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        limited.current_dir(dir);
+    }
+    limited
+}
