@@ -52,3 +52,13 @@ install_brokers() {
   [[ $policy_is_ours == no ]] || rm -f /usr/sbin/policy-rc.d
   return "$status"
 }
+
+rabbitmq_version() {
+  local servers=(/usr/lib/rabbitmq/lib/rabbitmq_server-*)
+  echo "RabbitMQ ${servers[0]##*-}"
+}
+
+postgres_version() {
+  local servers=(/usr/lib/postgresql/*)
+  echo "${servers[-1]##*/}"
+}

@@ -1,0 +1,119 @@
+//! What lies between Hookline and RabbitMQ: resets, black holes, slow links.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use hookline_common::testing::nodes::RabbitNode;
+use hookline_e2e::{Deployment, Direction, Half, Load, Part, Proxy, Toxics, eventually, send_all};
+
+use crate::brokers::connected;
+use crate::{Fault, full, seed, shared_node, timed};
+
+async fn proxy_to(node: &RabbitNode) -> Proxy {
+    let upstream = SocketAddr::from((Ipv4Addr::LOCALHOST, node.port()));
+    Proxy::start(upstream, seed()).await.expect("the proxy listens")
+}
+
+/// Threads and descriptors.
+fn holds_of(part: &Part) -> (usize, usize) {
+    let count = |what: &str| {
+        let listed = std::fs::read_dir(format!("/proc/{}/{what}", part.process.id()));
+        listed.expect("a process of ours").count()
+    };
+    (count("task"), count("fd"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f08_connections_that_are_reset_again_and_again_lose_nothing_and_leave_nothing_behind() {
+    let fault = Fault::new("F08", "connections to the broker reset every 2 s");
+    let nodes = shared_node().await;
+    let proxy = proxy_to(&nodes[0]).await;
+    let mut house = Deployment::on(nodes).await;
+    house.broker_through(proxy.address());
+    house.start(1, 1, "").await;
+    let resets = full(10, 30);
+    let load = Load::mixed(seed(), full(300, 1500), full(30, 150), &house.sandbox);
+    let mut parts = load.parts(resets + 1).into_iter();
+    send_all(&house.sender, parts.next().unwrap_or_default()).await;
+    connected(&house).await;
+    let all = || house.parts(Half::Ingest).chain(house.parts(Half::Worker));
+    let before: Vec<(usize, usize)> = all().map(holds_of).collect();
+
+    let mut every = tokio::time::interval(Duration::from_secs(2));
+    every.tick().await;
+    for _ in 0..resets {
+        tokio::join!(send_all(&house.sender, parts.next().unwrap_or_default()), async {
+            every.tick().await;
+            proxy.reset();
+        });
+    }
+    let recovered = connected(&house).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert!(proxy.accepted() as usize > resets, "they were reset, and made anew");
+    eventually("nothing is left behind", async || {
+        let fits = |(part, before): (&Part, &(usize, usize))| {
+            let (threads, descriptors) = holds_of(part);
+            // A connection being made, and an idle keep-alive or two, are no leak: thirty resets would show.
+            threads <= before.0 + 2 && descriptors <= before.1 + 8
+        };
+        all().zip(&before).all(fits).then_some(())
+    })
+    .await;
+    assert_eq!(house.sender.statuses(), [200].into());
+    fault.survived(tally, Some(recovered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f07_a_black_hole_between_ingest_and_broker_is_noticed_and_spooled_around() {
+    let fault = Fault::new("F07", "black hole between ingest and broker");
+    let nodes = shared_node().await;
+    let proxy = proxy_to(&nodes[0]).await;
+    let mut house = Deployment::on(nodes).await;
+    house.broker_through(proxy.address());
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 300, 30, &house.sandbox);
+    let parts = load.parts(3);
+    send_all(&house.sender, parts[0]).await;
+
+    // Nothing is published meanwhile: only the heartbeat can notice.
+    proxy.set_both(&Toxics { blackhole: true, ..Toxics::default() });
+    let ingest = house.part(Half::Ingest, 0);
+    let noticed = timed("the black hole is noticed", Duration::from_secs(25), async || {
+        ingest.metric("hookline_broker_connected").await < 1.0
+    });
+    noticed.await;
+    send_all(&house.sender, parts[1]).await;
+    proxy.heal();
+    let recovered = connected(&house).await;
+    send_all(&house.sender, parts[2]).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert_eq!(house.sender.statuses(), [200].into());
+    fault.survived(tally, Some(recovered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f09_a_slow_link_is_no_outage_and_no_refusal() {
+    let fault = Fault::new("F09", "500 ms latency, 64 KB/s, slices of 1 to 16 bytes");
+    let nodes = shared_node().await;
+    let proxy = proxy_to(&nodes[0]).await;
+    let mut house = Deployment::on(nodes).await;
+    house.broker_through(proxy.address());
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 120, 12, &house.sandbox);
+    let parts = load.parts(2);
+
+    let slow = Toxics { latency: Duration::from_millis(500), jitter: Duration::from_millis(100), ..Toxics::default() };
+    proxy.set_both(&slow);
+    send_all(&house.sender, parts[0]).await;
+    proxy.set(Direction::Up, Toxics { bytes_per_second: Some(64 * 1024), slicer: true, ..slow.clone() });
+    proxy.set(Direction::Down, Toxics { slicer: true, ..slow });
+    send_all(&house.sender, parts[1]).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert_eq!(house.sender.statuses(), [200].into());
+    fault.survived(tally, None);
+}

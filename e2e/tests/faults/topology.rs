@@ -1,0 +1,166 @@
+//! Queues and bindings that somebody removes or limits by mistake.
+
+use std::time::{Duration, Instant};
+
+use hookline_e2e::{ACCOUNT, Deployment, Half, Load, eventually, send_all};
+use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EffectKind, Endpoint, Fault as ApiFault, FaultRule};
+use serde_json::json;
+
+use crate::{Fault, seed, shared_node, timed};
+
+const ALL_BUT_CONTACTS: [&str; 5] = ["record_opt_out", "flag_opt_out", "log_note", "sync_contact", "record_history"];
+
+async fn limit(house: &Deployment<'_>, queue: &str, definition: &str) {
+    let pattern = format!("^{}$", queue.replace('.', "\\."));
+    house.ctl(&["set_policy", "-p", &house.vhost, "--apply-to", "queues", "full", &pattern, definition]).await;
+}
+
+async fn unlimit(house: &Deployment<'_>) {
+    house.ctl(&["clear_policy", "-p", &house.vhost, "full"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f16_a_full_work_queue_is_spooled_around_and_does_not_delay_another_handlers_retry() {
+    let fault = Fault::new("F16", "a work queue full (reject-publish)");
+    let mut house = Deployment::on(shared_node().await).await;
+    // 425 is tried again, and opens no breaker.
+    house.sandbox.fault(FaultRule::new(ApiFault::status(425)).on(Endpoint::CreateContact));
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
+    send_all(&house.sender, &load.bodies).await;
+    let people: Vec<SampleFacts> = (0..45).map(|_| SampleFacts::random(ACCOUNT)).collect();
+    let created: Vec<_> = people.iter().map(|person| sample("contact.created", person)).collect();
+    send_all(&house.sender, &created).await;
+    eventually("most contacts wait to be tried again", async || {
+        (house.queues().await["hookline.delay.1s"] >= 30).then_some(())
+    })
+    .await;
+
+    // Nobody takes from the queue that they all come back to, and it holds one.
+    house.kill(Half::Worker, 0).await;
+    limit(&house, "hookline.work.create_contact", r#"{"max-length":1}"#).await;
+    house.add_worker_of(&ALL_BUT_CONTACTS).await;
+    let returning = house.queues().await["hookline.delay.1s"];
+    assert!(returning >= 10, "{returning} cannot come back");
+    house.sandbox.fault(FaultRule::new(ApiFault::status(503)).on(Endpoint::PutOptOut).times(1));
+    let person = SampleFacts::random(ACCOUNT);
+    let began = Instant::now();
+    house.sender.send(&sample("contact.opted_out", &person)).await;
+    let retried = timed("the other's retry", Duration::from_secs(60), async || {
+        house.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone) == 1
+    });
+    retried.await;
+    let took = began.elapsed();
+    house.sender.send(&sample("contact.created", &SampleFacts::random(ACCOUNT))).await;
+    eventually("what the full queue refuses is spooled", async || (house.spooled().await > 0).then_some(())).await;
+
+    unlimit(&house).await;
+    house.sandbox.clear_faults();
+    house.add_worker_of(&["create_contact"]).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert!(took < Duration::from_secs(5), "another handler's retry took {took:?}");
+    assert_eq!(house.sender.statuses(), [200].into());
+    fault.survived(tally, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f12_what_a_deleted_work_queue_did_not_take_is_kept_as_unrouted_and_redriven() {
+    let fault = Fault::new("F12", "hookline.work.record_opt_out deleted live");
+    let mut house = Deployment::on(shared_node().await).await;
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 200, 20, &house.sandbox);
+    let parts = load.parts(2);
+    send_all(&house.sender, parts[0]).await;
+    house.settled().await;
+
+    let delete = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"hookline.work.record_opt_out\">>)), \
+         element(1, rabbit_amqqueue:delete(Q, false, false, <<\"e2e\">>)).",
+        house.vhost
+    );
+    house.ctl(&["eval", &delete]).await;
+    send_all(&house.sender, parts[1]).await;
+    let unrouted = house.queues().await["hookline.unrouted"];
+    let recovered = timed("it is declared again", Duration::from_secs(60), async || {
+        house.queues().await.contains_key("hookline.work.record_opt_out")
+    })
+    .await;
+    let redriven = house.cli(&["unrouted", "redrive"]).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert!(unrouted > 0, "what it did not get is kept");
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    assert_eq!(house.sender.statuses(), [200].into());
+    fault.survived(tally, Some(recovered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f13_a_binding_that_is_removed_is_there_again_within_half_a_minute() {
+    let fault = Fault::new("F13", "a binding removed: guard to queue");
+    let mut house = Deployment::on(shared_node().await).await;
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 200, 20, &house.sandbox);
+    let parts = load.parts(2);
+    send_all(&house.sender, parts[0]).await;
+    house.settled().await;
+
+    let unbind = format!(
+        "V = <<\"{}\">>, N = <<\"hookline.work.record_opt_out\">>, rabbit_binding:remove({{binding, \
+         rabbit_misc:r(V, exchange, N), <<>>, rabbit_misc:r(V, queue, N), []}}, <<\"e2e\">>).",
+        house.vhost
+    );
+    let removed = house.ctl(&["eval", &unbind]).await;
+    assert!(removed.contains("ok"), "{removed}");
+    send_all(&house.sender, parts[1]).await;
+    let unrouted = house.queues().await["hookline.unrouted"];
+    let bound = || async {
+        let ask = ["list_bindings", "-p", &house.vhost, "source_name", "destination_name", "destination_kind"];
+        let listed = house.ctl(&ask).await;
+        listed.lines().any(|line| {
+            line.split_whitespace().eq(["hookline.work.record_opt_out", "hookline.work.record_opt_out", "queue"])
+        })
+    };
+    let recovered = timed("it is bound again", Duration::from_secs(35), async || bound().await).await;
+    let redriven = house.cli(&["unrouted", "redrive"]).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert!(unrouted > 0, "what it did not get is kept");
+    assert_eq!(redriven.code, Some(0), "{redriven:?}");
+    fault.survived(tally, Some(recovered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f30_a_dead_letter_whose_queue_is_full_stays_where_it_is_and_arrives_later() {
+    let fault = Fault::new("F30", "hookline.dead.record_opt_out full");
+    let mut house = Deployment::on(shared_node().await).await;
+    house.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
+    send_all(&house.sender, &load.bodies).await;
+    house.settled().await;
+
+    limit(&house, "hookline.dead.record_opt_out", r#"{"max-length":0}"#).await;
+    let refusal = ApiFault::Status { status: 400, headers: Vec::new(), body: Some(json!({}).to_string()) };
+    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut).times(1));
+    let person = SampleFacts::random(ACCOUNT);
+    let id = house.sender.send(&sample("contact.opted_out", &person)).await;
+    house.doomed.insert(id.clone());
+    eventually("it was refused", async || {
+        let refused = house.sandbox.requests();
+        refused.iter().any(|request| request.status == Some(400)).then_some(())
+    })
+    .await;
+    let kept = house.queues().await["hookline.work.record_opt_out"];
+    unlimit(&house).await;
+    let tally = house.holds(&load, 0).await;
+
+    assert_eq!(kept, 1, "kept in the queue that it came from");
+    let dead = house.rows(&["dead-letters", "list"], "dead_letters").await;
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0]["event_id"], id.as_str());
+    fault.survived(tally, None);
+}
