@@ -112,7 +112,7 @@ async fn f20_rolling_restarts_give_everything_back_and_dead_letter_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f38_workers_killed_again_and_again_under_load_lose_nothing_and_repeat_nothing() {
+async fn workers_killed_again_and_again_under_load_lose_nothing_and_repeat_nothing() {
     let fault = Fault::new("kill", "workers killed -9 (quick 5, full 20 times) with 10 % repeats sent");
     let mut house = Deployment::with(shared_node().await, |sandbox| sandbox.latency = Duration::from_millis(15)).await;
     house.start(1, 2, "").await;
