@@ -17,6 +17,9 @@ pub struct Figures {
     pub p99_ms: f64,
     /// How many good answers the figures are made of.
     pub answered: u64,
+    /// User and system time of the process that answered, per 1,000 good answers: what others do on the machine is not
+    /// in it. `None` where there is no such process.
+    pub cpu_seconds_per_1000: Option<f64>,
     /// Answers other than the good one, connections that broke: not in the figures. Above 0 they can't be trusted.
     pub failed: u64,
 }
@@ -30,6 +33,8 @@ impl Figures {
             per_second: of(|run| run.per_second),
             p50_ms: of(|run| run.p50_ms),
             p99_ms: of(|run| run.p99_ms),
+            cpu_seconds_per_1000: Some(median(runs.iter().filter_map(|run| run.cpu_seconds_per_1000)))
+                .filter(|seconds| !seconds.is_nan()),
             answered: runs.iter().map(|run| run.answered).sum(),
             failed: runs.iter().map(|run| run.failed).sum(),
         }
@@ -52,17 +57,28 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 /// Counts answers and keeps their latencies.
 pub(crate) struct Tally {
     latencies: Histogram<u64>,
+    outside: u64,
     failed: u64,
 }
 
 impl Tally {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let latencies = Histogram::new_with_max(MAX_MICROS, 3).context("making a histogram")?;
-        Ok(Self { latencies, failed: 0 })
+        Ok(Self { latencies, outside: 0, failed: 0 })
     }
 
     pub(crate) fn answered(&mut self, took: Duration) {
         self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(MAX_MICROS));
+    }
+
+    /// Before or after what counts.
+    pub(crate) fn answered_outside(&mut self) {
+        self.outside += 1;
+    }
+
+    /// Every good answer.
+    pub(crate) fn all(&self) -> u64 {
+        self.latencies.len() + self.outside
     }
 
     pub(crate) fn failed(&mut self) {
@@ -71,6 +87,7 @@ impl Tally {
 
     pub(crate) fn add(&mut self, other: &Self) -> anyhow::Result<()> {
         self.failed += other.failed;
+        self.outside += other.outside;
         self.latencies.add(&other.latencies).context("adding histograms")
     }
 
@@ -81,6 +98,7 @@ impl Tally {
             p50_ms: millis(0.5),
             p99_ms: millis(0.99),
             answered: self.latencies.len(),
+            cpu_seconds_per_1000: None,
             failed: self.failed,
         }
     }

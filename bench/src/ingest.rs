@@ -2,8 +2,8 @@
 //! without HTTP, and a handler that verifies and stores nothing.
 //!
 //! What is compared is equal in what the broker has to do for it: an event type that one handler takes goes to one
-//! quorum queue, and the reference's message to one with the same arguments; ours goes through an exchange and a guard,
-//! the reference's straight into its queue. Nothing consumes while it is measured, and every queue is purged after.
+//! quorum queue, and the reference's message to one with the same arguments. The reference is there twice: straight into
+//! its queue, which costs the broker least, and by our exchanges, which shows what ingest itself adds. Nothing consumes while it is measured, and every queue is purged after.
 
 use std::time::Duration;
 
@@ -16,15 +16,13 @@ use crate::cost::ProcessCost;
 use crate::figures::{Figures, median};
 use crate::load::{self, Load, Posts};
 use crate::options::{Options, Progress};
-use crate::process::{BrokerSpec, IngestSpec, Kind, Publish, PublisherSpec, ReferenceIngestSpec};
+use crate::process::{self, BrokerSpec, IngestSpec, Kind, Publish, PublisherSpec, ReferenceIngestSpec, Route};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples::{SOURCE, Template};
 
 const CONCURRENCIES: [u16; 4] = [1, 16, 64, 256];
 /// Where the fan-out is measured.
 const FAN_OUT_CONCURRENCY: u16 = 64;
-/// Event types by the number of queues they go to when every handler is enabled.
-const EVENT_TYPES: [(usize, &str); 3] = [(1, "message.failed"), (2, "message.received"), (3, "contact.opted_out")];
 const WARM_UP: Duration = Duration::from_millis(700);
 /// After it a process has done what it does at its start.
 const IDLE: Duration = Duration::from_secs(5);
@@ -42,7 +40,7 @@ pub struct IngestReport {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct IngestMeasurement {
-    /// `hookline`, `actix_lapin`, `lapin`, `actix_verify`.
+    /// `hookline`; `actix_lapin` straight into a queue, `actix_lapin_routed` by our exchanges; `lapin`; `actix_verify`.
     pub program: &'static str,
     /// `embedded`, `rabbitmq`; `None` where nothing is stored.
     pub broker: Option<&'static str>,
@@ -82,6 +80,7 @@ enum Program {
     Verify,
     OursEmbedded,
     ActixLapin,
+    ActixLapinRouted,
     OursRabbitmq,
     Lapin,
 }
@@ -92,6 +91,7 @@ impl Program {
             Self::Verify => "actix_verify",
             Self::OursEmbedded | Self::OursRabbitmq => "hookline",
             Self::ActixLapin => "actix_lapin",
+            Self::ActixLapinRouted => "actix_lapin_routed",
             Self::Lapin => "lapin",
         }
     }
@@ -100,7 +100,7 @@ impl Program {
         match self {
             Self::Verify => None,
             Self::OursEmbedded => Some(EMBEDDED),
-            Self::ActixLapin | Self::OursRabbitmq | Self::Lapin => Some(RABBITMQ),
+            Self::ActixLapin | Self::ActixLapinRouted | Self::OursRabbitmq | Self::Lapin => Some(RABBITMQ),
         }
     }
 }
@@ -119,14 +119,15 @@ fn groups(options: &Options, rabbitmq: bool) -> Vec<Vec<Case>> {
     for concurrency in concurrencies.iter().copied() {
         let mut programs = vec![Program::Verify, Program::OursEmbedded];
         if rabbitmq {
-            programs.extend([Program::ActixLapin, Program::OursRabbitmq, Program::Lapin]);
+            programs.extend([Program::ActixLapin, Program::OursRabbitmq, Program::ActixLapinRouted, Program::Lapin]);
         }
         groups.push(programs.into_iter().map(|program| Case { program, queues: 1, concurrency }).collect());
     }
-    for queues in [2, 3].into_iter().filter(|_| concurrencies.contains(&FAN_OUT_CONCURRENCY)) {
+    let fan_outs = process::EVENT_TYPES.iter().map(|(queues, _)| *queues).filter(|queues| *queues > 1);
+    for queues in fan_outs.filter(|_| concurrencies.contains(&FAN_OUT_CONCURRENCY)) {
         let mut programs = vec![Program::OursEmbedded];
         if rabbitmq {
-            programs.extend([Program::ActixLapin, Program::OursRabbitmq]);
+            programs.extend([Program::ActixLapin, Program::OursRabbitmq, Program::ActixLapinRouted]);
         }
         let concurrency = FAN_OUT_CONCURRENCY;
         groups.push(programs.into_iter().map(|program| Case { program, queues, concurrency }).collect());
@@ -184,7 +185,9 @@ fn compare(figures: &[(Case, Vec<Figures>)]) -> Vec<Comparison> {
             let comparable = match other.program {
                 Program::OursEmbedded | Program::OursRabbitmq => false,
                 Program::Verify => true,
-                Program::ActixLapin | Program::Lapin => case.program == Program::OursRabbitmq,
+                Program::ActixLapin | Program::ActixLapinRouted | Program::Lapin => {
+                    case.program == Program::OursRabbitmq
+                }
             };
             if !same_work || !comparable {
                 continue;
@@ -220,6 +223,7 @@ struct Bench<'a> {
 struct OnRabbitmq {
     ours: Child,
     actix_lapin: Child,
+    actix_lapin_routed: Child,
     publisher: Child,
     idle_mib: f64,
     _spool: TempDir,
@@ -234,19 +238,21 @@ impl<'a> Bench<'a> {
         progress.begin("ingest: memory when idle");
         let executable = &options.executable;
         let secret = SECRET.to_owned();
-        let spec = ReferenceIngestSpec { secret: secret.clone(), urls: Vec::new() };
+        let spec = ReferenceIngestSpec { secret: secret.clone(), urls: Vec::new(), route: Route::Short };
         let verify = Child::start(executable, Kind::ReferenceIngest, &spec).await?;
         let on_rabbitmq = match rabbitmq {
             None => None,
             Some(rabbitmq) => {
                 let urls = rabbitmq.urls.clone();
-                let spec = ReferenceIngestSpec { secret, urls: urls.clone() };
-                let actix_lapin = Child::start(executable, Kind::ReferenceIngest, &spec).await?;
-                let body = String::from_utf8(Template::new(EVENT_TYPES[0].1)?.body(0))?;
+                let reference = |route| ReferenceIngestSpec { secret: secret.clone(), urls: urls.clone(), route };
+                let actix_lapin = Child::start(executable, Kind::ReferenceIngest, &reference(Route::Short)).await?;
+                let actix_lapin_routed =
+                    Child::start(executable, Kind::ReferenceIngest, &reference(Route::Ours)).await?;
+                let body = String::from_utf8(Template::new(process::event_type(1))?.body(0))?;
                 let spec = PublisherSpec { urls: urls.clone(), body };
                 let publisher = Child::start(executable, Kind::Publisher, &spec).await?;
                 let (ours, spool) = ours(options, urls).await?;
-                Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib: 0.0, _spool: spool })
+                Some(OnRabbitmq { ours, actix_lapin, actix_lapin_routed, publisher, idle_mib: 0.0, _spool: spool })
             }
         };
         let (embedded, _dir) = ours(options, Vec::new()).await?;
@@ -266,22 +272,23 @@ impl<'a> Bench<'a> {
         let Case { program, queues, concurrency } = case;
         let on_rabbitmq = || anyhow::anyhow!("RabbitMQ is not measured");
         let figures = match program {
-            Program::Verify => self.load(self.verify.addr()?, case).await?,
+            Program::Verify => load(self.options, &mut self.posts, &self.verify, case).await?,
             Program::OursEmbedded => {
                 // A file of its own: one that grows from measurement to measurement would slow the later ones.
                 let (child, _dir) = ours(self.options, Vec::new()).await?;
-                let figures = self.load(child.addr()?, case).await?;
+                let figures = load(self.options, &mut self.posts, &child, case).await?;
                 self.embedded_cost.loaded_mib = self.embedded_cost.loaded_mib.max(child.peak_resident_mib()?);
                 child.stop().await;
                 figures
             }
-            Program::ActixLapin => {
-                let addr = self.on_rabbitmq.as_ref().ok_or_else(on_rabbitmq)?.actix_lapin.addr()?;
-                self.load(addr, case).await?
-            }
-            Program::OursRabbitmq => {
-                let addr = self.on_rabbitmq.as_ref().ok_or_else(on_rabbitmq)?.ours.addr()?;
-                self.load(addr, case).await?
+            Program::ActixLapin | Program::ActixLapinRouted | Program::OursRabbitmq => {
+                let on = self.on_rabbitmq.as_ref().ok_or_else(on_rabbitmq)?;
+                let child = match program {
+                    Program::ActixLapin => &on.actix_lapin,
+                    Program::ActixLapinRouted => &on.actix_lapin_routed,
+                    Program::OursRabbitmq | Program::Verify | Program::OursEmbedded | Program::Lapin => &on.ours,
+                };
+                load(self.options, &mut self.posts, child, case).await?
             }
             Program::Lapin => {
                 let publisher = &mut self.on_rabbitmq.as_mut().ok_or_else(on_rabbitmq)?.publisher;
@@ -301,32 +308,41 @@ impl<'a> Bench<'a> {
         Ok(figures)
     }
 
-    async fn load(&mut self, addr: std::net::SocketAddr, case: Case) -> anyhow::Result<Figures> {
-        let Case { program, queues, concurrency } = case;
-        let event_type = EVENT_TYPES.iter().find(|(number, _)| *number == queues).map_or(EVENT_TYPES[0].1, |one| one.1);
-        let path = match program {
-            Program::OursEmbedded | Program::OursRabbitmq => format!("/webhooks/{SOURCE}"),
-            Program::Verify | Program::ActixLapin | Program::Lapin => format!("/webhooks/{queues}"),
-        };
-        let seconds = usize::try_from(self.options.seconds).unwrap_or(usize::MAX).saturating_add(1);
-        let batch =
-            self.posts.batch(&Template::new(event_type)?, SIGNED_AHEAD_PER_SECOND.saturating_mul(seconds.min(30)));
-        let window = self.options.window();
-        load::run(Load { addr, path, concurrency: usize::from(concurrency), warm_up: WARM_UP, window }, batch).await
-    }
-
     /// Ends the processes; what they cost.
     async fn stop(self) -> anyhow::Result<Vec<ProcessCost>> {
         let mut costs = vec![self.embedded_cost];
         self.verify.stop().await;
-        if let Some(OnRabbitmq { ours, actix_lapin, publisher, idle_mib, _spool }) = self.on_rabbitmq {
+        if let Some(OnRabbitmq { ours, actix_lapin, actix_lapin_routed, publisher, idle_mib, _spool }) =
+            self.on_rabbitmq
+        {
             costs.push(cost(RABBITMQ, idle_mib, ours.peak_resident_mib()?));
             ours.stop().await;
             actix_lapin.stop().await;
+            actix_lapin_routed.stop().await;
             publisher.stop().await;
         }
         Ok(costs)
     }
+}
+
+/// Posts to a process of ours or a reference's.
+async fn load(options: &Options, posts: &mut Posts, child: &Child, case: Case) -> anyhow::Result<Figures> {
+    let Case { program, queues, concurrency } = case;
+    let path = match program {
+        Program::OursEmbedded | Program::OursRabbitmq => format!("/webhooks/{SOURCE}"),
+        Program::Verify | Program::ActixLapin | Program::ActixLapinRouted | Program::Lapin => {
+            format!("/webhooks/{queues}")
+        }
+    };
+    let seconds = usize::try_from(options.seconds).unwrap_or(usize::MAX).saturating_add(1);
+    let ahead = SIGNED_AHEAD_PER_SECOND.saturating_mul(seconds.min(30));
+    let batch = posts.batch(&Template::new(process::event_type(queues))?, ahead);
+    let (addr, concurrency, window) = (child.addr()?, usize::from(concurrency), options.window());
+    let cpu_before = child.cpu_seconds()?;
+    let tally = load::run(Load { addr, path, concurrency, warm_up: WARM_UP, window }, batch).await?;
+    let cpu = child.cpu_seconds()? - cpu_before;
+    let cpu_seconds_per_1000 = (tally.all() > 0).then(|| cpu / tally.all() as f64 * 1000.0);
+    Ok(Figures { cpu_seconds_per_1000, ..tally.figures(window) })
 }
 
 fn cost(broker: &'static str, idle_mib: f64, loaded_mib: f64) -> ProcessCost {

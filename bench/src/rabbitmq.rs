@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-use crate::process;
+use crate::process::{self, Route};
 use crate::run::Refused;
 
 /// Most queues that one event of ours goes to.
@@ -102,7 +102,7 @@ impl Rabbitmq {
                 .context("declaring a queue")?;
         }
         for queues in 2..=MOST_QUEUES {
-            let (exchange, _) = process::route(queues);
+            let (exchange, _) = process::route(Route::Short, queues);
             let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
             channel
                 .exchange_declare(exchange.clone(), ExchangeKind::Fanout, durable, FieldTable::default())
@@ -174,7 +174,7 @@ impl Rabbitmq {
     /// benchmark's.
     pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
         self.delete(our_queues(), our_exchanges()).await?;
-        let exchanges = (2..=MOST_QUEUES).map(|queues| process::route(queues).0);
+        let exchanges = (2..=MOST_QUEUES).map(|queues| process::route(Route::Short, queues).0);
         self.delete(process::reference_queues(MOST_QUEUES).into_iter(), exchanges).await?;
         self.delete(std::iter::once(process::REFERENCE_WORK_QUEUE.into()), std::iter::empty()).await
     }

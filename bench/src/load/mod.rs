@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 pub(crate) use self::posts::{Batch, Post, Posts};
-use crate::figures::{Figures, Tally};
+use crate::figures::Tally;
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-textus-signature");
 
@@ -33,11 +33,11 @@ pub(crate) struct Load {
 }
 
 /// Posts until the window has passed. A request counts where its answer came inside the window.
-pub(crate) async fn run(load: Load, batch: Batch) -> anyhow::Result<Figures> {
+pub(crate) async fn run(load: Load, batch: Batch) -> anyhow::Result<Tally> {
     tokio::task::spawn_blocking(move || on_threads(&load, &Arc::new(batch))).await.context("the load generator")?
 }
 
-fn on_threads(load: &Load, batch: &Arc<Batch>) -> anyhow::Result<Figures> {
+fn on_threads(load: &Load, batch: &Arc<Batch>) -> anyhow::Result<Tally> {
     let threads = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
     let threads = threads.min(load.concurrency).max(1);
     let begin = Instant::now() + load.warm_up;
@@ -52,7 +52,7 @@ fn on_threads(load: &Load, batch: &Arc<Batch>) -> anyhow::Result<Figures> {
         }
         anyhow::Ok(())
     })?;
-    Ok(tally.figures(load.window))
+    Ok(tally)
 }
 
 #[derive(Clone, Copy)]
@@ -122,7 +122,7 @@ async fn connection(target: Arc<Target>, batch: Arc<Batch>, span: Span) -> anyho
         };
         let ended = Instant::now();
         match status {
-            Ok(StatusCode::OK) if ended < span.begin || ended >= span.end => {}
+            Ok(StatusCode::OK) if ended < span.begin || ended >= span.end => tally.answered_outside(),
             Ok(StatusCode::OK) => tally.answered(ended - started),
             Ok(_) => tally.failed(),
             Err(_) => {

@@ -3,9 +3,12 @@
 use anyhow::{Context as _, bail};
 use hookline_common::names::HandlerName;
 use hookline_common::topology::Queue;
-use hookline_common::topology::rabbitmq::{Argument, RabbitQueue, Topology};
+use hookline_common::topology::rabbitmq::{Argument, EVENTS, RabbitQueue, Topology};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties};
+use serde::{Deserialize, Serialize};
+
+use crate::samples::SOURCE;
 
 /// What the reference worker consumes.
 pub(crate) const REFERENCE_WORK_QUEUE: &str = "hookline.bench.work";
@@ -28,16 +31,35 @@ pub(crate) async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
     }
 }
 
-/// Exchange and routing key by which a reference reaches this many queues. One queue needs no exchange of its own:
-/// the default exchange is the shortest way there is.
-pub(crate) fn route(queues: usize) -> (ShortString, ShortString) {
-    match queues {
-        0 | 1 => ("".into(), reference_queue(1)),
-        more => (format!("hookline.bench.fanout.{more}").into(), "".into()),
+/// Event types by the number of queues they go to when every handler is enabled.
+pub(crate) const EVENT_TYPES: [(usize, &str); 3] =
+    [(1, "message.failed"), (2, "message.received"), (3, "contact.opted_out")];
+
+/// By which exchanges a reference publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Route {
+    /// The shortest way there is into queues equal to ours.
+    Short,
+    /// Ours: `hookline.events` and the handlers' guards.
+    Ours,
+}
+
+/// The type of an event that goes to this many queues.
+pub(crate) fn event_type(queues: usize) -> &'static str {
+    EVENT_TYPES.iter().find(|(number, _)| *number == queues).map_or(EVENT_TYPES[0].1, |(_, event_type)| event_type)
+}
+
+/// Exchange and routing key by which a reference reaches this many queues.
+pub(crate) fn route(route: Route, queues: usize) -> (ShortString, ShortString) {
+    match (route, queues) {
+        (Route::Ours, _) => (EVENTS.into(), format!("{SOURCE}.{}", event_type(queues)).into()),
+        // One queue needs no exchange of its own.
+        (Route::Short, 0 | 1) => ("".into(), reference_queue(1)),
+        (Route::Short, more) => (format!("hookline.bench.fanout.{more}").into(), "".into()),
     }
 }
 
-/// The queues that [`route`] reaches.
+/// The queues that [`Route::Short`] reaches.
 pub(crate) fn reference_queues(queues: usize) -> Vec<ShortString> {
     (1..=queues.max(1)).map(reference_queue).collect()
 }

@@ -24,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 pub(crate) use api::{ApiSpec, Snapshot};
-pub(crate) use bare::{REFERENCE_WORK_QUEUE, connect, reference_queues, route, work_queue_arguments};
+pub(crate) use bare::{
+    EVENT_TYPES, REFERENCE_WORK_QUEUE, Route, connect, event_type, reference_queues, route, work_queue_arguments,
+};
 pub(crate) use ingest::IngestSpec;
 pub(crate) use publisher::{Publish, PublisherSpec};
 pub(crate) use reference_ingest::ReferenceIngestSpec;

@@ -13,6 +13,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::bare::Route;
 use super::{Questions, bare, ready};
 
 #[derive(Serialize, Deserialize)]
@@ -20,11 +21,13 @@ pub(crate) struct ReferenceIngestSpec {
     pub(crate) secret: String,
     /// Empty: only verify.
     pub(crate) urls: Vec<String>,
+    pub(crate) route: Route,
 }
 
 struct Shared {
     keyed: Hmac<Sha256>,
     channel: Option<Channel>,
+    route: Route,
 }
 
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
@@ -35,7 +38,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         None => None,
     };
     let keyed = Hmac::new_from_slice(spec.secret.as_bytes()).context("HMAC takes keys of every length")?;
-    let shared = web::Data::new(Shared { keyed, channel });
+    let shared = web::Data::new(Shared { keyed, channel, route: spec.route });
     let factory =
         move || App::new().app_data(shared.clone()).service(web::resource("/webhooks/{queues}").post(receive));
     let server = HttpServer::new(factory)
@@ -72,14 +75,16 @@ async fn receive(
         return HttpResponse::Unauthorized().finish();
     }
     match &shared.channel {
-        Some(channel) if !publish(channel, *queues, &body).await => HttpResponse::ServiceUnavailable().finish(),
+        Some(channel) if !publish(channel, shared.route, *queues, &body).await => {
+            HttpResponse::ServiceUnavailable().finish()
+        }
         Some(_) | None => HttpResponse::Ok().content_type("application/json").body(r#"{"status":"accepted"}"#),
     }
 }
 
 /// Whether it was stored.
-async fn publish(channel: &Channel, queues: usize, body: &[u8]) -> bool {
-    let (exchange, key) = bare::route(queues);
+async fn publish(channel: &Channel, route: Route, queues: usize, body: &[u8]) -> bool {
+    let (exchange, key) = bare::route(route, queues);
     let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());
     let sent = channel.basic_publish(exchange, key, BasicPublishOptions::default(), body, properties).await;
     match sent {

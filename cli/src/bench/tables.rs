@@ -53,8 +53,17 @@ fn head(report: &Report) -> String {
 }
 
 fn ingest_figures(ingest: &IngestReport) -> Table {
-    let mut table =
-        Table::new(&["PROGRAM", "BROKER", "QUEUES", "IN FLIGHT", "PER SECOND", "P50 MS", "P99 MS", "FAILED"]);
+    let mut table = Table::new(&[
+        "PROGRAM",
+        "BROKER",
+        "QUEUES",
+        "IN FLIGHT",
+        "PER SECOND",
+        "P50 MS",
+        "P99 MS",
+        "CPU MS EACH",
+        "FAILED",
+    ]);
     for one in &ingest.measurements {
         table.row([
             one.program.to_owned(),
@@ -64,6 +73,7 @@ fn ingest_figures(ingest: &IngestReport) -> Table {
             format!("{:.0}", one.median.per_second),
             format!("{:.2}", one.median.p50_ms),
             format!("{:.2}", one.median.p99_ms),
+            or_dash(one.median.cpu_seconds_per_1000.map(|seconds| format!("{seconds:.3}"))),
             one.median.failed.to_string(),
         ]);
     }

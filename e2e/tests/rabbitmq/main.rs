@@ -1,5 +1,6 @@
 //! The services and the commands with the queues in a real RabbitMQ.
 
+mod bench;
 mod commands;
 mod services;
 

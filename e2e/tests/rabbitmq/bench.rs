@@ -1,0 +1,33 @@
+//! `hookline bench` on RabbitMQ: measured beside the references, and nothing left behind.
+
+use hookline_common::testing::nodes::RabbitNode;
+use hookline_e2e::House;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
+    let node = RabbitNode::shared().await;
+    let vhost = node.new_vhost().await;
+    let url = node.url_of(&vhost);
+    let house = House::start().await;
+
+    let report = house
+        .json(&["bench", "--seconds", "1", "--runs", "1", "--concurrency", "10", "--broker-url", url.as_str()])
+        .await;
+
+    let programs = |pointer: &str| -> Vec<String> {
+        let rows = report.pointer(pointer).and_then(|rows| rows.as_array()).expect(pointer);
+        let on_rabbitmq = rows.iter().filter(|one| one["broker"] == "rabbitmq");
+        on_rabbitmq.map(|one| one["program"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(programs("/ingest/measurements"), ["actix_lapin", "hookline", "actix_lapin_routed", "lapin"]);
+    assert_eq!(programs("/worker/measurements"), ["lapin_reqwest", "hookline"]);
+    for one in report["ingest"]["measurements"].as_array().expect("a list") {
+        assert_eq!(one["median"]["failed"], 0, "{one:#}");
+        assert!(one["median"]["answered"].as_u64().is_some_and(|answered| answered > 0), "{one:#}");
+    }
+    assert!(report["rabbitmq_version"].as_str().is_some_and(|version| version.contains('.')), "{report:#}");
+    assert!(!report["left_out"].to_string().contains("--broker-url"), "{}", report["left_out"]);
+    assert!(!report.to_string().contains("guest"), "no credentials");
+    let queues = node.ctl(&["list_queues", "-p", &vhost, "name"]).await;
+    assert!(!queues.contains("hookline."), "{queues}");
+}
