@@ -6,9 +6,9 @@
 //!                                                        └──────────── supervisor ────────────┘ ◀────────────────┘
 //! ```
 //!
-//! - [`supervisor`] keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
-//! - [`publisher`] knows of each message whether it is stored, refused, unroutable, or unknown.
-//! - [`consumer`] and [`settler`]: what is handed out, and how it is answered: publish the next state, await its
+//! - `supervisor` keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
+//! - `publisher` knows of each message whether it is stored, refused, unroutable, or unknown.
+//! - `consumer` and `settler`: what is handed out, and how it is answered: publish the next state, await its
 //!   confirm, acknowledge.
 //! - **Not promised**: order beyond the order of first deliveries, and exact recognition of a sender's repeats.
 //!
