@@ -15,8 +15,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 async fn survives(fault: Fault, raise: &[&str], lift: &[&str]) {
     let nodes = [RabbitNode::start().await];
     // A backlog that lasts through the alarm.
-    let mut house = Deployment::with(&nodes, |sandbox| sandbox.latency = Duration::from_millis(400)).await;
-    house.start(1, 1, "[handlers.log_note]\nconcurrency = 4\n").await;
+    let mut house = Deployment::with(&nodes, |sandbox| sandbox.latency = Duration::from_millis(200)).await;
+    house.start(1, 1, "[handlers.log_note]\nconcurrency = 8\n").await;
     let load = Load::mixed(seed(), full(600, 1800), full(60, 180), &house.sandbox);
     let parts = load.parts(2);
     send_all(&house.sender, parts[0]).await;

@@ -75,12 +75,14 @@ async fn f19_a_worker_that_dies_between_a_confirm_and_its_ack_counts_right_and_m
 
     house.stop(Half::Worker, 0).await;
     let refusal = ApiFault::Status { status: 400, headers: Vec::new(), body: Some(json!({}).to_string()) };
-    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut).times(1));
+    // The copy that comes again may be tried before the dead letter is in the store: then it is refused as well.
+    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut));
     let (id, refused) = dies_at(&mut house, "dead.confirmed").await;
     let dead = house.rows(&["dead-letters", "list"], "dead_letters").await;
     assert_eq!(dead.len(), 1, "one dead letter: {dead:?}");
     assert_eq!(dead[0]["event_id"], id.as_str());
     assert_eq!(puts(&house, &refused), 0);
+    house.sandbox.clear_faults();
     house.json(&["dead-letters", "redrive", &id]).await;
     let tally = house.holds(&load, 0).await;
     assert_eq!(puts(&house, &refused), 1, "done when it is redriven");
