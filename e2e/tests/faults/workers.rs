@@ -58,6 +58,7 @@ async fn f17_f18_a_worker_that_dies_around_a_call_or_before_the_ack_leaves_one_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
 async fn f19_a_worker_that_dies_between_a_confirm_and_its_ack_counts_right_and_makes_one_effect() {
     let fault = Fault::new("F19", "worker dies between the confirm of a retry or dead letter and the ack");
     let mut house = Deployment::on(shared_node().await).await;
