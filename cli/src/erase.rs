@@ -7,10 +7,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use hookline_common::broker::embedded::EmbeddedBroker;
+use hookline_common::broker::{Broker as _, BrokerError};
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
+use hookline_ingest::spool;
 use hookline_store::model::Erased;
 use serde_json::json;
 
@@ -40,7 +43,8 @@ pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Resu
     let phone = opt_outs::phone(&args.phone)?;
     let store = open::store(&settings).await?;
     let erased = store.erase(&phone).await?;
-    remove_from_queues(&settings, &erased.discarded).await?;
+    let logs_emptied = remove_from_queues(&settings, &erased.discarded).await?;
+    let erased = Erased { log_kept: erased.log_kept || !logs_emptied, ..erased };
     let left = Left { spooled: spooled(&settings).await?, ..Left::of(&erased) };
     if args.json {
         output::print_json(&json!({
@@ -63,21 +67,24 @@ pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Resu
 }
 
 /// A copy that a worker has in hand by now, or that comes back after a crash here, does not begin: the store says
-/// that it was discarded.
-async fn remove_from_queues(settings: &Settings, discarded: &[(EventId, HandlerName)]) -> anyhow::Result<()> {
-    if discarded.is_empty() {
-        return Ok(());
+/// that it was discarded. `false` where a write-ahead log of the data directory still holds what was erased.
+async fn remove_from_queues(settings: &Settings, discarded: &[(EventId, HandlerName)]) -> anyhow::Result<bool> {
+    // On RabbitMQ nothing can be taken out of a queue, and what went through the spool is in the log of its file.
+    let files = if settings.broker.url.is_empty() { open::queue_files(settings) } else { spool::options(settings) };
+    if !files.exists() {
+        return Ok(true);
     }
-    let broker = open::broker(settings).await?;
-    let mut removed = Ok(());
+    let queues = EmbeddedBroker::open(files.guest()).await.context("cannot open the queues' file")?;
+    let emptied = remove_and_empty(&queues, discarded).await;
+    queues.close().await;
+    Ok(emptied?)
+}
+
+async fn remove_and_empty(queues: &EmbeddedBroker, discarded: &[(EventId, HandlerName)]) -> Result<bool, BrokerError> {
     for (event_id, handler) in discarded {
-        removed = broker.remove(event_id, *handler).await.map(drop);
-        if removed.is_err() {
-            break;
-        }
+        queues.remove(event_id, *handler).await?;
     }
-    broker.close().await;
-    Ok(removed?)
+    queues.empty_log().await
 }
 
 async fn spooled(settings: &Settings) -> anyhow::Result<u64> {
@@ -130,8 +137,8 @@ fn tell(phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
     }
     if erased.log_kept {
         output::print_line(
-            "Others are reading the store, so its write-ahead log still holds what was erased. Run `hookline erase` \
-             again in a moment to empty it.",
+            "Others are reading the store or the queues, so a write-ahead log still holds what was erased. Run \
+             `hookline erase` again in a moment to empty it.",
         )?;
     }
     Ok(())

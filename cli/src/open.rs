@@ -40,11 +40,15 @@ pub(crate) async fn broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker
     if !settings.broker.url.is_empty() {
         return Ok(rabbit(settings).await?);
     }
-    let options = EmbeddedOptions {
+    Ok(EmbeddedBroker::open(queue_files(settings).guest()).await.context("cannot open the queues")?)
+}
+
+/// Where the embedded broker's queues are.
+pub(crate) fn queue_files(settings: &Settings) -> EmbeddedOptions {
+    EmbeddedOptions {
         retention: settings.store.retention,
-        ..EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled()).guest()
-    };
-    Ok(EmbeddedBroker::open(options).await.context("cannot open the queues")?)
+        ..EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled())
+    }
 }
 
 /// RabbitMQ, connected.

@@ -41,6 +41,7 @@ async fn an_erased_body_is_in_no_file_whether_settled_or_waiting() {
             assert!(!guest.remove(&settled.id, handler).await.unwrap(), "it was settled");
             assert!(guest.remove(&waiting.id, handler).await.unwrap());
         }
+        assert!(guest.empty_log().await.unwrap(), "nobody reads");
 
         assert!(!holds(directory.dir.path(), SECRET), "a body of {} bytes is still there", settled.body.len());
         assert!(holds(directory.dir.path(), &neighbours[2].body), "what waits stays");

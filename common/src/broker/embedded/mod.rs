@@ -17,8 +17,8 @@
 //!   handed out stays counted: a payload that ends its process reaches the delivery limit.
 //! - **For now or for good**: while nothing can be stored (disk full, lock held) the state is
 //!   [`BrokerState::NotReady`], and the writer tries by itself until it can.
-//! - **Erased is gone**: what is settled or removed is overwritten in the file; [`Broker::remove`] also empties the
-//!   log, where no reader is in the way.
+//! - **Erased is gone**: what is settled or removed is overwritten in the file; [`EmbeddedBroker::empty_log`] takes it
+//!   out of the write-ahead log too, which outlives a process that ends without closing.
 //! - **One owner** consumes. Other processes (the command line) may write short transactions meanwhile; the owner
 //!   looks for their changes four times a second.
 //! - **Not promised**: order. Rows are handed out by due time, and settled in any.
@@ -196,6 +196,15 @@ impl EmbeddedBroker {
         data_dir.join("broker.db").is_file()
     }
 
+    /// Takes what was settled or removed out of the write-ahead log; `false` where readers kept it from being emptied.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn empty_log(&self) -> Result<bool, BrokerError> {
+        let _one_at_a_time = self.erasing.lock().await;
+        upkeep::empty_log(&self.file).await.map_err(|error| BrokerError::Unavailable(error.to_string()))
+    }
+
     /// What waits in all queues together. Reads every message: for a start, not for a scrape.
     ///
     /// # Errors
@@ -321,13 +330,7 @@ impl Broker for EmbeddedBroker {
         let (reply, removed) = oneshot::channel();
         let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
         self.ops.send(remove).map_err(|_| settler::closed())?;
-        let removed = removed.await.unwrap_or_else(|_| Err(settler::closed()))?;
-        // Even where nothing was removed now: the body may have been settled a moment ago.
-        let _one_at_a_time = self.erasing.lock().await;
-        if let Err(error) = upkeep::empty_log(&self.file).await {
-            tracing::warn!(%error, "the log was not emptied: it holds what was removed until it is written over");
-        }
-        Ok(removed)
+        removed.await.unwrap_or_else(|_| Err(settler::closed()))
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {

@@ -57,18 +57,20 @@ pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>
     }
 }
 
-/// Copies the whole log into the file and cuts it to nothing, so that it holds no former content. Gives up where
-/// readers stay in the way.
-pub(super) async fn empty_log(file: &Path) -> Result<(), sqlx::Error> {
+/// Copies the whole log into the file and cuts it to nothing, so that it holds no former content; `false` where readers
+/// stayed in the way.
+pub(super) async fn empty_log(file: &Path) -> Result<bool, sqlx::Error> {
     let mut conn = schema::connect(file, Use::Checkpointer, MOMENT).await?;
+    let mut busy = true;
     for _ in 0..EMPTYING_TRIES {
-        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await?;
-        if busy == 0 {
+        busy = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await? != 0;
+        if !busy {
             break;
         }
         sleep(MOMENT).await;
     }
-    conn.close().await
+    conn.close().await?;
+    Ok(!busy)
 }
 
 /// Returns the pages in the log.
