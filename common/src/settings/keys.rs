@@ -295,7 +295,12 @@ fn basics(v: &mut Visit<'_, '_>, s: &mut HandlerBasics) {
         Flag,
         &mut s.enabled,
     );
-    v.key("concurrency", "Attempts at once in each worker process.", Whole::between(1, 1000), &mut s.concurrency);
+    v.key(
+        "concurrency",
+        "Calls in flight in each worker process; twice as many deliveries are in hand.",
+        Whole::between(1, 1000),
+        &mut s.concurrency,
+    );
 }
 
 const RETRY: &str = "What failed is tried again after a random delay, up to a bound that grows with each attempt.";

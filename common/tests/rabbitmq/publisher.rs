@@ -54,6 +54,11 @@ fn to(queue: &str, id: usize) -> Outgoing {
     }
 }
 
+/// `PROBE_MESSAGES=100000 cargo test …` looks longer for what happens rarely.
+fn count() -> usize {
+    std::env::var("PROBE_MESSAGES").map_or(14_000, |count| count.parse().expect("a number"))
+}
+
 const fn is_bad(id: usize) -> bool {
     id.is_multiple_of(7)
 }
@@ -88,7 +93,7 @@ async fn exactly_the_messages_that_a_queue_refused_are_rejected() {
     declare(&channel, FULL, &full).await;
     let broker = worker(&url).await;
     while broker.publisher().publish(to(FULL, 0)).await != Published::Rejected {}
-    let count = 14_000;
+    let count = count();
 
     let answers = publish_from_many_tasks(&broker, count, FULL).await;
 
@@ -103,25 +108,21 @@ async fn exactly_the_messages_that_a_queue_refused_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_unroutable_is_ever_called_stored() {
+async fn exactly_the_messages_that_reached_no_queue_are_unroutable() {
     let url = RabbitNode::shared().await.vhost().await;
     let (_connection, channel) = bare(&url).await;
     declare(&channel, OPEN, &[("x-queue-type", AMQPValue::LongString("quorum".into()))]).await;
     let broker = worker(&url).await;
-    let count = 7_000;
+    let count = count();
 
     let answers = publish_from_many_tasks(&broker, count, NOWHERE).await;
 
-    for (id, answer) in &answers {
-        if is_bad(*id) {
-            assert_eq!(*answer, Published::Unroutable, "{id} reached no queue");
-        } else {
-            // It shared a batch with one that reached no queue, or not.
-            assert!(matches!(answer, Published::Stored | Published::Unroutable), "{id}: {answer:?}");
-        }
-    }
-    assert!(answers.iter().any(|(_, answer)| *answer == Published::Stored), "batches without a bad one are stored");
-    // In doubt for the bad: the good of a failed batch are there all the same.
+    let wrong: Vec<_> = answers
+        .iter()
+        .filter(|(id, answer)| *answer != if is_bad(*id) { Published::Unroutable } else { Published::Stored })
+        .collect();
+    assert_eq!(answers.len(), count);
+    assert!(wrong.is_empty(), "{} wrong: {:?}", wrong.len(), &wrong[..wrong.len().min(5)]);
     assert_eq!(messages(&channel, OPEN).await as usize, count - count / 7);
     broker.close().await;
 }

@@ -14,6 +14,9 @@ use super::RabbitOptions;
 /// A peer that is gone is noticed after twice this. Without it lapin follows the broker's 60 s.
 const HEARTBEAT_SECONDS: u16 = 10;
 const CONNECT_MILLIS: u64 = 5_000;
+/// lapin keeps two buffers of 32 frames for each connection, and fills them in turn: at the broker's 128 KiB they are 8 MiB
+/// of memory. A longer message is several frames.
+const FRAME_BYTES: u32 = 32 * 1024;
 /// Beyond the TCP connection's own: the handshake of AMQP and TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(2);
@@ -38,6 +41,7 @@ async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connec
     let mut uri: AMQPUri = url.expose().parse().map_err(|_| "its URL is not one of AMQP".to_owned())?;
     uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
     uri.query.connection_timeout = Some(CONNECT_MILLIS);
+    uri.query.frame_max.get_or_insert(FRAME_BYTES);
     let properties = ConnectionProperties::default()
         .with_connection_name(LongString::from(name))
         .with_client_property("product".into(), LongString::from("hookline"))

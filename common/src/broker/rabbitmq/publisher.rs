@@ -1,32 +1,36 @@
 //! Publishes, and knows what became of each message: [`Published`] has four answers and one for what was never sent.
 //!
-//! One task owns every publishing channel. Where tasks share one, lapin 4 gives confirms to the wrong messages, because
-//! a delivery tag is taken under one lock and its frames are queued under another: refused messages were reported as
-//! stored. Here the frames of a batch are queued by polling each send once, in order, in this task alone.
+//! One task owns the publishing channel. Where tasks share one, lapin 4 gives confirms to the wrong messages, because a
+//! delivery tag is taken under one lock and its frames are queued under another: refused messages were reported as
+//! stored. Here the frames are queued by polling each send once, in order, in this task alone.
 //!
 //! ```text
-//! callers ──▶ queue (bounded) ──▶ task: takes what waits (≤ 64, no timer) ──▶ a free channel ──▶ confirms, all of them
+//! callers ──▶ queue (bounded) ──▶ task: takes what waits, no timer ──▶ the channel ──▶ confirms, as they come
 //! ```
 //!
-//! - A batch is answered when every confirm of it is in, or its deadline has passed. lapin gives a returned message to
-//!   whichever confirm comes next, so **one return fails its whole batch** ([`Published::Unroutable`]), and with one
-//!   batch on a channel at a time a return cannot reach another batch.
+//! - **Returns are matched by message id.** lapin keeps returned messages in a queue and gives the first of it to whichever
+//!   confirm is resolved next, whatever message that is of. So all confirms that are in are taken before any of them is
+//!   answered, a return marks whoever waits under its id, and a confirm that came with another's return is answered
+//!   once that queue was seen empty: by a later confirm that came with none, or because none is left.
 //! - A publish without an answer in time is **unknown**: it may still arrive. The connection is then given up: confirms
 //!   that were not awaited stay in lapin's memory, and what else is on its way there is as doubtful.
 
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, PublisherConfirm};
+use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::{BrokerMetrics, PublishOutcome};
@@ -34,7 +38,7 @@ use crate::testing::crash_point;
 
 /// Publishes that wait or are under way. Past it only latency grows; above it a caller hears so at once.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
-/// Messages of one batch.
+/// Messages taken at a time, so that confirms are looked at in between.
 const BATCH: usize = 64;
 /// Until a confirm must be there. A quorum queue commits within milliseconds; one that lost its leader elects another
 /// within seconds.
@@ -47,7 +51,7 @@ pub enum Published {
     Stored,
     /// A queue refused it: it is not stored there.
     Rejected,
-    /// It, or another of its batch, reached no queue.
+    /// It reached no queue.
     Unroutable,
     /// No answer: it may be stored, or still arrive.
     Unknown,
@@ -136,7 +140,7 @@ impl Publisher {
         let (reply, answer) = oneshot::channel();
         let request = Request { outgoing, routing_key, reply };
         let answer = match self.requests.send(request).await {
-            // Its task was dropped with the batch under way.
+            // Its task was dropped with it under way.
             Ok(()) => answer.await.unwrap_or(Published::Unknown),
             Err(_) => Published::NotSent("the broker is closed".to_owned()),
         };
@@ -157,28 +161,41 @@ impl Publisher {
 pub(super) enum PublishingEnded {
     /// Nobody is left to publish, or it was asked to end: everything taken was answered.
     Asked,
-    /// A batch had no answer in time.
+    /// A message had no answer in time.
     Unconfirmed,
-    /// The connection or a channel broke.
+    /// The connection or the channel broke.
     Broken(String),
 }
 
-type Batches = FuturesUnordered<BoxFuture<'static, (Channel, Option<PublishingEnded>)>>;
+type Confirms = FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<Confirmation>)>>;
+
+/// Sent, and not answered yet.
+struct Waiting {
+    id: Option<ShortString>,
+    deadline: Instant,
+    was_returned: bool,
+    /// Its confirm came with another's return: its own may still be with lapin.
+    held: Option<Published>,
+    reply: oneshot::Sender<Published>,
+}
 
 /// Publishing on one connection.
 pub(super) struct Publishing {
-    free: Vec<Channel>,
-    under_way: Batches,
+    channel: Channel,
+    confirms: Confirms,
+    /// In the order in which they were sent.
+    waiting: BTreeMap<u64, Waiting>,
+    sent: u64,
     stopping: bool,
 }
 
 impl Publishing {
-    /// Each channel is in confirm mode and has no other user.
-    pub(super) fn new(channels: Vec<Channel>) -> Self {
-        Self { free: channels, under_way: FuturesUnordered::new(), stopping: false }
+    /// The channel is in confirm mode and has no other user.
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, confirms: FuturesUnordered::new(), waiting: BTreeMap::new(), sent: 0, stopping: false }
     }
 
-    /// Takes one step: sends a batch where something waits, or ends one; with a reason why not, what waits is refused.
+    /// Takes one step: sends what waits, or answers what was confirmed; with a reason why not, what waits is refused.
     /// Cancelling it loses nothing.
     pub(super) async fn step(
         &mut self,
@@ -186,120 +203,138 @@ impl Publishing {
         stop: &CancellationToken,
         why_not: Option<&str>,
     ) -> Option<PublishingEnded> {
-        if self.stopping && self.under_way.is_empty() {
+        if self.stopping && self.waiting.is_empty() {
             return Some(PublishingEnded::Asked);
         }
-        let may_take = !self.stopping && (!self.free.is_empty() || why_not.is_some());
+        let deadline = self.waiting.first_key_value().map(|(_, oldest)| oldest.deadline);
         let mut taken = Vec::new();
         tokio::select! {
             biased;
-            Some((channel, ended)) = self.under_way.next(), if !self.under_way.is_empty() => {
-                if ended.is_none() {
-                    self.free.push(channel);
-                }
-                return ended;
+            Some(first) = self.confirms.next(), if !self.confirms.is_empty() => return self.confirmed(first),
+            () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                self.answer_all(&Published::Unknown);
+                return Some(PublishingEnded::Unconfirmed);
             }
             () = stop.cancelled(), if !self.stopping => self.stopping = true,
-            count = requests.recv_many(&mut taken, BATCH), if may_take => match why_not {
+            count = requests.recv_many(&mut taken, BATCH), if !self.stopping => match why_not {
                 _ if count == 0 => self.stopping = true,
                 Some(why) => taken.into_iter().for_each(|request| request.answer(Published::NotSent(why.to_owned()))),
-                None => if let Some(channel) = self.free.pop() {
-                    self.under_way.push(Box::pin(batch(channel, taken)));
-                },
+                None => {
+                    for request in taken {
+                        self.send(request).await;
+                    }
+                    crash_point("publish.sent");
+                }
             },
         }
         None
     }
-}
 
-/// Sends a batch, waits for its confirms and answers each. `None`: the channel may be used again.
-async fn batch(channel: Channel, requests: Vec<Request>) -> (Channel, Option<PublishingEnded>) {
-    let count = requests.len();
-    let mut replies = Vec::with_capacity(count);
-    let mut messages = Vec::with_capacity(count);
-    for Request { outgoing, routing_key, reply } in requests {
-        replies.push(reply);
-        messages.push((outgoing, routing_key));
-    }
-    let ids: Vec<Option<ShortString>> =
-        messages.iter().map(|(outgoing, _)| outgoing.properties.message_id().clone()).collect();
-    let confirmed = tokio::time::timeout(CONFIRM_WITHIN, send(&channel, messages)).await;
-    let (answers, ended) = match confirmed {
-        Err(_elapsed) => (vec![Published::Unknown; count], Some(PublishingEnded::Unconfirmed)),
-        Ok(Err(error)) => (vec![Published::Unknown; count], Some(PublishingEnded::Broken(error.to_string()))),
-        Ok(Ok(confirmations)) => judge(&ids, confirmations),
-    };
-    if answers.contains(&Published::Stored) {
-        crash_point("publish.confirmed");
-    }
-    for (reply, answer) in replies.into_iter().zip(answers) {
-        // Nobody waits where the caller was cancelled.
-        let _ = reply.send(answer);
-    }
-    (channel, ended)
-}
-
-async fn send(channel: &Channel, messages: Vec<(Outgoing, ShortString)>) -> lapin::Result<Vec<Confirmation>> {
-    // Whatever is unroutable must come back: without an alternate exchange behind it, it would be gone.
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let mut sends = Vec::with_capacity(messages.len());
-    for (Outgoing { exchange, properties, body, .. }, routing_key) in messages {
+    /// Never waits: a first poll, and no more.
+    async fn send(&mut self, request: Request) {
+        let Request { outgoing: Outgoing { exchange, properties, body, .. }, routing_key, reply } = request;
+        let id = properties.message_id().clone();
+        let channel = self.channel.clone();
         let exchange = ShortString::try_new(exchange).unwrap_or_default();
-        let mut send =
-            Box::pin(async move { channel.basic_publish(exchange, routing_key, options, &body, properties).await });
-        // The first poll takes the delivery tag and queues the frames; what is left is to hear that they are written.
-        let first = std::future::poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await;
-        sends.push((send, first));
-    }
-    crash_point("publish.sent");
-    let mut confirms: Vec<PublisherConfirm> = Vec::with_capacity(sends.len());
-    for (send, first) in sends {
-        confirms.push(match first {
-            Poll::Ready(sent) => sent?,
-            Poll::Pending => send.await?,
+        let number = self.sent;
+        self.sent += 1;
+        // Whatever is unroutable must come back: without an alternate exchange behind it, it would be gone.
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mut sending: BoxFuture<'static, _> = Box::pin(async move {
+            let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
+            let confirmed = match sent {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            (number, confirmed)
+        });
+        // It takes the delivery tag and queues the frames; what is left is to hear what became of it.
+        let first = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+        let deadline = Instant::now() + CONFIRM_WITHIN;
+        self.waiting.insert(number, Waiting { id, deadline, was_returned: false, held: None, reply });
+        self.confirms.push(match first {
+            Poll::Ready(confirmed) => Box::pin(std::future::ready(confirmed)),
+            Poll::Pending => sending,
         });
     }
-    let mut confirmations = Vec::with_capacity(confirms.len());
-    for confirm in confirms {
-        confirmations.push(confirm.await?);
-    }
-    Ok(confirmations)
-}
 
-/// The answers of a batch whose confirms are all in.
-fn judge(ids: &[Option<ShortString>], confirmations: Vec<Confirmation>) -> (Vec<Published>, Option<PublishingEnded>) {
-    let mut answers = Vec::with_capacity(confirmations.len());
-    let mut returned = Vec::new();
-    for confirmation in confirmations {
-        let (answer, message) = match confirmation {
-            Confirmation::Ack(message) => (Published::Stored, message),
-            Confirmation::Nack(message) => (Published::Rejected, message),
-            // The channel is not in confirm mode: nothing it says of storing can be believed.
-            Confirmation::NotRequested => {
-                debug_assert!(false, "a publishing channel must be in confirm mode");
-                let why = "the channel gives no confirms".to_owned();
-                return (vec![Published::Unknown; ids.len()], Some(PublishingEnded::Broken(why)));
+    /// Answers what is confirmed by now.
+    fn confirmed(&mut self, first: (u64, lapin::Result<Confirmation>)) -> Option<PublishingEnded> {
+        let mut confirmed = vec![first];
+        while let Some(Some(next)) = self.confirms.next().now_or_never() {
+            confirmed.push(next);
+        }
+        let mut answers = Vec::with_capacity(confirmed.len());
+        for (number, confirmation) in confirmed {
+            answers.push(match confirmation {
+                Ok(Confirmation::Ack(message)) => (number, Published::Stored, message),
+                Ok(Confirmation::Nack(message)) => (number, Published::Rejected, message),
+                // The channel is not in confirm mode: nothing it says of storing can be believed.
+                Ok(Confirmation::NotRequested) => {
+                    debug_assert!(false, "a publishing channel must be in confirm mode");
+                    return Some(PublishingEnded::Broken("the channel gives no confirms".to_owned()));
+                }
+                Err(error) => return Some(PublishingEnded::Broken(error.to_string())),
+            });
+        }
+        for message in answers.iter().filter_map(|(.., message)| message.as_deref()) {
+            if !self.mark_returned(message) {
+                // The pairing is off: what else is on its way is as doubtful.
+                return Some(PublishingEnded::Broken("a message was returned that nobody waits for".to_owned()));
             }
-        };
-        answers.push(answer);
-        returned.extend(message);
+        }
+        crash_point("publish.confirmed");
+        if answers.iter().any(|(.., message)| message.is_none()) {
+            self.answer_held();
+        }
+        for (number, answer, message) in answers {
+            // Missing where its time was over.
+            let Some(waiting) = self.waiting.get_mut(&number) else { continue };
+            match message {
+                Some(message) if *message.properties.message_id() != waiting.id => waiting.held = Some(answer),
+                Some(_) | None => self.answer(number, answer),
+            }
+        }
+        if self.confirms.is_empty() {
+            self.answer_held();
+        }
+        None
     }
-    let Some(first) = returned.first() else { return (answers, None) };
-    let id = first.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
-    let ours = ids.iter().flatten().any(|sent| sent.as_str() == id);
-    tracing::error!(
-        event.id = id,
-        of_this_batch = ours,
-        count = returned.len(),
-        batch = ids.len(),
-        "publish.returned: a message reached no queue; its batch counts as not stored. `hookline topology` shows what is missing"
-    );
-    for answer in &mut answers {
-        if *answer == Published::Stored {
-            *answer = Published::Unroutable;
+
+    fn answer(&mut self, number: u64, answer: Published) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        let reached_none = waiting.was_returned && answer == Published::Stored;
+        // Nobody waits where the caller was cancelled.
+        let _ = waiting.reply.send(if reached_none { Published::Unroutable } else { answer });
+    }
+
+    /// Every return of theirs is known by now.
+    fn answer_held(&mut self) {
+        let held = self.waiting.iter().filter_map(|(number, waiting)| Some((*number, waiting.held.clone()?)));
+        for (number, answer) in held.collect::<Vec<_>>() {
+            self.answer(number, answer);
         }
     }
-    // A return that belongs to none of these would mean that the pairing is off: start anew.
-    let ended = (!ours).then(|| PublishingEnded::Broken("a message was returned that is not of its batch".to_owned()));
-    (answers, ended)
+
+    /// Marks whoever waits under the id of a returned message; `false`: nobody does.
+    fn mark_returned(&mut self, message: &Delivery) -> bool {
+        let id = message.properties.message_id();
+        let mut of_ours = 0;
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.id == *id) {
+            waiting.was_returned = true;
+            of_ours += 1;
+        }
+        tracing::error!(
+            event.id = id.as_ref().map(ShortString::as_str).unwrap_or_default(),
+            of_ours,
+            "publish.returned: it reached no queue and counts as not stored; `hookline topology` shows what is missing"
+        );
+        of_ours > 0
+    }
+
+    fn answer_all(&mut self, answer: &Published) {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            let _ = waiting.reply.send(answer.clone());
+        }
+    }
 }

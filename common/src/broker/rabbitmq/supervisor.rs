@@ -31,9 +31,6 @@ const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(15);
 /// A connection that stood for so long was a good one: the next try does not wait as after many failures.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// Batches under way at once, each on a channel of its own. With few of them what comes waits for a batch to end before
-/// it is sent; with this many it hardly ever does, and batches are small.
-const CHANNELS: usize = 8;
 /// What an operator deletes or unbinds by mistake is there again within this.
 const DECLARE_EVERY: Duration = Duration::from_secs(30);
 /// Beside its events, a connection's state is looked at.
@@ -66,10 +63,10 @@ pub(super) async fn publish(shared: Arc<Shared>, mut requests: mpsc::Receiver<Re
     while !shared.stop.is_cancelled() {
         let opened = refusing(&mut requests, &shared, open_publishing(&shared)).await;
         let fault = match opened {
-            Some(Ok((connection, channels))) => {
+            Some(Ok((connection, channel))) => {
                 let since = Instant::now();
                 shared.up(ConnectionRole::Publish);
-                let fault = publish_on(&shared, &connection, channels, &mut requests).await;
+                let fault = publish_on(&shared, &connection, channel, &mut requests).await;
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
@@ -109,20 +106,14 @@ async fn refusing<T>(
     }
 }
 
-async fn open_publishing(shared: &Shared) -> Result<(Arc<Connection>, Vec<Channel>), Fault> {
+async fn open_publishing(shared: &Shared) -> Result<(Arc<Connection>, Channel), Fault> {
     let connection = connect(shared, ConnectionRole::Publish).await?;
     if shared.options.role != RabbitRole::Command {
         declare::declare(&connection, &Topology::of(&shared.options.handlers)).await?;
     }
-    let mut channels = Vec::with_capacity(CHANNELS);
-    for _ in 0..CHANNELS {
-        channels.push(
-            confirming_channel(&connection)
-                .await
-                .map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))?,
-        );
-    }
-    Ok((Arc::new(connection), channels))
+    let channel = confirming_channel(&connection).await;
+    let channel = channel.map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))?;
+    Ok((Arc::new(connection), channel))
 }
 
 async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
@@ -140,10 +131,10 @@ async fn connect(shared: &Shared, role: ConnectionRole) -> Result<Connection, Fa
 async fn publish_on(
     shared: &Shared,
     connection: &Connection,
-    channels: Vec<Channel>,
+    channel: Channel,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<Fault> {
-    let mut publishing = Publishing::new(channels);
+    let mut publishing = Publishing::new(channel);
     let mut events = pin!(connection.events_listener());
     let mut upkeep = pin!(keep_declared(shared, connection));
     let mut look = ticker(LOOK_EVERY);
