@@ -1,4 +1,5 @@
-//! Takes deliveries of one handler's queue, at most `concurrency` at once, and runs each attempt in a task of its own.
+//! Takes deliveries of one handler's queue, twice as many as may have a call in flight, and runs each attempt in a task
+//! of its own.
 //! Stops taking while a gate of the handler is closed, and drains on shutdown.
 
 use std::panic::AssertUnwindSafe;
@@ -118,12 +119,13 @@ pub(crate) async fn give_back(context: &Context, deliveries: Deliveries) {
 pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
     let name = handler.name();
     let concurrency = context.settings.handlers.basics(name).concurrency;
-    let slots = Arc::new(Semaphore::new(usize::from(concurrency)));
+    // `concurrency` is of calls. What comes before and after an attempt's call, in the store, is done while others call.
+    let in_hand = concurrency.saturating_mul(2);
+    let slots = Arc::new(Semaphore::new(usize::from(in_hand)));
+    let calls = Arc::new(Semaphore::new(usize::from(concurrency)));
     let attempts = TaskTracker::new();
     let cut_off = CancellationToken::new();
-    while let Some(mut deliveries) =
-        consume(&context, Queue::Work(name), concurrency.saturating_mul(2), &shutdown).await
-    {
+    while let Some(mut deliveries) = consume(&context, Queue::Work(name), in_hand, &shutdown).await {
         loop {
             let Some(slot) = free_slot(&context, handler.as_ref(), &slots, &shutdown).await else { break };
             let delivery = tokio::select! {
@@ -132,7 +134,8 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
                 delivery = deliveries.next() => delivery,
             };
             let Some(delivery) = delivery else { break };
-            attempts.spawn(attempt(Arc::clone(&context), Arc::clone(&handler), delivery, slot, cut_off.clone()));
+            let calls = Arc::clone(&calls);
+            attempts.spawn(attempt(Arc::clone(&context), Arc::clone(&handler), delivery, slot, calls, cut_off.clone()));
         }
         give_back(&context, deliveries).await;
         // Whoever consumed now would hold again what a closed gate keeps from being done.
@@ -197,6 +200,7 @@ async fn attempt(
     handler: Arc<dyn Handler>,
     delivery: Delivery,
     _slot: OwnedSemaphorePermit,
+    calls: Arc<Semaphore>,
     cut_off: CancellationToken,
 ) {
     let name = handler.name();
@@ -204,12 +208,12 @@ async fn attempt(
     in_flight.inc();
     tokio::select! {
         () = cut_off.cancelled() => {}
-        () = make_attempt(&context, handler.as_ref(), delivery) => {}
+        () = make_attempt(&context, handler.as_ref(), delivery, calls) => {}
     }
     in_flight.dec();
 }
 
-async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delivery) {
+async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delivery, in_flight: Arc<Semaphore>) {
     let name = handler.name();
     let event = Arc::clone(&delivery.event);
     match context.store.begin(&event, name, delivery.attempt, delivery.again).await {
@@ -224,7 +228,7 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
         }
     }
     let owner = context.next_owner();
-    let calls = CallLog::about(event.body.clone());
+    let calls = CallLog::about(event.body.clone()).within(in_flight);
     let attempt = Attempt::new(&event, &owner, &calls);
     let started_at = Timestamp::now();
     let clock = Instant::now();

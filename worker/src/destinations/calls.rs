@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hookline_store::model::RequestRecord;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::redact::personal_texts;
 
@@ -13,13 +14,35 @@ pub struct CallLog {
     records: Arc<Mutex<Vec<RequestRecord>>>,
     /// The payload that the calls are about.
     about: Bytes,
+    in_flight: InFlight,
+}
+
+/// Who may have a call in flight: at most so many of one handler. Without a bound: everybody.
+#[derive(Clone, Default)]
+pub(super) struct InFlight(Option<Arc<Semaphore>>);
+
+impl InFlight {
+    /// Waits for a place; dropping it gives it back.
+    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(self.0.as_ref()?).acquire_owned().await.ok()
+    }
 }
 
 impl CallLog {
     /// For the calls that a payload leads to: what is personal in it must not come back in a destination's words.
     #[must_use]
     pub fn about(payload: Bytes) -> Self {
-        Self { records: Arc::default(), about: payload }
+        Self { about: payload, ..Self::default() }
+    }
+
+    /// No more calls at once than `in_flight` has places, of all who share it.
+    #[must_use]
+    pub fn within(self, in_flight: Arc<Semaphore>) -> Self {
+        Self { in_flight: InFlight(Some(in_flight)), ..self }
+    }
+
+    pub(super) fn in_flight(&self) -> InFlight {
+        self.in_flight.clone()
     }
 
     /// The texts that a destination's words must not repeat.

@@ -16,8 +16,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, redirect};
 use url::Url;
 
-use super::calls::CallLog;
-use super::coalesce::InFlight;
+use super::calls::{CallLog, InFlight};
+use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
 use super::redact::{cut, redact};
@@ -35,7 +35,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Clone)]
 pub(super) struct Http {
     inner: Arc<Inner>,
-    in_flight: InFlight<Ended>,
+    in_flight: coalesce::InFlight<Ended>,
 }
 
 struct Inner {
@@ -106,7 +106,7 @@ impl Http {
             max_response_bytes: options.max_response_bytes,
             media_type: options.media_type,
         };
-        Ok(Self { inner: Arc::new(inner), in_flight: InFlight::default() })
+        Ok(Self { inner: Arc::new(inner), in_flight: coalesce::InFlight::default() })
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -116,8 +116,8 @@ impl Http {
     /// A GET; callers that ask for the same URL at the same time share one request.
     pub(super) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         let key = call.url.to_string();
-        let inner = Arc::clone(&self.inner);
-        let ended = self.in_flight.join(&key, || async move { inner.exchange(call).await }).await;
+        let (inner, in_flight) = (Arc::clone(&self.inner), log.in_flight());
+        let ended = self.in_flight.join(&key, || async move { inner.exchange(call, &in_flight).await }).await;
         match ended {
             Some(ended) => note(log, ended),
             None => Err(DestinationError::NoAnswer { detail: "the request was given up".to_owned() }),
@@ -128,12 +128,13 @@ impl Http {
     pub(super) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         // Also where the caller is cancelled: the write may have been made.
         let _ended = OnDrop(|| self.in_flight.write_ended());
-        note(log, self.inner.exchange(call).await)
+        note(log, self.inner.exchange(call, &log.in_flight()).await)
     }
 }
 
 impl Inner {
-    async fn exchange(&self, call: Call) -> Ended {
+    async fn exchange(&self, call: Call, in_flight: &InFlight) -> Ended {
+        let _place = in_flight.place().await;
         let permit = match self.gate.check() {
             Ok(permit) => permit,
             Err(closed) => return Ended { record: None, result: Err(closed) },
