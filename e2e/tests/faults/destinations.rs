@@ -134,7 +134,7 @@ async fn f37_refused_credentials_pause_the_destination_and_the_broker_and_lose_n
 
     let password = |word: &'static str| async { house.ctl(&["change_password", "house", word]).await };
     password("rotated-synthetic-password").await;
-    house.ctl(&["close_all_connections", "rotated"]).await;
+    house.ctl(&["close_all_connections", "--vhost", &house.vhost, "rotated"]).await;
     send_all(&house.sender, parts[1]).await;
     eventually("ingest spools", async || (house.spooled().await > 0).then_some(())).await;
     password("synthetic-broker-password-of-the-house").await;

@@ -112,8 +112,12 @@ async fn f09_a_slow_link_is_no_outage_and_no_refusal() {
     proxy.set(Direction::Up, Toxics { bytes_per_second: Some(64 * 1024), slicer: true, ..slow.clone() });
     proxy.set(Direction::Down, Toxics { slicer: true, ..slow });
     send_all(&house.sender, parts[1]).await;
+    let recovered =
+        timed("what was spooled is forwarded over it", Duration::from_secs(120), async || house.spooled().await == 0)
+            .await;
+    proxy.heal();
     let tally = house.holds(&load, 0).await;
 
     assert_eq!(house.sender.statuses(), [200].into());
-    fault.survived(tally, None);
+    fault.survived(tally, Some(recovered));
 }

@@ -136,32 +136,37 @@ async fn f13_a_binding_that_is_removed_is_there_again_within_half_a_minute() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "full lane: scripts/faults"]
-async fn f30_a_dead_letter_whose_queue_is_full_stays_where_it_is_and_arrives_later() {
-    let fault = Fault::new("F30", "hookline.dead.record_opt_out full");
+async fn f30_a_dead_letter_that_its_queue_did_not_get_is_kept_as_unrouted_and_arrives_later() {
+    let fault = Fault::new("F30", "a binding removed: dead letters to hookline.dead.record_opt_out");
     let mut house = Deployment::on(shared_node().await).await;
     house.start(1, 1, "").await;
     let load = Load::mixed(seed(), 60, 6, &house.sandbox);
     send_all(&house.sender, &load.bodies).await;
     house.settled().await;
 
-    limit(&house, "hookline.dead.record_opt_out", r#"{"max-length":0}"#).await;
     let refusal = ApiFault::Status { status: 400, headers: Vec::new(), body: Some(json!({}).to_string()) };
-    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut).times(1));
-    let person = SampleFacts::random(ACCOUNT);
-    let id = house.sender.send(&sample("contact.opted_out", &person)).await;
+    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut));
+    let unbind = format!(
+        "V = <<\"{}\">>, rabbit_binding:remove({{binding, rabbit_misc:r(V, exchange, <<\"hookline.dead\">>), \
+         <<\"record_opt_out\">>, rabbit_misc:r(V, queue, <<\"hookline.dead.record_opt_out\">>), []}}, <<\"e2e\">>).",
+        house.vhost
+    );
+    let removed = house.ctl(&["eval", &unbind]).await;
+    assert!(removed.contains("ok"), "{removed}");
+    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
     house.doomed.insert(id.clone());
-    eventually("it was refused", async || {
-        let refused = house.sandbox.requests();
-        refused.iter().any(|request| request.status == Some(400)).then_some(())
+    eventually("it is kept", async || (house.queues().await["hookline.unrouted"] == 1).then_some(())).await;
+    let dead_letters = async || house.rows(&["dead-letters", "list"], "dead_letters").await;
+    assert_eq!(dead_letters().await.len(), 0, "its queue was not bound");
+    let recovered = timed("redriven, it is refused again and arrives", Duration::from_secs(60), async || {
+        house.json(&["unrouted", "redrive", "--json"]).await;
+        !dead_letters().await.is_empty()
     })
     .await;
-    let kept = house.queues().await["hookline.work.record_opt_out"];
-    unlimit(&house).await;
     let tally = house.holds(&load, 0).await;
 
-    assert_eq!(kept, 1, "kept in the queue that it came from");
-    let dead = house.rows(&["dead-letters", "list"], "dead_letters").await;
+    let dead = dead_letters().await;
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["event_id"], id.as_str());
-    fault.survived(tally, None);
+    fault.survived(tally, Some(recovered));
 }
