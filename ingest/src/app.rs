@@ -84,13 +84,14 @@ impl IngestApp {
                 .default_service(web::to(webhooks::not_found))
         };
         let between_requests = KEEP_ALIVE + ingest.request_timeout;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
         let server = HttpServer::new(factory)
-            .workers(std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS))
+            .workers(workers)
             .disable_signals()
             .keep_alive(KEEP_ALIVE)
             .tcp_nodelay(true)
             .client_request_timeout(ingest.request_timeout)
-            .max_connections(MAX_CONNECTIONS)
+            .max_connections(MAX_CONNECTIONS.min(open_files::for_connections() / workers).max(1))
             .max_connection_rate(MAX_CONNECTION_RATE)
             .shutdown_timeout(whole_seconds(settings.shutdown_grace))
             .on_connect(move |io, data| connection::watch(io, data, between_requests));

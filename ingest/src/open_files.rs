@@ -12,3 +12,12 @@ pub(crate) fn raise_limit() {
     // Refused: then it stays as it is, and connections beyond it wait to be accepted.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
+
+/// Files that the process needs beside connections: listeners, threads, the spool, the broker, the admin listener.
+const OTHERS: u64 = 44;
+
+/// How many connections there may be at once. More would take the descriptors that spool, broker and `/readyz` need.
+pub(crate) fn for_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(OTHERS) / 2).unwrap_or(usize::MAX)
+}

@@ -106,6 +106,12 @@ pub trait Broker: Send + Sync + 'static {
     /// Stores the event for every handler that takes its type; returns when it is durable.
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError>;
 
+    /// As [`Broker::publish`], for who can wait longer than a webhook's sender: on a link that is slow and works, giving
+    /// up would only send everything again.
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.publish(event).await
+    }
+
     /// Puts an event on one handler's work queue, at attempt 1, whether or not it was there before. Where it is
     /// still waiting there, nothing changes.
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError>;

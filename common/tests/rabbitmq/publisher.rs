@@ -55,6 +55,7 @@ fn to(queue: &str, id: usize) -> Outgoing {
 }
 
 /// `PROBE_MESSAGES=100000 cargo test …` looks longer for what happens rarely.
+#[expect(clippy::disallowed_methods, reason = "no setting of the product's")]
 fn count() -> usize {
     std::env::var("PROBE_MESSAGES").map_or(14_000, |count| count.parse().expect("a number"))
 }

@@ -159,7 +159,7 @@ async fn f30_a_dead_letter_that_its_queue_did_not_get_is_kept_as_unrouted_and_ar
     let dead_letters = async || house.rows(&["dead-letters", "list"], "dead_letters").await;
     assert_eq!(dead_letters().await.len(), 0, "its queue was not bound");
     let recovered = timed("redriven, it is refused again and arrives", Duration::from_secs(60), async || {
-        house.json(&["unrouted", "redrive", "--json"]).await;
+        house.json(&["unrouted", "redrive"]).await;
         !dead_letters().await.is_empty()
     })
     .await;

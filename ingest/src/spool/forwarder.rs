@@ -130,7 +130,7 @@ async fn next_of(work: &mut Deliveries, dead: &mut Deliveries) -> Option<Deliver
 async fn forward(spool: &Spool, remote: &dyn Broker, delivery: Delivery, stop: &CancellationToken) -> Forwarded {
     let event = Arc::clone(&delivery.event);
     let published = loop {
-        match remote.publish(&event).await {
+        match remote.publish_patiently(&event).await {
             Err(PublishError::Overloaded) if !stop.is_cancelled() => tokio::time::sleep(BUSY).await,
             published => break published,
         }

@@ -209,8 +209,9 @@ impl RabbitBroker {
         Err(BrokerError::Unavailable(self.shared.why_not(crate::telemetry::metrics::ConnectionRole::Consume)))
     }
 
-    async fn publish_stored(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        match self.publisher.try_publish(outgoing).await {
+    /// `None`: too many are in flight.
+    fn stored(&self, answer: Option<Published>) -> Result<(), PublishError> {
+        match answer {
             Some(Published::Stored) => Ok(()),
             Some(Published::Rejected) => Err(PublishError::Unavailable(
                 "a queue refused it: look for a length limit in the policies on hookline.*".to_owned(),
@@ -223,6 +224,16 @@ impl RabbitBroker {
             Some(Published::NotSent(why)) => Err(PublishError::Unavailable(why)),
             None => Err(PublishError::Overloaded),
         }
+    }
+}
+
+/// An event that arrived.
+fn new(event: &Event) -> Outgoing {
+    Outgoing {
+        exchange: EVENTS,
+        routing_key: events_key(event),
+        properties: message::properties(event, &Standing::new(None)),
+        body: event.body.clone(),
     }
 }
 
@@ -241,25 +252,26 @@ fn unavailable(error: DeclareError) -> BrokerError {
 impl Broker for RabbitBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let duplicate = self.recent.holds(&event.id);
-        self.publish_stored(Outgoing {
-            exchange: EVENTS,
-            routing_key: events_key(event),
-            properties: message::properties(event, &Standing::new(None)),
-            body: event.body.clone(),
-        })
-        .await?;
+        self.stored(self.publisher.try_publish(new(event)).await)?;
+        self.recent.add(&event.id);
+        Ok(Stored { duplicate })
+    }
+
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        let duplicate = self.recent.holds(&event.id);
+        self.stored(Some(self.publisher.publish(new(event)).await))?;
         self.recent.add(&event.id);
         Ok(Stored { duplicate })
     }
 
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        self.publish_stored(Outgoing {
+        let outgoing = Outgoing {
             exchange: WORK,
             routing_key: handler.as_str().to_owned(),
             properties: message::properties(event, &Standing::new(Some(why))),
             body: event.body.clone(),
-        })
-        .await
+        };
+        self.stored(self.publisher.try_publish(outgoing).await)
     }
 
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {

@@ -12,8 +12,9 @@
 //!   confirm is resolved next, whatever message that is of. So all confirms that are in are taken before any of them is
 //!   answered, a return marks whoever waits under its id, and a confirm that came with another's return is answered
 //!   once that queue was seen empty: by a later confirm that came with none, or because none is left.
-//! - A publish without an answer in time is **unknown**: it may still arrive. The connection is then given up: confirms
-//!   that were not awaited stay in lapin's memory, and what else is on its way there is as doubtful.
+//! - A publish without an answer in time is **unknown**: it may still arrive. Where no confirm at all comes for that
+//!   time, the connection is given up, and all that is on its way there is unknown. On a link that is slow and works,
+//!   whoever can wait (forwarding, retries) waits: giving up would only send everything again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,11 +39,15 @@ use crate::testing::crash_point;
 
 /// Publishes that wait or are under way. Past it only latency grows; above it a caller hears so at once.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
+/// Sent and not confirmed, callers or not: those that were late are still on their way.
+const MAX_UNCONFIRMED: usize = 2 * MAX_IN_FLIGHT;
 /// Messages taken at a time, so that confirms are looked at in between.
 const BATCH: usize = 64;
 /// Until a confirm must be there. A quorum queue commits within milliseconds; one that lost its leader elects another
 /// within seconds.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
+/// The same for who can wait, where others are confirmed.
+const CONFIRM_AT_LAST: Duration = Duration::from_secs(30);
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +76,7 @@ pub struct Outgoing {
 pub(super) struct Request {
     outgoing: Outgoing,
     routing_key: ShortString,
+    within: Duration,
     reply: oneshot::Sender<Published>,
 }
 
@@ -110,13 +116,13 @@ impl Publisher {
         if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
             return None;
         }
-        Some(self.send(outgoing, place).await)
+        Some(self.send(outgoing, CONFIRM_WITHIN, place).await)
     }
 
-    /// Publishes and waits for the answer, after those that came before.
+    /// Publishes and waits for the answer, after those that came before, and longer where the link is slow.
     pub async fn publish(&self, outgoing: Outgoing) -> Published {
         let place = self.place();
-        self.send(outgoing, place).await
+        self.send(outgoing, CONFIRM_AT_LAST, place).await
     }
 
     /// Publishes that wait or are under way.
@@ -131,14 +137,14 @@ impl Publisher {
         Place(self)
     }
 
-    async fn send(&self, outgoing: Outgoing, _place: Place<'_>) -> Published {
+    async fn send(&self, outgoing: Outgoing, within: Duration, _place: Place<'_>) -> Published {
         // Beyond 255 bytes lapin's own conversion panics.
         let Ok(routing_key) = ShortString::try_new(outgoing.routing_key.as_str()) else {
             return Published::NotSent("its routing key is over 255 bytes".to_owned());
         };
         let exchange = outgoing.exchange;
         let (reply, answer) = oneshot::channel();
-        let request = Request { outgoing, routing_key, reply };
+        let request = Request { outgoing, routing_key, within, reply };
         let answer = match self.requests.send(request).await {
             // Its task was dropped with it under way.
             Ok(()) => answer.await.unwrap_or(Published::Unknown),
@@ -186,13 +192,22 @@ pub(super) struct Publishing {
     /// In the order in which they were sent.
     waiting: BTreeMap<u64, Waiting>,
     sent: u64,
+    /// When a confirm came last, or something was sent while none was awaited.
+    progress: Instant,
     stopping: bool,
 }
 
 impl Publishing {
     /// The channel is in confirm mode and has no other user.
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, confirms: FuturesUnordered::new(), waiting: BTreeMap::new(), sent: 0, stopping: false }
+        Self {
+            channel,
+            confirms: FuturesUnordered::new(),
+            waiting: BTreeMap::new(),
+            sent: 0,
+            progress: Instant::now(),
+            stopping: false,
+        }
     }
 
     /// Takes one step: sends what waits, or answers what was confirmed; with a reason why not, what waits is refused.
@@ -206,17 +221,17 @@ impl Publishing {
         if self.stopping && self.waiting.is_empty() {
             return Some(PublishingEnded::Asked);
         }
-        let deadline = self.waiting.first_key_value().map(|(_, oldest)| oldest.deadline);
+        let deadline = self.deadline();
+        let may_take = !self.stopping && (self.confirms.len() < MAX_UNCONFIRMED || why_not.is_some());
         let mut taken = Vec::new();
         tokio::select! {
             biased;
             Some(first) = self.confirms.next(), if !self.confirms.is_empty() => return self.confirmed(first),
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                self.answer_all(&Published::Unknown);
-                return Some(PublishingEnded::Unconfirmed);
+                return self.late();
             }
             () = stop.cancelled(), if !self.stopping => self.stopping = true,
-            count = requests.recv_many(&mut taken, BATCH), if !self.stopping => match why_not {
+            count = requests.recv_many(&mut taken, BATCH), if may_take => match why_not {
                 _ if count == 0 => self.stopping = true,
                 Some(why) => taken.into_iter().for_each(|request| request.answer(Published::NotSent(why.to_owned()))),
                 None => {
@@ -230,9 +245,25 @@ impl Publishing {
         None
     }
 
+    /// When the first of those that wait is late, or all of them.
+    fn deadline(&self) -> Option<Instant> {
+        let first = self.waiting.values().map(|waiting| waiting.deadline).min()?;
+        Some(first.min(self.progress + CONFIRM_WITHIN))
+    }
+
+    fn late(&mut self) -> Option<PublishingEnded> {
+        let now = Instant::now();
+        let is_silent = now >= self.progress + CONFIRM_WITHIN;
+        let late = self.waiting.extract_if(.., |_, waiting| is_silent || waiting.deadline <= now);
+        for (_, waiting) in late {
+            let _ = waiting.reply.send(Published::Unknown);
+        }
+        is_silent.then_some(PublishingEnded::Unconfirmed)
+    }
+
     /// Never waits: a first poll, and no more.
     async fn send(&mut self, request: Request) {
-        let Request { outgoing: Outgoing { exchange, properties, body, .. }, routing_key, reply } = request;
+        let Request { outgoing: Outgoing { exchange, properties, body, .. }, routing_key, within, reply } = request;
         let id = properties.message_id().clone();
         let channel = self.channel.clone();
         let exchange = ShortString::try_new(exchange).unwrap_or_default();
@@ -250,7 +281,11 @@ impl Publishing {
         });
         // It takes the delivery tag and queues the frames; what is left is to hear what became of it.
         let first = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
-        let deadline = Instant::now() + CONFIRM_WITHIN;
+        let now = Instant::now();
+        if self.confirms.is_empty() {
+            self.progress = now;
+        }
+        let deadline = now + within;
         self.waiting.insert(number, Waiting { id, deadline, was_returned: false, held: None, reply });
         self.confirms.push(match first {
             Poll::Ready(confirmed) => Box::pin(std::future::ready(confirmed)),
@@ -260,6 +295,7 @@ impl Publishing {
 
     /// Answers what is confirmed by now.
     fn confirmed(&mut self, first: (u64, lapin::Result<Confirmation>)) -> Option<PublishingEnded> {
+        self.progress = Instant::now();
         let mut confirmed = vec![first];
         while let Some(Some(next)) = self.confirms.next().now_or_never() {
             confirmed.push(next);
@@ -330,11 +366,5 @@ impl Publishing {
             "publish.returned: it reached no queue and counts as not stored; `hookline topology` shows what is missing"
         );
         of_ours > 0
-    }
-
-    fn answer_all(&mut self, answer: &Published) {
-        for waiting in std::mem::take(&mut self.waiting).into_values() {
-            let _ = waiting.reply.send(answer.clone());
-        }
     }
 }
