@@ -295,7 +295,7 @@ async fn redrive_all(settings: &Settings, store: &Store, rows: &[DeadLetterRow])
 
 async fn dry_run(settings: &Settings, store: &Store, rows: &[DeadLetterRow], as_json: bool) -> anyhow::Result<()> {
     let calls = rows.iter().map(|row| pace::calls(settings, row.handler)).sum();
-    let takes = pace::time_for(calls, pace::limit(&store.gates().await?, Destination::TextUs));
+    let takes = pace::time_for(calls, &store.gates().await?, Destination::TextUs);
     if as_json {
         return output::print_json(&json!({
             "redriven": 0,

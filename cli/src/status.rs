@@ -182,11 +182,9 @@ fn destinations(
             DestinationStatus {
                 destination,
                 state: gate.map_or("closed", |gate| gate_state(gate, now)),
-                reason: gate
-                    .and_then(|gate| gate.reason.clone())
-                    .filter(|_| gate.is_some_and(|gate| is_shut(gate, now))),
-                limit: gate.and_then(|gate| gate.limit),
-                remaining: gate.and_then(|gate| gate.remaining),
+                reason: gate.filter(|gate| is_shut(gate, now)).and_then(reason),
+                limit: gate.and_then(|gate| gate.standing.limit),
+                remaining: gate.and_then(|gate| gate.standing.remaining),
                 to_drain: to_drain(settings, gates, backlog, destination),
             }
         })
@@ -204,7 +202,12 @@ fn gate_state(gate: &GateRow, now: Timestamp) -> &'static str {
 }
 
 fn is_shut(gate: &GateRow, now: Timestamp) -> bool {
-    gate.paused || gate.closed_until.is_some_and(|until| until > now)
+    gate.paused || gate.standing.failing || gate.closed_until.is_some_and(|until| until > now)
+}
+
+fn reason(gate: &GateRow) -> Option<String> {
+    let fails = || "it fails: one probe at a time is let through until one works".to_owned();
+    if gate.standing.failing && !gate.paused { Some(fails()) } else { gate.reason.clone() }
 }
 
 fn to_drain(
@@ -217,7 +220,7 @@ fn to_drain(
     match destination {
         Destination::TextUs => {
             let calls = work.map(|(handler, messages)| messages.saturating_mul(pace::calls(settings, handler))).sum();
-            Some(pace::time_for(calls, pace::limit(gates, destination)))
+            Some(pace::time_for(calls, gates, destination))
         }
         // No quota: known to be over where nothing waits, and unknown otherwise.
         Destination::SystemOfRecord | Destination::Store => {
@@ -323,6 +326,8 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use hookline_store::model::GateStanding;
+
     use super::*;
 
     fn gate(paused: bool, closed_until: Option<i64>) -> GateRow {
@@ -331,8 +336,7 @@ mod tests {
             paused,
             reason: None,
             closed_until: closed_until.map(Timestamp::from_millis),
-            limit: None,
-            remaining: None,
+            standing: GateStanding::default(),
         }
     }
 
@@ -344,5 +348,8 @@ mod tests {
         assert_eq!(gate_state(&gate(false, Some(2_000)), now), "open");
         assert_eq!(gate_state(&gate(false, Some(999)), now), "closed");
         assert_eq!(gate_state(&gate(false, None), now), "closed");
+        let failing =
+            GateRow { standing: GateStanding { failing: true, ..GateStanding::default() }, ..gate(false, None) };
+        assert_eq!(gate_state(&failing, now), "open");
     }
 }

@@ -5,7 +5,7 @@ use hookline_common::time::Timestamp;
 
 use crate::db::Turn;
 use crate::error::StoreError;
-use crate::model::GateRow;
+use crate::model::{GateRow, GateStanding};
 use crate::{Store, row};
 
 impl Store {
@@ -16,7 +16,8 @@ impl Store {
     pub async fn gates(&self) -> Result<Vec<GateRow>, StoreError> {
         let rows = self
             .db
-            .rows(sqlx::query("SELECT destination, paused, reason, closed_until, call_limit, remaining FROM gates"))
+            .rows(sqlx::query("SELECT destination, paused, reason, closed_until, call_limit, remaining, per_minute, failing FROM gates",
+            ))
             .await?;
         Destination::ALL
             .iter()
@@ -28,8 +29,12 @@ impl Store {
                             paused: row::flag(row, "paused")?,
                             reason: row::maybe_text(row, "reason")?,
                             closed_until: row::maybe_time(row, "closed_until")?,
-                            limit: row::maybe_number(row, "call_limit")?,
-                            remaining: row::maybe_number(row, "remaining")?,
+                            standing: GateStanding {
+                                limit: row::maybe_number(row, "call_limit")?,
+                                remaining: row::maybe_number(row, "remaining")?,
+                                per_minute: row::maybe_number(row, "per_minute")?,
+                                failing: row::flag(row, "failing")?,
+                            },
                         });
                     }
                 }
@@ -38,8 +43,7 @@ impl Store {
                     paused: false,
                     reason: None,
                     closed_until: None,
-                    limit: None,
-                    remaining: None,
+                    standing: GateStanding::default(),
                 })
             })
             .collect()
@@ -115,31 +119,69 @@ impl Store {
             .await
     }
 
-    /// What the destination said last about its rate limit, for `status`.
+    /// What is known of a destination's pace, for `status`.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn budget(&self, destination: Destination, limit: i64, remaining: i64) -> Result<(), StoreError> {
+    pub async fn gate_standing(&self, destination: Destination, standing: GateStanding) -> Result<(), StoreError> {
         self.db
-            .write(
-                gate_turn(destination),
-                (destination, limit, remaining),
-                |connection, (destination, limit, remaining)| {
-                    Box::pin(async move {
-                        sqlx::query(
-                            "INSERT INTO gates (destination, paused, call_limit, remaining) VALUES ($1, 0, $2, $3)
-                         ON CONFLICT (destination) DO UPDATE SET
-                             call_limit = excluded.call_limit, remaining = excluded.remaining",
-                        )
+            .write(gate_turn(destination), (destination, standing), |connection, (destination, standing)| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO gates (destination, paused, call_limit, remaining, per_minute, failing)
+                         VALUES ($1, 0, $2, $3, $4, $5)
+                         ON CONFLICT (destination) DO UPDATE SET call_limit = excluded.call_limit,
+                             remaining = excluded.remaining, per_minute = excluded.per_minute,
+                             failing = excluded.failing",
+                    )
+                    .bind(destination.as_str())
+                    .bind(standing.limit)
+                    .bind(standing.remaining)
+                    .bind(standing.per_minute)
+                    .bind(i64::from(standing.failing))
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Changes what all processes know of a destination's budget, under its row's lock. `change` gets it, `None` where
+    /// nothing is known, and the store's time in milliseconds; it may be called again where a transaction is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn change_ration<T, F>(&self, destination: Destination, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(Option<&str>, i64) -> (String, T) + Send + Sync + 'static,
+    {
+        let clock = self.db.clock().clone();
+        self.db
+            .write(Turn::Alone, (destination, change), move |connection, (destination, change)| {
+                let clock = clock.clone();
+                Box::pin(async move {
+                    sqlx::query(
+                        "INSERT INTO gates (destination, paused) VALUES ($1, 0) ON CONFLICT (destination) DO NOTHING",
+                    )
+                    .bind(destination.as_str())
+                    .execute(&mut *connection)
+                    .await?;
+                    let row = sqlx::query("UPDATE gates SET ration = ration WHERE destination = $1 RETURNING ration")
                         .bind(destination.as_str())
-                        .bind(*limit)
-                        .bind(*remaining)
+                        .fetch_one(&mut *connection)
+                        .await?;
+                    let before = row::maybe_text(&row, "ration")?;
+                    let (after, result) = change(before.as_deref(), clock.now().as_millis());
+                    sqlx::query("UPDATE gates SET ration = $2 WHERE destination = $1")
+                        .bind(destination.as_str())
+                        .bind(after)
                         .execute(connection)
                         .await?;
-                        Ok(())
-                    })
-                },
-            )
+                    Ok(result)
+                })
+            })
             .await
     }
 }

@@ -97,6 +97,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether processes on other machines may work on it at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.db.dialect().is_shared()
+    }
+
     /// Waits for the writes that were accepted, then closes; later calls on any clone are `Unavailable`. Dropping
     /// the last clone does the same without the wait.
     pub async fn close(&self) {

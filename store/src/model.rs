@@ -291,8 +291,20 @@ pub struct GateRow {
     pub paused: bool,
     pub reason: Option<String>,
     pub closed_until: Option<Timestamp>,
+    pub standing: GateStanding,
+}
+
+/// What is known of a destination's pace, for `status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateStanding {
+    /// Calls per window, as it said last.
     pub limit: Option<i64>,
+    /// Calls left in that window.
     pub remaining: Option<i64>,
+    /// Calls that it takes.
+    pub per_minute: Option<i64>,
+    /// Its breaker is open: one probe at a time is let through.
+    pub failing: bool,
 }
 
 /// What a command asks all workers at once: have you looked at the store since? A later one is greater.

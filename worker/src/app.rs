@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};
 use crate::destinations::textus::client::TextUs;
-use crate::gate::Gate;
+use crate::gate::{Gate, Pacing};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
@@ -61,8 +61,13 @@ impl WorkerApp {
         journey: Journey,
         only: Option<&[HandlerName]>,
     ) -> anyhow::Result<Self> {
-        let textus_gate =
-            Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), settings.textus.paused_probe));
+        let textus_gate = Arc::new(Gate::new(
+            Destination::TextUs,
+            store.clone(),
+            Arc::clone(&metrics),
+            settings.textus.paused_probe,
+            Pacing::of(&settings.textus),
+        ));
         let textus = TextUs::new(&settings.textus, Arc::clone(&textus_gate), Arc::clone(&metrics))
             .context("building the client for the TextUs API")?;
         let records: Arc<dyn SystemOfRecord> = match settings.system_of_record.kind {

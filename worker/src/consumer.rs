@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::destinations::calls::CallLog;
+use crate::gate::Priority;
 use crate::handler::{Attempt, Handler};
 use crate::settle::{self, Ended};
 
@@ -180,8 +181,9 @@ async fn may_go(
         if context.store_is_away.load(Ordering::Relaxed) {
             return Some(LOOK_AT_GATE);
         }
-        let open_at = handler.gates().iter().filter_map(|gate| gate.open_at()).max()?;
-        Some(open_at.since(Timestamp::now()).clamp(Duration::from_millis(5), LOOK_AT_GATE))
+        let priority = Priority::from(handler.name());
+        let wait = handler.gates().iter().filter_map(|gate| gate.no_room_for(priority)).max()?;
+        Some(wait.clamp(Duration::from_millis(5), LOOK_AT_GATE))
     };
     while let Some(wait) = closed_for() {
         if within.is_some_and(|within| since.elapsed() >= within) {
@@ -228,7 +230,7 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
         }
     }
     let owner = context.next_owner();
-    let calls = CallLog::about(event.body.clone()).within(in_flight);
+    let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
     let attempt = Attempt::new(&event, &owner, &calls);
     let started_at = Timestamp::now();
     let clock = Instant::now();

@@ -64,7 +64,7 @@ impl Ended {
 
 /// Settles a delivery by how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
-    let plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended.result);
+    let plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
     let record = AttemptRecord {
         event_id: delivery.event.id.clone(),
         handler,
@@ -109,8 +109,8 @@ pub(crate) async fn done(delivery: Delivery) {
     answer(delivery, Settlement::Done).await;
 }
 
-fn plan(retry: &RetrySettings, delivery: &Delivery, result: &Result<Outcome, HandlerError>) -> Plan {
-    let error = match result {
+fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
+    let error = match &ended.result {
         Ok(Outcome::Done) => return Plan::End(Ending::Done),
         Ok(Outcome::Skipped(reason)) => return Plan::End(Ending::Skipped(*reason)),
         Err(error) => error,
@@ -119,6 +119,10 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, result: &Result<Outcome, Han
     match error {
         HandlerError::Destination { destination, error } => match error.disposition() {
             Disposition::Hold { until, why } => Plan::Park { until, spent: false, why, status: error.status() },
+            // It was made to see whether the destination works again.
+            Disposition::Retry { .. } if let Some(until) = ended.calls.held_until() => {
+                Plan::Park { until, spent: false, why: error.detail(), status: error.status() }
+            }
             Disposition::Retry { after } => {
                 try_again(retry, delivery, Some(*destination), error.status(), error.detail(), after)
             }

@@ -12,7 +12,7 @@ use hookline_store::Store;
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::Gate;
+use hookline_worker::gate::{Gate, Pacing};
 use serde_json::{Value, json};
 
 use crate::open;
@@ -170,7 +170,8 @@ async fn token(settings: &Settings, store: Option<Store>) -> Finding {
 async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
     let probe = settings.textus.paused_probe;
-    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), probe));
+    let pacing = Pacing::of(&settings.textus);
+    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), probe, pacing));
     // A Retry-After and an operator's pause bind this call too.
     gate.refresh().await?;
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;

@@ -7,6 +7,7 @@ mod cluster;
 mod destinations;
 mod ingests;
 mod network;
+mod pacing;
 mod report;
 mod store;
 mod topology;

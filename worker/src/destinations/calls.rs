@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::redact::personal_texts;
+use crate::gate::Priority;
 
 /// Collects requests; clones write to the same list.
 #[derive(Clone, Default)]
@@ -14,17 +16,23 @@ pub struct CallLog {
     records: Arc<Mutex<Vec<RequestRecord>>>,
     /// The payload that the calls are about.
     about: Bytes,
-    in_flight: InFlight,
+    turn: Turn,
+    /// When to come back where a call was a probe of the breaker, and failed.
+    held: Arc<Mutex<Option<Timestamp>>>,
 }
 
-/// Who may have a call in flight: at most so many of one handler. Without a bound: everybody.
+/// When a call's turn is: at most so many of one handler are in flight, and the gate lets some go first. Without a bound:
+/// any number.
 #[derive(Clone, Default)]
-pub(super) struct InFlight(Option<Arc<Semaphore>>);
+pub(super) struct Turn {
+    in_flight: Option<Arc<Semaphore>>,
+    pub(super) priority: Priority,
+}
 
-impl InFlight {
+impl Turn {
     /// Waits for a place; dropping it gives it back.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(self.0.as_ref()?).acquire_owned().await.ok()
+        Arc::clone(self.in_flight.as_ref()?).acquire_owned().await.ok()
     }
 }
 
@@ -35,14 +43,25 @@ impl CallLog {
         Self { about: payload, ..Self::default() }
     }
 
-    /// No more calls at once than `in_flight` has places, of all who share it.
+    /// No more calls at once than `in_flight` has places, of all who share it, and with this priority at the gate.
     #[must_use]
-    pub fn within(self, in_flight: Arc<Semaphore>) -> Self {
-        Self { in_flight: InFlight(Some(in_flight)), ..self }
+    pub fn within(self, in_flight: Arc<Semaphore>, priority: Priority) -> Self {
+        Self { turn: Turn { in_flight: Some(in_flight), priority }, ..self }
     }
 
-    pub(super) fn in_flight(&self) -> InFlight {
-        self.in_flight.clone()
+    pub(super) fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
+
+    pub(super) fn hold(&self, until: Timestamp) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = (*held).max(Some(until));
+    }
+
+    /// When to come back where a call was made to see whether the destination works again, and failed: no attempt.
+    #[must_use]
+    pub fn held_until(&self) -> Option<Timestamp> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The texts that a destination's words must not repeat.

@@ -16,12 +16,12 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, redirect};
 use url::Url;
 
-use super::calls::{CallLog, InFlight};
+use super::calls::{CallLog, Turn};
 use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
 use super::redact::{cut, redact};
-use crate::gate::{Gate, RateLimitHeaders};
+use crate::gate::{Gate, Meaning, RateLimitHeaders};
 
 /// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +81,8 @@ pub(super) struct Answer {
 struct Ended {
     /// `None`: no request was made.
     record: Option<RequestRecord>,
+    /// A probe of the breaker that failed: when to come back.
+    held: Option<Timestamp>,
     result: Result<Answer, DestinationError>,
 }
 
@@ -116,8 +118,8 @@ impl Http {
     /// A GET; callers that ask for the same URL at the same time share one request.
     pub(super) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         let key = call.url.to_string();
-        let (inner, in_flight) = (Arc::clone(&self.inner), log.in_flight());
-        let ended = self.in_flight.join(&key, || async move { inner.exchange(call, &in_flight).await }).await;
+        let (inner, turn) = (Arc::clone(&self.inner), log.turn());
+        let ended = self.in_flight.join(&key, || async move { inner.exchange(call, &turn).await }).await;
         match ended {
             Some(ended) => note(log, ended),
             None => Err(DestinationError::NoAnswer { detail: "the request was given up".to_owned() }),
@@ -128,38 +130,38 @@ impl Http {
     pub(super) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         // Also where the caller is cancelled: the write may have been made.
         let _ended = OnDrop(|| self.in_flight.write_ended());
-        note(log, self.inner.exchange(call, &log.in_flight()).await)
+        note(log, self.inner.exchange(call, &log.turn()).await)
     }
 }
 
 impl Inner {
-    async fn exchange(&self, call: Call, in_flight: &InFlight) -> Ended {
-        let _place = in_flight.place().await;
-        let permit = match self.gate.check() {
+    async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
+        let _place = turn.place().await;
+        let permit = match self.gate.enter(turn.priority).await {
             Ok(permit) => permit,
-            Err(closed) => return Ended { record: None, result: Err(closed) },
+            Err(closed) => return Ended { record: None, held: None, result: Err(closed) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
         crash_point("call.before");
-        let (status, result) = match self.request(call).send().await {
+        let (status, held, result) = match self.request(call).send().await {
             Ok(response) => {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
                 let headers = RateLimitHeaders::read(response.headers());
                 // Before the body: a closing must bind the calls that start while it is read.
-                let again = permit.answered(status, &headers);
-                (Some(status), self.classify(status, response, &headers, again, &private).await)
+                let Meaning { again, held } = permit.answered(status, &headers);
+                (Some(status), held, self.classify(status, response, &headers, again, &private).await)
             }
-            Err(error) => (None, Err(self.no_answer(error))),
+            Err(error) => (None, permit.failed().held, Err(self.no_answer(error))),
         };
         let took = clock.elapsed();
         let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
         let counted = status.filter(|_| usable);
         self.metrics.worker.api_call(self.gate.destination(), operation, counted, took);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), result }
+        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), held, result }
     }
 
     fn request(&self, call: Call) -> reqwest::RequestBuilder {
@@ -261,6 +263,9 @@ pub(super) fn unreadable(what: &str) -> DestinationError {
 fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
     if let Some(record) = ended.record {
         log.push(record);
+    }
+    if let Some(until) = ended.held {
+        log.hold(until);
     }
     // Per caller: those who share a GET may be about different payloads.
     ended.result.map_err(|error| error.without(&log.personal()))

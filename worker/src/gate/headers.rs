@@ -58,6 +58,14 @@ impl RateLimitHeaders {
         (!wait.is_zero()).then(|| wait.min(MAX_WAIT))
     }
 
+    /// Calls per window, calls left in this one, its end, and how long it still lasts, by the answer's own `Date` and
+    /// not too short; `None` where one of them is missing or cannot be true.
+    pub(super) fn window(&self, now: Timestamp) -> Option<(i64, i64, Timestamp, Duration)> {
+        let (limit, remaining, reset) = (self.limit?, self.remaining?, self.reset?);
+        let lasts = reset.since(self.date.unwrap_or(now));
+        (lasts <= MAX_WAIT).then_some((limit, remaining, reset, lasts))
+    }
+
     /// How long the window still lasts, where no call is left in it; `None` where calls are left, or the window's end
     /// has passed or is too far to be true.
     #[must_use]

@@ -1,16 +1,22 @@
 //! What every call to a destination passes: closed until a `Retry-After` has passed, paused by an operator or for
-//! refused credentials. One [`Gate`] per destination and credential, in memory; `shared` keeps it and the store's
-//! table `gates` alike, so that what one process is told binds all. (Budget, breaker and priority come with the
-//! gate's own work.)
+//! refused credentials, held by the breaker while the destination fails, and paced by its budget, opt-outs first. One
+//! [`Gate`] per destination and credential, in memory; `shared` keeps it and the store's table `gates` alike, so that
+//! what one process is told binds all, and `pump` shares budget and breaker where there are several processes.
 //!
-//! [`Gate::check`] is asked right before each request, so a closing binds every call that is started after the answer
+//! [`Gate::enter`] is awaited right before each request, so a closing binds every call that is started after the answer
 //! that caused it was read.
 
+mod breaker;
+mod budget;
 mod headers;
+mod line;
 mod pause;
+mod pump;
+mod ration;
 mod shared;
 mod throttle;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,13 +27,20 @@ use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::budget::{Told, WindowTold};
 pub use self::headers::{MAX_WAIT, RateLimitHeaders};
+pub use self::line::Priority;
+use self::line::{Line, Slot};
 pub use self::pause::CREDENTIALS_REFUSED;
 use self::pause::{Change, Pass, Pause};
+use self::ration::End;
+pub use self::ration::Pacing;
 use self::shared::{Outbox, PauseNews};
 use self::throttle::Throttle;
 use crate::destinations::error::DestinationError;
 use crate::destinations::redact::redact;
+
+const RATE_LIMIT: &str = "its rate limit is reached";
 
 /// Of one destination and credential; shared by `Arc`.
 pub struct Gate {
@@ -38,6 +51,19 @@ pub struct Gate {
     state: Mutex<State>,
     /// There is something for the store.
     news: Notify,
+    pacing: Pacing,
+    line: Mutex<Line>,
+    /// Somebody in the line may go.
+    changed: Notify,
+    /// There is something to ask of the store's ration, or to tell.
+    wanted: Notify,
+    /// [`Gate::watch`] runs, and the store is shared with other processes.
+    shares: AtomicBool,
+    /// The breaker was open when it was last shown.
+    was_broken: AtomicBool,
+    /// Of this process, among those that share the destination.
+    id: String,
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -60,14 +86,46 @@ pub struct Permit<'a> {
     closings: u64,
     resumes: u64,
     is_probe: bool,
+    slot: Option<Slot<'a>>,
+    sent_ms: i64,
+}
+
+/// What an answer, or that there was none, means for the calls after it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meaning {
+    /// When the call may be made again, where the answer was 429, 401 or 403.
+    pub again: Option<Timestamp>,
+    /// The call was a probe of the breaker and failed: it says nothing of what it was made for. When to come back.
+    pub held: Option<Timestamp>,
 }
 
 impl Gate {
     /// Open until the store says otherwise: await [`Gate::refresh`] before the first call, and run [`Gate::watch`].
     /// `paused_probe` is how often a call is let through while the credentials are refused.
     #[must_use]
-    pub fn new(destination: Destination, store: Store, metrics: Arc<Metrics>, paused_probe: Duration) -> Self {
-        Self { destination, store, metrics, paused_probe, state: Mutex::default(), news: Notify::new() }
+    pub fn new(
+        destination: Destination,
+        store: Store,
+        metrics: Arc<Metrics>,
+        paused_probe: Duration,
+        pacing: Pacing,
+    ) -> Self {
+        Self {
+            destination,
+            store,
+            metrics,
+            paused_probe,
+            state: Mutex::default(),
+            news: Notify::new(),
+            pacing,
+            line: Mutex::default(),
+            changed: Notify::new(),
+            wanted: Notify::new(),
+            shares: AtomicBool::new(false),
+            was_broken: AtomicBool::new(false),
+            id: format!("{:016x}", rand::random::<u64>()),
+            began: Instant::now(),
+        }
     }
 
     #[must_use]
@@ -75,26 +133,48 @@ impl Gate {
         self.destination
     }
 
-    /// Asks to make a call now.
+    /// Waits for a call's turn.
     ///
     /// # Errors
     /// `GateClosed`: no call may be made before its `until`.
-    pub fn check(&self) -> Result<Permit<'_>, DestinationError> {
-        let now = Instant::now();
+    pub async fn enter(&self, priority: Priority) -> Result<Permit<'_>, DestinationError> {
+        self.shut()?;
+        let slot = self.slot(priority).await?;
         let mut state = self.lock();
-        let closed = |wait, why: &str| {
-            let why = format!("calls to {} are held: {why}", self.destination);
-            Err(DestinationError::GateClosed { until: in_time(wait), why: redact(&why) })
-        };
-        if let Some(wait) = state.throttle.closed_for(now) {
-            return closed(wait, "its rate limit is reached");
+        if let Some(wait) = state.throttle.closed_for(Instant::now()) {
+            return Err(self.held(wait, RATE_LIMIT));
         }
-        let is_probe = match state.pause.pass(now, self.paused_probe) {
+        let is_probe = match state.pause.pass(Instant::now(), self.paused_probe) {
             Pass::Flow => false,
             Pass::Probe => true,
-            Pass::Held { wait, why } => return closed(wait, &why),
+            Pass::Held { wait, why } => return Err(self.held(wait, &why)),
         };
-        Ok(Permit { gate: self, closings: state.throttle.closings(), resumes: state.pause.resumes(), is_probe })
+        Ok(Permit {
+            gate: self,
+            closings: state.throttle.closings(),
+            resumes: state.pause.resumes(),
+            is_probe,
+            slot: Some(slot),
+            sent_ms: self.now_ms(),
+        })
+    }
+
+    /// Fails where calls are held by what the destination, or an operator, said.
+    fn shut(&self) -> Result<(), DestinationError> {
+        let now = Instant::now();
+        let state = self.lock();
+        if let Some(wait) = state.throttle.closed_for(now) {
+            return Err(self.held(wait, RATE_LIMIT));
+        }
+        match state.pause.held(now) {
+            Some((wait, why)) => Err(self.held(wait, &why)),
+            None => Ok(()),
+        }
+    }
+
+    fn held(&self, wait: Duration, why: &str) -> DestinationError {
+        let why = format!("calls to {} are held: {why}", self.destination);
+        DestinationError::GateClosed { until: in_time(wait), why: redact(&why) }
     }
 
     /// When the next call may be made; `None`: now. An operator's pause has no known end: the time is then when to
@@ -108,18 +188,45 @@ impl Gate {
 
     /// A background task: keeps this gate and the store alike until `shutdown`.
     pub async fn watch(self: Arc<Self>, shutdown: tokio_util::sync::CancellationToken) {
-        shared::watch(&self, &shutdown).await;
+        if self.store.is_shared() {
+            self.shares.store(true, Ordering::Relaxed);
+            tokio::join!(shared::watch(&self, &shutdown), pump::run(&self, &shutdown));
+            self.shares.store(false, Ordering::Relaxed);
+        } else {
+            shared::watch(&self, &shutdown).await;
+        }
     }
 
     fn show(&self, state: &State) {
+        let broken = self.broken_until();
+        if self.was_broken.swap(broken.is_some(), Ordering::Relaxed) != broken.is_some() {
+            log_broken(self.destination, broken.is_some());
+        }
         let shown = if !state.pause.is_flowing() {
             GateState::Paused
         } else if state.throttle.closed_for(Instant::now()).is_some() {
             GateState::Open
         } else {
-            GateState::Closed
+            match broken {
+                Some(until) if until > Timestamp::now().plus(Duration::from_millis(5)) => GateState::Open,
+                Some(_) => GateState::HalfOpen,
+                None => GateState::Closed,
+            }
         };
         self.metrics.worker.destination(self.destination, shown);
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On this process's clock, which is never set.
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     fn tell_store(&self, state: &mut State, put: impl FnOnce(&mut Outbox)) {
@@ -134,10 +241,20 @@ impl Gate {
 }
 
 impl Permit<'_> {
-    /// Tells the answer's status and headers, as soon as they are read. Returns when the call may be made again where
-    /// the answer was 429, 401 or 403; `None` otherwise.
-    pub fn answered(self, status: u16, headers: &RateLimitHeaders) -> Option<Timestamp> {
+    /// Tells the answer's status and headers, as soon as they are read.
+    pub fn answered(mut self, status: u16, headers: &RateLimitHeaders) -> Meaning {
         let gate = self.gate;
+        let now_ms = gate.now_ms();
+        let window = headers.window(Timestamp::now()).map(|(limit, remaining, reset, lasts)| WindowTold {
+            limit,
+            remaining,
+            reset_ms: reset.as_millis(),
+            lasts_ms: i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX),
+        });
+        let told = Told { at_ms: now_ms, sent_ms: self.sent_ms, too_many: status == 429, window };
+        let has_failed = status >= 500;
+        let held = self.end(|is_probe| if has_failed { End::Failed { told, is_probe } } else { End::Worked(told) });
+
         let mut state = gate.lock();
         self.note_budget(&mut state, headers);
         let again = match status {
@@ -148,14 +265,34 @@ impl Permit<'_> {
                 None
             }
         };
+        // Where the window's end is known to better than the second that the header tells, the budget holds calls.
         if status != 429
+            && !gate.line().view().knows_length
             && let Some(wait) = headers.spent_for(Timestamp::now())
         {
             state.throttle.close_for(Instant::now(), wait);
             gate.tell_store(&mut state, |outbox| outbox.close(in_time(wait), "its rate limit's window is spent"));
         }
         gate.show(&state);
-        again.map(in_time)
+        Meaning { again: again.map(in_time), held: held.filter(|_| has_failed) }
+    }
+
+    /// Tells that no answer came: no connection, a time-out, or something that is none.
+    pub fn failed(mut self) -> Meaning {
+        let gate = self.gate;
+        let at_ms = gate.now_ms();
+        let held = self.end(|is_probe| End::Silent { at_ms, is_probe });
+        gate.show(&gate.lock());
+        Meaning { again: None, held }
+    }
+
+    /// Where it was a probe of the breaker: until when calls are held now, if it failed.
+    fn end(&mut self, end: impl FnOnce(bool) -> End) -> Option<Timestamp> {
+        let slot = self.slot.take()?;
+        let was_probe = slot.is_probe;
+        slot.end(end(was_probe));
+        let until = || self.gate.broken_until().unwrap_or_else(|| in_time(self.gate.pacing.open_min()));
+        was_probe.then(until)
     }
 
     fn note_budget(&self, state: &mut State, headers: &RateLimitHeaders) {
@@ -163,9 +300,8 @@ impl Permit<'_> {
         let as_gauge = |count: i64| count as f64;
         let metrics = &self.gate.metrics.worker;
         metrics.budget(self.gate.destination, headers.limit.map(as_gauge), headers.remaining.map(as_gauge));
-        if let (Some(limit), Some(remaining)) = (headers.limit, headers.remaining) {
-            state.outbox.budget(limit, remaining);
-        }
+        let view = self.gate.line().view();
+        state.outbox.standing(headers.limit.zip(headers.remaining), view.per_second, view.is_open);
     }
 
     fn too_many(&self, state: &mut State, headers: &RateLimitHeaders) -> Duration {
@@ -210,6 +346,15 @@ impl Permit<'_> {
             log_resumed(self.gate.destination);
             self.gate.tell_store(state, |outbox| outbox.pause = Some(PauseNews::Accepted));
         }
+    }
+}
+
+fn log_broken(destination: Destination, is_broken: bool) {
+    if is_broken {
+        tracing::warn!(destination = %destination,
+            "destination.failing: it fails again and again; deliveries wait, and one call at a time is let through until one works");
+    } else {
+        tracing::info!(destination = %destination, "destination.works: calls are made again");
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 /// How a pause for refused credentials begins in the store, so that other processes know that it may be probed. An
 /// operator's pause never is.
 pub const CREDENTIALS_REFUSED: &str = "credentials refused";
+const REFUSED_WHY: &str = "paused: our credentials are refused";
 /// An operator's pause has no end that is known; whoever waits looks again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A late 401 to a call from before a resume: the call is repeated with what is in force now.
@@ -80,10 +81,18 @@ impl Pause {
                 *next_probe = now + probe_every;
                 Pass::Probe
             }
-            State::Refused { next_probe } => {
-                Pass::Held { wait: *next_probe - now, why: "paused: our credentials are refused".to_owned() }
-            }
+            State::Refused { next_probe } => Pass::Held { wait: *next_probe - now, why: REFUSED_WHY.to_owned() },
         }
+    }
+
+    /// How long calls are held, and why; `None`: one may be made now.
+    pub(super) fn held(&self, now: Instant) -> Option<(Duration, String)> {
+        let wait = self.held_for(now)?;
+        let why = match &self.state {
+            State::ByOperator { reason } => format!("paused by an operator: {reason}"),
+            State::Flowing | State::Refused { .. } => REFUSED_WHY.to_owned(),
+        };
+        Some((wait, why))
     }
 
     /// How long until a call may be made; `None`: now.

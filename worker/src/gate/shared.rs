@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::GateRow;
+use hookline_store::model::{GateRow, GateStanding};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +14,8 @@ use super::pause::{Change, Shared, is_probed};
 use super::{Gate, log_resumed};
 
 const POLL: Duration = Duration::from_millis(150);
-/// The budget is for people to look at: no more often than this is it written.
-const BUDGET_EVERY: Duration = Duration::from_secs(1);
+/// Budget and pace are for people to look at: no more often than this are they written.
+const STANDING_EVERY: Duration = Duration::from_secs(1);
 /// A last write on shutdown; the store may be away.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
@@ -24,8 +24,9 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 pub(super) struct Outbox {
     closed: Option<(Timestamp, &'static str)>,
     pub(super) pause: Option<PauseNews>,
-    budget: Option<(i64, i64)>,
-    budget_written: Option<Instant>,
+    standing: GateStanding,
+    /// What the store was told of it last, and when.
+    standing_told: Option<(GateStanding, Instant)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,21 +42,29 @@ impl Outbox {
         }
     }
 
-    pub(super) fn budget(&mut self, limit: i64, remaining: i64) {
-        self.budget = Some((limit, remaining));
+    /// Keeps what is not known anew.
+    pub(super) fn standing(&mut self, budget: Option<(i64, i64)>, per_second: Option<f64>, failing: bool) {
+        let (limit, remaining) = budget.map_or((self.standing.limit, self.standing.remaining), |(limit, remaining)| {
+            (Some(limit), Some(remaining))
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "calls per minute of an API")]
+        let per_minute = per_second.map(|rate| (rate * 60.0).round() as i64).or(self.standing.per_minute);
+        self.standing = GateStanding { limit, remaining, per_minute, failing };
     }
 
     fn is_urgent(&self) -> bool {
         self.closed.is_some() || self.pause.is_some()
     }
 
-    fn due_budget(&mut self, now: Instant) -> Option<(i64, i64)> {
-        let is_due = self.budget_written.is_none_or(|written| now.duration_since(written) >= BUDGET_EVERY);
-        let budget = if is_due { self.budget.take() } else { None };
-        if budget.is_some() {
-            self.budget_written = Some(now);
+    fn due_standing(&mut self, now: Instant) -> Option<GateStanding> {
+        let is_due = match &self.standing_told {
+            None => self.standing != GateStanding::default(),
+            Some((told, at)) => *told != self.standing && now.duration_since(*at) >= STANDING_EVERY,
+        };
+        if is_due {
+            self.standing_told = Some((self.standing, now));
         }
-        budget
+        is_due.then_some(self.standing)
     }
 }
 
@@ -108,10 +117,12 @@ impl Gate {
 
     /// `true` where this process has nothing to tell, and follows what it read.
     async fn exchange(&self) -> Result<bool, StoreError> {
-        let (version, outbox, budget) = {
+        let (version, outbox, standing) = {
             let mut state = self.lock();
-            let budget = state.outbox.due_budget(Instant::now());
-            (state.version, state.outbox.clone(), budget)
+            let view = self.line().view();
+            state.outbox.standing(None, view.per_second, view.is_open);
+            let standing = state.outbox.due_standing(Instant::now());
+            (state.version, state.outbox.clone(), standing)
         };
         let rows = self.store.gates().await?;
         let row = rows.into_iter().find(|row| row.destination == self.destination);
@@ -127,8 +138,8 @@ impl Gate {
         } else {
             followed = self.follow(version, row.as_ref());
         }
-        if let Some((limit, remaining)) = budget {
-            self.store.budget(self.destination, limit, remaining).await?;
+        if let Some(standing) = standing {
+            self.store.gate_standing(self.destination, standing).await?;
         }
         Ok(followed)
     }

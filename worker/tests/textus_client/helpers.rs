@@ -14,7 +14,7 @@ use hookline_store::{Location, Store, StoreOptions};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::segment::Segment;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::Gate;
+use hookline_worker::gate::{Gate, Pacing};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +85,13 @@ impl TestWorker {
         };
         let store = Store::open(options).await.expect("the store opens");
         let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
-        let gate = Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), PAUSED_PROBE));
+        let gate = Arc::new(Gate::new(
+            Destination::TextUs,
+            store.clone(),
+            Arc::clone(&metrics),
+            PAUSED_PROBE,
+            Pacing::of(&settings(base_url)),
+        ));
         gate.refresh().await.expect("the store answers");
         let shutdown = CancellationToken::new();
         tokio::spawn(Arc::clone(&gate).watch(shutdown.clone()));
