@@ -10,6 +10,7 @@ use hookline_common::admin::{AdminServer, INGEST_LISTEN};
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_common::reload::LiveSettings;
 use hookline_common::service::rabbit_options;
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
@@ -76,6 +77,11 @@ impl House {
         let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, readiness)?;
         let grace = settings.shutdown_grace;
         Ok(Self { journey, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })
+    }
+
+    /// Takes changed settings over while it runs.
+    pub(crate) fn following(self, live: &LiveSettings) -> Self {
+        Self { ingest: self.ingest.following(live.clone()), worker: self.worker.following(live.clone()), ..self }
     }
 
     pub(crate) fn webhook_addr(&self) -> SocketAddr {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use hookline_common::settings::Needs;
-use hookline_common::{service, shutdown};
+use hookline_common::{reload, service, shutdown};
 
 use crate::RunArgs;
 use crate::house::House;
@@ -11,7 +11,8 @@ use crate::house::House;
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let settings = service::settings(args.config.as_deref(), Needs::RUN)?;
     let shutdown = shutdown::on_signal()?;
-    let house = House::open(&settings, |broker| broker).await?;
+    let live = reload::follow(args.config.as_deref(), Needs::RUN, &settings)?;
+    let house = House::open(&settings, |broker| broker).await?.following(&live);
     tracing::info!(
         webhooks = %house.webhook_addr(),
         admin = %house.admin_addr(),

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod event;
 pub mod names;
 pub mod phone;
+pub mod reload;
 pub mod secret;
 pub mod service;
 pub mod settings;

@@ -126,6 +126,14 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// `kill -HUP`: reads its configuration again.
+    ///
+    /// # Panics
+    /// Where it has ended by itself.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// `kill -STOP`: its connections stay, and nothing of it runs until [`Self::thaw`].
     ///
     /// # Panics

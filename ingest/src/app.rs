@@ -12,6 +12,7 @@ use actix_web::{App, HttpServer, web};
 use anyhow::Context;
 use hookline_common::admin::{Readiness, Standing};
 use hookline_common::broker::{Broker, BrokerState};
+use hookline_common::reload::LiveSettings;
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::Metrics;
@@ -23,7 +24,7 @@ use crate::durable::Durable;
 use crate::open_files;
 use crate::routes::body::BodyLimits;
 use crate::routes::webhooks::{self, Edge, Places};
-use crate::sources::Source;
+use crate::sources::Sources;
 use crate::spool::Spooling;
 use crate::throttle::Throttle;
 use crate::tls;
@@ -47,6 +48,8 @@ pub struct IngestApp {
     spooling: Option<Arc<Spooling>>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
+    sources: Sources,
+    live: Option<LiveSettings>,
 }
 
 impl IngestApp {
@@ -63,8 +66,9 @@ impl IngestApp {
         open_files::raise_limit();
         let ingest = &settings.ingest;
         let broker_state = broker.state();
+        let sources = Sources::new(&settings.sources);
         let edge = web::Data::new(Edge {
-            sources: settings.sources.iter().map(Source::new).collect(),
+            sources: sources.clone(),
             durable: Durable::new(broker, Arc::clone(&metrics), ingest.request_timeout),
             body: BodyLimits {
                 max_bytes: ingest.max_body_bytes,
@@ -103,7 +107,22 @@ impl IngestApp {
         .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
 
         let local_addr = bound_to(&server.addrs())?;
-        Ok(Self { server: server.run(), local_addr, broker_state, spooling: None, metrics, draining: Arc::default() })
+        Ok(Self {
+            server: server.run(),
+            local_addr,
+            broker_state,
+            spooling: None,
+            metrics,
+            draining: Arc::default(),
+            sources,
+            live: None,
+        })
+    }
+
+    /// Takes changed secrets over while it runs.
+    #[must_use]
+    pub fn following(self, live: LiveSettings) -> Self {
+        Self { live: Some(live), ..self }
     }
 
     /// Says that the broker is this one: then RabbitMQ is told apart from the spool in `/readyz` and the metrics.
@@ -142,7 +161,8 @@ impl IngestApp {
     /// Where the listener fails, or where durable storage failed for good: after that nothing can be promised any
     /// more, and the process has to end.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, mut broker_state, spooling, metrics, draining, .. } = self;
+        let Self { server, mut broker_state, spooling, metrics, draining, sources, live, .. } = self;
+        let following = live.map(|live| tokio::spawn(follow(live, sources)));
         let connection = spooling.map_or_else(|| broker_state.clone(), |spooling| spooling.connection());
         let mut failure = None;
         let stop = async {
@@ -153,7 +173,11 @@ impl IngestApp {
             }
             draining.store(true, Ordering::Relaxed);
         };
-        serve(server, stop).await.context("the webhook listener failed")?;
+        let served = serve(server, stop).await;
+        if let Some(following) = following {
+            following.abort();
+        }
+        served.context("the webhook listener failed")?;
         match failure {
             None => Ok(()),
             Some(why) => Err(anyhow::anyhow!("durable storage failed: {why}")),
@@ -193,4 +217,12 @@ fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
 /// actix counts its grace in whole seconds; rounded up, so that a short one is none at all.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+/// Takes changed secrets over.
+async fn follow(mut live: LiveSettings, sources: Sources) {
+    while live.changed().await.is_ok() {
+        let settings = Arc::clone(&live.borrow_and_update());
+        sources.take(&settings.sources);
+    }
 }

@@ -23,6 +23,6 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-ingest", async {
         let settings = service::settings(arguments.config.as_deref(), Needs::INGEST)?;
-        hookline_ingest::service::run(settings).await
+        hookline_ingest::service::run(arguments.config.as_deref(), settings).await
     })
 }

@@ -1,5 +1,6 @@
 //! `hookline-ingest` from its settings to its end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -7,10 +8,10 @@ use hookline_common::admin::{AdminServer, INGEST_LISTEN};
 use hookline_common::broker::Broker;
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
 use hookline_common::service::rabbit_options;
-use hookline_common::settings::Settings;
-use hookline_common::shutdown;
+use hookline_common::settings::{Needs, Settings};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_common::{reload, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::IngestApp;
@@ -20,7 +21,8 @@ use crate::spool::Spooling;
 ///
 /// # Errors
 /// Where something cannot be opened, or durable storage failed for good.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()> {
+    let live = reload::follow(config, Needs::INGEST, &settings)?;
     let shutdown = shutdown::on_signal()?;
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(Role::Ingest, &sources));
@@ -29,7 +31,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
     let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
     let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
-        .with_spooling(Some(spooling));
+        .with_spooling(Some(spooling))
+        .following(live);
     let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, ingest.readiness())?;
     tracing::info!(
         webhooks = %ingest.local_addr(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use hookline_common::broker::{Broker, BrokerState};
 use hookline_common::names::{Destination, HandlerName};
+use hookline_common::reload::LiveSettings;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::Metrics;
@@ -95,7 +96,7 @@ impl WorkerApp {
     ///
     /// # Errors
     /// Where a part of the worker ended on its own.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, live: Option<LiveSettings>, shutdown: CancellationToken) -> anyhow::Result<()> {
         // Before the first call: another process, or an operator, may have closed it.
         if let Err(error) = self.clients.textus_gate.refresh().await {
             tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
@@ -118,6 +119,10 @@ impl WorkerApp {
         parts.spawn(housekeeping::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
+        if let Some(live) = live {
+            let (textus, gate) = (self.clients.textus.clone(), Arc::clone(&self.clients.textus_gate));
+            parts.spawn(follow(live, textus, gate, shutdown.clone()));
+        }
         tracing::info!(handlers = ?self.handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), "worker.started");
 
         while let Some(ended) = parts.join_next().await {
@@ -128,5 +133,27 @@ impl WorkerApp {
         }
         drop(ended);
         presence.await.context("the worker's presence ended on its own")
+    }
+}
+
+/// Takes changed settings over.
+async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = live.changed() => if changed.is_err() {
+                return shutdown.cancelled().await;
+            }
+        }
+        let settings = Arc::clone(&live.borrow_and_update());
+        gate.pace_by(Pacing::of(&settings.textus));
+        match textus.take_token(&settings.textus) {
+            Ok(true) => {
+                tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");
+                gate.credentials_changed();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(error = %error, "credentials.refused: those from before stay in use"),
+        }
     }
 }

@@ -27,6 +27,6 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-worker", async {
         let settings = service::settings(cli.config.as_deref(), Needs::WORKER)?;
-        hookline_worker::service::run(settings, cli.handlers).await
+        hookline_worker::service::run(cli.config.as_deref(), settings, cli.handlers).await
     })
 }

@@ -1,6 +1,7 @@
 //! A worker from its settings to its end: opens the store, again and again while that is away, runs the worker on it,
 //! closes it. `hookline-worker`, `hookline run` and `hookline dev` all run this one.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use hookline_common::admin::{AdminServer, Standing, WORKER_LISTEN};
 use hookline_common::broker::Broker;
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
 use hookline_common::names::HandlerName;
+use hookline_common::reload::{self, LiveSettings};
 use hookline_common::service::{rabbit_options, wrong_usage};
-use hookline_common::settings::Settings;
+use hookline_common::settings::{Needs, Settings};
 use hookline_common::shutdown;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
@@ -41,6 +43,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     journey: Journey,
     only: Option<Vec<HandlerName>>,
+    live: Option<LiveSettings>,
 }
 
 enum Stage {
@@ -62,7 +65,7 @@ impl WorkerService {
         journey: Journey,
         only: Option<Vec<HandlerName>>,
     ) -> anyhow::Result<Self> {
-        let parts = Parts { settings: settings.clone(), broker, metrics, journey, only };
+        let parts = Parts { settings: settings.clone(), broker, metrics, journey, only, live: None };
         let (opened, stage) = match parts.open().await {
             Ok(opened) => {
                 let stage = Stage::Running(opened.0.readiness());
@@ -75,6 +78,13 @@ impl WorkerService {
             Err(error) => return Err(error),
         };
         Ok(Self { parts, opened, stage: Arc::new(Mutex::new(stage)) })
+    }
+
+    /// Takes changed settings over while it runs.
+    #[must_use]
+    pub fn following(mut self, live: LiveSettings) -> Self {
+        self.parts.live = Some(live);
+        self
     }
 
     /// Whether queues are consumed now; lives on after the service.
@@ -103,7 +113,7 @@ impl WorkerService {
             },
         };
         let (app, opened) = opened;
-        let ended = app.run(shutdown).await;
+        let ended = app.run(parts.live, shutdown).await;
         opened.close().await;
         ended
     }
@@ -112,7 +122,7 @@ impl WorkerService {
 impl Parts {
     async fn open(&self) -> anyhow::Result<(WorkerApp, Opened)> {
         let opened = open::for_a_worker(&self.settings).await?;
-        let Self { settings, broker, metrics, journey, only } = self;
+        let Self { settings, broker, metrics, journey, only, live: _ } = self;
         let store: Store = opened.store.clone();
         let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
         let app = WorkerApp::new(settings, broker, store, metrics, journey.clone(), only.as_deref())?;
@@ -159,7 +169,8 @@ impl Parts {
 ///
 /// # Errors
 /// Where something cannot be opened that waiting would not mend, or a part of the worker ended on its own.
-pub async fn run(settings: Settings, only: Option<Vec<HandlerName>>) -> anyhow::Result<()> {
+pub async fn run(config: Option<&Path>, settings: Settings, only: Option<Vec<HandlerName>>) -> anyhow::Result<()> {
+    let live = reload::follow(config, Needs::WORKER, &settings)?;
     check_handlers(&settings, only.as_deref())?;
     let shutdown = shutdown::on_signal()?;
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
@@ -167,6 +178,7 @@ pub async fn run(settings: Settings, only: Option<Vec<HandlerName>>) -> anyhow::
     let broker: Arc<dyn Broker> = RabbitBroker::start(options);
     let worker =
         WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default(), only).await?;
+    let worker = worker.following(live);
     let listen = settings.admin.listen.unwrap_or(WORKER_LISTEN);
     let admin = AdminServer::bind(listen, metrics, Arc::new(worker.standing()))?;
     tracing::info!(admin = %admin.local_addr(), data_dir = %settings.data_dir.display(), "hookline.started");

@@ -9,5 +9,6 @@ mod erasure;
 mod kill;
 mod metrics;
 mod mutation;
+mod reload;
 mod secrecy;
 mod shutdown;

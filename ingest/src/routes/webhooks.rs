@@ -22,14 +22,14 @@ use crate::connection::Busy;
 use crate::durable::Durable;
 use crate::error::IngestError;
 use crate::request_id::{self, request_id, traceparent};
-use crate::sources::{Refused, RequestFacts, Source};
+use crate::sources::{Refused, RequestFacts, Source, Sources};
 use crate::throttle::Throttle;
 
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// What every request shares; made once in `app`.
 pub(crate) struct Edge {
-    pub(crate) sources: Vec<Source>,
+    pub(crate) sources: Sources,
     pub(crate) durable: Durable,
     pub(crate) body: BodyLimits,
     pub(crate) places: Places,
@@ -70,7 +70,8 @@ pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, edge: w
     let request_id = request_id(request.headers());
     let mut payload = payload.into_inner();
     let wanted = request.match_info().get("source").unwrap_or_default();
-    let source = edge.sources.iter().find(|source| source.name().as_str() == wanted);
+    let sources = edge.sources.now();
+    let source = sources.iter().find(|source| source.name().as_str() == wanted);
     let label = source.map_or(NO_SOURCE, |source| source.name().as_str());
 
     let answer = match source {

@@ -4,6 +4,8 @@
 pub mod textus;
 mod verified;
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use bytes::Bytes;
 use hookline_common::event::{Event, SourceName};
 use hookline_common::settings::{SourceKind, SourceSettings};
@@ -15,6 +17,27 @@ pub use verified::Verified;
 pub struct Source {
     name: SourceName,
     secrets: textus::signature::Secrets,
+}
+
+/// The sources as they are configured now.
+#[derive(Clone)]
+pub struct Sources(Arc<RwLock<Arc<[Source]>>>);
+
+impl Sources {
+    #[must_use]
+    pub fn new(settings: &[SourceSettings]) -> Self {
+        Self(Arc::new(RwLock::new(settings.iter().map(Source::new).collect())))
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Arc<[Source]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces them; requests under way are judged by those from before.
+    pub fn take(&self, settings: &[SourceSettings]) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings.iter().map(Source::new).collect();
+    }
 }
 
 /// What a request says of itself beside its body. Nothing of it is signed, so nothing of it steers anything.

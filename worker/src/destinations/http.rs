@@ -12,7 +12,7 @@ use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, redirect};
 use url::Url;
 
@@ -48,7 +48,7 @@ struct Inner {
 }
 
 pub(super) struct HttpOptions {
-    /// Sent with every request: credentials, `Accept`.
+    /// Sent with every request.
     pub(super) headers: HeaderMap,
     /// Of request bodies.
     pub(super) media_type: HeaderValue,
@@ -59,6 +59,7 @@ pub(super) struct HttpOptions {
 /// One request.
 pub(super) struct Call {
     pub(super) operation: Operation,
+    pub(super) authorization: HeaderValue,
     pub(super) method: Method,
     pub(super) url: Url,
     /// Path and query with phone numbers masked.
@@ -165,7 +166,7 @@ impl Inner {
     }
 
     fn request(&self, call: Call) -> reqwest::RequestBuilder {
-        let mut request = self.client.request(call.method, call.url);
+        let mut request = self.client.request(call.method, call.url).header(AUTHORIZATION, call.authorization);
         if let Some(key) = call.idempotency_key {
             request = request.header(IDEMPOTENCY_KEY, key);
         }

@@ -299,7 +299,7 @@ impl Gate {
         let mut ask = Ask { out: line.out, ..Ask::default() };
         ask.wants[place] = 1;
         let now_ms = self.now_ms();
-        let reply = line.ration.exchange(now_ms, "", &ask, self.pacing);
+        let reply = line.ration.exchange(now_ms, "", &ask, self.pacing());
         line.view = reply.view;
         if reply.calls[place] == 0 {
             let wait = u64::try_from(reply.again_ms - now_ms).unwrap_or(0).max(1);
@@ -324,7 +324,7 @@ impl Gate {
             return;
         }
         let ask = Ask { ended: end.into_iter().collect(), out: line.out, ..Ask::default() };
-        let reply = line.ration.exchange(self.now_ms(), "", &ask, self.pacing);
+        let reply = line.ration.exchange(self.now_ms(), "", &ask, self.pacing());
         line.view = reply.view;
         if line.is_waited_for() {
             drop(line);
@@ -346,7 +346,7 @@ impl Gate {
         } else {
             let now_ms = self.now_ms();
             line.view = line.ration.view(now_ms);
-            let held = line.ration.held_until(now_ms, priority, self.pacing);
+            let held = line.ration.held_until(now_ms, priority, self.pacing());
             held.map(|until| now + Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
         };
         let wait = until.map(|until| until.saturating_duration_since(now)).unwrap_or_default();

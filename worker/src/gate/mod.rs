@@ -17,7 +17,7 @@ mod shared;
 mod throttle;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hookline_common::names::Destination;
@@ -40,6 +40,9 @@ use self::throttle::Throttle;
 use crate::destinations::error::DestinationError;
 use crate::destinations::redact::redact;
 
+/// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
+/// much again, so that they do not come back together.
+const PAUSED_LOOK: Duration = Duration::from_secs(10);
 const RATE_LIMIT: &str = "its rate limit is reached";
 
 /// Of one destination and credential; shared by `Arc`.
@@ -51,7 +54,7 @@ pub struct Gate {
     state: Mutex<State>,
     /// There is something for the store.
     news: Notify,
-    pacing: Pacing,
+    pacing: RwLock<Pacing>,
     line: Mutex<Line>,
     /// Somebody in the line may go.
     changed: Notify,
@@ -117,7 +120,7 @@ impl Gate {
             paused_probe,
             state: Mutex::default(),
             news: Notify::new(),
-            pacing,
+            pacing: RwLock::new(pacing),
             line: Mutex::default(),
             changed: Notify::new(),
             wanted: Notify::new(),
@@ -147,7 +150,7 @@ impl Gate {
         let is_probe = match state.pause.pass(Instant::now(), self.paused_probe) {
             Pass::Flow => false,
             Pass::Probe => true,
-            Pass::Held { wait, why } => return Err(self.held(wait, &why)),
+            Pass::Held { wait, why } => return Err(self.held(paused(wait), &why)),
         };
         Ok(Permit {
             gate: self,
@@ -160,14 +163,17 @@ impl Gate {
     }
 
     /// Fails where calls are held by what the destination, or an operator, said.
-    fn shut(&self) -> Result<(), DestinationError> {
+    ///
+    /// # Errors
+    /// `GateClosed`: no call may be made before its `until`.
+    pub(crate) fn shut(&self) -> Result<(), DestinationError> {
         let now = Instant::now();
         let state = self.lock();
         if let Some(wait) = state.throttle.closed_for(now) {
             return Err(self.held(wait, RATE_LIMIT));
         }
         match state.pause.held(now) {
-            Some((wait, why)) => Err(self.held(wait, &why)),
+            Some((wait, why)) => Err(self.held(paused(wait), &why)),
             None => Ok(()),
         }
     }
@@ -216,6 +222,20 @@ impl Gate {
         self.metrics.worker.destination(self.destination, shown);
     }
 
+    /// Goes by other limits from now on.
+    pub fn pace_by(&self, pacing: Pacing) {
+        *self.pacing.write().unwrap_or_else(PoisonError::into_inner) = pacing;
+    }
+
+    /// There are other credentials: where they were refused they are tried at once.
+    pub fn credentials_changed(&self) {
+        self.lock().pause.probe_now(Instant::now());
+    }
+
+    fn pacing(&self) -> Pacing {
+        *self.pacing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_shared(&self) -> bool {
         self.shares.load(Ordering::Relaxed)
     }
@@ -259,7 +279,7 @@ impl Permit<'_> {
         self.note_budget(&mut state, headers);
         let again = match status {
             429 => Some(self.too_many(&mut state, headers)),
-            401 | 403 => Some(self.refused(&mut state, status)),
+            401 | 403 => Some(paused(self.refused(&mut state, status))),
             _ => {
                 self.went_through(&mut state, status);
                 None
@@ -291,7 +311,7 @@ impl Permit<'_> {
         let slot = self.slot.take()?;
         let was_probe = slot.is_probe;
         slot.end(end(was_probe));
-        let until = || self.gate.broken_until().unwrap_or_else(|| in_time(self.gate.pacing.open_min()));
+        let until = || self.gate.broken_until().unwrap_or_else(|| in_time(self.gate.pacing().open_min()));
         was_probe.then(until)
     }
 
@@ -360,6 +380,10 @@ fn log_broken(destination: Destination, is_broken: bool) {
 
 fn log_resumed(destination: Destination) {
     tracing::info!(destination = %destination, "destination.resumed: calls are made again");
+}
+
+fn paused(wait: Duration) -> Duration {
+    wait.min(PAUSED_LOOK.mul_f64(1.0 + rand::random::<f64>()))
 }
 
 /// The wall clock `wait` from now; rounded up, for nothing may be early.

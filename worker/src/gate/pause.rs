@@ -118,6 +118,13 @@ impl Pause {
         (probe_every, news)
     }
 
+    /// Other credentials are there: they may be tried.
+    pub(super) fn probe_now(&mut self, now: Instant) {
+        if let State::Refused { next_probe } = &mut self.state {
+            *next_probe = now;
+        }
+    }
+
     /// The probe was answered by something that took our credentials.
     pub(super) fn accepted(&mut self) -> Change {
         match self.state {

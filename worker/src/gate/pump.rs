@@ -32,7 +32,7 @@ pub(super) async fn run(gate: &Gate, shutdown: &CancellationToken) {
 /// `false`: the store is away.
 async fn exchange(gate: &Gate) -> bool {
     let Some(ask) = gate.line().ask(Instant::now()) else { return true };
-    let (now_ms, who, pacing) = (gate.now_ms(), gate.id.clone(), gate.pacing);
+    let (now_ms, who, pacing) = (gate.now_ms(), gate.id.clone(), gate.pacing());
     let asked = ask.clone();
     let change = move |state: Option<&str>, theirs_ms: i64| {
         // What an older or newer version wrote and this one cannot read is known again after a call or two.

@@ -60,10 +60,7 @@ impl RecordOptOut {
 
     async fn put_to(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<Target, HandlerError> {
         // Asked first, so that a closed gate leaves no "sent" in the ledger for a call that was never made.
-        if let Some(until) = self.gate.open_at() {
-            let error = DestinationError::GateClosed { until, why: "calls to textus are held".to_owned() };
-            return Err(HandlerError::textus(error));
-        }
+        self.gate.shut().map_err(HandlerError::textus)?;
         // Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
         // each until one of them has its answer.
         let claim = self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt);

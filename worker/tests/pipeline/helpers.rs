@@ -80,7 +80,7 @@ impl TestPipeline {
         let worker = WorkerApp::new(&settings, Arc::clone(&broker), store.clone(), metrics, Journey::default(), None)
             .expect("a worker");
         let shutdown = CancellationToken::new();
-        tokio::spawn(worker.run(shutdown.clone()));
+        tokio::spawn(worker.run(None, shutdown.clone()));
         Self { sandbox, store, broker, intake, shutdown, _dir: dir }
     }
 

@@ -5,7 +5,7 @@
 //! Every call may fail with any [`DestinationError`]; a method's doc names what it reads as an answer instead.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,7 +15,7 @@ use hookline_common::secret::Secret;
 use hookline_common::settings::TextUsSettings;
 use hookline_common::telemetry::metrics::Metrics;
 use reqwest::Method;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
@@ -40,8 +40,25 @@ const NO_ONE: &str = "0000000000";
 pub struct TextUs {
     http: Http,
     base: Url,
+    credentials: Arc<RwLock<Credentials>>,
+}
+
+#[derive(Clone)]
+struct Credentials {
     /// Must not come back in an error.
     token: Secret,
+    bearer: HeaderValue,
+}
+
+impl Credentials {
+    fn of(settings: &TextUsSettings) -> anyhow::Result<Self> {
+        let token = settings.token.clone().context("[textus] token is not set")?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .ok()
+            .context("[textus] token holds characters that a header cannot")?;
+        bearer.set_sensitive(true);
+        Ok(Self { token, bearer })
+    }
 }
 
 /// A contact to create. No `Debug`: it is personal through and through.
@@ -59,19 +76,27 @@ impl TextUs {
     /// # Errors
     /// Where the token is missing or cannot be sent, or the TLS set-up fails.
     pub fn new(settings: &TextUsSettings, gate: Arc<Gate>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
-        let token = settings.token.clone().context("[textus] token is not set")?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-            .ok()
-            .context("[textus] token holds characters that a header cannot")?;
-        bearer.set_sensitive(true);
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer), (ACCEPT, MEDIA_TYPE)]);
+        let credentials = Arc::new(RwLock::new(Credentials::of(settings)?));
+        let headers = HeaderMap::from_iter([(ACCEPT, MEDIA_TYPE)]);
         let options = HttpOptions {
             headers,
             media_type: MEDIA_TYPE,
             timeout: settings.timeout,
             max_response_bytes: settings.max_response_bytes,
         };
-        Ok(Self { http: Http::new(options, gate, metrics)?, base: settings.base_url.clone(), token })
+        Ok(Self { http: Http::new(options, gate, metrics)?, base: settings.base_url.clone(), credentials })
+    }
+
+    /// Calls with this token from now on; `false` where it is the one from before.
+    ///
+    /// # Errors
+    /// Where the token is missing or cannot be sent: the one from before stays.
+    pub fn take_token(&self, settings: &TextUsSettings) -> anyhow::Result<bool> {
+        let new = Credentials::of(settings)?;
+        let mut credentials = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = credentials.token != new.token;
+        *credentials = new;
+        Ok(is_new)
     }
 
     /// How long one call may take.
@@ -221,14 +246,16 @@ impl TextUs {
     }
 
     fn call(&self, operation: Operation, method: Method, path: &Path) -> Result<Call, DestinationError> {
+        let Credentials { token, bearer } = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Call {
             operation,
+            authorization: bearer,
             method,
             url: path.url(&self.base)?,
             shown: path.shown.clone(),
             body: None,
             idempotency_key: None,
-            private: vec![self.token.expose().to_owned()],
+            private: vec![token.expose().to_owned()],
         })
     }
 }

@@ -1,0 +1,117 @@
+//! Settings that change while a process runs: on SIGHUP the whole file is read again, and every two seconds the files
+//! that hold secrets are. What cannot be used is refused, and the old settings go on.
+//!
+//! Taken over without a restart: the secrets of sources, `[textus]` token, `opt_out_reserve` and `breaker`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::settings::{Needs, Settings, load};
+
+/// How soon a changed secret is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Keys that a running process takes over.
+const TAKEN_OVER: [&str; 4] = ["sources.", "textus.token", "textus.opt_out_reserve", "textus.breaker."];
+
+/// The settings as they are now; it changes with them.
+pub type LiveSettings = watch::Receiver<Arc<Settings>>;
+
+/// Follows the configuration that `settings` came from, from now on.
+///
+/// # Errors
+/// Where the process may not install a signal handler.
+pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::io::Result<LiveSettings> {
+    let (sender, receiver) = watch::channel(Arc::new(settings.clone()));
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut follower =
+        Follower { config: config.map(Path::to_owned), needs, text: None, refused: String::new(), sender };
+    follower.text = follower.read();
+    tokio::spawn(async move {
+        loop {
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            follower.look(asked);
+            if follower.sender.is_closed() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+struct Follower {
+    config: Option<PathBuf>,
+    needs: Needs,
+    /// The file as it was last taken over: what is written into it counts from SIGHUP on.
+    text: Option<Vec<u8>>,
+    /// What was last refused, told once.
+    refused: String,
+    sender: watch::Sender<Arc<Settings>>,
+}
+
+impl Follower {
+    fn read(&self) -> Option<Vec<u8>> {
+        let file = load(self.config.as_deref(), self.needs).ok().and_then(|loaded| loaded.file)?;
+        std::fs::read(file).ok()
+    }
+
+    fn look(&mut self, asked: bool) {
+        let loaded = match load(self.config.as_deref(), self.needs) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                let problems = problems.to_string();
+                if asked || self.refused != problems {
+                    tracing::error!(problems, "configuration.refused: the settings from before stay in force");
+                }
+                self.refused = problems;
+                return;
+            }
+        };
+        self.refused.clear();
+        let text = loaded.file.as_ref().and_then(|file| std::fs::read(file).ok());
+        if !asked && text != self.text {
+            return;
+        }
+        let before = Arc::clone(&self.sender.borrow());
+        if asked {
+            self.text = text;
+            tell_the_rest(&before, &loaded.settings);
+        }
+        let mut after = Settings::clone(&before);
+        after.sources.clone_from(&loaded.settings.sources);
+        after.textus.token.clone_from(&loaded.settings.textus.token);
+        after.textus.opt_out_reserve = loaded.settings.textus.opt_out_reserve;
+        after.textus.breaker = loaded.settings.textus.breaker;
+        if after == *before {
+            if asked {
+                tracing::info!("configuration.unchanged");
+            }
+            return;
+        }
+        tracing::info!("configuration.reloaded");
+        self.sender.send_replace(Arc::new(after));
+    }
+}
+
+/// Names what was changed and needs a restart.
+fn tell_the_rest(before: &Settings, after: &Settings) {
+    let (before, after) = (before.describe(), after.describe());
+    let changed: Vec<&str> = after
+        .iter()
+        .filter(|pair| !before.contains(pair))
+        .map(|(key, _)| key.as_str())
+        .filter(|key| !TAKEN_OVER.iter().any(|taken| key.starts_with(taken)))
+        .collect();
+    if !changed.is_empty() {
+        tracing::warn!(
+            keys = changed.join(", "),
+            "configuration.needs_restart: these keys count from the next start on"
+        );
+    }
+}
