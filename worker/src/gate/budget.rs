@@ -306,7 +306,13 @@ impl Budget {
 
     /// How many calls could be made in advance without anybody missing them.
     pub(super) fn spare(&self, out: i64) -> i64 {
-        self.window.as_ref().map_or(0, |window| (window.remaining - out) / 20).max(0)
+        let left = match (&self.window, self.found.per_second) {
+            (Some(window), _) => window.remaining - out,
+            // No limit was met yet.
+            (None, None) => self.found.at_once - out,
+            (None, Some(_)) => 0,
+        };
+        (left / 20).max(0)
     }
 
     /// Calls per second from now on, for an estimate of when a backlog is done; `None` where nothing is known.

@@ -179,7 +179,7 @@ impl Line {
         self.ended.drain(..surplus);
     }
 
-    /// Takes the store's reply; `ago` are its milliseconds, less this process's.
+    /// Takes the store's reply, whose times are on this process's clock.
     pub(super) fn told(&mut self, ask: &Ask, reply: &Reply, now: Instant, now_ms: i64) {
         let at = |ms: i64| now + Duration::from_millis(u64::try_from(ms - now_ms).unwrap_or(0));
         for (place, calls) in reply.calls.into_iter().enumerate() {
@@ -285,7 +285,12 @@ impl Gate {
             if line.pool[place] > 0 && line.is_first(ticket) {
                 line.pool[place] -= 1;
                 line.begin(ticket.priority);
-                return Taken::Yes { is_probe: std::mem::take(&mut line.pool_is_probe) };
+                let is_probe = std::mem::take(&mut line.pool_is_probe);
+                if line.pool[place] > 0 && !line.waiting[place].is_empty() {
+                    drop(line);
+                    self.changed.notify_waiters();
+                }
+                return Taken::Yes { is_probe };
             }
             let again = line.again[place].filter(|again| *again > now);
             drop(line);
