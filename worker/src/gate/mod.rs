@@ -351,7 +351,8 @@ impl Permit<'_> {
             tracing::error!(
                 destination = %destination, status,
                 "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the \
-                 token is valid and may do this, set a new one and restart, or run `hookline resume {destination}`"
+                 token is valid and may do this, and set a new one: in its file it counts within seconds, elsewhere after a \
+                 restart; or run `hookline resume {destination}`"
             );
             gate.tell_store(state, |outbox| outbox.pause = Some(PauseNews::Refused { reason }));
         }

@@ -12,6 +12,8 @@
 //!   confirm is resolved next, whatever message that is of. So all confirms that are in are taken before any of them is
 //!   answered, a return marks whoever waits under its id, and a confirm that came with another's return is answered
 //!   once that queue was seen empty: by a later confirm that came with none, or because none is left.
+//! - Where everything is refused for a while the connection is made anew: a channel of RabbitMQ 3.10 that meets a queue
+//!   just after its leader's node died keeps asking the dead node, and refuses for as long as it is open.
 //! - A publish without an answer in time is **unknown**: it may still arrive. Where no confirm at all comes for that
 //!   time, the connection is given up, and all that is on its way there is unknown. On a link that is slow and works,
 //!   whoever can wait (forwarding, retries) waits: giving up would only send everything again.
@@ -39,6 +41,9 @@ use crate::testing::crash_point;
 
 /// Publishes that wait or are under way. Past it only latency grows; above it a caller hears so at once.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
+/// How long everything may be refused on one channel. A queue that is full refuses as well, which a new channel tells
+/// again.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// Sent and not confirmed, callers or not: those that were late are still on their way.
 const MAX_UNCONFIRMED: usize = 2 * MAX_IN_FLIGHT;
 /// Messages taken at a time, so that confirms are looked at in between.
@@ -169,6 +174,8 @@ pub(super) enum PublishingEnded {
     Asked,
     /// A message had no answer in time.
     Unconfirmed,
+    /// Everything was refused for a while.
+    Refused,
     /// The connection or the channel broke.
     Broken(String),
 }
@@ -194,6 +201,8 @@ pub(super) struct Publishing {
     sent: u64,
     /// When a confirm came last, or something was sent while none was awaited.
     progress: Instant,
+    /// Since when everything was refused.
+    refused_since: Option<Instant>,
     stopping: bool,
 }
 
@@ -206,6 +215,7 @@ impl Publishing {
             waiting: BTreeMap::new(),
             sent: 0,
             progress: Instant::now(),
+            refused_since: None,
             stopping: false,
         }
     }
@@ -313,6 +323,11 @@ impl Publishing {
                 Err(error) => return Some(PublishingEnded::Broken(error.to_string())),
             });
         }
+        if answers.iter().any(|(_, answer, _)| *answer == Published::Stored) {
+            self.refused_since = None;
+        } else {
+            self.refused_since.get_or_insert(self.progress);
+        }
         for message in answers.iter().filter_map(|(.., message)| message.as_deref()) {
             if !self.mark_returned(message) {
                 // The pairing is off: what else is on its way is as doubtful.
@@ -334,7 +349,8 @@ impl Publishing {
         if self.confirms.is_empty() {
             self.answer_held();
         }
-        None
+        let refused_for = self.refused_since.map_or(Duration::ZERO, |since| since.elapsed());
+        (refused_for >= REFUSED_FOR).then_some(PublishingEnded::Refused)
     }
 
     fn answer(&mut self, number: u64, answer: Published) {

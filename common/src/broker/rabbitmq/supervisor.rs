@@ -156,6 +156,10 @@ async fn publish_on(
                 Some(PublishingEnded::Unconfirmed) => {
                     return Some(Fault::new(ReconnectCause::Unconfirmed, "a publish was not confirmed in time"));
                 }
+                Some(PublishingEnded::Refused) => {
+                    let words = "every publish was refused: a queue is full, or this channel does not know its leader";
+                    return Some(Fault::new(ReconnectCause::Unconfirmed, words));
+                }
                 Some(PublishingEnded::Broken(words)) => return Some(Fault::new(ReconnectCause::Lost, words)),
             },
             event = events.next() => if let Some(words) = lost(event, connection) {
