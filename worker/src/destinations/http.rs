@@ -137,9 +137,8 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
-        let _place = turn.place().await;
-        let permit = match self.gate.enter(turn.priority).await {
-            Ok(permit) => permit,
+        let (_place, permit) = match self.gate.enter(turn.priority, turn.place()).await {
+            Ok(entered) => entered,
             Err(closed) => return Ended { record: None, held: None, result: Err(closed) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());

@@ -6,6 +6,8 @@
 //! window. Where no such headers come, the pace is found: doubled answer by answer, halved at each 429 and raised
 //! slowly from there.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::Priority;
@@ -21,6 +23,8 @@ const FOREIGN_AHEAD_S: f64 = 0.1;
 const SLACK_FROM: i64 = 20;
 /// Of a window's length, one part: what it must be known to before calls are made to fit it.
 const CLOSE_ENOUGH: i64 = 10;
+/// Of the limit, one part: by more than this what is left grows where a window ends. Less is an answer that was overtaken.
+const CAME_BACK: i64 = 10;
 /// How long one call is awaited that shows whether a new window has begun, before another is made.
 const PROBE_WAIT_MS: i64 = 2_000;
 /// A window that is longer is no window; `MAX_WAIT` of the headers.
@@ -56,7 +60,8 @@ struct Window {
     limit: i64,
     /// The smallest that was told.
     remaining: i64,
-    /// Its end as told, on the server's clock: what tells one window from another.
+    /// Its end as told, on the server's clock. It alone does not tell one window from another: some servers count it
+    /// from each answer, and it wavers by a second.
     reset_ms: i64,
     /// Its end as told, on ours; not too early.
     told_end_ms: i64,
@@ -65,7 +70,9 @@ struct Window {
     opened_before_ms: i64,
     /// When the last call was sent that was answered in it.
     last_sent_ms: i64,
-    /// Our calls that were answered in it.
+    /// What the first answer of it told.
+    first_remaining: i64,
+    /// Our calls that were answered after that one.
     ours: i64,
 }
 
@@ -239,29 +246,19 @@ impl Budget {
 
     fn told_window(&mut self, at_ms: i64, sent_ms: i64, told: WindowTold) {
         let before = match self.window.take() {
-            Some(mut window) if told.reset_ms <= window.reset_ms => {
-                // The same one, or an answer that was overtaken.
-                if told.reset_ms == window.reset_ms {
-                    window.remaining = window.remaining.min(told.remaining);
-                    window.limit = told.limit;
-                    window.ours += 1;
-                    window.last_sent_ms = window.last_sent_ms.max(sent_ms);
-                    self.lasts_at_least(sent_ms - window.opened_before_ms);
-                }
-                self.window = Some(window);
+            Some(window) if !self.is_next(&window, at_ms, told) => {
+                self.window = Some(self.same_window(window, at_ms, sent_ms, told));
                 return;
             }
             before => before,
         };
-        let is_opener = told.remaining >= told.limit - 1;
         if let Some(before) = &before {
             self.foreign_per_second = (self.foreign_per_second + before.foreign_per_second()) / 2.0;
+            if let Some(opened) = before.opened_after_ms {
+                self.lasts_at_most(at_ms - opened);
+            }
         }
-        if let Some(before) = &before
-            && let Some(opened) = before.opened_after_ms
-        {
-            self.lasts_at_most(at_ms - opened);
-        }
+        let is_opener = told.remaining >= told.limit - 1;
         let after_last = before.as_ref().map(|before| before.last_sent_ms);
         self.window = Some(Window {
             limit: told.limit,
@@ -271,8 +268,37 @@ impl Budget {
             opened_after_ms: if is_opener { Some(sent_ms) } else { after_last },
             opened_before_ms: at_ms,
             last_sent_ms: sent_ms,
-            ours: 1,
+            first_remaining: told.remaining,
+            ours: 0,
         });
+    }
+
+    /// Whether an answer is of a later window than this one: its end is later, and calls came back. After this one's
+    /// end any other is, whatever the server's clock was set to.
+    fn is_next(&self, window: &Window, at_ms: i64, told: WindowTold) -> bool {
+        let is_over = at_ms >= self.ends(window).1;
+        let came_back = told.remaining - window.remaining > told.limit / CAME_BACK;
+        match told.reset_ms.cmp(&window.reset_ms) {
+            Ordering::Greater => is_over || came_back,
+            Ordering::Equal => false,
+            Ordering::Less => is_over,
+        }
+    }
+
+    fn same_window(&mut self, mut window: Window, at_ms: i64, sent_ms: i64, told: WindowTold) -> Window {
+        if told.reset_ms < window.reset_ms {
+            // An answer that was overtaken.
+            return window;
+        }
+        if told.reset_ms > window.reset_ms {
+            (window.reset_ms, window.told_end_ms) = (told.reset_ms, at_ms + told.lasts_ms);
+        }
+        window.remaining = window.remaining.min(told.remaining);
+        window.limit = told.limit;
+        window.ours += 1;
+        window.last_sent_ms = window.last_sent_ms.max(sent_ms);
+        self.lasts_at_least(sent_ms - window.opened_before_ms);
+        window
     }
 
     fn lasts_at_least(&mut self, least_ms: i64) {
@@ -329,16 +355,21 @@ impl Budget {
 }
 
 impl Window {
+    /// Calls of others since its first answer.
+    fn foreign(&self) -> i64 {
+        (self.first_remaining - self.remaining - self.ours).max(0)
+    }
+
     fn slack(&self, now_ms: i64, out: i64) -> i64 {
         // Those of ours that are out may be counted already, and look foreign.
-        let foreign = (self.limit - self.remaining - self.ours - out).max(0);
+        let foreign = (self.foreign() - out).max(0);
         let ahead = if foreign == 0 { 0 } else { self.foreign_ahead(now_ms, foreign) };
         ahead + i64::from(self.limit >= SLACK_FROM)
     }
 
     #[expect(clippy::cast_precision_loss, reason = "calls and milliseconds of a window are far below 2^52")]
     fn foreign_per_second(&self) -> f64 {
-        let foreign = (self.limit - self.remaining - self.ours).max(0) as f64;
+        let foreign = self.foreign() as f64;
         // While there were calls left: afterwards others were refused too.
         foreign * 1000.0 / (self.last_sent_ms - self.opened_before_ms).max(500) as f64
     }

@@ -12,12 +12,8 @@ use super::ration::{Ask, End, Ration, Reply, View};
 use super::{Gate, in_time};
 use crate::destinations::error::DestinationError;
 
-/// How long a call is waited for in hand: a claim's lease has to outlast it. Longer waits are for the queue.
-pub(super) const IN_HAND: Duration = Duration::from_secs(8);
-/// Calls whose turn is known to be within this are taken in hand.
-const AHEAD_S: f64 = 2.0;
-/// Of so many contacts and notes that wait, one is a note.
-const NOTES_TURN: u32 = 4;
+/// Of the time that a turn is waited for in hand: as many deliveries are taken as have their turns within it.
+const AHEAD: f64 = 0.25;
 /// What was asked for in advance and not used by then is given back.
 const UNUSED: Duration = Duration::from_secs(1);
 
@@ -31,8 +27,6 @@ pub enum Priority {
 }
 
 impl Priority {
-    pub(super) const ALL: [Self; 3] = [Self::OptOut, Self::Contact, Self::Note];
-
     pub(super) const fn index(self) -> usize {
         match self {
             Self::OptOut => 0,
@@ -58,7 +52,6 @@ pub(super) struct Line {
     ration: Ration,
     waiting: [VecDeque<u64>; 3],
     tickets: u64,
-    since_note: u32,
     /// Calls begun and not ended.
     out: i64,
     /// Given by the store in advance.
@@ -101,7 +94,6 @@ impl Default for Line {
             ration: Ration::default(),
             waiting: Default::default(),
             tickets: 0,
-            since_note: 0,
             out: 0,
             pool: [0; 3],
             pooled: now,
@@ -116,18 +108,10 @@ impl Default for Line {
 }
 
 impl Line {
-    /// The priority whose turn it is.
+    /// The priority whose turn it is, where this process is alone.
     fn next(&self) -> Option<Priority> {
-        let waits = |priority: Priority| !self.waiting[priority.index()].is_empty();
-        if waits(Priority::OptOut) {
-            return Some(Priority::OptOut);
-        }
-        match (waits(Priority::Contact), waits(Priority::Note)) {
-            (true, true) if self.since_note + 1 >= NOTES_TURN => Some(Priority::Note),
-            (true, _) => Some(Priority::Contact),
-            (false, true) => Some(Priority::Note),
-            (false, false) => None,
-        }
+        let waits = |place: usize| i64::try_from(self.waiting[place].len()).unwrap_or(i64::MAX);
+        self.ration.next([waits(0), waits(1), waits(2)]).map(|(priority, _)| priority)
     }
 
     fn is_first(&self, ticket: &Ticket<'_>) -> bool {
@@ -136,7 +120,6 @@ impl Line {
 
     fn begin(&mut self, priority: Priority) {
         self.waiting[priority.index()].pop_front();
-        self.since_note = if priority == Priority::Contact { self.since_note + 1 } else { 0 };
         self.out += 1;
         self.begun.counts(Instant::now())[0][priority.index()] += 1;
     }
@@ -258,7 +241,7 @@ enum Taken {
 impl Gate {
     /// Waits for a call's turn, but not for long.
     pub(super) async fn slot(&self, priority: Priority) -> Result<Slot<'_>, DestinationError> {
-        let deadline = Instant::now() + IN_HAND;
+        let deadline = Instant::now() + self.in_hand();
         let ticket = Ticket::draw(self, priority);
         loop {
             self.shut()?;
@@ -355,14 +338,14 @@ impl Gate {
             held.map(|until| now + Duration::from_millis(u64::try_from(until - now_ms).unwrap_or(0)))
         };
         let wait = until.map(|until| until.saturating_duration_since(now)).unwrap_or_default();
-        if (line.view.is_open && !wait.is_zero()) || wait > IN_HAND {
+        if (line.view.is_open && !wait.is_zero()) || wait > self.in_hand() {
             return Some(wait);
         }
         // One that has its turn soon, of whatever rate.
         #[expect(clippy::cast_precision_loss, reason = "processes are few")]
         let rate = line.view.per_second.unwrap_or(1000.0) / line.view.askers.max(1) as f64;
         #[expect(clippy::cast_precision_loss, reason = "those that wait are few")]
-        let is_crowded = line.waiting[place].len() as f64 >= (rate * AHEAD_S).max(1.0);
+        let is_crowded = line.waiting[place].len() as f64 >= (rate * self.in_hand().as_secs_f64() * AHEAD).max(1.0);
         is_crowded.then_some(Duration::from_millis(20))
     }
 
@@ -380,7 +363,7 @@ impl Gate {
         Some(in_time(wait.unwrap_or_default()))
     }
 
-    fn closed(&self, again: Instant, why: &str) -> DestinationError {
+    pub(super) fn closed(&self, again: Instant, why: &str) -> DestinationError {
         let wait = again.saturating_duration_since(Instant::now());
         let why = if self.line().view.is_open { "it fails; one probe at a time is let through" } else { why };
         // Apart, so that they do not come back together.

@@ -136,12 +136,23 @@ impl Gate {
         self.destination
     }
 
-    /// Waits for a call's turn.
+    /// Waits for a call's turn. `place` is one of its handler's in flight, waited for no longer than the turn is.
     ///
     /// # Errors
     /// `GateClosed`: no call may be made before its `until`.
-    pub async fn enter(&self, priority: Priority) -> Result<Permit<'_>, DestinationError> {
+    pub async fn enter<P>(
+        &self,
+        priority: Priority,
+        place: impl Future<Output = P>,
+    ) -> Result<(P, Permit<'_>), DestinationError> {
         self.shut()?;
+        let place = tokio::time::timeout(self.in_hand(), place)
+            .await
+            .map_err(|_elapsed| self.closed(Instant::now(), "as many calls are in flight as may be"))?;
+        self.turn(priority).await.map(|permit| (place, permit))
+    }
+
+    async fn turn(&self, priority: Priority) -> Result<Permit<'_>, DestinationError> {
         let slot = self.slot(priority).await?;
         let mut state = self.lock();
         if let Some(wait) = state.throttle.closed_for(Instant::now()) {
@@ -230,6 +241,10 @@ impl Gate {
     /// There are other credentials: where they were refused they are tried at once.
     pub fn credentials_changed(&self) {
         self.lock().pause.probe_now(Instant::now());
+    }
+
+    fn in_hand(&self) -> Duration {
+        self.pacing().in_hand
     }
 
     fn pacing(&self) -> Pacing {

@@ -2,6 +2,7 @@
 //! process does all, otherwise in the store, changed under its row's lock (design.md section 6). Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hookline_common::settings::TextUsSettings;
 use serde::{Deserialize, Serialize};
@@ -18,18 +19,24 @@ const SILENT_MS: i64 = 30_000;
 pub struct Pacing {
     reserve: f64,
     open_for: OpenFor,
+    /// How long a call's turn is waited for in hand. No longer than a call may take: a claim's lease, of three such
+    /// times and more, has to outlast two waits and the call.
+    pub(super) in_hand: Duration,
 }
+
+/// Longer waits are for the queue, whatever a call may take.
+const IN_HAND_MAX: Duration = Duration::from_secs(8);
 
 impl Pacing {
     #[must_use]
     pub fn of(settings: &TextUsSettings) -> Self {
-        let ms = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let open_for = OpenFor { min_ms: ms(settings.breaker.open_min), max_ms: ms(settings.breaker.open_max) };
-        Self { reserve: settings.opt_out_reserve, open_for }
+        Self { reserve: settings.opt_out_reserve, open_for, in_hand: settings.timeout.min(IN_HAND_MAX) }
     }
 
-    pub(super) fn open_min(self) -> std::time::Duration {
-        std::time::Duration::from_millis(u64::try_from(self.open_for.min_ms).unwrap_or(0))
+    pub(super) fn open_min(self) -> Duration {
+        Duration::from_millis(u64::try_from(self.open_for.min_ms).unwrap_or(0))
     }
 }
 
@@ -39,7 +46,12 @@ pub(super) struct Ration {
     budget: Budget,
     breaker: Breaker,
     out: BTreeMap<String, Out>,
+    /// Contacts that were given a call since a note was.
+    contacts_since_note: u32,
 }
+
+/// Of so many calls that contacts and notes both wait for, one is a note's.
+const NOTES_TURN: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Out {
@@ -159,20 +171,42 @@ impl Ration {
                 return;
             }
         }
-        let mut again = Vec::new();
-        let out = self.all_out();
-        for (priority, want) in Priority::ALL.into_iter().zip(ask.wants) {
-            if want == 0 {
-                continue;
-            }
-            let given_now: i64 = reply.calls.iter().sum();
-            let Given { calls, again_ms } = self.budget.take(now_ms, out + given_now, priority, want, pacing.reserve);
-            reply.calls[priority.index()] = calls;
+        let mut wants = ask.wants;
+        while let Some((priority, want)) = self.next(wants) {
+            let out = self.all_out() + reply.calls.iter().sum::<i64>();
+            let Given { calls, again_ms } = self.budget.take(now_ms, out, priority, want, pacing.reserve);
+            reply.calls[priority.index()] += calls;
+            wants[priority.index()] -= calls;
+            self.count(priority, calls);
             if calls < want {
-                again.push(again_ms);
+                // What is left is for nobody who comes after it either.
+                reply.again_ms = again_ms;
+                return;
             }
         }
-        reply.again_ms = again.into_iter().min().unwrap_or(reply.again_ms);
+    }
+
+    /// Whose turn it is, and how many calls that is for.
+    pub(super) fn next(&self, wants: [i64; 3]) -> Option<(Priority, i64)> {
+        let [opt_outs, contacts, notes] = wants;
+        match (opt_outs, contacts, notes) {
+            (1.., _, _) => Some((Priority::OptOut, opt_outs)),
+            (_, 1.., 1..) if self.contacts_since_note + 1 >= NOTES_TURN => Some((Priority::Note, 1)),
+            (_, 1.., 1..) => Some((Priority::Contact, 1)),
+            (_, 1.., _) => Some((Priority::Contact, contacts)),
+            (_, _, 1..) => Some((Priority::Note, notes)),
+            _ => None,
+        }
+    }
+
+    fn count(&mut self, priority: Priority, calls: i64) {
+        match priority {
+            Priority::Note if calls > 0 => self.contacts_since_note = 0,
+            Priority::Contact => {
+                self.contacts_since_note = self.contacts_since_note.saturating_add(u32::try_from(calls).unwrap_or(0));
+            }
+            Priority::OptOut | Priority::Note => {}
+        }
     }
 
     fn ended(&mut self, end: End, pacing: Pacing) {
