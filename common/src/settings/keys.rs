@@ -212,7 +212,7 @@ fn textus(v: &mut Visit<'_, '_>, s: &mut TextUsSettings) {
     );
     v.table(
         "breaker",
-        "After many failures no call is made for open_min, then one that tries; each time it fails, twice as long.",
+        "While a destination fails, one call is made every open_min to see; after 24 of them each time twice as long.",
         |v| {
             v.key("open_min", "How long calls are held back at first.", Span::ABOVE_ZERO, &mut s.breaker.open_min);
             v.key("open_max", "How long at most.", Span::ABOVE_ZERO, &mut s.breaker.open_max);

@@ -323,7 +323,8 @@ impl Publishing {
                 Err(error) => return Some(PublishingEnded::Broken(error.to_string())),
             });
         }
-        if answers.iter().any(|(_, answer, _)| *answer == Published::Stored) {
+        let some_stored = answers.iter().any(|(_, answer, _)| *answer == Published::Stored);
+        if some_stored {
             self.refused_since = None;
         } else {
             self.refused_since.get_or_insert(self.progress);
@@ -334,7 +335,9 @@ impl Publishing {
                 return Some(PublishingEnded::Broken("a message was returned that nobody waits for".to_owned()));
             }
         }
-        crash_point("publish.confirmed");
+        if some_stored {
+            crash_point("publish.confirmed");
+        }
         if answers.iter().any(|(.., message)| message.is_none()) {
             self.answer_held();
         }
