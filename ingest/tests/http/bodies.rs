@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use crate::helpers::{TestIngest, eventually, fixture, read_to_end, sign};
 
 fn small_and_short(settings: &mut Settings) {
-    settings.ingest.request_timeout = Duration::from_millis(300);
+    settings.ingest.request_timeout = Duration::from_secs(1);
     settings.ingest.max_body_bytes = 1024;
 }
 
