@@ -8,74 +8,37 @@
 //!
 //! Every step is one statement that says in its WHERE what it relies on: two processes cannot both win.
 
-use hookline_common::time::Timestamp;
-
+use crate::Store;
 use crate::db::Turn;
-use crate::dialect::Connection;
 use crate::error::StoreError;
-use crate::model::{Claim, ClaimRequest, ClaimToken};
-use crate::{Store, row};
+use crate::model::ClaimToken;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum EffectState {
+pub(crate) enum EffectState {
     Claimed,
     Done,
     Unknown,
+}
+
+impl EffectState {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Done => "done",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl std::str::FromStr for EffectState {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "claimed" => Ok(Self::Claimed),
-            "done" => Ok(Self::Done),
-            "unknown" => Ok(Self::Unknown),
-            _ => Err(()),
-        }
+        [Self::Claimed, Self::Done, Self::Unknown].into_iter().find(|state| state.as_str() == text).ok_or(())
     }
-}
-
-/// A [`ClaimRequest`] that a write can keep.
-struct Wanted {
-    token: ClaimToken,
-    event_id: String,
-    lease_ms: i64,
-    settle_ms: i64,
 }
 
 impl Store {
-    /// Asks for an effect; see [`Claim`] for what the answers oblige to.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        let wanted = Wanted {
-            token: ClaimToken {
-                handler: request.handler,
-                target: row::clean(request.target).into_owned(),
-                effect_key: row::clean(request.effect_key).into_owned(),
-                owner: request.owner.to_owned(),
-            },
-            event_id: request.event_id.as_str().to_owned(),
-            lease_ms: millis(request.lease),
-            settle_ms: millis(request.settle_after),
-        };
-        let clock = self.db.clock().clone();
-        let turn = turn(&wanted.token);
-        let claim = self
-            .db
-            .write(turn, wanted, move |connection, wanted| {
-                let now = clock.now().as_millis();
-                Box::pin(claim(connection, wanted, now))
-            })
-            .await?;
-        Ok(match claim {
-            Claim::Wait { until } => Claim::Wait { until: self.db.clock().here(until) },
-            claim @ (Claim::Fresh(_) | Claim::AfterUnknown { .. } | Claim::Done { .. }) => claim,
-        })
-    }
-
     /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
     /// before each write call. A lease that has run out is renewed too, as long as nobody took the claim over.
     ///
@@ -251,98 +214,10 @@ impl Store {
     }
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn turn(token: &ClaimToken) -> Turn {
+pub(crate) fn turn(token: &ClaimToken) -> Turn {
     Turn::row("effects", &[token.handler.as_str(), &token.target, &token.effect_key])
-}
-
-async fn claim(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Claim, StoreError> {
-    // Where it cannot be taken, its row is locked by having been looked at; should it be gone all the same, it is ours
-    // to ask for again.
-    for _ in 0..3 {
-        if let Some(claim) = take(connection, wanted, now).await? {
-            return Ok(claim);
-        }
-        if let Some(claim) = refuse(connection, wanted, now).await? {
-            return Ok(claim);
-        }
-    }
-    Err(StoreError::Contended("an effect changed hands too often to be claimed".to_owned()))
-}
-
-/// Makes the row, or takes it over where its outcome is unknown and can no longer change.
-async fn take(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
-    // A claim that ended after it sent may have written, with a person's consent too: that consent is spent. One that
-    // sent nothing leaves everything as it found it.
-    let row = sqlx::query(
-        "INSERT INTO effects
-             (handler, target, effect_key, state, event_id, owner, lease_until, write_again, created_ms)
-         VALUES ($1, $2, $3, 'claimed', $4, $5, $6, 0, $7)
-         ON CONFLICT (handler, target, effect_key) DO UPDATE SET
-             state = 'claimed', event_id = excluded.event_id, owner = excluded.owner,
-             lease_until = excluded.lease_until, sent_ms = NULL,
-             write_again = CASE WHEN effects.state = 'unknown' OR effects.sent_ms IS NULL
-                                THEN effects.write_again ELSE 0 END,
-             unknown_ms = CASE WHEN effects.state = 'unknown' OR effects.sent_ms IS NULL THEN effects.unknown_ms
-                               WHEN effects.lease_until < $7 THEN effects.lease_until ELSE $7 END,
-             doubted_event_id = CASE WHEN effects.state = 'claimed' AND effects.sent_ms IS NULL
-                                     THEN effects.doubted_event_id ELSE effects.event_id END
-         WHERE (effects.state = 'claimed' AND effects.owner = excluded.owner AND effects.lease_until > $7)
-            OR (effects.state = 'claimed' AND effects.sent_ms IS NOT NULL AND effects.lease_until + $8 <= $7)
-            OR (effects.state = 'claimed' AND effects.sent_ms IS NULL AND effects.lease_until <= $7
-                AND (effects.unknown_ms IS NULL OR effects.unknown_ms + $8 <= $7))
-            OR (effects.state = 'unknown' AND effects.unknown_ms + $8 <= $7)
-         RETURNING unknown_ms, doubted_event_id AS event_id, write_again",
-    )
-    .bind(wanted.token.handler.as_str())
-    .bind(wanted.token.target.as_str())
-    .bind(wanted.token.effect_key.as_str())
-    .bind(wanted.event_id.as_str())
-    .bind(wanted.token.owner.as_str())
-    .bind(now.saturating_add(wanted.lease_ms))
-    .bind(now)
-    .bind(wanted.settle_ms)
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let token = wanted.token.clone();
-    Ok(Some(match row::maybe_number(&row, "unknown_ms")? {
-        None => Claim::Fresh(token),
-        Some(_) => {
-            Claim::AfterUnknown { token, write_again: row::flag(&row, "write_again")?, event_id: row::event_id(&row)? }
-        }
-    }))
-}
-
-/// Why it could not be taken; `None` where the row is gone.
-async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
-    let row = sqlx::query(
-        "SELECT state, event_id, remote_id, lease_until, sent_ms, unknown_ms FROM effects
-         WHERE handler = $1 AND target = $2 AND effect_key = $3",
-    )
-    .bind(wanted.token.handler.as_str())
-    .bind(wanted.token.target.as_str())
-    .bind(wanted.token.effect_key.as_str())
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let lease_until = row::number(&row, "lease_until")?;
-    let settled = |since: i64| since.saturating_add(wanted.settle_ms);
-    let unknown_ms = row::maybe_number(&row, "unknown_ms")?;
-    let until = match row::name::<EffectState>(&row, "state")? {
-        EffectState::Done => {
-            return Ok(Some(Claim::Done {
-                event_id: row::event_id(&row)?,
-                remote_id: row::maybe_text(&row, "remote_id")?,
-            }));
-        }
-        EffectState::Claimed if lease_until > now => lease_until,
-        EffectState::Claimed if row::maybe_number(&row, "sent_ms")?.is_some() => settled(lease_until),
-        EffectState::Claimed => unknown_ms.map_or(now, settled),
-        EffectState::Unknown => settled(unknown_ms.unwrap_or(lease_until)),
-    };
-    Ok(Some(Claim::Wait { until: Timestamp::from_millis(until) }))
 }

@@ -15,7 +15,7 @@ use crate::db::Turn;
 use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{LedgerCheck, LedgerEntry, LedgerKind};
-use crate::{Store, row};
+use crate::{Store, row, statements};
 
 /// What the first entry names as the one before.
 const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -140,38 +140,48 @@ pub(crate) async fn lock(connection: &mut Connection) -> Result<Head, StoreError
     Ok(Head { seq: row::number(&row, "seq")?, hash: row::text(&row, "hash")? })
 }
 
+/// Appends in this order.
 pub(crate) async fn append(
     connection: &mut Connection,
     key: &LedgerKey,
-    head: &mut Head,
-    entry: &Entry,
+    mut head: Head,
+    entries: &[Entry],
 ) -> Result<(), StoreError> {
-    let seq = head.seq + 1;
-    let hash = key.hash(seq, &head.hash, entry);
-    sqlx::query(
-        "INSERT INTO opt_ledger (seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason,
-             previous_hash, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(seq)
-    .bind(entry.kind.as_str())
-    .bind(entry.at_ms)
-    .bind(entry.event_id.as_str())
-    .bind(entry.account.as_str())
-    .bind(entry.phone.as_str())
-    .bind(entry.status)
-    .bind(entry.event_time_ms)
-    .bind(entry.reason.as_deref())
-    .bind(head.hash.as_str())
-    .bind(hash.as_str())
-    .execute(&mut *connection)
-    .await?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    for chunk in statements::chunks(entries) {
+        let statement = format!(
+            "INSERT INTO opt_ledger (seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason,
+                 previous_hash, hash)
+             VALUES {}",
+            statements::values(chunk.len(), 11)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for entry in chunk {
+            let seq = head.seq + 1;
+            let hash = key.hash(seq, &head.hash, entry);
+            insert = insert
+                .bind(seq)
+                .bind(entry.kind.as_str())
+                .bind(entry.at_ms)
+                .bind(entry.event_id.as_str())
+                .bind(entry.account.as_str())
+                .bind(entry.phone.as_str())
+                .bind(entry.status)
+                .bind(entry.event_time_ms)
+                .bind(entry.reason.as_deref())
+                .bind(head.hash)
+                .bind(hash.clone());
+            head = Head { seq, hash };
+        }
+        insert.execute(&mut *connection).await?;
+    }
     sqlx::query("UPDATE opt_ledger_head SET seq = $1, hash = $2 WHERE id = 1")
-        .bind(seq)
-        .bind(hash.as_str())
+        .bind(head.seq)
+        .bind(head.hash)
         .execute(connection)
         .await?;
-    *head = Head { seq, hash };
     Ok(())
 }
 

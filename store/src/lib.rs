@@ -12,7 +12,9 @@
 //! - Phone numbers are in clear in the ledger, the opt-out state, contact links, the records, and where the
 //!   worker makes one an effect key: the operator's data. No error, log line or audit row holds one.
 
+mod attempts;
 mod audit;
+mod claims;
 mod contacts;
 mod db;
 mod dead_letters;
@@ -26,11 +28,13 @@ mod history;
 mod ledger;
 mod ledger_key;
 pub mod model;
+mod opt_asks;
 mod opt_out_puts;
 mod opt_outs;
 mod page;
 mod records;
 mod row;
+mod statements;
 mod unrouted;
 mod waiting;
 mod workers;
@@ -40,11 +44,14 @@ use std::sync::Arc;
 
 use hookline_common::secret::Secret;
 
-use crate::db::{Clock, Db};
+use crate::attempts::{BeginAsk, FinishAsk};
+use crate::claims::Wanted;
+use crate::db::{Batches, Clock, Db};
 use crate::dialect::Dialect;
 pub use crate::error::StoreError;
 use crate::ledger::LedgerKey;
 pub use crate::ledger_key::ledger_key_file;
+use crate::opt_asks::OptAsk;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -67,6 +74,10 @@ pub struct StoreOptions {
 pub struct Store {
     db: Db,
     ledger_key: Arc<LedgerKey>,
+    opt_asks: Batches<OptAsk>,
+    begins: Batches<BeginAsk>,
+    finishes: Batches<FinishAsk>,
+    claims: Batches<Wanted>,
 }
 
 impl std::fmt::Debug for Store {
@@ -92,7 +103,10 @@ impl Store {
         let clock = Clock::default();
         clock.measure(&dialect, &mut connection).await?;
         let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
-        let store = Self { db: Db::start(dialect, connection, clock), ledger_key };
+        let db = Db::start(dialect, connection, clock);
+        let opt_asks = opt_asks::start(&db, &ledger_key);
+        let (begins, finishes, claims) = (attempts::begins(&db), attempts::finishes(&db), claims::claims(&db));
+        let store = Self { db, ledger_key, opt_asks, begins, finishes, claims };
         store.check_ledger_key().await?;
         Ok(store)
     }

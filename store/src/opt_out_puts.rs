@@ -11,12 +11,12 @@ use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::phone::Phone;
 
-use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::error::StoreError;
-use crate::ledger::{self, Entry};
+use crate::ledger::Entry;
 use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
-use crate::opt_outs::{Opt, effective_time, opt_times, recorded_time, standing};
+use crate::opt_asks::{Changes, Known, OptAsk};
+use crate::opt_outs::{Opt, effective_time, standing};
 use crate::{Store, row};
 
 impl Store {
@@ -26,32 +26,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn decide_put(&self, event: &OptEvent<'_>, target: &str) -> Result<PutDecision, StoreError> {
-        let key = self.ledger_key.clone();
-        self.db
-            .write(Turn::Ledger, (Opt::from(event), target.to_owned()), move |connection, (opt, target)| {
-                let key = key.clone();
-                Box::pin(async move {
-                    let mut head = ledger::lock(connection).await?;
-                    if let Some(made) = made_before(connection, opt, target).await? {
-                        return Ok(made);
-                    }
-                    let time = match recorded_time(connection, opt).await? {
-                        Some(time) => time,
-                        None => effective_time(opt, None),
-                    };
-                    // An opt-in may have been recorded since this event was: our own echo, overtaken by it between
-                    // the two, would otherwise opt the person out again.
-                    let (newest_out, newest_in) = opt_times(connection, opt).await?;
-                    if standing(opt.opted_out, time, newest_out, newest_in) == OptStanding::Stale {
-                        return Ok(PutDecision::Stale);
-                    }
-                    let mut entry = Entry::new(LedgerKind::PutSent, &opt.event_id, target, &opt.phone);
-                    entry.event_time_ms = time;
-                    ledger::append(connection, &key, &mut head, &entry).await?;
-                    Ok(PutDecision::Put)
-                })
-            })
-            .await
+        self.opt_asks.ask(OptAsk::Decide(Opt::from(event), target.to_owned())).await?.decision()
     }
 
     /// How the PUT ended.
@@ -65,32 +40,63 @@ impl Store {
         target: &str,
         answer: PutAnswer,
     ) -> Result<(), StoreError> {
-        let key = self.ledger_key.clone();
-        let arguments = (event_id.as_str().to_owned(), phone.as_e164().to_owned(), target.to_owned(), answer);
-        self.db
-            .write(Turn::Ledger, arguments, move |connection, (event_id, phone, target, answer)| {
-                let key = key.clone();
-                Box::pin(async move {
-                    let (status, read_back) = match *answer {
-                        PutAnswer::Status(status) => (Some(i64::from(status)), false),
-                        PutAnswer::ReadBack(status) => (Some(i64::from(status)), true),
-                        PutAnswer::NoAnswer | PutAnswer::NotSent => (None, false),
-                    };
-                    let mut head = ledger::lock(connection).await?;
-                    let mut entry = Entry::new(LedgerKind::PutAnswered, event_id, target, phone);
-                    entry.status = status;
-                    entry.reason = (*answer == PutAnswer::NotSent).then(|| NOT_SENT.to_owned());
-                    ledger::append(connection, &key, &mut head, &entry).await?;
-                    if read_back {
-                        let mut entry = Entry::new(LedgerKind::ReadBack, event_id, target, phone);
-                        // The GET that showed the opt-out.
-                        entry.status = Some(200);
-                        ledger::append(connection, &key, &mut head, &entry).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
+        let put = Put {
+            event_id: event_id.as_str().to_owned(),
+            phone: phone.as_e164().to_owned(),
+            target: target.to_owned(),
+        };
+        self.opt_asks.ask(OptAsk::Answered(put, answer)).await.map(drop)
+    }
+}
+
+/// A PUT that was made.
+#[derive(Clone)]
+pub(crate) struct Put {
+    pub(crate) event_id: String,
+    pub(crate) phone: String,
+    target: String,
+}
+
+pub(crate) async fn decide(
+    connection: &mut Connection,
+    opt: &Opt,
+    target: &str,
+    known: &Known,
+    changes: &mut Changes,
+) -> Result<PutDecision, StoreError> {
+    if known.put
+        && let Some(made) = made_before(connection, opt, target).await?
+    {
+        return Ok(made);
+    }
+    let time = known.recorded.unwrap_or_else(|| effective_time(opt, None));
+    // An opt-in may have been recorded since this event was: our own echo, overtaken by it between the two, would
+    // otherwise opt the person out again.
+    if standing(opt.opted_out, time, known.newest_out, known.newest_in) == OptStanding::Stale {
+        return Ok(PutDecision::Stale);
+    }
+    let mut entry = Entry::new(LedgerKind::PutSent, &opt.event_id, target, &opt.phone);
+    entry.event_time_ms = time;
+    changes.entries.push(entry);
+    Ok(PutDecision::Put)
+}
+
+pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
+    let Put { event_id, phone, target } = put;
+    let (status, read_back) = match answer {
+        PutAnswer::Status(status) => (Some(i64::from(status)), false),
+        PutAnswer::ReadBack(status) => (Some(i64::from(status)), true),
+        PutAnswer::NoAnswer | PutAnswer::NotSent => (None, false),
+    };
+    let mut entry = Entry::new(LedgerKind::PutAnswered, event_id, target, phone);
+    entry.status = status;
+    entry.reason = (answer == PutAnswer::NotSent).then(|| NOT_SENT.to_owned());
+    changes.entries.push(entry);
+    if read_back {
+        let mut entry = Entry::new(LedgerKind::ReadBack, event_id, target, phone);
+        // The GET that showed the opt-out.
+        entry.status = Some(200);
+        changes.entries.push(entry);
     }
 }
 

@@ -6,14 +6,15 @@
 use hookline_common::names::SkipReason;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
 
-use crate::db::Turn;
 use crate::dialect::Connection;
 use crate::error::StoreError;
-use crate::ledger::{self, Entry};
+use crate::ledger::Entry;
 use crate::model::{LedgerKind, OptEvent, OptOutRow, OptStanding, Page};
+use crate::opt_asks::{Changes, Known, OptAsk};
 use crate::page::{page, position, rows_to_read};
-use crate::{Store, row};
+use crate::{Store, row, statements};
 
 /// An [`OptEvent`] that a write can keep.
 #[derive(Clone)]
@@ -51,33 +52,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn record_opt_event(&self, event: &OptEvent<'_>) -> Result<OptStanding, StoreError> {
-        let key = self.ledger_key.clone();
-        self.db
-            .write(Turn::Ledger, Opt::from(event), move |connection, opt| {
-                let key = key.clone();
-                Box::pin(async move {
-                    let mut head = ledger::lock(connection).await?;
-                    let (newest_out, newest_in) = opt_times(connection, opt).await?;
-                    let recorded = recorded_time(connection, opt).await?;
-                    let time = match recorded {
-                        Some(time) => time,
-                        None => effective_time(opt, newest_in),
-                    };
-                    let standing = standing(opt.opted_out, time, newest_out, newest_in);
-                    if recorded.is_none() {
-                        let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
-                        let mut entry = Entry::new(kind, &opt.event_id, &opt.account, &opt.phone);
-                        entry.event_time_ms = time;
-                        ledger::append(connection, &key, &mut head, &entry).await?;
-                        if let Some(time) = time {
-                            let decides = standing == OptStanding::Current && Some(time) >= newest_out.max(newest_in);
-                            advance(connection, opt, time, decides).await?;
-                        }
-                    }
-                    Ok(standing)
-                })
-            })
-            .await
+        self.opt_asks.ask(OptAsk::Record(Opt::from(event))).await?.standing()
     }
 
     /// Records why nothing was PUT, once per event.
@@ -85,26 +60,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn note_skipped(&self, event: &OptEvent<'_>, reason: SkipReason) -> Result<(), StoreError> {
-        let key = self.ledger_key.clone();
-        self.db
-            .write(Turn::Ledger, (Opt::from(event), reason), move |connection, (opt, reason)| {
-                let key = key.clone();
-                Box::pin(async move {
-                    let mut head = ledger::lock(connection).await?;
-                    let known =
-                        sqlx::query("SELECT 1 FROM opt_ledger WHERE event_id = $1 AND kind = 'skipped' LIMIT 1")
-                            .bind(opt.event_id.as_str())
-                            .fetch_optional(&mut *connection)
-                            .await?;
-                    if known.is_none() {
-                        let mut entry = Entry::new(LedgerKind::Skipped, &opt.event_id, &opt.account, &opt.phone);
-                        entry.reason = Some(reason.as_str().to_owned());
-                        ledger::append(connection, &key, &mut head, &entry).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .await
+        self.opt_asks.ask(OptAsk::Skipped(Opt::from(event), reason)).await.map(drop)
     }
 
     /// Whether the person has opted out, over all accounts and by event time, and since when; `None` where nothing
@@ -184,51 +140,81 @@ pub(crate) fn standing(
     if stale { OptStanding::Stale } else { OptStanding::Current }
 }
 
-/// The newest opt-out and opt-in of this account and phone.
-pub(crate) async fn opt_times(
+/// Records the event where that was not done before.
+pub(crate) fn record(opt: &Opt, known: &Known, changes: &mut Changes) -> OptStanding {
+    let time = known.recorded.unwrap_or_else(|| effective_time(opt, known.newest_in));
+    let standing = standing(opt.opted_out, time, known.newest_out, known.newest_in);
+    if known.recorded.is_some() {
+        return standing;
+    }
+    let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
+    let mut entry = Entry::new(kind, &opt.event_id, &opt.account, &opt.phone);
+    entry.event_time_ms = time;
+    changes.entries.push(entry);
+    if let Some(time) = time {
+        let decides = standing == OptStanding::Current && Some(time) >= known.newest_out.max(known.newest_in);
+        changes.states.push(Advance { opt: opt.clone(), time, decides });
+    }
+    standing
+}
+
+/// Why nothing was PUT, once per event.
+pub(crate) async fn skip(
     connection: &mut Connection,
     opt: &Opt,
-) -> Result<(Option<i64>, Option<i64>), StoreError> {
-    let row = sqlx::query("SELECT opted_out_ms, opted_in_ms FROM opt_state WHERE account = $1 AND phone = $2")
-        .bind(opt.account.as_str())
-        .bind(opt.phone.as_str())
+    reason: SkipReason,
+    changes: &mut Changes,
+) -> Result<(), StoreError> {
+    let known = sqlx::query("SELECT 1 FROM opt_ledger WHERE event_id = $1 AND kind = 'skipped' LIMIT 1")
+        .bind(opt.event_id.as_str())
         .fetch_optional(connection)
         .await?;
-    match row {
-        Some(row) => Ok((row::maybe_number(&row, "opted_out_ms")?, row::maybe_number(&row, "opted_in_ms")?)),
-        None => Ok((None, None)),
+    if known.is_none() {
+        let mut entry = Entry::new(LedgerKind::Skipped, &opt.event_id, &opt.account, &opt.phone);
+        entry.reason = Some(reason.as_str().to_owned());
+        changes.entries.push(entry);
     }
+    Ok(())
 }
 
-/// The time that was recorded for this event; `None` where it was not recorded yet.
-pub(crate) async fn recorded_time(connection: &mut Connection, opt: &Opt) -> Result<Option<Option<i64>>, StoreError> {
-    let row =
-        sqlx::query("SELECT event_time_ms FROM opt_ledger WHERE event_id = $1 AND kind IN ('received', 'opted_in')")
-            .bind(opt.event_id.as_str())
-            .fetch_optional(connection)
-            .await?;
-    row.map(|row| row::maybe_number(&row, "event_time_ms")).transpose()
+/// A newer time of one kind for an account and phone.
+pub(crate) struct Advance {
+    opt: Opt,
+    time: i64,
+    /// It decides the state: the event is named in it.
+    decides: bool,
 }
 
-async fn advance(connection: &mut Connection, opt: &Opt, time: i64, decides: bool) -> Result<(), StoreError> {
-    let (out, into) = if opt.opted_out { (Some(time), None) } else { (None, Some(time)) };
-    sqlx::query(
-        "INSERT INTO opt_state (account, phone, opted_out_ms, opted_in_ms, source_event_id)
-         VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (account, phone) DO UPDATE SET
-             opted_out_ms = CASE WHEN opt_state.opted_out_ms IS NULL OR excluded.opted_out_ms > opt_state.opted_out_ms
-                                 THEN excluded.opted_out_ms ELSE opt_state.opted_out_ms END,
-             opted_in_ms = CASE WHEN opt_state.opted_in_ms IS NULL OR excluded.opted_in_ms > opt_state.opted_in_ms
-                                THEN excluded.opted_in_ms ELSE opt_state.opted_in_ms END,
-             source_event_id = CASE WHEN $6 = 1 THEN excluded.source_event_id ELSE opt_state.source_event_id END",
-    )
-    .bind(opt.account.as_str())
-    .bind(opt.phone.as_str())
-    .bind(out)
-    .bind(into)
-    .bind(opt.source_event_id.as_deref())
-    .bind(i64::from(decides))
-    .execute(connection)
-    .await?;
+/// No two of one account and phone.
+pub(crate) async fn advance(connection: &mut Connection, states: &[Advance]) -> Result<(), StoreError> {
+    for decides in [true, false] {
+        let states: Vec<&Advance> = states.iter().filter(|state| state.decides == decides).collect();
+        let named = if decides { "excluded" } else { "opt_state" };
+        for chunk in statements::chunks(&states) {
+            let statement = format!(
+                "INSERT INTO opt_state (account, phone, opted_out_ms, opted_in_ms, source_event_id) VALUES {}
+                 ON CONFLICT (account, phone) DO UPDATE SET
+                     opted_out_ms = CASE WHEN opt_state.opted_out_ms IS NULL
+                                              OR excluded.opted_out_ms > opt_state.opted_out_ms
+                                         THEN excluded.opted_out_ms ELSE opt_state.opted_out_ms END,
+                     opted_in_ms = CASE WHEN opt_state.opted_in_ms IS NULL
+                                             OR excluded.opted_in_ms > opt_state.opted_in_ms
+                                        THEN excluded.opted_in_ms ELSE opt_state.opted_in_ms END,
+                     source_event_id = {named}.source_event_id",
+                statements::values(chunk.len(), 5)
+            );
+            let mut insert = sqlx::query(AssertSqlSafe(statement));
+            for Advance { opt, time, .. } in chunk {
+                let (out, into) = if opt.opted_out { (Some(*time), None) } else { (None, Some(*time)) };
+                insert = insert
+                    .bind(opt.account.as_str())
+                    .bind(opt.phone.as_str())
+                    .bind(out)
+                    .bind(into)
+                    .bind(opt.source_event_id.as_deref());
+            }
+            insert.execute(&mut *connection).await?;
+        }
+    }
     Ok(())
 }

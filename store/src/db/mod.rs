@@ -8,6 +8,7 @@
 //! SQLite has one writer at a time. On PostgreSQL several work side by side, here and in other processes, and what
 //! keeps them from waiting for one another in a circle is the [`Turn`] that each job names.
 
+mod batch;
 mod clock;
 mod readers;
 mod writer;
@@ -21,6 +22,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use self::batch::{Ask, Batches};
 pub(crate) use self::clock::Clock;
 pub(crate) use self::readers::Reader;
 use self::readers::Readers;
@@ -35,6 +37,8 @@ pub(crate) type Work<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
 pub(crate) enum Turn {
     /// One row, named so that a group takes its locks in the order of the names, as every other group does.
     Row(String),
+    /// Many such rows, locked in the order of their names: never with others, and not at all where one is held.
+    Sorted,
     /// The head of the ledger, and nothing but what it protects.
     Ledger,
     /// Several rows or names: never with others.
@@ -58,6 +62,7 @@ impl Turn {
 #[derive(Clone)]
 pub(crate) struct Db {
     rows: mpsc::Sender<Message>,
+    sorted: mpsc::Sender<Message>,
     alone: mpsc::Sender<Message>,
     ledger: mpsc::Sender<Message>,
     long: mpsc::Sender<Message>,
@@ -78,11 +83,12 @@ impl Db {
         // Where a kind of job has no writers of its own, it goes where single rows go.
         let alone = lanes.alone.map(|lane| open(lane, None, None));
         let rows = open(lanes.rows, Some(connection), alone.as_ref().map(mpsc::Sender::downgrade));
+        let sorted = lanes.sorted.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
         let ledger = lanes.ledger.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
         let long = lanes.long.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
         let alone = alone.unwrap_or_else(|| rows.clone());
         let readers = Readers::new(&dialect);
-        Self { rows, alone, ledger, long, closing, readers, clock, dialect }
+        Self { rows, sorted, alone, ledger, long, closing, readers, clock, dialect }
     }
 
     pub(crate) fn dialect(&self) -> &Dialect {
@@ -108,6 +114,7 @@ impl Db {
         let job = Typed { arguments, work, result: None, reply };
         let (lane, key) = match turn {
             Turn::Row(key) => (&self.rows, key),
+            Turn::Sorted => (&self.sorted, String::new()),
             Turn::Ledger => (&self.ledger, String::new()),
             Turn::Alone => (&self.alone, String::new()),
             Turn::Long => (&self.long, String::new()),
@@ -166,7 +173,7 @@ impl Db {
 
     pub(crate) async fn close(&self) {
         self.closing.send_replace(true);
-        for lane in [&self.rows, &self.alone, &self.ledger, &self.long] {
+        for lane in [&self.rows, &self.sorted, &self.alone, &self.ledger, &self.long] {
             lane.closed().await;
         }
         self.readers.close().await;

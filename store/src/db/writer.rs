@@ -203,7 +203,9 @@ impl Writer {
             match self.commit_reconnecting(&mut job, begin).await {
                 Ok(()) => return answer(job, &Ok(())),
                 // A deadlock that was resolved against us. A lock that did not come in its time is not waited for twice.
-                Err(Failure::Job(_, StoreError::Contended(_))) if clock.elapsed() < CONTENDED => {
+                Err(Failure::Job(_, StoreError::Contended(_)))
+                    if begin != Begin::Sorted && clock.elapsed() < CONTENDED =>
+                {
                     tokio::time::sleep(Duration::from_millis(rand::random_range(1..=20))).await;
                 }
                 Err(Failure::Lost(error) | Failure::Late(error)) => {

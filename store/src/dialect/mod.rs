@@ -25,7 +25,7 @@ pub(crate) type Connection = sqlx::AnyConnection;
 pub(crate) type DbRow = sqlx::any::AnyRow;
 
 /// The number of the newest migration this program has.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 const POSTGRES: &str = "PostgreSQL";
 
 /// Where the database is, and how connections to it are made.
@@ -40,6 +40,7 @@ pub(crate) enum Dialect {
 pub(crate) struct Lanes {
     pub(crate) rows: Lane,
     /// `None`: the jobs of this kind go where the `rows` go.
+    pub(crate) sorted: Option<Lane>,
     pub(crate) alone: Option<Lane>,
     pub(crate) ledger: Option<Lane>,
     pub(crate) long: Option<Lane>,
@@ -59,6 +60,8 @@ pub(crate) struct Lane {
 pub(crate) enum Begin {
     /// Of jobs that share it: one that must wait for another process's lock must not hold up the others.
     Group,
+    /// Of one job for many callers, which are better served one by one than held up by one of them.
+    Sorted,
     /// Of one job, which has nobody to hold up.
     Alone,
     /// Of one job that touches many rows.
@@ -129,7 +132,7 @@ impl Dialect {
     pub(crate) const fn begin(&self, begin: Begin) -> &'static str {
         match self {
             Self::Sqlite(_) => match begin {
-                Begin::Group | Begin::Alone | Begin::Long => sqlite::BEGIN_WRITE,
+                Begin::Group | Begin::Sorted | Begin::Alone | Begin::Long => sqlite::BEGIN_WRITE,
                 Begin::Snapshot => "BEGIN",
             },
             Self::Postgres(_) => postgres::begin(begin),

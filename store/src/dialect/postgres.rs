@@ -12,9 +12,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 use super::{Begin, Connection, Judgement, Lane, Lanes};
 use crate::error::StoreError;
 
-/// Six connections that write, one more during clean-up, and two that read, per process (docs/decisions/0004).
+/// Seven connections that write, one more during clean-up, and two that read, per process (docs/decisions/0004).
 pub(super) const LANES: Lanes = Lanes {
-    rows: Lane { writers: 3, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
+    rows: Lane { writers: 2, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
+    sorted: Some(Lane { writers: 2, group: 1, begin: Begin::Sorted, deadline: Some(DEADLINE) }),
     alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
     // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
     // other processes' appends is the rule here, so it waits as long as one alone.
@@ -145,7 +146,7 @@ fn session() -> String {
 
 pub(super) const fn begin(begin: Begin) -> &'static str {
     match begin {
-        Begin::Group => "BEGIN",
+        Begin::Group | Begin::Sorted => "BEGIN",
         Begin::Alone => "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000",
         Begin::Long => "BEGIN; SET LOCAL lock_timeout = 3000",
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",

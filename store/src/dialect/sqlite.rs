@@ -18,6 +18,7 @@ pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// Everything goes through one writer: SQLite has only one at a time.
 pub(super) const LANES: Lanes = Lanes {
     rows: Lane { writers: 1, group: 64, begin: Begin::Group, deadline: None },
+    sorted: None,
     alone: None,
     ledger: None,
     long: None,

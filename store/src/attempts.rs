@@ -1,0 +1,251 @@
+//! Begins attempts of deliveries, ends them, and logs them; many at a time, as they come.
+
+use hookline_common::broker::Again;
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{DeliveryState, HandlerName};
+use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use crate::db::{Ask, Batches, Db, Turn};
+use crate::dialect::Connection;
+use crate::erasure::ERASED;
+use crate::error::StoreError;
+use crate::model::{AttemptRecord, Begin, Ending};
+use crate::{Store, row, statements};
+
+impl Store {
+    /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
+    ///
+    /// `again` lets a redrive or replay begin anew where the delivery was skipped or discarded; a dead-lettered one
+    /// begins only after [`Store::mark_redriving`], a done or erased one never.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin(
+        &self,
+        event: &Event,
+        handler: HandlerName,
+        attempt: u32,
+        again: Option<Again>,
+    ) -> Result<Begin, StoreError> {
+        let attempt =
+            BeginAsk { event_id: event.id.clone(), handler, attempt: i64::from(attempt), again: again.is_some() };
+        self.begins.ask(attempt).await
+    }
+
+    /// Settles the delivery and logs its last attempt. What is done stays done, and `Done` replaces anything;
+    /// `Skipped` leaves a dead letter or a discarded delivery as it is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn finish(&self, record: &AttemptRecord, ending: Ending) -> Result<(), StoreError> {
+        self.finishes.ask(FinishAsk { record: record.clone(), ending }).await
+    }
+
+    /// Logs an attempt that did not settle the delivery: parked, released, dead-lettered.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn log_attempt(&self, record: &AttemptRecord) -> Result<(), StoreError> {
+        let turn = Turn::row("attempts", &[record.event_id.as_str()]);
+        self.db
+            .write(turn, record.clone(), |connection, record| Box::pin(async move { log(connection, &[record]).await }))
+            .await
+    }
+}
+
+/// An attempt that wants to begin.
+#[derive(Clone)]
+pub(crate) struct BeginAsk {
+    event_id: EventId,
+    handler: HandlerName,
+    attempt: i64,
+    again: bool,
+}
+
+/// An attempt that settled its delivery.
+#[derive(Clone)]
+pub(crate) struct FinishAsk {
+    record: AttemptRecord,
+    ending: Ending,
+}
+
+impl Ask for BeginAsk {
+    type Answer = Begin;
+
+    fn about(&self) -> Vec<&str> {
+        vec![self.event_id.as_str()]
+    }
+
+    fn turn(asks: &[Self]) -> Turn {
+        turn(asks.iter().map(|ask| (&ask.event_id, ask.handler)))
+    }
+
+    const APART: bool = true;
+}
+
+impl Ask for FinishAsk {
+    type Answer = ();
+
+    fn about(&self) -> Vec<&str> {
+        vec![self.record.event_id.as_str()]
+    }
+
+    fn turn(asks: &[Self]) -> Turn {
+        turn(asks.iter().map(|ask| (&ask.record.event_id, ask.record.handler)))
+    }
+
+    const APART: bool = true;
+}
+
+fn turn<'a>(mut deliveries: impl ExactSizeIterator<Item = (&'a EventId, HandlerName)>) -> Turn {
+    match (deliveries.len(), deliveries.next()) {
+        (1, Some((event_id, handler))) => Turn::delivery(event_id.as_str(), handler.as_str()),
+        _ => Turn::Sorted,
+    }
+}
+
+pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {
+    Batches::start(db, |connection, asks| Box::pin(begin_all(connection, asks)))
+}
+
+pub(crate) fn finishes(db: &Db) -> Batches<FinishAsk> {
+    Batches::start(db, |connection, asks| Box::pin(finish_all(connection, asks)))
+}
+
+/// One answer each, in their order.
+async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec<Begin>, StoreError> {
+    let mut sorted: Vec<(usize, &BeginAsk)> = asks.iter().enumerate().collect();
+    // In the order in which everybody locks deliveries.
+    sorted.sort_by_key(|(_, ask)| (ask.event_id.as_str(), ask.handler.as_str()));
+    let mut answers = Vec::with_capacity(asks.len());
+    // Redrives and replays are asked by another statement.
+    for alike in sorted.chunk_by(|(_, one), (_, next)| one.again == next.again) {
+        for chunk in statements::chunks(alike) {
+            let counted = count(connection, chunk).await?;
+            for &(place, ask) in chunk {
+                let go = counted
+                    .iter()
+                    .any(|(event_id, handler)| event_id == ask.event_id.as_str() && handler == ask.handler.as_str());
+                answers.push((place, if go { Begin::Go } else { standing(connection, ask).await? }));
+            }
+        }
+    }
+    answers.sort_by_key(|(place, _)| *place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Counts those that may begin; their events and handlers. All of them `again`, or none.
+async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<(String, String)>, StoreError> {
+    let next = asks.len() * 5;
+    let (again, erased) = (next + 1, next + 2);
+    // A redrive or replay of something settled starts counting at its own attempt: kept at the old run's, its
+    // retries would look like stale copies.
+    let statement = format!(
+        "INSERT INTO deliveries (event_id, handler, state, attempt, created_ms) VALUES {}
+         ON CONFLICT (event_id, handler) DO UPDATE SET
+             attempt = CASE WHEN deliveries.state = 'waiting' AND deliveries.attempt > excluded.attempt
+                            THEN deliveries.attempt ELSE excluded.attempt END,
+             state = 'waiting', reason = NULL
+         WHERE (deliveries.state = 'waiting' AND (deliveries.attempt <= excluded.attempt OR ${again} = 1))
+            OR (deliveries.state IN ('skipped', 'discarded') AND ${again} = 1
+                AND COALESCE(deliveries.reason, '') <> ${erased})
+         RETURNING event_id, handler",
+        statements::values(asks.len(), 5)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(statement));
+    let now = Timestamp::now().as_millis();
+    for (_, ask) in asks {
+        insert = insert
+            .bind(ask.event_id.as_str())
+            .bind(ask.handler.as_str())
+            .bind(DeliveryState::Waiting.as_str())
+            .bind(ask.attempt)
+            .bind(now);
+    }
+    let again = asks.first().is_some_and(|(_, ask)| ask.again);
+    let rows = insert.bind(i64::from(again)).bind(ERASED).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok((row::text(row, "event_id")?, row::text(row, "handler")?))).collect()
+}
+
+/// Why it may not begin.
+async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, StoreError> {
+    let row = sqlx::query("SELECT state FROM deliveries WHERE event_id = $1 AND handler = $2")
+        .bind(ask.event_id.as_str())
+        .bind(ask.handler.as_str())
+        .fetch_one(connection)
+        .await?;
+    Ok(match row::name::<DeliveryState>(&row, "state")? {
+        DeliveryState::Waiting => Begin::StaleCopy,
+        settled @ (DeliveryState::Done
+        | DeliveryState::Skipped
+        | DeliveryState::DeadLettered
+        | DeliveryState::Discarded) => Begin::AlreadySettled(settled),
+    })
+}
+
+async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<Vec<()>, StoreError> {
+    let mut sorted: Vec<&FinishAsk> = asks.iter().collect();
+    // In the order in which everybody locks deliveries.
+    sorted.sort_by_key(|ask| (ask.record.event_id.as_str(), ask.record.handler.as_str()));
+    for chunk in statements::chunks(&sorted) {
+        settle(connection, chunk).await?;
+    }
+    let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
+    log(connection, &records).await?;
+    Ok(vec![(); asks.len()])
+}
+
+async fn settle(connection: &mut Connection, asks: &[&FinishAsk]) -> Result<(), StoreError> {
+    let statement = format!(
+        "INSERT INTO deliveries (event_id, handler, state, reason, attempt, created_ms) VALUES {}
+         ON CONFLICT (event_id, handler) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+             attempt = CASE WHEN deliveries.attempt > excluded.attempt
+                            THEN deliveries.attempt ELSE excluded.attempt END
+         WHERE deliveries.state IN ('waiting', 'skipped') OR (excluded.state = 'done' AND deliveries.state <> 'done')",
+        statements::values(asks.len(), 6)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(statement));
+    let now = Timestamp::now().as_millis();
+    for FinishAsk { record, ending } in asks {
+        let (state, reason) = match ending {
+            Ending::Done => (DeliveryState::Done, None),
+            Ending::Skipped(reason) => (DeliveryState::Skipped, Some(reason.as_str())),
+        };
+        insert = insert
+            .bind(record.event_id.as_str())
+            .bind(record.handler.as_str())
+            .bind(state.as_str())
+            .bind(reason)
+            .bind(i64::from(record.attempt))
+            .bind(now);
+    }
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+async fn log(connection: &mut Connection, records: &[&AttemptRecord]) -> Result<(), StoreError> {
+    for chunk in statements::chunks(records) {
+        let statement = format!(
+            "INSERT INTO attempts (event_id, handler, attempt, started_ms, duration_ms, verdict, detail, requests)
+             VALUES {}",
+            statements::values(chunk.len(), 8)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for record in chunk {
+            let requests =
+                serde_json::to_string(&record.requests).map_err(|_| StoreError::unreadable("request list"))?;
+            insert = insert
+                .bind(record.event_id.as_str())
+                .bind(record.handler.as_str())
+                .bind(i64::from(record.attempt))
+                .bind(record.started_at.as_millis())
+                .bind(i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX))
+                .bind(record.verdict.as_str())
+                .bind(row::maybe_clean(record.detail.as_deref()))
+                .bind(requests);
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
