@@ -30,6 +30,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use hookline_bench::process::Kind;
+use hookline_common::service;
 
 use crate::open::WrongUsage;
 
@@ -119,7 +121,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Fails only where a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match service::runtime(threads(&cli.command)) {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&format!("cannot start: {error}"));
@@ -138,6 +140,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As many as the program that is measured has when it is shipped; `None`: as many as there are cores.
+fn threads(command: &Command) -> Option<usize> {
+    matches!(command, Command::BenchProcess(args) if args.kind == Kind::Ingest).then_some(service::INGEST_THREADS)
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -39,63 +39,6 @@ impl std::str::FromStr for EffectState {
 }
 
 impl Store {
-    /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
-    /// before each write call. A lease that has run out is renewed too, as long as nobody took the claim over.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn still_mine(&self, token: &ClaimToken, extend: std::time::Duration) -> Result<bool, StoreError> {
-        let clock = self.db.clock().clone();
-        self.db
-            .write(turn(token), (token.clone(), millis(extend)), move |connection, (token, extend)| {
-                let now = clock.now().as_millis();
-                Box::pin(async move {
-                    let renewed = sqlx::query(
-                        "UPDATE effects SET lease_until = $5, sent_ms = $6
-                         WHERE handler = $1 AND target = $2 AND effect_key = $3 AND owner = $4 AND state = 'claimed'",
-                    )
-                    .bind(token.handler.as_str())
-                    .bind(token.target.as_str())
-                    .bind(token.effect_key.as_str())
-                    .bind(token.owner.as_str())
-                    .bind(now.saturating_add(*extend))
-                    .bind(now)
-                    .execute(connection)
-                    .await?;
-                    Ok(renewed.rows_affected() == 1)
-                })
-            })
-            .await
-    }
-
-    /// The effect was made, and is known by `remote_id` there. True of a claim that was lost meanwhile too: the
-    /// effect is there, and whoever holds the claim now must learn it before writing. Where nothing was sent under
-    /// the present claim, the call that was in doubt made it, and its event is named.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
-        self.db
-            .write(turn(token), (token.clone(), remote_id.map(str::to_owned)), |connection, (token, remote_id)| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "UPDATE effects SET state = 'done', remote_id = $4, unknown_ms = NULL, write_again = 0,
-                             event_id = CASE WHEN state = 'claimed' AND sent_ms IS NULL AND unknown_ms IS NOT NULL
-                                             THEN doubted_event_id ELSE event_id END
-                         WHERE handler = $1 AND target = $2 AND effect_key = $3 AND state <> 'done'",
-                    )
-                    .bind(token.handler.as_str())
-                    .bind(token.target.as_str())
-                    .bind(token.effect_key.as_str())
-                    .bind(remote_id.as_deref())
-                    .execute(connection)
-                    .await?;
-                    Ok(())
-                })
-            })
-            .await
-    }
-
     /// A call was sent and no usable answer came: from now on the outcome is unknown. Ends the claim, and a
     /// person's word that it may be written again.
     ///

@@ -27,6 +27,7 @@ mod gates;
 mod history;
 mod ledger;
 mod ledger_key;
+mod made;
 pub mod model;
 mod opt_asks;
 mod opt_out_puts;
@@ -51,6 +52,7 @@ use crate::dialect::Dialect;
 pub use crate::error::StoreError;
 use crate::ledger::LedgerKey;
 pub use crate::ledger_key::ledger_key_file;
+use crate::made::{MadeAsk, SendAsk};
 use crate::opt_asks::OptAsk;
 
 /// Where the store is.
@@ -78,6 +80,8 @@ pub struct Store {
     begins: Batches<BeginAsk>,
     finishes: Batches<FinishAsk>,
     claims: Batches<Wanted>,
+    sends: Batches<SendAsk>,
+    mades: Batches<MadeAsk>,
 }
 
 impl std::fmt::Debug for Store {
@@ -105,8 +109,16 @@ impl Store {
         let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
         let db = Db::start(dialect, connection, clock);
         let opt_asks = opt_asks::start(&db, &ledger_key);
-        let (begins, finishes, claims) = (attempts::begins(&db), attempts::finishes(&db), claims::claims(&db));
-        let store = Self { db, ledger_key, opt_asks, begins, finishes, claims };
+        let store = Self {
+            begins: attempts::begins(&db),
+            finishes: attempts::finishes(&db),
+            claims: claims::claims(&db),
+            sends: made::sends(&db),
+            mades: made::mades(&db),
+            db,
+            ledger_key,
+            opt_asks,
+        };
         store.check_ledger_key().await?;
         Ok(store)
     }

@@ -66,7 +66,7 @@ enum What {
 /// A process that is measured; started by `bench` only.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchProcessArgs {
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 pub(crate) async fn run_process(args: &BenchProcessArgs) -> anyhow::Result<ExitCode> {

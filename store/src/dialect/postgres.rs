@@ -146,7 +146,11 @@ fn session() -> String {
 
 pub(super) const fn begin(begin: Begin) -> &'static str {
     match begin {
-        Begin::Group | Begin::Sorted => "BEGIN",
+        Begin::Group => "BEGIN",
+        // A plan that was made while a table was small would be kept while it grows.
+        Begin::Sorted => {
+            "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        }
         Begin::Alone => "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000",
         Begin::Long => "BEGIN; SET LOCAL lock_timeout = 3000",
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
