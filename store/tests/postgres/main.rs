@@ -30,5 +30,7 @@ mod opt_out_properties;
 mod opt_outs;
 #[path = "../store/records.rs"]
 mod records;
+#[path = "../store/together.rs"]
+mod together;
 #[path = "../store/workers.rs"]
 mod workers;

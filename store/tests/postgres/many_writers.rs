@@ -219,6 +219,59 @@ async fn a_lock_that_somebody_keeps_holds_up_only_what_needs_it_and_then_says_so
 }
 
 #[tokio::test]
+async fn a_row_that_somebody_keeps_fails_alone_of_those_asked_with_it() {
+    let test = TestStore::new().await;
+    let events: Vec<_> = (0..20).map(|i| event(&i.to_string())).collect();
+    join_all(events.iter().map(|event| test.store.begin(event, HANDLER, 1, None))).await;
+    let mut other = test.sql().await;
+    let mut held = other.begin().await.unwrap();
+    let lock = "SELECT 1 FROM deliveries WHERE event_id = $1 FOR UPDATE";
+    sqlx::query(lock).bind(events[7].id.as_str()).execute(&mut *held).await.unwrap();
+
+    let records: Vec<_> = events.iter().map(|event| attempt(event, HANDLER, 1, Verdict::Done)).collect();
+    let ended = join_all(records.iter().map(|record| test.store.finish(record, Ending::Done))).await;
+
+    for (i, ended) in ended.into_iter().enumerate() {
+        match ended {
+            Ok(()) => assert_ne!(i, 7),
+            Err(error) => assert!(i == 7 && matches!(error, StoreError::Contended(_)), "{i}: {error}"),
+        }
+    }
+    held.rollback().await.unwrap();
+    assert_eq!(counts(&test.store).await.done, 19);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_fails_alone_of_those_asked_with_it() {
+    let test = TestStore::new().await;
+    let event_id = id_of("a");
+    let keys: Vec<String> = (0..20).map(|i| format!("/messages/{i}")).collect();
+
+    let claims = join_all(keys.iter().enumerate().map(|(i, key)| {
+        let request = ClaimRequest {
+            handler: HandlerName::LogNote,
+            target: "builtin",
+            effect_key: key,
+            event_id: &event_id,
+            // PostgreSQL has no NUL in texts.
+            owner: if i == 7 { "a\0b" } else { "a" },
+            lease: LONG,
+            settle_after: LONG,
+        };
+        let store = &test.store;
+        async move { store.claim(&request).await }
+    }))
+    .await;
+
+    for (i, claim) in claims.into_iter().enumerate() {
+        match claim {
+            Ok(claim) => assert!(i != 7 && matches!(claim, Claim::Fresh(_)), "{i}: {claim:?}"),
+            Err(error) => assert!(i == 7 && matches!(error, StoreError::Invalid(_)), "{i}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn columns_that_a_newer_version_adds_do_not_break_what_is_prepared() {
     let test = TestStore::new().await;
     let all = [(event("a"), vec![HANDLER])];

@@ -16,4 +16,5 @@ mod opt_out_properties;
 mod opt_outs;
 mod records;
 mod sqlite_only;
+mod together;
 mod workers;

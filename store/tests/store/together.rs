@@ -1,0 +1,184 @@
+//! What many ask at once is written together, and each gets the answer that it would get alone.
+
+use futures::future::join_all;
+use hookline_common::broker::Again;
+use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
+use hookline_common::phone::Phone;
+use hookline_store::Store;
+use hookline_store::model::{
+    Begin, Claim, ClaimRequest, ClaimToken, Ending, LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision,
+};
+
+use crate::deliveries::{HANDLER, counts};
+use crate::effects::LONG;
+use crate::helpers::{TestStore, at, attempt, event, id_of};
+
+/// Enough for several statements of a batch, and for several batches.
+const MANY: usize = 150;
+
+fn phone(number: usize) -> Phone {
+    Phone::parse(&format!("+1202555{number:04}")).expect("a number")
+}
+
+async fn skip(store: &Store, name: &str) {
+    let event = event(name);
+    store.begin(&event, HANDLER, 1, None).await.expect("the store answers");
+    let record = attempt(&event, HANDLER, 1, Verdict::Skipped);
+    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact)).await.expect("the store answers");
+}
+
+#[tokio::test]
+async fn attempts_that_begin_together_are_told_apart() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let (done, later) = (event("done"), event("later"));
+    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    store.begin(&later, HANDLER, 3, None).await.unwrap();
+    skip(&store, "skipped").await;
+    skip(&store, "redriven").await;
+
+    let expected = [
+        ("new", 1, None, Begin::Go),
+        ("done", 2, None, Begin::AlreadySettled(DeliveryState::Done)),
+        ("redriven", 1, Some(Again::Redrive), Begin::Go),
+        ("later", 2, None, Begin::StaleCopy),
+        ("skipped", 2, None, Begin::AlreadySettled(DeliveryState::Skipped)),
+        ("another new", 1, Some(Again::Replay), Begin::Go),
+        ("new", 1, None, Begin::Go),
+    ];
+    let events = expected.each_ref().map(|(name, ..)| event(name));
+    let begins = expected
+        .iter()
+        .zip(&events)
+        .map(|((_, attempt, again, _), event)| store.begin(event, HANDLER, *attempt, *again));
+    let begun = join_all(begins).await;
+
+    for ((name, attempt, _, expected), begun) in expected.into_iter().zip(begun) {
+        assert_eq!(begun.unwrap(), expected, "{name}, attempt {attempt}");
+    }
+}
+
+#[tokio::test]
+async fn attempts_that_end_together_are_each_settled_and_logged() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let events: Vec<_> = (0..MANY).map(|i| event(&i.to_string())).collect();
+    let routed: Vec<_> = events.iter().map(|event| (event.clone(), vec![HANDLER])).collect();
+    store.record_events(&routed).await.unwrap();
+
+    let store = &store;
+    join_all(events.iter().enumerate().map(|(i, event)| async move {
+        let number = u32::try_from(i).unwrap() + 1;
+        let (verdict, ending) = match i % 3 {
+            0 => (Verdict::Skipped, Ending::Skipped(SkipReason::Unchanged)),
+            _ => (Verdict::Done, Ending::Done),
+        };
+        store.finish(&attempt(event, HANDLER, number, verdict), ending).await.unwrap();
+    }))
+    .await;
+
+    let counts = counts(store).await;
+    assert_eq!((counts.done, counts.skipped), (100, 50));
+    for (i, event) in events.iter().enumerate() {
+        let (_, logged) = store.event(&event.id).await.unwrap().expect("it is known");
+        let numbers: Vec<u32> = logged.iter().map(|logged| logged.attempt).collect();
+        assert_eq!(numbers, [u32::try_from(i).unwrap() + 1]);
+    }
+}
+
+#[tokio::test]
+async fn effects_that_are_claimed_together_are_each_somebodys() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let event_id = id_of("a");
+    let ask = |key: String, owner: &'static str| {
+        let (store, event_id) = (store.clone(), event_id.clone());
+        async move {
+            let request = ClaimRequest {
+                handler: HandlerName::LogNote,
+                target: "builtin",
+                effect_key: &key,
+                event_id: &event_id,
+                owner,
+                lease: LONG,
+                settle_after: LONG,
+            };
+            store.claim(&request).await.unwrap()
+        }
+    };
+    let taken = join_all((0..MANY).step_by(3).map(|i| ask(format!("/messages/{i}"), "first"))).await;
+    assert!(taken.iter().all(|claim| matches!(claim, Claim::Fresh(_))));
+
+    let claims = join_all((0..MANY).map(|i| ask(format!("/messages/{i}"), "second"))).await;
+
+    let mut tokens: Vec<ClaimToken> = Vec::new();
+    for (i, claim) in claims.into_iter().enumerate() {
+        match claim {
+            Claim::Wait { .. } => assert_eq!(i % 3, 0, "{i}"),
+            Claim::Fresh(token) => {
+                assert_eq!((i % 3 != 0, &token.effect_key), (true, &format!("/messages/{i}")));
+                tokens.push(token);
+            }
+            Claim::Done { .. } | Claim::AfterUnknown { .. } => panic!("{i}: nothing was sent"),
+        }
+    }
+    // Some were taken over meanwhile.
+    let lost = tokens.iter().map(|token| ClaimToken { owner: "somebody else".to_owned(), ..token.clone() });
+    let asked: Vec<ClaimToken> = tokens.iter().cloned().zip(lost).flat_map(|(ours, lost)| [ours, lost]).collect();
+    let held = join_all(asked.iter().map(|token| store.still_mine(token, LONG))).await;
+    for (token, held) in asked.iter().zip(held) {
+        assert_eq!(held.unwrap(), token.owner == "second", "{token:?}");
+    }
+    let remote_id = |token: &ClaimToken| format!("note of {}", token.effect_key);
+    join_all(tokens.iter().map(|token| async { store.effect_done(token, Some(&remote_id(token))).await.unwrap() }))
+        .await;
+    for token in &tokens {
+        let Claim::Done { remote_id: known, .. } = ask(token.effect_key.clone(), "third").await else {
+            panic!("{token:?} is not done");
+        };
+        assert_eq!(known, Some(remote_id(token)));
+    }
+}
+
+#[tokio::test]
+async fn opt_outs_that_come_together_are_each_decided_once() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let names: Vec<_> = (0..MANY).map(|i| (id_of(&i.to_string()), phone(i / 2))).collect();
+    // Each twice, and two of each phone.
+    let opts: Vec<OptEvent<'_>> = names
+        .iter()
+        .flat_map(|name| [name, name])
+        .map(|(event_id, phone)| OptEvent {
+            event_id,
+            source_event_id: None,
+            account: "acme",
+            phone,
+            opted_out: true,
+            event_time: Some(at(10)),
+            received_at: at(11),
+        })
+        .collect();
+
+    let standings = join_all(opts.iter().map(|opt| store.record_opt_event(opt))).await;
+    let decisions = join_all(opts.iter().map(|opt| store.decide_put(opt, "acme"))).await;
+
+    assert!(standings.into_iter().all(|standing| standing.unwrap() == OptStanding::Current));
+    let decisions: Vec<PutDecision> = decisions.into_iter().map(Result::unwrap).collect();
+    let mut expected = Vec::new();
+    for (opts, decisions) in opts.chunks(4).zip(decisions.chunks(4)) {
+        // Whichever came first is PUT; the other event of the phone may be what our own PUT raised.
+        let (first, again) = match decisions {
+            [PutDecision::Put, PutDecision::Put, PutDecision::Echo, PutDecision::Echo] => (0, ["Duplicate", "Echo"]),
+            [PutDecision::Echo, PutDecision::Echo, PutDecision::Put, PutDecision::Put] => (2, ["Echo", "Duplicate"]),
+            others => panic!("{others:?}"),
+        };
+        let put = &opts[first];
+        store.put_answered(put.event_id, put.phone, "acme", PutAnswer::Status(201)).await.unwrap();
+        let ledger = store.prove(put.phone).await.unwrap();
+        let received = ledger.iter().filter(|entry| entry.kind == LedgerKind::Received).count();
+        assert_eq!(received, 2, "{ledger:?}");
+        expected.extend(again.into_iter().flat_map(|name| [name, name]));
+    }
+    let again = join_all(opts.iter().map(|opt| store.decide_put(opt, "acme"))).await;
+    let again: Vec<String> = again.into_iter().map(|decision| format!("{:?}", decision.unwrap())).collect();
+    assert_eq!(again, expected);
+    let check = store.verify(None).await.unwrap();
+    assert_eq!(check.broken, None);
+}
