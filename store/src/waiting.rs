@@ -1,13 +1,29 @@
-//! How long deliveries have been waiting: RabbitMQ does not tell the age of what its queues hold.
+//! How many deliveries wait and for how long: RabbitMQ tells neither the age of what its queues hold, nor what is parked or
+//! handed out.
 
 use hookline_common::names::HandlerName;
 use hookline_common::time::Timestamp;
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::error::StoreError;
 use crate::{Store, row};
 
 impl Store {
+    /// How many deliveries each handler still has to do, as far as the store knows of them.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn waiting(&self) -> Result<Vec<(HandlerName, u64)>, StoreError> {
+        // Named, the handlers are found by the index: what is done already, and that is nearly all, is not read.
+        let handlers: Vec<String> = HandlerName::ALL.iter().map(|handler| format!("'{handler}'")).collect();
+        let query = format!(
+            "SELECT handler, COUNT(*) AS n FROM deliveries WHERE handler IN ({}) AND state = 'waiting' GROUP BY handler",
+            handlers.join(", ")
+        );
+        let rows = self.db.rows(sqlx::query(AssertSqlSafe(query))).await?;
+        rows.iter().map(|row| Ok((row::name(row, "handler")?, row::count(row, "n")?))).collect()
+    }
+
     /// Of each handler that has deliveries waiting: when the oldest of their events was received.
     ///
     /// # Errors

@@ -1,14 +1,16 @@
-//! What a worker does besides deliveries: tells the queues' depths, ends retention, finishes interrupted redrives.
+//! What a worker does besides deliveries: tells the queues' depths and how long they take to drain, ends retention, finishes interrupted redrives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_common::broker::QueueDepth;
+use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Context;
-use crate::dead_letters;
+use crate::{dead_letters, pace};
 
 /// Counting a million rows takes more than half a second of a reader.
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
@@ -35,8 +37,20 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 async fn tell_depths(context: &Context) {
     let Ok(queues) = context.broker.queues().await else { return };
     let now = Timestamp::now();
-    for depth in queues {
+    for depth in &queues {
         context.metrics.worker.queue(depth.queue, depth.messages, depth.oldest.map(|oldest| now.since(oldest)));
+    }
+    tell_drains(context, &queues).await;
+}
+
+/// As `hookline status` tells it.
+async fn tell_drains(context: &Context, queues: &[QueueDepth]) {
+    let known = if queues.iter().any(pace::counts_only_ready) { context.store.waiting().await } else { Ok(Vec::new()) };
+    let (Ok(known), Ok(gates)) = (known, context.store.gates().await) else { return };
+    let backlog = pace::backlog(queues, &known);
+    for destination in [Destination::TextUs, Destination::SystemOfRecord] {
+        let time = pace::to_drain(&context.settings, &gates, &backlog, destination);
+        context.metrics.worker.to_drain(destination, time);
     }
 }
 

@@ -28,6 +28,7 @@ pub struct WorkerMetrics {
     budget_remaining: GaugeVec,
     budget_limit: GaugeVec,
     destination_state: IntGaugeVec,
+    seconds_to_drain: GaugeVec,
     dead_letters: IntCounterVec,
     suppressed: IntCounterVec,
     pub opt_out_latency_seconds: Histogram,
@@ -118,6 +119,13 @@ impl WorkerMetrics {
                 "1 for the state a destination is in.",
                 &["destination", "state"],
             ),
+            seconds_to_drain: float_gauge_vec(
+                registry,
+                "hookline_destination_seconds_to_drain",
+                "How long a destination's backlog takes at its quota or measured pace, once calls flow: neither a pause nor an \
+                 outage is in it. NaN: work waits and no quota tells.",
+                &["destination"],
+            ),
             dead_letters: counter(
                 registry,
                 "hookline_dead_letters_total",
@@ -173,6 +181,7 @@ impl WorkerMetrics {
             self.budget_remaining.with_label_values(&[destination.as_str()]);
             self.budget_limit.with_label_values(&[destination.as_str()]);
             self.destination(destination, GateState::Closed);
+            self.to_drain(destination, Some(Duration::ZERO));
             for operation in Operation::ALL.iter().filter(|operation| is_made_at(**operation, destination)) {
                 for status in API_STATUSES {
                     self.api_requests.with_label_values(&[destination.as_str(), operation.as_str(), status]);
@@ -239,6 +248,12 @@ impl WorkerMetrics {
         for name in DESTINATION_STATES {
             self.destination_state.with_label_values(&[destination.as_str(), name]).set(i64::from(*name == current));
         }
+    }
+
+    /// `None`: nobody can tell. Not left out, because a series that is gone looks like a worker that is.
+    pub fn to_drain(&self, destination: Destination, time: Option<Duration>) {
+        let seconds = time.map_or(f64::NAN, |time| time.as_secs_f64());
+        self.seconds_to_drain.with_label_values(&[destination.as_str()]).set(seconds);
     }
 
     pub fn dead_letter(&self, handler: HandlerName, reason: DeadReason) {
