@@ -12,7 +12,6 @@ use hookline_common::broker::{Broker, BrokerError, OtherQueue, QueueDepth};
 use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use hookline_ingest::spool;
 use hookline_store::Store;
 use hookline_store::model::{GateRow, HandlerCounts};
@@ -145,15 +144,11 @@ pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
 /// Where the broker does not tell the age of what a handler has waiting, the store does.
 async fn with_ages(queues: Queues, store: &Store) -> anyhow::Result<Vec<QueueStatus>> {
     let ages_told = !queues.handlers.iter().any(pace::counts_only_ready);
-    let waiting = if ages_told { Vec::new() } else { store.oldest_waiting().await? };
-    let known = |queue: Queue| {
-        let handler = waiting.iter().find(|(handler, _)| queue == Queue::Work(*handler));
-        handler.map(|(_, oldest)| *oldest)
-    };
+    let waiting = if ages_told { Vec::new() } else { store.waiting().await? };
     let of_handler = |depth: QueueDepth| QueueStatus {
         name: depth.queue.name(),
         messages: depth.messages,
-        oldest: depth.oldest.or_else(|| known(depth.queue)),
+        oldest: pace::oldest(&depth, &waiting),
     };
     let other = |queue: OtherQueue| QueueStatus { name: queue.name, messages: queue.messages, oldest: None };
     Ok(queues.handlers.into_iter().map(of_handler).chain(queues.others.into_iter().map(other)).collect())

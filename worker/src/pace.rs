@@ -6,8 +6,9 @@ use std::time::Duration;
 use hookline_common::broker::QueueDepth;
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::settings::{MessageLookup, Settings};
+use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
-use hookline_store::model::GateRow;
+use hookline_store::model::{GateRow, Waiting};
 
 /// TextUs allows 1,000 requests in 5 minutes per token (<https://apidocs.next.textus.com/overview/rate_limiting>).
 const DEFAULT_LIMIT: u64 = 1_000;
@@ -27,7 +28,14 @@ pub fn backlog(depths: &[QueueDepth], known: &[(HandlerName, u64)]) -> Vec<(Hand
     depths.iter().filter_map(of).collect()
 }
 
-/// What is parked or handed out is not in this depth.
+/// When the oldest event of a queue was received, as far as the broker, or else the store, knows.
+#[must_use]
+pub fn oldest(depth: &QueueDepth, waiting: &[Waiting]) -> Option<Timestamp> {
+    let of_queue = |of: &&Waiting| depth.queue == Queue::Work(of.handler);
+    depth.oldest.or_else(|| waiting.iter().find(of_queue).map(|of| of.oldest))
+}
+
+/// What is parked or handed out is not in this depth, nor any age.
 #[must_use]
 pub fn counts_only_ready(depth: &QueueDepth) -> bool {
     depth.consumers.is_some()

@@ -174,7 +174,8 @@ impl WorkerMetrics {
         }
         for handler in HandlerName::ALL {
             for queue in [Queue::Work(*handler), Queue::Dead(*handler)] {
-                self.queue(queue, 0, None);
+                self.queue_messages(queue, 0);
+                self.queue_oldest(queue, None);
             }
         }
         for destination in [Destination::TextUs, Destination::SystemOfRecord] {
@@ -207,10 +208,13 @@ impl WorkerMetrics {
         self.in_flight.with_label_values(&[handler.as_str()])
     }
 
-    pub fn queue(&self, queue: Queue, messages: u64, oldest: Option<Duration>) {
-        let name = queue.name();
-        self.queue_messages.with_label_values(&[&name]).set(i64::try_from(messages).unwrap_or(i64::MAX));
-        self.queue_oldest_seconds.with_label_values(&[&name]).set(oldest.map_or(0.0, |age| age.as_secs_f64()));
+    pub fn queue_messages(&self, queue: Queue, messages: u64) {
+        self.queue_messages.with_label_values(&[&queue.name()]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// `None`: there is none.
+    pub fn queue_oldest(&self, queue: Queue, age: Option<Duration>) {
+        self.queue_oldest_seconds.with_label_values(&[&queue.name()]).set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
 
     /// Counts one call; `status` is the HTTP status, `None` where no answer came.
