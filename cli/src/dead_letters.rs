@@ -14,12 +14,13 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{DeadLetterFilter, DeadLetterRow};
 use hookline_worker::dead_letters::{redrive, resume};
+use hookline_worker::pace;
 use serde_json::{Value, json};
 
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash, printable};
 use crate::when::{in_words, when};
-use crate::{open, pace, progress, unrouted};
+use crate::{open, progress, unrouted};
 
 /// How long a list waits for RabbitMQ, for a hint.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);

@@ -12,7 +12,6 @@ mod house;
 mod open;
 mod opt_outs;
 mod output;
-mod pace;
 mod pause;
 mod progress;
 mod records;

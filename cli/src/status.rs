@@ -12,17 +12,17 @@ use hookline_common::broker::{Broker, BrokerError, OtherQueue, QueueDepth};
 use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use hookline_ingest::spool;
 use hookline_store::Store;
 use hookline_store::model::{GateRow, HandlerCounts};
+use hookline_worker::pace;
 use serde_json::{Value, json};
 
 use self::unrecorded::Unrecorded;
+use crate::open;
 use crate::output;
 use crate::table::{Table, or_dash};
 use crate::when::in_words;
-use crate::{open, pace};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
@@ -110,7 +110,8 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
         Queues::default()
     });
     let now = Timestamp::now();
-    let destinations = destinations(settings, &gates, &backlog(settings, &queues, &handlers), now);
+    let known: Vec<_> = handlers.iter().map(|counts| (counts.handler, counts.waiting)).collect();
+    let destinations = destinations(settings, &gates, &pace::backlog(&queues.handlers, &known), now);
     let queues = with_ages(queues, &store).await?;
     Ok(Status { unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
 }
@@ -140,30 +141,14 @@ pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
     Ok(held?)
 }
 
-/// Deliveries that each handler still has to do. RabbitMQ counts only what is ready, the store only what it knows of.
-fn backlog(settings: &Settings, queues: &Queues, counts: &[HandlerCounts]) -> Vec<(HandlerName, u64)> {
-    let known = |handler| counts.iter().find(|counts| counts.handler == handler).map_or(0, |counts| counts.waiting);
-    let in_rabbitmq = !settings.broker.url.is_empty();
-    let of = |depth: &QueueDepth| match depth.queue {
-        Queue::Work(handler) if in_rabbitmq => Some((handler, depth.messages.max(known(handler)))),
-        Queue::Work(handler) => Some((handler, depth.messages)),
-        Queue::Dead(_) => None,
-    };
-    queues.handlers.iter().filter_map(of).collect()
-}
-
 /// Where the broker does not tell the age of what a handler has waiting, the store does.
 async fn with_ages(queues: Queues, store: &Store) -> anyhow::Result<Vec<QueueStatus>> {
-    let ages_told = queues.handlers.iter().all(|depth| depth.consumers.is_none());
-    let waiting = if ages_told { Vec::new() } else { store.oldest_waiting().await? };
-    let known = |queue: Queue| {
-        let handler = waiting.iter().find(|(handler, _)| queue == Queue::Work(*handler));
-        handler.map(|(_, oldest)| *oldest)
-    };
+    let ages_told = !queues.handlers.iter().any(pace::counts_only_ready);
+    let waiting = if ages_told { Vec::new() } else { store.waiting().await? };
     let of_handler = |depth: QueueDepth| QueueStatus {
         name: depth.queue.name(),
         messages: depth.messages,
-        oldest: depth.oldest.or_else(|| known(depth.queue)),
+        oldest: pace::oldest(&depth, &waiting),
     };
     let other = |queue: OtherQueue| QueueStatus { name: queue.name, messages: queue.messages, oldest: None };
     Ok(queues.handlers.into_iter().map(of_handler).chain(queues.others.into_iter().map(other)).collect())
@@ -185,7 +170,7 @@ fn destinations(
                 reason: gate.filter(|gate| is_shut(gate, now)).and_then(reason),
                 limit: gate.and_then(|gate| gate.standing.limit),
                 remaining: gate.and_then(|gate| gate.standing.remaining),
-                to_drain: to_drain(settings, gates, backlog, destination),
+                to_drain: pace::to_drain(settings, gates, backlog, destination),
             }
         })
         .collect()
@@ -208,26 +193,6 @@ fn is_shut(gate: &GateRow, now: Timestamp) -> bool {
 fn reason(gate: &GateRow) -> Option<String> {
     let fails = || "it fails: one probe at a time is let through until one works".to_owned();
     if gate.standing.failing && !gate.paused { Some(fails()) } else { gate.reason.clone() }
-}
-
-fn to_drain(
-    settings: &Settings,
-    gates: &[GateRow],
-    backlog: &[(HandlerName, u64)],
-    destination: Destination,
-) -> Option<Duration> {
-    let work = backlog.iter().copied();
-    match destination {
-        Destination::TextUs => {
-            let calls = work.map(|(handler, messages)| messages.saturating_mul(pace::calls(settings, handler))).sum();
-            Some(pace::time_for(calls, gates, destination))
-        }
-        // No quota: known to be over where nothing waits, and unknown otherwise.
-        Destination::SystemOfRecord | Destination::Store => {
-            let waits = work.filter(|(handler, _)| pace::destination(*handler) == destination).any(|(_, n)| n > 0);
-            (!waits).then_some(Duration::ZERO)
-        }
-    }
 }
 
 impl Status {

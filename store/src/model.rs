@@ -9,6 +9,8 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::waiting::Waiting;
+
 /// One HTTP request of an attempt; `path` has phone numbers masked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {

@@ -1,14 +1,15 @@
-//! What a worker does besides deliveries: tells the queues' depths, ends retention, finishes interrupted redrives.
+//! What a worker does besides deliveries: tells the queues' depths and how long they take to drain, ends retention, finishes interrupted redrives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Context;
-use crate::dead_letters;
+use crate::{dead_letters, pace};
 
 /// Counting a million rows takes more than half a second of a reader.
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
@@ -34,9 +35,23 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 
 async fn tell_depths(context: &Context) {
     let Ok(queues) = context.broker.queues().await else { return };
+    let metrics = &context.metrics.worker;
+    for depth in &queues {
+        metrics.queue_messages(depth.queue, depth.messages);
+    }
+    // What the store has to be asked for stays as it was while it is away: what is late must not look as if it were not.
+    let waiting =
+        if queues.iter().any(pace::counts_only_ready) { context.store.waiting().await } else { Ok(Vec::new()) };
+    let (Ok(waiting), Ok(gates)) = (waiting, context.store.gates().await) else { return };
     let now = Timestamp::now();
-    for depth in queues {
-        context.metrics.worker.queue(depth.queue, depth.messages, depth.oldest.map(|oldest| now.since(oldest)));
+    for depth in &queues {
+        metrics.queue_oldest(depth.queue, pace::oldest(depth, &waiting).map(|oldest| now.since(oldest)));
+    }
+    let known: Vec<_> = waiting.iter().map(|of| (of.handler, of.deliveries)).collect();
+    let backlog = pace::backlog(&queues, &known);
+    // As `hookline status` tells it.
+    for destination in [Destination::TextUs, Destination::SystemOfRecord] {
+        metrics.to_drain(destination, pace::to_drain(&context.settings, &gates, &backlog, destination));
     }
 }
 

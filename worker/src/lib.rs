@@ -14,6 +14,7 @@ mod handlers;
 mod history;
 mod housekeeping;
 pub mod open;
+pub mod pace;
 mod patience;
 pub mod payload;
 mod presence;

@@ -1,6 +1,6 @@
 //! `/metrics`: every name and label set of contract.md section 5 from zero, and what moves with one opt-out.
 
-use hookline_e2e::{ACCOUNT, HANDLERS, House};
+use hookline_e2e::{ACCOUNT, HANDLERS, House, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};
 
 const INGEST_RESULTS: [&str; 11] = [
@@ -137,6 +137,7 @@ fn destinations_are_there(metrics: &Metrics) {
         }
         metrics.value("hookline_api_budget_remaining", &[own]);
         metrics.value("hookline_api_budget_limit", &[own]);
+        metrics.is_zero("hookline_destination_seconds_to_drain", &[own]);
         for (state, expected) in [("closed", 1.0), ("open", 0.0), ("half_open", 0.0), ("paused", 0.0)] {
             assert_eq!(metrics.value("hookline_destination_state", &[own, ("state", state)]), expected);
         }
@@ -173,5 +174,36 @@ async fn one_opt_out_moves_what_it_touches() {
     assert_eq!(metrics.value("hookline_api_budget_remaining", &put[..1]), 999.0);
     let history = [("handler", "record_history"), ("verdict", "done")];
     assert_eq!(metrics.value("hookline_deliveries_total", &history), 2.0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_drain_is_what_status_tells() {
+    let house = House::start().await;
+    let running = house.run().await;
+    assert_eq!(house.cli(&["pause", "textus"]).await.code, Some(0));
+
+    for _ in 0..20 {
+        house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    }
+
+    let textus = [("destination", "textus")];
+    // 1,000 in 5 minutes, as documented: no answer has told another limit.
+    eventually("the metrics tell of all twenty", async || {
+        let metrics = Metrics::parse(&running.admin("/metrics").await.1);
+        (metrics.value("hookline_destination_seconds_to_drain", &textus) == 6.0).then_some(())
+    })
+    .await;
+    let status = house.json(&["status"]).await;
+    let destinations = status["destinations"].as_array().expect("destinations");
+    let shown = destinations.iter().find(|row| row["destination"] == "textus").expect("it is there");
+    assert_eq!((&shown["seconds_to_drain"], &shown["state"]), (&6.into(), &"paused".into()));
+
+    assert_eq!(house.cli(&["resume", "textus"]).await.code, Some(0));
+    eventually("it is drained", async || {
+        let metrics = Metrics::parse(&running.admin("/metrics").await.1);
+        (metrics.value("hookline_destination_seconds_to_drain", &textus) == 0.0).then_some(())
+    })
+    .await;
     running.stop().await;
 }

@@ -62,6 +62,31 @@ async fn two_processes_take_an_opt_out_from_the_webhook_to_its_put() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_how_old_and_how_long_a_backlog_is_that_it_does_not_work_on() {
+    let (house, _) = house().await;
+    let (ingest, ingest_at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
+    let (worker, worker_at) = start(program(&house, HOOKLINE_WORKER, &["--handlers", "record_history"])).await;
+    becomes_ready(&ingest_at).await;
+    goes_to(&house, &ingest_at);
+
+    house.sender.send(&sample("message.received", &SampleFacts::random(ACCOUNT))).await;
+
+    let value = async |sample: &str| {
+        let metrics = admin(&worker_at, "/metrics").await.1;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(sample)?.trim().parse::<f64>().ok());
+        value.unwrap_or_else(|| panic!("no {sample} in {metrics}"))
+    };
+    let oldest = r#"hookline_queue_oldest_seconds{queue="hookline.work.log_note"}"#;
+    let to_drain = r#"hookline_destination_seconds_to_drain{destination="textus"}"#;
+    // One call of the 1,000 in 5 minutes.
+    eventually("the note is told of", async || (value(to_drain).await == 0.3).then_some(())).await;
+    assert!(value(oldest).await > 0.0);
+    assert!(value(r#"hookline_destination_seconds_to_drain{destination="system_of_record"}"#).await.is_nan());
+    ends_well(ingest).await;
+    ends_well(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn run_holds_both_halves_on_rabbitmq() {
     let (house, _) = house().await;
     let running = house.run().await;

@@ -106,6 +106,8 @@ async fn every_state_is_counted_and_the_sum_holds_by_ids() {
         }
     );
     assert_eq!(store.counts().await.unwrap().len(), HandlerName::ALL.len(), "every handler, from zero");
+    let waiting = store.waiting().await.unwrap();
+    assert_eq!(waiting.iter().map(|of| (of.handler, of.deliveries)).collect::<Vec<_>>(), [(HANDLER, 1)]);
     let mut by_state = Vec::new();
     for &state in DeliveryState::ALL {
         by_state.extend(store.delivery_ids(HANDLER, Some(state)).await.unwrap());

@@ -148,7 +148,8 @@ impl Line {
             let enough = self.pool[place] > waiting + ahead / 2;
             *want = if enough || !due { 0 } else { (waiting + ahead - self.pool[place]).max(0) };
         }
-        if self.ended.is_empty() && wants == [0; 3] && !is_unused {
+        // While the breaker is open nobody here waits in line, and a probe that works elsewhere has to be heard of.
+        if self.ended.is_empty() && wants == [0; 3] && !is_unused && !self.view.is_open {
             return None;
         }
         Some(Ask { ended: std::mem::take(&mut self.ended), out: self.out + self.pool.iter().sum::<i64>(), wants })
@@ -165,6 +166,10 @@ impl Line {
     /// Takes the store's reply, whose times are on this process's clock.
     pub(super) fn told(&mut self, ask: &Ask, reply: &Reply, now: Instant, now_ms: i64) {
         let at = |ms: i64| now + Duration::from_millis(u64::try_from(ms - now_ms).unwrap_or(0));
+        if self.view.is_open && !reply.view.is_open {
+            // Until the next probe, they said.
+            self.again = [None; 3];
+        }
         for (place, calls) in reply.calls.into_iter().enumerate() {
             self.pool[place] += calls;
             if ask.wants[place] > 0 {

@@ -79,8 +79,12 @@ impl TestApi {
 
 impl TestWorker {
     pub(crate) async fn start(base_url: &str, store_dir: &TempDir) -> Self {
+        Self::with(&settings(base_url), Location::Sqlite(store_dir.path().to_owned())).await
+    }
+
+    pub(crate) async fn with(settings: &TextUsSettings, location: Location) -> Self {
         let options = StoreOptions {
-            location: Location::Sqlite(store_dir.path().to_owned()),
+            location,
             ledger_key: Secret::new("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
         };
         let store = Store::open(options).await.expect("the store opens");
@@ -90,12 +94,12 @@ impl TestWorker {
             store.clone(),
             Arc::clone(&metrics),
             PAUSED_PROBE,
-            Pacing::of(&settings(base_url)),
+            Pacing::of(settings),
         ));
         gate.refresh().await.expect("the store answers");
         let shutdown = CancellationToken::new();
         tokio::spawn(Arc::clone(&gate).watch(shutdown.clone()));
-        let textus = TextUs::new(&settings(base_url), Arc::clone(&gate), Arc::clone(&metrics)).expect("a client");
+        let textus = TextUs::new(settings, Arc::clone(&gate), Arc::clone(&metrics)).expect("a client");
         Self { textus, gate, store, metrics, shutdown }
     }
 
@@ -110,7 +114,7 @@ impl Drop for TestWorker {
     }
 }
 
-fn settings(base_url: &str) -> TextUsSettings {
+pub(crate) fn settings(base_url: &str) -> TextUsSettings {
     TextUsSettings {
         base_url: base_url.parse().expect("a URL"),
         account: "acme".to_owned(),

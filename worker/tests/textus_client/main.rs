@@ -5,4 +5,5 @@ mod coalescing;
 mod gate;
 mod helpers;
 mod payloads;
+mod sharing;
 mod transport;

@@ -203,6 +203,7 @@ fn registry_for(exposed: &Registry, is_exposed: bool) -> Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Destination;
 
     #[test]
     fn each_role_exposes_its_half_from_zero() {
@@ -214,5 +215,16 @@ mod tests {
         assert!(worker.contains(r#"hookline_deliveries_total{handler="log_note",verdict="done"} 0"#), "{worker}");
         assert!(!worker.contains("hookline_ingest_requests_total"));
         assert!(worker.contains("hookline_build_info"));
+    }
+
+    #[test]
+    fn a_time_to_drain_that_nobody_can_tell_is_no_number_and_no_gap() {
+        let metrics = Metrics::new(Role::Worker, &[]);
+        let shows = |sample: &str| metrics.render().lines().any(|line| line == sample);
+        assert!(shows(r#"hookline_destination_seconds_to_drain{destination="system_of_record"} 0"#));
+
+        metrics.worker.to_drain(Destination::SystemOfRecord, None);
+
+        assert!(shows(r#"hookline_destination_seconds_to_drain{destination="system_of_record"} NaN"#));
     }
 }

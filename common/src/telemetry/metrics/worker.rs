@@ -28,6 +28,7 @@ pub struct WorkerMetrics {
     budget_remaining: GaugeVec,
     budget_limit: GaugeVec,
     destination_state: IntGaugeVec,
+    seconds_to_drain: GaugeVec,
     dead_letters: IntCounterVec,
     suppressed: IntCounterVec,
     pub opt_out_latency_seconds: Histogram,
@@ -118,6 +119,13 @@ impl WorkerMetrics {
                 "1 for the state a destination is in.",
                 &["destination", "state"],
             ),
+            seconds_to_drain: float_gauge_vec(
+                registry,
+                "hookline_destination_seconds_to_drain",
+                "How long a destination's backlog takes at its quota or measured pace, once calls flow: neither a pause nor an \
+                 outage is in it. NaN: work waits and no quota tells.",
+                &["destination"],
+            ),
             dead_letters: counter(
                 registry,
                 "hookline_dead_letters_total",
@@ -166,13 +174,15 @@ impl WorkerMetrics {
         }
         for handler in HandlerName::ALL {
             for queue in [Queue::Work(*handler), Queue::Dead(*handler)] {
-                self.queue(queue, 0, None);
+                self.queue_messages(queue, 0);
+                self.queue_oldest(queue, None);
             }
         }
         for destination in [Destination::TextUs, Destination::SystemOfRecord] {
             self.budget_remaining.with_label_values(&[destination.as_str()]);
             self.budget_limit.with_label_values(&[destination.as_str()]);
             self.destination(destination, GateState::Closed);
+            self.to_drain(destination, Some(Duration::ZERO));
             for operation in Operation::ALL.iter().filter(|operation| is_made_at(**operation, destination)) {
                 for status in API_STATUSES {
                     self.api_requests.with_label_values(&[destination.as_str(), operation.as_str(), status]);
@@ -198,10 +208,13 @@ impl WorkerMetrics {
         self.in_flight.with_label_values(&[handler.as_str()])
     }
 
-    pub fn queue(&self, queue: Queue, messages: u64, oldest: Option<Duration>) {
-        let name = queue.name();
-        self.queue_messages.with_label_values(&[&name]).set(i64::try_from(messages).unwrap_or(i64::MAX));
-        self.queue_oldest_seconds.with_label_values(&[&name]).set(oldest.map_or(0.0, |age| age.as_secs_f64()));
+    pub fn queue_messages(&self, queue: Queue, messages: u64) {
+        self.queue_messages.with_label_values(&[&queue.name()]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// `None`: there is none.
+    pub fn queue_oldest(&self, queue: Queue, age: Option<Duration>) {
+        self.queue_oldest_seconds.with_label_values(&[&queue.name()]).set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
 
     /// Counts one call; `status` is the HTTP status, `None` where no answer came.
@@ -239,6 +252,12 @@ impl WorkerMetrics {
         for name in DESTINATION_STATES {
             self.destination_state.with_label_values(&[destination.as_str(), name]).set(i64::from(*name == current));
         }
+    }
+
+    /// `None`: nobody can tell. Not left out, because a series that is gone looks like a worker that is.
+    pub fn to_drain(&self, destination: Destination, time: Option<Duration>) {
+        let seconds = time.map_or(f64::NAN, |time| time.as_secs_f64());
+        self.seconds_to_drain.with_label_values(&[destination.as_str()]).set(seconds);
     }
 
     pub fn dead_letter(&self, handler: HandlerName, reason: DeadReason) {
