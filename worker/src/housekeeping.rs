@@ -1,7 +1,8 @@
-//! What a worker does besides deliveries: tells the queues' depths and how long they take to drain, ends retention, finishes interrupted redrives.
+//! What a worker does besides deliveries: tells the queues' depths and how long they take to drain, ends retention,
+//! finishes interrupted redrives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
@@ -11,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::consumer::Context;
 use crate::{dead_letters, pace};
 
-/// Counting a million rows takes more than half a second of a reader.
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
+/// Counting a million rows takes more than half a second of a reader: never more than this share of its time.
+const DEPTHS_SHARE: u32 = 20;
 const REDRIVES_EVERY: Duration = Duration::from_secs(30);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
@@ -27,7 +29,11 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = depths.tick() => tell_depths(&context).await,
+            _ = depths.tick() => {
+                let clock = Instant::now();
+                tell_depths(&context).await;
+                depths.reset_after(DEPTHS_EVERY.max(clock.elapsed() * DEPTHS_SHARE));
+            }
             _ = redrives.tick() => resume_redrives(&context).await,
         }
     }
@@ -37,7 +43,10 @@ async fn tell_depths(context: &Context) {
     let Ok(queues) = context.broker.queues().await else { return };
     let metrics = &context.metrics.worker;
     for depth in &queues {
-        metrics.queue_messages(depth.queue, depth.messages);
+        metrics.queue_messages(&depth.queue.name(), depth.messages);
+    }
+    for other in context.broker.other_queues().await.unwrap_or_default() {
+        metrics.queue_messages(&other.name, other.messages);
     }
     // What the store has to be asked for stays as it was while it is away: what is late must not look as if it were not.
     let waiting =

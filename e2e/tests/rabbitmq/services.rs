@@ -81,6 +81,8 @@ async fn a_worker_tells_how_old_and_how_long_a_backlog_is_that_it_does_not_work_
     // One call of the 1,000 in 5 minutes.
     eventually("the note is told of", async || (value(to_drain).await == 0.3).then_some(())).await;
     assert!(value(oldest).await > 0.0);
+    // The alerts look at the delay queues too.
+    assert_eq!(value(r#"hookline_queue_messages{queue="hookline.delay.5s"}"#).await, 0.0);
     assert!(value(r#"hookline_destination_seconds_to_drain{destination="system_of_record"}"#).await.is_nan());
     ends_well(ingest).await;
     ends_well(worker).await;

@@ -174,7 +174,7 @@ impl WorkerMetrics {
         }
         for handler in HandlerName::ALL {
             for queue in [Queue::Work(*handler), Queue::Dead(*handler)] {
-                self.queue_messages(queue, 0);
+                self.queue_messages(&queue.name(), 0);
                 self.queue_oldest(queue, None);
             }
         }
@@ -208,8 +208,9 @@ impl WorkerMetrics {
         self.in_flight.with_label_values(&[handler.as_str()])
     }
 
-    pub fn queue_messages(&self, queue: Queue, messages: u64) {
-        self.queue_messages.with_label_values(&[&queue.name()]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+    /// Of a queue of the topology, by its name.
+    pub fn queue_messages(&self, queue: &str, messages: u64) {
+        self.queue_messages.with_label_values(&[queue]).set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
     /// `None`: there is none.
