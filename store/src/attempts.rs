@@ -82,6 +82,8 @@ impl Ask for BeginAsk {
     }
 
     const APART: bool = true;
+    // A call comes after a claim, a ledger entry or a renewal, the answer to the broker after the end of the attempt.
+    const LATER: bool = true;
 }
 
 impl Ask for FinishAsk {
@@ -96,6 +98,7 @@ impl Ask for FinishAsk {
     }
 
     const APART: bool = true;
+    const LATER: bool = false;
 }
 
 fn turn<'a>(mut deliveries: impl ExactSizeIterator<Item = (&'a EventId, HandlerName)>) -> Turn {

@@ -61,6 +61,8 @@ impl Ask for Wanted {
     }
 
     const APART: bool = true;
+    // Right before a call its sending is noted, or decided on in the ledger.
+    const LATER: bool = true;
 }
 
 impl Wanted {

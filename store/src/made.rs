@@ -63,6 +63,7 @@ impl Ask for SendAsk {
     }
 
     const APART: bool = true;
+    const LATER: bool = false;
 }
 
 impl Ask for MadeAsk {
@@ -80,6 +81,8 @@ impl Ask for MadeAsk {
     }
 
     const APART: bool = true;
+    // The end of the attempt comes next. Forgotten, the effect is in doubt, and looked for before it is made again.
+    const LATER: bool = true;
 }
 
 pub(crate) fn sends(db: &Db) -> Batches<SendAsk> {

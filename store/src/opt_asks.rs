@@ -48,6 +48,7 @@ impl Ask for OptAsk {
 
     /// What they wait for is the end of the chain.
     const APART: bool = false;
+    const LATER: bool = false;
 }
 
 impl OptAnswer {

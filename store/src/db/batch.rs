@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, Turn, Work, closed};
-use crate::dialect::Connection;
+use crate::dialect::{self, Connection};
 use crate::error::StoreError;
 
 /// What a batch holds at most: few statements, and short locks.
@@ -26,6 +26,9 @@ pub(crate) trait Ask: Clone + Send + Sync + 'static {
     fn turn(asks: &[Self]) -> Turn;
     /// Whether each needs rows of its own: where one is held by others, the rest of its batch can go on without it.
     const APART: bool;
+    /// Whether it is enough that a batch is on the disk with the next commit that is: nothing is done outside the
+    /// store, and no delivery is settled, before something else was written.
+    const LATER: bool;
 }
 
 type Answers<A> = Result<Vec<<A as Ask>::Answer>, StoreError>;
@@ -63,7 +66,20 @@ impl<A: Ask> Batches<A> {
         let db = db.clone();
         let write = move |asks: Vec<A>| -> BoxFuture<'static, Answers<A>> {
             let (db, work) = (db.clone(), work.clone());
-            Box::pin(async move { db.write(A::turn(&asks), asks, work).await })
+            Box::pin(async move {
+                let turn = A::turn(&asks);
+                let later = A::LATER && matches!(turn, Turn::Sorted);
+                db.write(turn, asks, move |connection, asks| {
+                    let work = work.clone();
+                    Box::pin(async move {
+                        if later {
+                            dialect::flush_later(connection).await?;
+                        }
+                        work(connection, asks).await
+                    })
+                })
+                .await
+            })
         };
         tokio::spawn(run(waiting, Arc::new(write)));
         Self(sender)

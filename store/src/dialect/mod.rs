@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use hookline_common::secret::Secret;
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgDatabaseError;
+use sqlx::{Executor as _, Row};
 
 use crate::error::StoreError;
 use postgres::Postgres;
@@ -207,6 +207,16 @@ pub(crate) fn blob_contains(dialect: &Dialect, blob: &str, n: usize) -> String {
 /// SQLite's writer has the whole database to itself.
 pub(crate) fn for_update(connection: &Connection) -> &'static str {
     if is_postgres(connection) { "FOR UPDATE" } else { "" }
+}
+
+/// Lets the commit of this transaction, which is nobody else's, return before it is on the disk: it is there with the
+/// next commit that waits for that (<https://www.postgresql.org/docs/current/wal-async-commit.html>). SQLite's commits
+/// are shared.
+pub(crate) async fn flush_later(connection: &mut Connection) -> Result<(), StoreError> {
+    if is_postgres(connection) {
+        connection.execute("SET LOCAL synchronous_commit = off").await?;
+    }
+    Ok(())
 }
 
 /// Ends a SELECT of rows that are to go: those that somebody is at are left for the next time.
