@@ -30,6 +30,7 @@ mod rabbitmq;
 pub mod report;
 mod run;
 mod samples;
+mod stage;
 mod targets;
 mod worker;
 

@@ -1,4 +1,4 @@
-//! `hookline-worker` as it ships, with one handler enabled: one call an event.
+//! `hookline-worker` as it ships, with the handlers enabled that are measured.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -33,8 +33,9 @@ pub(crate) struct WorkerSpec {
     pub(crate) api: SocketAddr,
     /// A run's own: opt-outs of an earlier one were put already.
     pub(crate) account: String,
-    pub(crate) handler: HandlerName,
-    pub(crate) concurrency: u16,
+    pub(crate) handlers: Vec<HandlerName>,
+    /// `None`: as shipped.
+    pub(crate) concurrency: Option<u16>,
 }
 
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
@@ -58,7 +59,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The queues that a worker consumes, with only the handler that is measured; also how they are filled before.
+/// The queues that a worker consumes, with only the handlers that are measured; also how they are filled before.
 pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Arc<dyn Broker>> {
     if settings.broker.url.is_empty() {
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
@@ -70,7 +71,7 @@ pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyho
 }
 
 pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
-    let WorkerSpec { broker, store_url, api, account, handler, concurrency } = spec;
+    let WorkerSpec { broker, store_url, api, account, handlers, concurrency } = spec;
     let mut settings = broker.settings();
     settings.store.url = store_url.map(Secret::new);
     settings.store.ledger_key = Some(Secret::new(LEDGER_KEY));
@@ -80,8 +81,8 @@ pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
     settings.handlers.record_opt_out.accounts = vec![account];
     for name in HandlerName::ALL {
         let basics = basics(&mut settings.handlers, *name);
-        basics.enabled = *name == handler;
-        basics.concurrency = concurrency;
+        basics.enabled = handlers.contains(name);
+        basics.concurrency = concurrency.unwrap_or(basics.concurrency);
     }
     Ok(settings)
 }
