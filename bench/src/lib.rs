@@ -17,6 +17,7 @@
 //! - Everything is on loopback, and bounded in time: what a measurement published is purged after it.
 
 mod child;
+mod clock;
 mod cost;
 mod figures;
 mod ingest;
@@ -24,8 +25,10 @@ mod load;
 mod machine;
 mod open_files;
 mod options;
+mod pacing;
 mod postgresql;
 pub mod process;
+mod quota;
 mod rabbitmq;
 pub mod report;
 mod run;

@@ -10,6 +10,7 @@ use hookline_common::secret::Secret;
 pub enum Part {
     Ingest,
     Worker,
+    Pacing,
 }
 
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use crate::run::Refused;
 /// Marks a database as the benchmark's; a later one may use it again.
 const MARK: &str = "CREATE TABLE IF NOT EXISTS hookline_bench ()";
 const TABLES: &str = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
+const HAS_GATES: &str = "SELECT to_regclass('gates') IS NOT NULL";
 
 /// Thousands of invented opt-outs do not belong into anyone's ledger.
 ///
@@ -29,5 +30,20 @@ pub(crate) async fn claim(url: &Secret) -> anyhow::Result<()> {
         .into());
     }
     sqlx::query(MARK).execute(&mut connection).await.context("marking the database as the benchmark's")?;
+    connection.close().await.context("leaving the database")
+}
+
+/// Takes away what workers learned of a destination's limit and state: the next ones call another API.
+///
+/// # Errors
+/// Where the database does not answer.
+pub(crate) async fn forget_destinations(url: &Secret) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url.expose()).await.context("cannot connect to PostgreSQL")?;
+    let has_gates: bool =
+        sqlx::query_scalar(HAS_GATES).fetch_one(&mut connection).await.context("looking at the database")?;
+    // Made by the first worker.
+    if has_gates {
+        sqlx::query("DELETE FROM gates").execute(&mut connection).await.context("forgetting the destinations")?;
+    }
     connection.close().await.context("leaving the database")
 }

@@ -6,6 +6,7 @@ pub use crate::cost::ProcessCost;
 pub use crate::figures::Figures;
 pub use crate::ingest::{Comparison, IngestMeasurement, IngestReport};
 pub use crate::machine::Machine;
+pub use crate::pacing::{PacingMeasurement, PacingReport, PacingRun};
 pub use crate::targets::Target;
 pub use crate::worker::{WorkerMeasurement, WorkerReport, WorkerRun};
 
@@ -21,6 +22,7 @@ pub struct Report {
     pub rabbitmq_version: Option<String>,
     pub ingest: Option<IngestReport>,
     pub worker: Option<WorkerReport>,
+    pub pacing: Option<PacingReport>,
     pub cost: Vec<ProcessCost>,
     pub targets: Vec<Target>,
     /// What was not measured, and how to have it measured.

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::child::Child;
 use crate::options::Options;
+use crate::postgresql;
 use crate::process::{self, ApiSpec, BrokerSpec, Kind, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 
@@ -25,6 +26,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The largest deployment that can be measured. Several workers can share this one only if it has both.
+    pub(crate) fn largest(options: &Options) -> Self {
+        let both = !options.broker_urls.is_empty() && options.store_url.is_some();
+        Self { rabbitmq: both, postgresql: both }
+    }
+
+    pub(crate) const fn is_shared(self) -> bool {
+        self.rabbitmq && self.postgresql
+    }
+
     pub(crate) const fn broker(self) -> &'static str {
         if self.rabbitmq { "rabbitmq" } else { "embedded" }
     }
@@ -42,6 +53,17 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Nothing waits anywhere, and nothing is known of any destination.
+    pub(crate) async fn begin_anew(&self, place: Place) -> anyhow::Result<()> {
+        if let Some(rabbitmq) = self.rabbitmq.filter(|_| place.rabbitmq) {
+            rabbitmq.begin_anew().await?;
+        }
+        match self.options.store_url.as_ref().filter(|_| place.postgresql) {
+            Some(url) => postgresql::forget_destinations(url).await,
+            None => Ok(()),
+        }
+    }
+
     pub(crate) async fn api(&self, spec: &ApiSpec) -> anyhow::Result<Child> {
         Child::start(&self.options.executable, Kind::Api, spec).await
     }

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::cost::ProcessCost;
 use crate::ingest::IngestReport;
+use crate::pacing::PacingReport;
+use crate::run::Measured;
 use crate::worker::WorkerReport;
 
 /// A promise.
@@ -28,15 +30,19 @@ impl Target {
 }
 
 /// The promises that something was measured for.
-pub(crate) fn targets(
-    ingest: Option<&IngestReport>,
-    worker: Option<&WorkerReport>,
-    cost: &[ProcessCost],
-) -> Vec<Target> {
+pub(crate) fn targets(measured: &Measured) -> Vec<Target> {
     let mut targets = Vec::new();
-    let comparisons = ingest.map(|ingest| ingest.comparisons.as_slice()).unwrap_or_default();
+    targets.extend(measured.ingest.iter().flat_map(of_ingest));
+    targets.extend(measured.worker.iter().flat_map(of_worker));
+    targets.extend(measured.pacing.iter().flat_map(of_pacing));
+    targets.extend(measured.cost.iter().flat_map(of_a_process));
+    targets
+}
+
+fn of_ingest(ingest: &IngestReport) -> Vec<Target> {
+    let mut targets = Vec::new();
     for (reference, by) in [("actix_lapin", "straight into its queue"), ("actix_lapin_routed", "by our exchanges")] {
-        for one in comparisons.iter().filter(|one| one.reference == reference && one.queues == 1) {
+        for one in ingest.comparisons.iter().filter(|one| one.reference == reference && one.queues == 1) {
             let what = format!("over actix+lapin {by} at {}", one.concurrency);
             match one.concurrency {
                 1 => targets.push(Target::at_most(format!("ingest: p50 added {what}, ms"), 0.3, one.added_p50_ms)),
@@ -48,17 +54,46 @@ pub(crate) fn targets(
             }
         }
     }
-    let measured = worker.map(|worker| worker.measurements.as_slice()).unwrap_or_default();
-    for one in measured.iter().filter(|one| one.program == "hookline" && one.concurrency <= 100) {
+    targets
+}
+
+fn of_worker(worker: &WorkerReport) -> Vec<Target> {
+    let ours = worker.measurements.iter().filter(|one| one.program == "hookline" && one.concurrency <= 100);
+    let target = |one: &crate::worker::WorkerMeasurement| {
         let store = one.store.unwrap_or("no store");
         let name = format!("worker: share of {} ÷ latency, {} and {store}", one.concurrency, one.broker);
-        targets.push(Target::at_least(name, 0.95, one.share));
-    }
-    for one in cost {
-        let with = one.store.map(|store| format!(" and {store}")).unwrap_or_default();
-        let name = format!("{}: {}{with}", one.process, one.broker);
-        targets.push(Target::at_most(format!("{name}: resident when idle, MiB"), 30.0, one.idle_mib));
-        targets.push(Target::at_most(format!("{name}: resident under load, MiB"), 45.0, one.loaded_mib));
+        Target::at_least(name, 0.95, one.share)
+    };
+    ours.map(target).collect()
+}
+
+fn of_pacing(pacing: &PacingReport) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for one in &pacing.measurements {
+        let workers = if one.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", one.workers) };
+        let (whose, used, refused) = if one.beside_another {
+            (format!("{workers} beside another program"), 0.9, 0.01)
+        } else {
+            (workers, 0.95, 0.001)
+        };
+        let of = if one.beside_another { "what it leaves" } else { "the quota" };
+        targets.push(Target::at_least(format!("pacing: {whose}: share of {of} used"), used, one.used));
+        targets.push(Target::at_most(
+            format!("pacing: {whose}: share of calls answered 429"),
+            refused,
+            one.refused_share,
+        ));
+        let early = one.violations as f64;
+        targets.push(Target::at_most(format!("pacing: {whose}: calls before a Retry-After had passed"), 0.0, early));
     }
     targets
+}
+
+fn of_a_process(one: &ProcessCost) -> [Target; 2] {
+    let with = one.store.map(|store| format!(" and {store}")).unwrap_or_default();
+    let name = format!("{}: {}{with}", one.process, one.broker);
+    [
+        Target::at_most(format!("{name}: resident when idle, MiB"), 30.0, one.idle_mib),
+        Target::at_most(format!("{name}: resident under load, MiB"), 45.0, one.loaded_mib),
+    ]
 }

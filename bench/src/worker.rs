@@ -16,7 +16,7 @@ use crate::child::Child;
 use crate::cost::ProcessCost;
 use crate::figures::median;
 use crate::options::{Options, Progress};
-use crate::process::{ApiSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
+use crate::process::{ApiQuestion, ApiSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Place, Stage};
@@ -261,7 +261,7 @@ impl Bench<'_> {
     }
 
     async fn api(&self) -> anyhow::Result<Child> {
-        self.0.api(&ApiSpec { latency: LATENCY }).await
+        self.0.api(&ApiSpec { latency: LATENCY, limit: None }).await
     }
 
     /// Puts the events on the queue that the program consumes.
@@ -336,5 +336,5 @@ impl Bench<'_> {
 }
 
 async fn snapshot(api: &mut Child) -> anyhow::Result<Snapshot> {
-    api.ask(&(), ASKED).await
+    api.ask(&ApiQuestion::Counts, ASKED).await
 }

@@ -11,7 +11,7 @@ use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
 use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
 use hookline_common::service::rabbit_options;
-use hookline_common::settings::{HandlerBasics, HandlersSettings, Settings};
+use hookline_common::settings::{HandlerBasics, HandlersSettings, MessageLookup, Settings};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_worker::service::WorkerService;
@@ -79,6 +79,8 @@ pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
     settings.textus.account.clone_from(&account);
     settings.textus.token = Some(Secret::new("synthetic-token-of-the-benchmark"));
     settings.handlers.record_opt_out.accounts = vec![account];
+    // Which form the API answers need not be found out: a note is one call.
+    settings.handlers.log_note.message_lookup = MessageLookup::Message;
     for name in HandlerName::ALL {
         let basics = basics(&mut settings.handlers, *name);
         basics.enabled = handlers.contains(name);

@@ -60,6 +60,8 @@ enum What {
     Ingest,
     /// Throughput against an API that takes 50 ms, CPU
     Worker,
+    /// How much of a rate limit 1, 4 and 10 workers use, and what they overrun
+    Pacing,
     All,
 }
 
@@ -118,7 +120,8 @@ fn options(settings: &Settings, args: &BenchArgs) -> anyhow::Result<Options> {
     let parts = match args.what {
         What::Ingest => vec![Part::Ingest],
         What::Worker => vec![Part::Worker],
-        What::All => vec![Part::Ingest, Part::Worker],
+        What::Pacing => vec![Part::Pacing],
+        What::All => vec![Part::Ingest, Part::Worker, Part::Pacing],
     };
     let executable = std::env::current_exe().context("finding this executable")?;
     let data_dir = settings.data_dir.clone();

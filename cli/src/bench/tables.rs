@@ -1,6 +1,6 @@
 //! The report as tables for people.
 
-use hookline_bench::report::{IngestReport, ProcessCost, Report, Target, WorkerReport};
+use hookline_bench::report::{IngestReport, PacingReport, PacingRun, ProcessCost, Report, Target, WorkerReport};
 
 use crate::output;
 use crate::table::{Table, or_dash};
@@ -19,8 +19,15 @@ pub(super) fn print(report: &Report) -> anyhow::Result<()> {
         output::print(&format!("\nWorker against an API that takes {} ms\n", worker.latency_ms))?;
         output::print_table(&worker_figures(worker))?;
     }
-    output::print("\nMemory of one process, MiB\n")?;
-    output::print_table(&memory(&report.cost))?;
+    if let Some(pacing) = &report.pacing {
+        let PacingReport { limit_calls, window_ms, waiting, .. } = pacing;
+        output::print(&format!("\n{waiting} notes and a limit of {limit_calls} calls in {window_ms} ms\n"))?;
+        output::print_table(&pacing_figures(pacing))?;
+    }
+    if !report.cost.is_empty() {
+        output::print("\nMemory of one process, MiB\n")?;
+        output::print_table(&memory(&report.cost))?;
+    }
     output::print("\nTargets\n")?;
     output::print_table(&targets(&report.targets))?;
     for line in &report.left_out {
@@ -125,6 +132,37 @@ fn worker_figures(worker: &WorkerReport) -> Table {
             // Seconds for 1,000 are milliseconds for one.
             format!("{:.2}", one.cpu_seconds_per_1000),
             format!("{:.1}", one.peak_resident_mib),
+        ]);
+    }
+    table
+}
+
+fn pacing_figures(pacing: &PacingReport) -> Table {
+    let mut table = Table::new(&[
+        "BROKER",
+        "STORE",
+        "WORKERS",
+        "BESIDE",
+        "USED",
+        "USED OVERALL",
+        "429S",
+        "OF CALLS",
+        "TOO EARLY",
+        "LEARNED S",
+    ]);
+    for one in &pacing.measurements {
+        let sum = |figure: fn(&PacingRun) -> u64| one.runs.iter().map(figure).sum::<u64>().to_string();
+        table.row([
+            one.broker.to_owned(),
+            one.store.to_owned(),
+            one.workers.to_string(),
+            if one.beside_another { "another" } else { "-" }.to_owned(),
+            format!("{:.3}", one.used),
+            format!("{:.3}", one.used_overall),
+            sum(|run| run.refused),
+            sum(|run| run.calls),
+            one.violations.to_string(),
+            or_dash(one.learned_seconds.map(|seconds| format!("{seconds:.1}"))),
         ]);
     }
     table
