@@ -11,6 +11,8 @@ pub enum Part {
     Ingest,
     Worker,
     Pacing,
+    OptOuts,
+    Isolation,
 }
 
 #[derive(Clone, Debug)]

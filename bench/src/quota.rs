@@ -25,7 +25,7 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    fn ends_us(&self) -> u64 {
+    pub(crate) fn ends_us(&self) -> u64 {
         self.opened_us + micros(WINDOW)
     }
 

@@ -11,7 +11,7 @@ use crate::rabbitmq::Rabbitmq;
 use crate::report::{Build, Report};
 use crate::stage::Place;
 use crate::targets::targets;
-use crate::{ingest, open_files, pacing, postgresql, worker};
+use crate::{ingest, isolation, open_files, opt_outs, pacing, postgresql, worker};
 
 /// Others than the benchmark were at work where the load before it was above this.
 const CALM: f64 = 0.5;
@@ -65,6 +65,8 @@ pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<R
         ingest: measured.ingest,
         worker: measured.worker,
         pacing: measured.pacing,
+        opt_outs: measured.opt_outs,
+        isolation: measured.isolation,
         cost: measured.cost,
         left_out: left_out(options),
     })
@@ -76,6 +78,8 @@ pub(crate) struct Measured {
     pub(crate) ingest: Option<ingest::IngestReport>,
     pub(crate) worker: Option<worker::WorkerReport>,
     pub(crate) pacing: Option<pacing::PacingReport>,
+    pub(crate) opt_outs: Option<opt_outs::OptOutsReport>,
+    pub(crate) isolation: Option<isolation::IsolationReport>,
     pub(crate) cost: Vec<crate::cost::ProcessCost>,
 }
 
@@ -84,6 +88,8 @@ fn steps(part: Part, options: &Options) -> u64 {
         Part::Ingest => ingest::steps(options),
         Part::Worker => worker::steps(options),
         Part::Pacing => pacing::steps(options),
+        Part::OptOuts => opt_outs::steps(options),
+        Part::Isolation => isolation::steps(options),
     }
 }
 
@@ -105,6 +111,8 @@ async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Pr
                 measured.cost.extend(cost);
             }
             Part::Pacing => measured.pacing = Some(pacing::measure(options, rabbitmq, progress).await?),
+            Part::OptOuts => measured.opt_outs = Some(opt_outs::measure(options, rabbitmq, progress).await?),
+            Part::Isolation => measured.isolation = Some(isolation::measure(options, rabbitmq, progress).await?),
         }
     }
     Ok(measured)

@@ -94,6 +94,8 @@ impl Stage<'_> {
             account: String::new(),
             handlers: handlers.to_vec(),
             concurrency: None,
+            timeout: None,
+            watched: None,
         }
     }
 

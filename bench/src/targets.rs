@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::cost::ProcessCost;
 use crate::ingest::IngestReport;
+use crate::isolation::IsolationReport;
+use crate::opt_outs::OptOutsReport;
 use crate::pacing::PacingReport;
 use crate::run::Measured;
 use crate::worker::WorkerReport;
@@ -35,6 +37,8 @@ pub(crate) fn targets(measured: &Measured) -> Vec<Target> {
     targets.extend(measured.ingest.iter().flat_map(of_ingest));
     targets.extend(measured.worker.iter().flat_map(of_worker));
     targets.extend(measured.pacing.iter().flat_map(of_pacing));
+    targets.extend(measured.opt_outs.iter().flat_map(of_opt_outs));
+    targets.extend(measured.isolation.iter().flat_map(of_isolation));
     targets.extend(measured.cost.iter().flat_map(of_a_process));
     targets
 }
@@ -87,6 +91,27 @@ fn of_pacing(pacing: &PacingReport) -> Vec<Target> {
         targets.push(Target::at_most(format!("pacing: {whose}: calls before a Retry-After had passed"), 0.0, early));
     }
     targets
+}
+
+fn of_opt_outs(opt_outs: &OptOutsReport) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for one in &opt_outs.measurements {
+        let whose = if one.beside_another { "opt-outs beside another program" } else { "opt-outs" };
+        let waited = one.beyond_slot_seconds.p99;
+        // Seconds as they are: scaled up as the limit is scaled down, they would be many more.
+        targets.push(Target::at_most(format!("{whose}: p99 beyond the budget's slot, s"), 5.0, waited));
+        targets.push(Target::at_most(format!("{whose}: PUTs that did not come"), 0.0, one.missing as f64));
+    }
+    targets
+}
+
+fn of_isolation(isolation: &IsolationReport) -> [Target; 2] {
+    let IsolationReport { handler, hanging, .. } = isolation;
+    let missing: u64 = isolation.runs.iter().map(|run| run.healthy.missing + run.hanging.missing).sum();
+    [
+        Target::at_most(format!("isolation: p99 of {handler} while {hanging} hangs"), 1.1, isolation.p99_ratio),
+        Target::at_most(format!("isolation: deliveries of {handler} that did not end"), 0.0, missing as f64),
+    ]
 }
 
 fn of_a_process(one: &ProcessCost) -> [Target; 2] {

@@ -33,7 +33,9 @@ pub(crate) use limit::{ApiCall, Caller, LimitSpec, Other};
 pub(crate) use publisher::{Publish, PublisherSpec};
 pub(crate) use reference_ingest::ReferenceIngestSpec;
 pub(crate) use reference_worker::ReferenceWorkerSpec;
-pub(crate) use worker::{WorkerSpec, open_broker, settings as worker_settings};
+pub(crate) use worker::{
+    PublishEvents, Published, Settled, WorkerQuestion, WorkerSpec, open_broker, settings as worker_settings,
+};
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,10 @@ enum What {
     Worker,
     /// How much of a rate limit 1, 4 and 10 workers use, and what they overrun
     Pacing,
+    /// How long an opt-out waits behind notes that use the rate limit up
+    OptOuts,
+    /// Whether an API that hangs slows down what does not call it
+    Isolation,
     All,
 }
 
@@ -121,7 +125,9 @@ fn options(settings: &Settings, args: &BenchArgs) -> anyhow::Result<Options> {
         What::Ingest => vec![Part::Ingest],
         What::Worker => vec![Part::Worker],
         What::Pacing => vec![Part::Pacing],
-        What::All => vec![Part::Ingest, Part::Worker, Part::Pacing],
+        What::OptOuts => vec![Part::OptOuts],
+        What::Isolation => vec![Part::Isolation],
+        What::All => vec![Part::Ingest, Part::Worker, Part::Pacing, Part::OptOuts, Part::Isolation],
     };
     let executable = std::env::current_exe().context("finding this executable")?;
     let data_dir = settings.data_dir.clone();

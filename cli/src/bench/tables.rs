@@ -1,6 +1,9 @@
 //! The report as tables for people.
 
-use hookline_bench::report::{IngestReport, PacingReport, PacingRun, ProcessCost, Report, Target, WorkerReport};
+use hookline_bench::report::{
+    IngestReport, IsolationPhase, IsolationReport, OptOutsReport, PacingReport, PacingRun, ProcessCost, Report, Target,
+    WorkerReport,
+};
 
 use crate::output;
 use crate::table::{Table, or_dash};
@@ -23,6 +26,22 @@ pub(super) fn print(report: &Report) -> anyhow::Result<()> {
         let PacingReport { limit_calls, window_ms, waiting, .. } = pacing;
         output::print(&format!("\n{waiting} notes and a limit of {limit_calls} calls in {window_ms} ms\n"))?;
         output::print_table(&pacing_figures(pacing))?;
+    }
+    if let Some(opt_outs) = &report.opt_outs {
+        let OptOutsReport { limit_calls, window_ms, waiting, .. } = opt_outs;
+        output::print(&format!(
+            "\nOpt-outs behind {waiting} notes and a limit of {limit_calls} calls in {window_ms} ms\n"
+        ))?;
+        output::print_table(&opt_out_figures(opt_outs))?;
+        output::print("\nOpt-outs by how many calls went before them\n")?;
+        output::print_table(&calls_before(opt_outs))?;
+    }
+    if let Some(isolation) = &report.isolation {
+        let IsolationReport { handler, hanging, hanging_handler, broker, store, .. } = isolation;
+        output::print(&format!(
+            "\n{handler} while {hanging} answers {hanging_handler}, and while it hangs; {broker} and {store}\n"
+        ))?;
+        output::print_table(&isolation_figures(isolation))?;
     }
     if !report.cost.is_empty() {
         output::print("\nMemory of one process, MiB\n")?;
@@ -156,7 +175,7 @@ fn pacing_figures(pacing: &PacingReport) -> Table {
             one.broker.to_owned(),
             one.store.to_owned(),
             one.workers.to_string(),
-            if one.beside_another { "another" } else { "-" }.to_owned(),
+            beside(one.beside_another),
             format!("{:.3}", one.used),
             format!("{:.3}", one.used_overall),
             sum(|run| run.refused),
@@ -166,6 +185,85 @@ fn pacing_figures(pacing: &PacingReport) -> Table {
         ]);
     }
     table
+}
+
+fn opt_out_figures(opt_outs: &OptOutsReport) -> Table {
+    let mut table = Table::new(&["WORKERS", "BESIDE", "OPT-OUTS", "NO CALL LEFT", "WHAT", "P50", "P90", "P99", "MAX"]);
+    for one in &opt_outs.measurements {
+        for (what, spread, digits) in [
+            ("seconds to the PUT", one.seconds, 3),
+            ("seconds beyond its slot", one.beyond_slot_seconds, 3),
+            ("calls before it", one.calls_before, 0),
+        ] {
+            let [p50, p90, p99, max] =
+                [spread.p50, spread.p90, spread.p99, spread.max].map(|value| format!("{value:.digits$}"));
+            table.row([
+                one.workers.to_string(),
+                beside(one.beside_another),
+                one.opt_outs.to_string(),
+                one.without_a_slot.to_string(),
+                what.to_owned(),
+                p50,
+                p90,
+                p99,
+                max,
+            ]);
+        }
+    }
+    table
+}
+
+fn calls_before(opt_outs: &OptOutsReport) -> Table {
+    let mut table = Table::new(&["WORKERS", "BESIDE", "CALLS BEFORE", "OPT-OUTS"]);
+    for one in &opt_outs.measurements {
+        for count in &one.calls_before_counts {
+            let calls = match count.at_most {
+                Some(most) if most == count.at_least => most.to_string(),
+                Some(most) => format!("{} to {most}", count.at_least),
+                None => format!("{} and more", count.at_least),
+            };
+            table.row([one.workers.to_string(), beside(one.beside_another), calls, count.opt_outs.to_string()]);
+        }
+    }
+    table
+}
+
+fn isolation_figures(isolation: &IsolationReport) -> Table {
+    let mut table = Table::new(&[
+        "RUN",
+        "API",
+        "P50 MS",
+        "P90 MS",
+        "P99 MS",
+        "MAX MS",
+        "SETTLED",
+        "MISSING",
+        "API ANSWERS",
+        "P99 ÷ HEALTHY",
+    ]);
+    for (number, run) in isolation.runs.iter().enumerate() {
+        let ratio = run.hanging.latency_ms.p99 / run.healthy.latency_ms.p99;
+        for (how, phase, ratio) in [("answers", run.healthy, None), ("hangs", run.hanging, Some(ratio))] {
+            let IsolationPhase { latency_ms, settled, missing, answered } = phase;
+            table.row([
+                (number + 1).to_string(),
+                how.to_owned(),
+                format!("{:.2}", latency_ms.p50),
+                format!("{:.2}", latency_ms.p90),
+                format!("{:.2}", latency_ms.p99),
+                format!("{:.2}", latency_ms.max),
+                settled.to_string(),
+                missing.to_string(),
+                answered.to_string(),
+                or_dash(ratio.map(|ratio| format!("{ratio:.2}"))),
+            ]);
+        }
+    }
+    table
+}
+
+fn beside(another: bool) -> String {
+    if another { "another" } else { "-" }.to_owned()
 }
 
 fn memory(cost: &[ProcessCost]) -> Table {
