@@ -23,15 +23,14 @@ use crate::pacing::{await_first_call, calls_of};
 use crate::process::{
     ApiCall, ApiSpec, Caller, LimitSpec, Other, PublishEvents, Published, WorkerQuestion, WorkerSpec,
 };
-use crate::quota::{self, CALLS, LATENCY, LEARNED, WINDOW, Window};
+use crate::quota::{self, CALLS, LATENCY, WINDOW, Window};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Place, Stage};
 
-/// Notes that wait; fewer where `--seconds` is so short that nothing is measured anyway.
+/// Notes that wait, and how many where `--seconds` is too short for figures anyway.
 const WAITING: usize = 10_000;
 const WAITING_BRIEFLY: usize = 2_000;
-const BRIEF_SECONDS: u32 = 2;
 /// Workers, where they can share the token.
 const WORKERS: usize = 4;
 /// Opt-outs for each of `--seconds`, one every half second on average.
@@ -142,7 +141,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn waiting(&self) -> usize {
-        if self.stage.options.seconds < BRIEF_SECONDS { WAITING_BRIEFLY } else { WAITING }
+        if self.stage.options.is_brief() { WAITING_BRIEFLY } else { WAITING }
     }
 
     fn workers(&self) -> usize {
@@ -194,32 +193,32 @@ impl Bench<'_> {
         let count = FOR_A_SECOND * self.stage.options.seconds as usize;
         let opt_outs = samples::events("contact.opted_out", &account, waiting..waiting + count)?;
         let worker = workers.first_mut().context("no worker")?;
-        let ran = sends(&mut api, worker, &opt_outs, SEED + u64::from(run)).await;
+        let ran = self.send(&mut api, worker, &opt_outs, SEED + u64::from(run)).await;
         join_all(workers.into_iter().map(Child::stop)).await;
         api.stop().await;
         ran
     }
-}
 
-/// Sends the opt-outs one after another, at moments that have nothing to do with the windows.
-async fn sends(api: &mut Child, worker: &mut Child, opt_outs: &[Event], seed: u64) -> anyhow::Result<Run> {
-    let mut calls = await_first_call(api).await?;
-    tokio::time::sleep(LEARNED).await;
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut sent = HashMap::new();
-    for event in opt_outs {
-        tokio::time::sleep(LONGEST_PAUSE.mul_f64(random.random())).await;
-        let Published { at_us } = worker.ask(&WorkerQuestion::Publish(PublishEvents::of(&[event])), ASKED).await?;
-        sent.insert(phone_of(event)?, at_us);
-    }
-    let deadline = Instant::now() + TO_ARRIVE;
-    loop {
-        calls.append(&mut calls_of(api).await?);
-        let there = sent.keys().filter(|phone| put_at(&calls, phone).is_some()).count();
-        if there == sent.len() || Instant::now() >= deadline {
-            return Ok(figures(&calls, &sent));
+    /// Sends the opt-outs one after another, at moments that have nothing to do with the windows.
+    async fn send(&self, api: &mut Child, worker: &mut Child, opt_outs: &[Event], seed: u64) -> anyhow::Result<Run> {
+        let mut calls = await_first_call(api).await?;
+        tokio::time::sleep(quota::learning(self.stage.options)).await;
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut sent = HashMap::new();
+        for event in opt_outs {
+            tokio::time::sleep(LONGEST_PAUSE.mul_f64(random.random())).await;
+            let Published { at_us } = worker.ask(&WorkerQuestion::Publish(PublishEvents::of(&[event])), ASKED).await?;
+            sent.insert(phone_of(event)?, at_us);
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let deadline = Instant::now() + TO_ARRIVE;
+        loop {
+            calls.append(&mut calls_of(api).await?);
+            let there = sent.keys().filter(|phone| put_at(&calls, phone).is_some()).count();
+            if there == sent.len() || Instant::now() >= deadline {
+                return Ok(figures(&calls, &sent));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 

@@ -38,6 +38,11 @@ impl Options {
         if self.concurrencies.is_empty() { defaults.to_vec() } else { self.concurrencies.clone() }
     }
 
+    /// Too short for any figure: it is seen that everything can be measured.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.seconds < 2
+    }
+
     pub(crate) fn window(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds))
     }

@@ -15,7 +15,7 @@ use crate::child::Child;
 use crate::figures::median;
 use crate::options::{Options, Progress};
 use crate::process::{ApiCall, ApiQuestion, ApiSpec, LimitSpec, Other, WorkerSpec};
-use crate::quota::{self, CALLS, LATENCY, LEARNED, WINDOW};
+use crate::quota::{self, CALLS, LATENCY, WINDOW};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Place, Stage};
@@ -111,7 +111,7 @@ pub(crate) async fn measure(
         limit_calls: CALLS,
         window_ms: millis(WINDOW),
         waiting: bench.waiting(),
-        learning_ms: millis(LEARNED),
+        learning_ms: millis(quota::learning(options)),
         measurements: cases.into_iter().zip(figures).map(of).collect(),
     })
 }
@@ -164,13 +164,13 @@ impl Bench<'_> {
         let watched = self.watch(&mut api).await;
         futures::future::join_all(started.into_iter().map(Child::stop)).await;
         api.stop().await;
-        figures(&watched?)
+        figures(&watched?, quota::learning(self.stage.options))
     }
 
     /// Every call from our first one on, until enough windows have passed.
     async fn watch(&self, api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
         let mut calls = await_first_call(api).await?;
-        let end = Instant::now() + LEARNED + self.window() + 2 * WINDOW;
+        let end = Instant::now() + self.long() + 2 * WINDOW;
         while Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(500)).await;
             calls.append(&mut calls_of(api).await?);
@@ -180,13 +180,14 @@ impl Bench<'_> {
         Ok(calls)
     }
 
-    fn window(&self) -> Duration {
-        self.stage.options.window() * LENGTHS
+    /// From the first call on, to learn and to be measured.
+    fn long(&self) -> Duration {
+        quota::learning(self.stage.options) + self.stage.options.window() * LENGTHS
     }
 
     /// More than can be called until the end.
     fn waiting(&self) -> usize {
-        let seconds = (LEARNED + self.window() + 3 * WINDOW).as_secs_f64();
+        let seconds = (self.long() + 3 * WINDOW).as_secs_f64();
         let most = seconds / WINDOW.as_secs_f64() * f64::from(CALLS);
         // Positive and small.
         WAITING.max(most as usize)
@@ -210,11 +211,13 @@ pub(crate) async fn calls_of(api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
     api.ask(&ApiQuestion::Calls, ASKED).await
 }
 
-fn figures(calls: &[ApiCall]) -> anyhow::Result<PacingRun> {
+fn figures(calls: &[ApiCall], learning: Duration) -> anyhow::Result<PacingRun> {
     let windows = quota::windows(calls);
     let times: Vec<u64> = quota::ours(calls).map(|call| call.at_us).collect();
     let (first, last) = times.first().zip(times.last()).context("no call was made")?;
-    let (from, to) = quota::whole_windows(&windows, *first).context("no call was made after the window was learned")?;
+    let learned_us = first + quota::micros(learning);
+    let (from, to) =
+        quota::whole_windows(&windows, learned_us).context("no call was made after the window was learned")?;
     let count = |others: bool, refused: bool| {
         let of_whom = |call: &&ApiCall| (call.caller == crate::process::Caller::Other) == others;
         calls.iter().filter(of_whom).filter(|call| call.retry_after_s.is_some() == refused).count() as u64

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::options::Options;
 use crate::process::{ApiCall, Caller};
 
 /// TextUs's 1,000 calls in 5 minutes, scaled down: windows pass quickly enough to see many of them.
@@ -11,9 +12,16 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(3);
 pub(crate) const LATENCY: Duration = Duration::from_millis(50);
 /// From the first call to when a window's length is known: the headers tell its end in whole seconds only, which is a
 /// third of this window, so the first ones are used to find out (docs/decisions/0006-gate.md).
-pub(crate) const LEARNED: Duration = Duration::from_secs(12);
+const LEARNED: Duration = Duration::from_secs(12);
+/// Where `--seconds` is below 2, nothing but the benchmark itself is looked at.
+const LEARNED_BRIEFLY: Duration = Duration::from_secs(6);
 /// A worker that was not told itself may still call for so long after another one was told to wait.
 const TOLD_TO_ALL: Duration = Duration::from_millis(250);
+
+/// How long workers are left to find out about the limit.
+pub(crate) fn learning(options: &Options) -> Duration {
+    if options.is_brief() { LEARNED_BRIEFLY } else { LEARNED }
+}
 
 /// One window of the API's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,11 +79,9 @@ pub(crate) fn used(calls: &[ApiCall], from_us: u64, to_us: u64) -> f64 {
     ours / (allowed - others)
 }
 
-/// The first and the last opening of a window between which whole windows of a known length lie; `None` where there are
-/// not two.
-pub(crate) fn whole_windows(windows: &[Window], first_us: u64) -> Option<(u64, u64)> {
-    let learned: Vec<u64> =
-        windows.iter().map(|window| window.opened_us).filter(|at| *at >= first_us + micros(LEARNED)).collect();
+/// The first and the last opening of a window from this time on; `None` where there are not two.
+pub(crate) fn whole_windows(windows: &[Window], learned_us: u64) -> Option<(u64, u64)> {
+    let learned: Vec<u64> = windows.iter().map(|window| window.opened_us).filter(|at| *at >= learned_us).collect();
     let (first, last) = (*learned.first()?, *learned.last()?);
     (first < last).then_some((first, last))
 }
@@ -149,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn whole_windows_are_counted_from_when_their_length_is_known() {
+    fn whole_windows_lie_between_two_openings() {
         let calls: Vec<ApiCall> = (0..8).flat_map(|nth| window(nth * 3, 50, 0)).collect();
 
-        assert_eq!(whole_windows(&windows(&calls), 0), Some((12_000_000, 21_000_000)));
-        assert_eq!(whole_windows(&windows(&calls), 9_500_000), None);
+        assert_eq!(whole_windows(&windows(&calls), 11_000_000), Some((12_000_000, 21_000_000)));
+        assert_eq!(whole_windows(&windows(&calls), 20_500_000), None);
         assert_eq!(learned_after(&windows(&calls), 0), None);
     }
 

@@ -11,44 +11,35 @@ use crate::table::{Table, or_dash};
 pub(super) fn print(report: &Report) -> anyhow::Result<()> {
     output::print(&head(report))?;
     if let Some(ingest) = &report.ingest {
-        output::print("\nDurable acknowledgements\n")?;
-        output::print_table(&ingest_figures(ingest))?;
+        section("Durable acknowledgements", &ingest_figures(ingest))?;
         if !ingest.comparisons.is_empty() {
-            output::print("\nHookline beside the references, run by run\n")?;
-            output::print_table(&comparisons(ingest))?;
+            section("Hookline beside the references, run by run", &comparisons(ingest))?;
         }
     }
     if let Some(worker) = &report.worker {
-        output::print(&format!("\nWorker against an API that takes {} ms\n", worker.latency_ms))?;
-        output::print_table(&worker_figures(worker))?;
+        section(&format!("Worker against an API that takes {} ms", worker.latency_ms), &worker_figures(worker))?;
     }
     if let Some(pacing) = &report.pacing {
         let PacingReport { limit_calls, window_ms, waiting, .. } = pacing;
-        output::print(&format!("\n{waiting} notes and a limit of {limit_calls} calls in {window_ms} ms\n"))?;
-        output::print_table(&pacing_figures(pacing))?;
+        let title = format!("{waiting} notes and a limit of {limit_calls} calls in {window_ms} ms");
+        section(&title, &pacing_figures(pacing))?;
     }
     if let Some(opt_outs) = &report.opt_outs {
         let OptOutsReport { limit_calls, window_ms, waiting, .. } = opt_outs;
-        output::print(&format!(
-            "\nOpt-outs behind {waiting} notes and a limit of {limit_calls} calls in {window_ms} ms\n"
-        ))?;
-        output::print_table(&opt_out_figures(opt_outs))?;
-        output::print("\nOpt-outs by how many calls went before them\n")?;
-        output::print_table(&calls_before(opt_outs))?;
+        let title = format!("Opt-outs behind {waiting} notes and a limit of {limit_calls} calls in {window_ms} ms");
+        section(&title, &opt_out_figures(opt_outs))?;
+        section("Opt-outs by how many calls went before them", &calls_before(opt_outs))?;
     }
     if let Some(isolation) = &report.isolation {
         let IsolationReport { handler, hanging, hanging_handler, broker, store, .. } = isolation;
-        output::print(&format!(
-            "\n{handler} while {hanging} answers {hanging_handler}, and while it hangs; {broker} and {store}\n"
-        ))?;
-        output::print_table(&isolation_figures(isolation))?;
+        let title =
+            format!("{handler} while {hanging} answers {hanging_handler}, and while it hangs; {broker} and {store}");
+        section(&title, &isolation_figures(isolation))?;
     }
     if !report.cost.is_empty() {
-        output::print("\nMemory of one process, MiB\n")?;
-        output::print_table(&memory(&report.cost))?;
+        section("Memory of one process, MiB", &memory(&report.cost))?;
     }
-    output::print("\nTargets\n")?;
-    output::print_table(&targets(&report.targets))?;
+    section("Targets", &targets(&report.targets))?;
     for line in &report.left_out {
         output::hint(&format!("Left out: {line}"));
     }
@@ -56,6 +47,11 @@ pub(super) fn print(report: &Report) -> anyhow::Result<()> {
         output::hint(&format!("Doubtful: {line}"));
     }
     Ok(())
+}
+
+fn section(title: &str, table: &Table) -> anyhow::Result<()> {
+    output::print(&format!("\n{title}\n"))?;
+    output::print_table(table)
 }
 
 fn head(report: &Report) -> String {
