@@ -70,6 +70,8 @@ pub struct PacingRun {
     pub used_overall: f64,
     pub calls: u64,
     pub refused: u64,
+    /// Of these, when the window had been learned.
+    pub refused_later: u64,
     pub violations: u64,
     pub learned_seconds: Option<f64>,
     /// How many windows `used` is made of.
@@ -222,11 +224,15 @@ fn figures(calls: &[ApiCall], learning: Duration) -> anyhow::Result<PacingRun> {
         let of_whom = |call: &&ApiCall| (call.caller == crate::process::Caller::Other) == others;
         calls.iter().filter(of_whom).filter(|call| call.retry_after_s.is_some() == refused).count() as u64
     };
+    let refused_from = |from_us: u64| {
+        quota::ours(calls).filter(|call| call.retry_after_s.is_some() && call.at_us >= from_us).count() as u64
+    };
     Ok(PacingRun {
         used: quota::used(calls, from, to),
         used_overall: quota::used(calls, *first, *last),
         calls: times.len() as u64,
         refused: count(false, true),
+        refused_later: refused_from(learned_us),
         violations: quota::early(calls),
         learned_seconds: quota::learned_after(&windows, *first).map(|after| after.as_secs_f64()),
         windows: windows.iter().filter(|window| (from..to).contains(&window.opened_us)).count() as u64,
