@@ -11,8 +11,9 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(3);
 /// What a call takes there.
 pub(crate) const LATENCY: Duration = Duration::from_millis(50);
 /// From the first call to when a window's length is known: the headers tell its end in whole seconds only, which is a
-/// third of this window, so the first ones are used to find out (docs/decisions/0006-gate.md).
-const LEARNED: Duration = Duration::from_secs(12);
+/// third of this window, so the first ones are used to find out (docs/decisions/0006-gate.md). Two windows are enough
+/// where nobody else calls; beside another program it takes up to eight.
+const LEARNED: Duration = Duration::from_secs(24);
 /// Where `--seconds` is below 2, nothing but the benchmark itself is looked at.
 const LEARNED_BRIEFLY: Duration = Duration::from_secs(6);
 /// A worker that was not told itself may still call for so long after another one was told to wait.

@@ -29,8 +29,8 @@ const EXIT_INTERRUPTED: u8 = 130;
     nothing that is deployed is used. RabbitMQ is measured where a URL is given, in a virtual host that holds nothing \
     else: what was published there is purged. Build with --release, and let the machine rest meanwhile. A missed \
     target is marked; the exit code tells only whether everything could be measured.\n\n\
-    With 3 seconds a run of ingest takes about 3 minutes, worker 2, pacing 4 (1 without RabbitMQ and PostgreSQL), \
-    opt-outs 2 and isolation 1; with the usual 5 runs an hour for all. A rate limit takes its time: pacing lasts 25 s \
+    With 3 seconds a run of ingest takes about 3 minutes, worker 2, pacing 5 (2 without RabbitMQ and PostgreSQL), \
+    opt-outs 2 and isolation 1; with the usual 5 runs an hour for all. A rate limit takes its time: pacing lasts 35 s \
     and 5 times --seconds for each number of workers, alone and beside another program.")]
 pub(crate) struct BenchArgs {
     /// What to measure, in this order
