@@ -28,7 +28,7 @@ const API_LATENCY: Duration = Duration::from_millis(50);
 /// Of a call to TextUs, scaled down, so that calls that hang and an open breaker are both in a phase.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// An event for the measured handler each time, and one for the other each second time.
-const EVERY: Duration = Duration::from_millis(10);
+const EVERY: Duration = Duration::from_millis(20);
 const NOTE_EACH: usize = 2;
 /// From the start, or from when it hangs, to the first event that counts.
 const WARM_UP: Duration = Duration::from_secs(1);

@@ -65,6 +65,8 @@ pub struct OptOutsMeasurement {
     pub missing: u64,
     /// When they came, no call was left in the window.
     pub without_a_slot: u64,
+    /// Their PUT was answered 429 at first: nobody could know that another program had made the last call.
+    pub met_429: u64,
     /// From the broker to the API.
     pub seconds: Spread,
     /// The same from when the quota allowed a call.
@@ -93,6 +95,7 @@ struct Arrived {
     beyond_slot_seconds: f64,
     calls_before: u64,
     without_a_slot: bool,
+    met_429: bool,
 }
 
 #[derive(Default)]
@@ -160,6 +163,7 @@ impl Bench<'_> {
             opt_outs: arrived.len() as u64 + missing,
             missing,
             without_a_slot: arrived.iter().filter(|one| one.without_a_slot).count() as u64,
+            met_429: arrived.iter().filter(|one| one.met_429).count() as u64,
             seconds: of(|one| one.seconds),
             beyond_slot_seconds: of(|one| one.beyond_slot_seconds),
             calls_before: of(|one| one.calls_before as f64),
@@ -230,11 +234,13 @@ fn phone_of(event: &Event) -> anyhow::Result<String> {
     Ok(digits.get(digits.len().saturating_sub(10)..).unwrap_or_default().to_owned())
 }
 
-/// When the opt-out was PUT first.
+/// When the opt-out's first PUT that was not refused arrived.
 fn put_at(calls: &[ApiCall], phone: &str) -> Option<u64> {
-    let puts = calls.iter().filter(|call| call.retry_after_s.is_none());
-    let mut its = puts.filter(|call| matches!(&call.caller, Caller::OptOut(of) if of == phone));
-    its.next().map(|call| call.at_us)
+    puts_of(calls, phone).find(|call| call.retry_after_s.is_none()).map(|call| call.at_us)
+}
+
+fn puts_of<'a>(calls: &'a [ApiCall], phone: &'a str) -> impl Iterator<Item = &'a ApiCall> {
+    calls.iter().filter(move |call| matches!(&call.caller, Caller::OptOut(of) if of == phone))
 }
 
 fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>) -> Run {
@@ -257,6 +263,7 @@ fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>) -> Run {
             beyond_slot_seconds: seconds_since(slot_us),
             calls_before: between.filter(|call| call.retry_after_s.is_none()).count() as u64,
             without_a_slot: slot_us > *sent_us,
+            met_429: puts_of(calls, phone).any(|call| call.retry_after_s.is_some()),
         });
     }
     run

@@ -186,7 +186,8 @@ fn pacing_figures(pacing: &PacingReport) -> Table {
 }
 
 fn opt_out_figures(opt_outs: &OptOutsReport) -> Table {
-    let mut table = Table::new(&["WORKERS", "BESIDE", "OPT-OUTS", "NO CALL LEFT", "WHAT", "P50", "P90", "P99", "MAX"]);
+    let mut table =
+        Table::new(&["WORKERS", "BESIDE", "OPT-OUTS", "NO CALL LEFT", "MET 429", "WHAT", "P50", "P90", "P99", "MAX"]);
     for one in &opt_outs.measurements {
         for (what, spread, digits) in [
             ("seconds to the PUT", one.seconds, 3),
@@ -200,6 +201,7 @@ fn opt_out_figures(opt_outs: &OptOutsReport) -> Table {
                 beside(one.beside_another),
                 one.opt_outs.to_string(),
                 one.without_a_slot.to_string(),
+                one.met_429.to_string(),
                 what.to_owned(),
                 p50,
                 p90,
