@@ -53,13 +53,13 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Nothing waits anywhere, and nothing is known of any destination.
+    /// Nothing waits anywhere, and nothing is known of any destination or person.
     pub(crate) async fn begin_anew(&self, place: Place) -> anyhow::Result<()> {
         if let Some(rabbitmq) = self.rabbitmq.filter(|_| place.rabbitmq) {
             rabbitmq.begin_anew().await?;
         }
         match self.options.store_url.as_ref().filter(|_| place.postgresql) {
-            Some(url) => postgresql::forget_destinations(url).await,
+            Some(url) => postgresql::forget(url).await,
             None => Ok(()),
         }
     }
