@@ -11,7 +11,8 @@ fn rows<'a>(document: &'a Value, pointer: &str) -> &'a Vec<Value> {
 
 fn targets_say_whether_they_are_met(report: &Value) {
     for target in rows(report, "/targets") {
-        let (target_value, measured) = (target["target"].as_f64().unwrap(), target["measured"].as_f64().unwrap());
+        let (target_value, measured) =
+            (target["target"].as_f64().expect("a number"), target["measured"].as_f64().expect("a number"));
         let met = if target["bound"] == "at_least" { measured >= target_value } else { measured <= target_value };
         assert_eq!(target["met"], met, "{target:#}");
     }
