@@ -54,6 +54,24 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// How values are spread; NaN, which is `null` in JSON, where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    // The smallest value that so many of a hundred are not above.
+    let at = |percent: usize| values.get((values.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
+    Spread { p50: or_nan(at(50)), p90: or_nan(at(90)), p99: or_nan(at(99)), max: or_nan(values.last().copied()) }
+}
+
 /// Counts answers and keeps their latencies.
 pub(crate) struct Tally {
     latencies: Histogram<u64>,
@@ -113,6 +131,16 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn a_spread_is_made_of_values_that_were_there() {
+        let hundred = spread((1..=100).rev().map(f64::from));
+        assert_eq!(hundred, Spread { p50: 50.0, p90: 90.0, p99: 99.0, max: 100.0 });
+
+        let three = spread([3.0, 1.0, 2.0]);
+        assert_eq!(three, Spread { p50: 2.0, p90: 3.0, p99: 3.0, max: 3.0 });
+        assert!(spread([]).p99.is_nan());
     }
 
     #[test]

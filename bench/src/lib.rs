@@ -17,19 +17,25 @@
 //! - Everything is on loopback, and bounded in time: what a measurement published is purged after it.
 
 mod child;
+mod clock;
 mod cost;
 mod figures;
 mod ingest;
+mod isolation;
 mod load;
 mod machine;
 mod open_files;
+mod opt_outs;
 mod options;
+mod pacing;
 mod postgresql;
 pub mod process;
+mod quota;
 mod rabbitmq;
 pub mod report;
 mod run;
 mod samples;
+mod stage;
 mod targets;
 mod worker;
 

@@ -10,6 +10,9 @@ use hookline_common::secret::Secret;
 pub enum Part {
     Ingest,
     Worker,
+    Pacing,
+    OptOuts,
+    Isolation,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,11 @@ pub struct Options {
 impl Options {
     pub(crate) fn concurrencies_or(&self, defaults: &[u16]) -> Vec<u16> {
         if self.concurrencies.is_empty() { defaults.to_vec() } else { self.concurrencies.clone() }
+    }
+
+    /// Too short for any figure: it is seen that everything can be measured.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.seconds < 2
     }
 
     pub(crate) fn window(&self) -> Duration {

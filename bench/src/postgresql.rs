@@ -10,6 +10,8 @@ use crate::run::Refused;
 /// Marks a database as the benchmark's; a later one may use it again.
 const MARK: &str = "CREATE TABLE IF NOT EXISTS hookline_bench ()";
 const TABLES: &str = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
+const HAS_GATES: &str = "SELECT to_regclass('gates') IS NOT NULL";
+const FORGET: &str = "TRUNCATE gates, records_people, records_notes, records_opt_flags, contact_links";
 
 /// Thousands of invented opt-outs do not belong into anyone's ledger.
 ///
@@ -29,5 +31,21 @@ pub(crate) async fn claim(url: &Secret) -> anyhow::Result<()> {
         .into());
     }
     sqlx::query(MARK).execute(&mut connection).await.context("marking the database as the benchmark's")?;
+    connection.close().await.context("leaving the database")
+}
+
+/// Takes away what workers learned of a destination's limit and state, and whom they met: the next ones call another API,
+/// and people that several measurements made share their few phone numbers, which makes a note's person ambiguous.
+///
+/// # Errors
+/// Where the database does not answer.
+pub(crate) async fn forget(url: &Secret) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url.expose()).await.context("cannot connect to PostgreSQL")?;
+    let has_gates: bool =
+        sqlx::query_scalar(HAS_GATES).fetch_one(&mut connection).await.context("looking at the database")?;
+    // Made by the first worker.
+    if has_gates {
+        sqlx::query(FORGET).execute(&mut connection).await.context("forgetting destinations and people")?;
+    }
     connection.close().await.context("leaving the database")
 }

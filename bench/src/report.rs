@@ -3,9 +3,12 @@
 use serde::Serialize;
 
 pub use crate::cost::ProcessCost;
-pub use crate::figures::Figures;
+pub use crate::figures::{Figures, Spread};
 pub use crate::ingest::{Comparison, IngestMeasurement, IngestReport};
+pub use crate::isolation::{IsolationPhase, IsolationReport, IsolationRun};
 pub use crate::machine::Machine;
+pub use crate::opt_outs::{CallsBefore, OptOutsMeasurement, OptOutsReport};
+pub use crate::pacing::{PacingMeasurement, PacingReport, PacingRun};
 pub use crate::targets::Target;
 pub use crate::worker::{WorkerMeasurement, WorkerReport, WorkerRun};
 
@@ -21,6 +24,9 @@ pub struct Report {
     pub rabbitmq_version: Option<String>,
     pub ingest: Option<IngestReport>,
     pub worker: Option<WorkerReport>,
+    pub pacing: Option<PacingReport>,
+    pub opt_outs: Option<OptOutsReport>,
+    pub isolation: Option<IsolationReport>,
     pub cost: Vec<ProcessCost>,
     pub targets: Vec<Target>,
     /// What was not measured, and how to have it measured.

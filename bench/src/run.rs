@@ -9,8 +9,9 @@ use crate::machine::Machine;
 use crate::options::{Options, Part, Progress};
 use crate::rabbitmq::Rabbitmq;
 use crate::report::{Build, Report};
+use crate::stage::Place;
 use crate::targets::targets;
-use crate::{ingest, open_files, postgresql, worker};
+use crate::{ingest, isolation, open_files, opt_outs, pacing, postgresql, worker};
 
 /// Others than the benchmark were at work where the load before it was above this.
 const CALM: f64 = 0.5;
@@ -51,38 +52,49 @@ pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<R
             cleaned.context("removing what was measured with")?;
         }
     }
-    let Measured { ingest, worker, cost } = measured?;
+    let measured = measured?;
     Ok(Report {
         hookline: Build::THIS,
-        warnings: warnings(&machine, ingest.as_ref()),
+        warnings: warnings(&machine, measured.ingest.as_ref()),
         machine,
         measured_at,
         seconds: options.seconds,
         runs: options.runs,
         rabbitmq_version: rabbitmq.and_then(|rabbitmq| rabbitmq.version),
-        targets: targets(ingest.as_ref(), worker.as_ref(), &cost),
-        ingest,
-        worker,
-        cost,
+        targets: targets(&measured),
+        ingest: measured.ingest,
+        worker: measured.worker,
+        pacing: measured.pacing,
+        opt_outs: measured.opt_outs,
+        isolation: measured.isolation,
+        cost: measured.cost,
         left_out: left_out(options),
     })
 }
 
-struct Measured {
-    ingest: Option<ingest::IngestReport>,
-    worker: Option<worker::WorkerReport>,
-    cost: Vec<crate::cost::ProcessCost>,
+/// What each part gave.
+#[derive(Default)]
+pub(crate) struct Measured {
+    pub(crate) ingest: Option<ingest::IngestReport>,
+    pub(crate) worker: Option<worker::WorkerReport>,
+    pub(crate) pacing: Option<pacing::PacingReport>,
+    pub(crate) opt_outs: Option<opt_outs::OptOutsReport>,
+    pub(crate) isolation: Option<isolation::IsolationReport>,
+    pub(crate) cost: Vec<crate::cost::ProcessCost>,
 }
 
 fn steps(part: Part, options: &Options) -> u64 {
     match part {
         Part::Ingest => ingest::steps(options),
         Part::Worker => worker::steps(options),
+        Part::Pacing => pacing::steps(options),
+        Part::OptOuts => opt_outs::steps(options),
+        Part::Isolation => isolation::steps(options),
     }
 }
 
 async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Progress) -> anyhow::Result<Measured> {
-    let mut measured = Measured { ingest: None, worker: None, cost: Vec::new() };
+    let mut measured = Measured::default();
     for part in &options.parts {
         if let Some(rabbitmq) = rabbitmq {
             rabbitmq.begin_anew().await?;
@@ -98,6 +110,9 @@ async fn parts(options: &Options, rabbitmq: Option<&Rabbitmq>, progress: &dyn Pr
                 measured.worker = Some(report);
                 measured.cost.extend(cost);
             }
+            Part::Pacing => measured.pacing = Some(pacing::measure(options, rabbitmq, progress).await?),
+            Part::OptOuts => measured.opt_outs = Some(opt_outs::measure(options, rabbitmq, progress).await?),
+            Part::Isolation => measured.isolation = Some(isolation::measure(options, rabbitmq, progress).await?),
         }
     }
     Ok(measured)
@@ -112,8 +127,12 @@ fn left_out(options: &Options) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if options.parts.contains(&Part::Worker) && options.store_url.is_none() {
+    if options.parts.iter().any(|part| *part != Part::Ingest) && options.store_url.is_none() {
         left_out.push("PostgreSQL: give --store-url postgres://…, a database of its own".to_owned());
+    }
+    if options.parts.contains(&Part::Pacing) && !Place::largest(options).is_shared() {
+        left_out
+            .push("4 and 10 workers on one token: they share a store, so give --broker-url and --store-url".to_owned());
     }
     left_out
 }

@@ -1,4 +1,6 @@
-//! What is sent: webhooks as TextUs posts them, each with an id of its own, and opt-outs of distinct people.
+//! What is sent: webhooks as TextUs posts them, each with an id of its own, and events of distinct people.
+
+use std::ops::Range;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -37,30 +39,41 @@ impl Template {
     }
 }
 
-/// As many opt-outs, each of another person, as ingest would have stored them.
-pub(crate) fn opt_outs(account: &str, count: usize) -> anyhow::Result<Vec<Event>> {
-    let source = SourceName::new(SOURCE).context("a source's name")?;
-    let people = phones().take(count);
+/// A name that no earlier measurement used: what was done for its account would be skipped.
+pub(crate) fn new_account() -> String {
+    format!("bench-{:016x}", rand::random::<u64>())
+}
+
+/// An event of this type for each of these people, as ingest would have stored it. Its payload names the contact, so
+/// nobody has to be looked up.
+pub(crate) fn events(event_type: &str, account: &str, people: Range<usize>) -> anyhow::Result<Vec<Event>> {
+    let these = phones().skip(people.start).take(people.len());
     let event = |phone: String| {
-        let facts = SampleFacts { phone, ..SampleFacts::random(account) };
-        let body = sample("contact.opted_out", &facts);
-        let source_event_id = body["id"].as_str().map(str::to_owned);
-        let body = Bytes::from(body.to_string());
-        Event {
-            id: EventId::derive(&source, source_event_id.as_deref(), &body),
-            source: source.clone(),
-            source_event_id,
-            event_type: EventType::new("contact.opted_out"),
-            received_at: Timestamp::now(),
-            content_type: Some("application/json".to_owned()),
-            request_id: None,
-            traceparent: None,
-            body,
-        }
+        let facts = SampleFacts { phone, embed_contact: true, ..SampleFacts::random(account) };
+        event(event_type, sample(event_type, &facts).to_string())
     };
-    let events: Vec<Event> = people.map(event).collect();
-    anyhow::ensure!(events.len() == count, "there are {} fictional phone numbers only", events.len());
+    let events: Vec<Event> = these.map(event).collect::<anyhow::Result<_>>()?;
+    anyhow::ensure!(events.len() == people.len(), "there are {} fictional phone numbers only", phones().count());
     Ok(events)
+}
+
+/// A webhook as ingest would have stored it.
+pub(crate) fn event(event_type: &str, body: String) -> anyhow::Result<Event> {
+    let source = SourceName::new(SOURCE).context("a source's name")?;
+    let read: serde_json::Value = serde_json::from_str(&body).context("reading a sample")?;
+    let source_event_id = read["id"].as_str().map(str::to_owned);
+    let body = Bytes::from(body);
+    Ok(Event {
+        id: EventId::derive(&source, source_event_id.as_deref(), &body),
+        source,
+        source_event_id,
+        event_type: EventType::new(event_type),
+        received_at: Timestamp::now(),
+        content_type: Some("application/json".to_owned()),
+        request_id: None,
+        traceparent: None,
+        body,
+    })
 }
 
 /// Distinct numbers that are nobody's: 555-01xx is reserved for fiction in every area code.
@@ -97,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn opt_outs_are_distinct_events_of_distinct_people() {
-        let events = opt_outs("acme", 300).unwrap();
+    fn events_are_distinct_and_of_distinct_people() {
+        let events = events("contact.opted_out", "acme", 200..500).unwrap();
 
         let ids: HashSet<&str> = events.iter().map(|event| event.id.as_str()).collect();
         assert_eq!(ids.len(), 300);
-        let expected: Vec<String> = phones().take(300).collect();
+        let expected: Vec<String> = phones().skip(200).take(300).collect();
         for (event, phone) in events.iter().zip(&expected) {
             let body = String::from_utf8_lossy(&event.body);
             assert!(body.contains(phone.as_str()), "{phone}: {body}");

@@ -3,15 +3,12 @@
 //! The handler is `record_opt_out`: exactly one call an event, and the most that any handler writes to its store. Its
 //! queue is filled before the worker starts; the rate is taken at the API, between two moments in the middle.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
 use hookline_common::event::Event;
 use hookline_common::names::HandlerName;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -19,9 +16,10 @@ use crate::child::Child;
 use crate::cost::ProcessCost;
 use crate::figures::median;
 use crate::options::{Options, Progress};
-use crate::process::{self, ApiSpec, BrokerSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
+use crate::process::{ApiQuestion, ApiSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
+use crate::stage::{Place, Stage};
 
 const LATENCY: Duration = Duration::from_millis(50);
 const CONCURRENCIES: [u16; 3] = [10, 100, 1000];
@@ -35,7 +33,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const TO_BEGIN: Duration = Duration::from_secs(30);
 const ASKED: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(5);
-const PUBLISHED_AT_ONCE: usize = 200;
 const HANDLER: HandlerName = HandlerName::RecordOptOut;
 
 #[derive(Clone, Debug, Serialize)]
@@ -89,13 +86,6 @@ enum Program {
     },
 }
 
-/// Where a worker of ours has its queues and its store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    rabbitmq: bool,
-    postgresql: bool,
-}
-
 impl Program {
     fn name(self) -> &'static str {
         match self {
@@ -107,16 +97,15 @@ impl Program {
 
     fn broker(self) -> &'static str {
         match self {
-            Self::Ours(Place { rabbitmq: true, .. }) | Self::Reference { rabbitmq: true } => "rabbitmq",
-            Self::Ours(Place { rabbitmq: false, .. }) => "embedded",
+            Self::Ours(place) => place.broker(),
+            Self::Reference { rabbitmq: true } => "rabbitmq",
             Self::Reference { rabbitmq: false } => "none",
         }
     }
 
     fn store(self) -> Option<&'static str> {
         match self {
-            Self::Ours(Place { postgresql: true, .. }) => Some("postgresql"),
-            Self::Ours(Place { postgresql: false, .. }) => Some("sqlite"),
+            Self::Ours(place) => Some(place.store()),
             Self::Reference { .. } => None,
         }
     }
@@ -149,7 +138,7 @@ pub(crate) async fn measure(
     rabbitmq: Option<&Rabbitmq>,
     progress: &dyn Progress,
 ) -> anyhow::Result<(WorkerReport, Vec<ProcessCost>)> {
-    let bench = Bench { options, rabbitmq };
+    let bench = Bench(Stage { options, rabbitmq });
     let programs = programs(options);
     let mut costs = Vec::new();
     for program in programs.iter().copied().filter(|program| program.store().is_some()) {
@@ -227,15 +216,12 @@ fn cost(program: Program, idle_mib: f64, measurements: &[WorkerMeasurement]) -> 
     ProcessCost { process: "worker", broker, store, idle_mib, loaded_mib }
 }
 
-struct Bench<'a> {
-    options: &'a Options,
-    rabbitmq: Option<&'a Rabbitmq>,
-}
+struct Bench<'a>(Stage<'a>);
 
 impl Bench<'_> {
     async fn idle_mib(&self, program: Program) -> anyhow::Result<f64> {
         let api = self.api().await?;
-        let dir = self.dir()?;
+        let dir = self.0.dir()?;
         let worker = self.start(program, &api, &dir, "idle", 32).await?;
         tokio::time::sleep(IDLE).await;
         let idle_mib = worker.resident_mib()?;
@@ -246,11 +232,11 @@ impl Bench<'_> {
 
     async fn run(&self, program: Program, concurrency: u16) -> anyhow::Result<WorkerRun> {
         let mut api = self.api().await?;
-        let dir = self.dir()?;
+        let dir = self.0.dir()?;
         let count = self.events(concurrency);
         // An account of its own: opt-outs that were put already would be skipped.
-        let account = format!("bench-{:016x}", rand::random::<u64>());
-        let events = samples::opt_outs(&account, count)?;
+        let account = samples::new_account();
+        let events = samples::events("contact.opted_out", &account, 0..count)?;
         self.fill(program, &events, &dir).await?;
         drop(events);
 
@@ -260,7 +246,7 @@ impl Bench<'_> {
         let run = self.watch(&mut api, &worker, concurrency, last).await;
         worker.stop().await;
         api.stop().await;
-        if let (Some(rabbitmq), "rabbitmq") = (self.rabbitmq, program.broker()) {
+        if let (Some(rabbitmq), "rabbitmq") = (self.0.rabbitmq, program.broker()) {
             rabbitmq.purge(&[HANDLER]).await?;
         }
         run
@@ -268,59 +254,26 @@ impl Bench<'_> {
 
     /// Enough for warm-up, window and a little more.
     fn events(&self, concurrency: u16) -> usize {
-        let seconds = WARM_UP.as_secs_f64() + f64::from(self.options.seconds) + 0.5;
+        let seconds = WARM_UP.as_secs_f64() + f64::from(self.0.options.seconds) + 0.5;
         let wanted = f64::from(concurrency) / LATENCY.as_secs_f64() * seconds + 4.0 * f64::from(concurrency);
         // Positive and small: it is cut to the whole number below.
         (wanted as usize).min(MOST_EVENTS)
     }
 
     async fn api(&self) -> anyhow::Result<Child> {
-        Child::start(&self.options.executable, Kind::Api, &ApiSpec { latency: LATENCY }).await
-    }
-
-    fn dir(&self) -> anyhow::Result<TempDir> {
-        let dir = tempfile::Builder::new().prefix("bench-worker-").tempdir_in(&self.options.data_dir);
-        dir.context("making a directory for the benchmark")
-    }
-
-    fn urls(&self) -> Vec<String> {
-        self.rabbitmq.map(|rabbitmq| rabbitmq.urls.clone()).unwrap_or_default()
-    }
-
-    /// A worker of ours.
-    fn worker(&self, place: Place, api: SocketAddr, dir: &TempDir, account: &str, concurrency: u16) -> WorkerSpec {
-        let store_url = self.options.store_url.as_ref().filter(|_| place.postgresql);
-        WorkerSpec {
-            broker: BrokerSpec {
-                urls: if place.rabbitmq { self.urls() } else { Vec::new() },
-                data_dir: dir.path().to_owned(),
-            },
-            store_url: store_url.map(|url| url.expose().to_owned()),
-            api,
-            account: account.to_owned(),
-            handler: HANDLER,
-            concurrency,
-        }
+        self.0.api(&ApiSpec { latency: LATENCY, limit: None }).await
     }
 
     /// Puts the events on the queue that the program consumes.
     async fn fill(&self, program: Program, events: &[Event], dir: &TempDir) -> anyhow::Result<()> {
-        match (program, self.rabbitmq) {
+        match (program, self.0.rabbitmq) {
             (Program::Reference { rabbitmq: false }, _) => Ok(()),
             (Program::Reference { rabbitmq: true }, Some(rabbitmq)) => {
                 let bodies: Vec<Bytes> = events.iter().map(|event| event.body.clone()).collect();
                 rabbitmq.fill_reference(&bodies).await
             }
             (Program::Reference { rabbitmq: true }, None) => anyhow::bail!("RabbitMQ is not measured"),
-            (Program::Ours(place), _) => {
-                let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-                let settings = process::worker_settings(self.worker(place, nowhere, dir, "", 1))?;
-                let broker = process::open_broker(&settings, &Metrics::new(Role::Worker, &[])).await?;
-                let publishes = futures::stream::iter(events.iter().map(|event| broker.publish(event)));
-                let published = publishes.buffer_unordered(PUBLISHED_AT_ONCE).try_for_each(|_| async { Ok(()) }).await;
-                broker.close().await;
-                published.context("filling the queue")
-            }
+            (Program::Ours(place), _) => self.0.fill(self.0.worker(place, dir, &[HANDLER]), events).await,
         }
     }
 
@@ -332,17 +285,17 @@ impl Bench<'_> {
         account: &str,
         concurrency: u16,
     ) -> anyhow::Result<Child> {
-        let executable = &self.options.executable;
         let api = api.addr()?;
         match program {
             Program::Reference { rabbitmq } => {
-                let urls = if rabbitmq { self.urls() } else { Vec::new() };
+                let urls = if rabbitmq { self.0.urls() } else { Vec::new() };
                 let spec = ReferenceWorkerSpec { urls, api, concurrency };
-                Child::start(executable, Kind::ReferenceWorker, &spec).await
+                Child::start(&self.0.options.executable, Kind::ReferenceWorker, &spec).await
             }
             Program::Ours(place) => {
-                let spec = self.worker(place, api, dir, account, concurrency);
-                Child::start(executable, Kind::Worker, &spec).await
+                let (account, concurrency) = (account.to_owned(), Some(concurrency));
+                let worker = self.0.worker(place, dir, &[HANDLER]);
+                self.0.start(&WorkerSpec { api, account, concurrency, ..worker }).await
             }
         }
     }
@@ -357,7 +310,7 @@ impl Bench<'_> {
         tokio::time::sleep(WARM_UP).await;
 
         let (begin, cpu_before) = (snapshot(api).await?, worker.cpu_seconds()?);
-        let window = self.options.window();
+        let window = self.0.options.window();
         // With less than this left, not all places are taken any more.
         let near = last.saturating_sub(2 * u64::from(concurrency));
         let (mut end, mut cpu) = (begin, cpu_before);
@@ -383,5 +336,5 @@ impl Bench<'_> {
 }
 
 async fn snapshot(api: &mut Child) -> anyhow::Result<Snapshot> {
-    api.ask(&(), ASKED).await
+    api.ask(&ApiQuestion::Counts, ASKED).await
 }

@@ -28,7 +28,7 @@ mod model;
 mod options;
 mod phone;
 mod post;
-mod rate_limit;
+pub mod rate_limit;
 mod reply;
 mod route;
 pub mod samples;

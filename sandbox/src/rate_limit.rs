@@ -8,7 +8,7 @@ use crate::options::RetryAfterForm;
 
 /// Fixed windows, each opened by the first request after the last one's end.
 #[derive(Debug, Default)]
-pub(crate) struct RateLimiter {
+pub struct RateLimiter {
     windows: HashMap<String, Window>,
 }
 
@@ -20,19 +20,19 @@ struct Window {
 
 /// Where a token stands after one request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quota {
-    pub(crate) limit: u32,
-    pub(crate) remaining: u32,
+pub struct Quota {
+    pub limit: u32,
+    pub remaining: u32,
     /// Unix seconds, rounded up: who comes back then is never early.
-    pub(crate) reset: u64,
+    pub reset: u64,
     /// This request is one too many.
-    pub(crate) exceeded: bool,
+    pub exceeded: bool,
     now: SystemTime,
 }
 
 impl RateLimiter {
     /// Counts one request; `who` is the token, or the same text for all who sent no valid one.
-    pub(crate) fn count(&mut self, who: &str, (limit, window): (u32, Duration), now: SystemTime) -> Quota {
+    pub fn count(&mut self, who: &str, (limit, window): (u32, Duration), now: SystemTime) -> Quota {
         if !self.windows.contains_key(who) {
             self.windows.insert(who.to_owned(), Window { ends: now, used: 0 });
         }
@@ -49,7 +49,8 @@ impl RateLimiter {
 }
 
 impl Quota {
-    pub(crate) fn headers(&self) -> [(&'static str, String); 3] {
+    #[must_use]
+    pub fn headers(&self) -> [(&'static str, String); 3] {
         [
             ("X-RateLimit-Limit", self.limit.to_string()),
             ("X-RateLimit-Remaining", self.remaining.to_string()),
@@ -58,17 +59,24 @@ impl Quota {
     }
 
     /// The value of `Retry-After`. Whole seconds, at least one, and never short of the window's end.
-    pub(crate) fn retry_after(&self, form: RetryAfterForm) -> Option<String> {
-        let end = UNIX_EPOCH + Duration::from_secs(self.reset);
+    #[must_use]
+    pub fn retry_after(&self, form: RetryAfterForm) -> Option<String> {
         match form {
-            RetryAfterForm::Seconds => {
-                let left = end.duration_since(self.now).unwrap_or_default();
-                let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-                Some(seconds.max(1).to_string())
-            }
-            RetryAfterForm::HttpDate => Some(httpdate::fmt_http_date(end)),
+            RetryAfterForm::Seconds => Some(self.seconds_left().to_string()),
+            RetryAfterForm::HttpDate => Some(httpdate::fmt_http_date(self.end())),
             RetryAfterForm::Absent => None,
         }
+    }
+
+    /// What `Retry-After` says in seconds.
+    #[must_use]
+    pub fn seconds_left(&self) -> u64 {
+        let left = self.end().duration_since(self.now).unwrap_or_default();
+        (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
+    }
+
+    fn end(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.reset)
     }
 }
 

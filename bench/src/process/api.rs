@@ -1,32 +1,50 @@
-//! The API that workers call: answers every request after a fixed time, and counts. The sandbox is stricter and keeps
-//! a ledger of every request; here the worker is measured, not its correctness.
+//! The API that workers call: answers every request after a fixed time, and counts. It may have a limit, and hang. The
+//! sandbox is stricter and keeps a ledger of every request; here the worker is measured, not its correctness.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use hookline_sandbox::RetryAfterForm;
+use hookline_sandbox::rate_limit::Quota;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::limit::{Caller, LimitSpec, Limited};
 use super::{Questions, answer, ready};
 use crate::figures::Tally;
+
+const MESSAGES: &str = "/messages/";
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ApiSpec {
     pub(crate) latency: Duration,
+    /// `None`: as many calls as come.
+    pub(crate) limit: Option<LimitSpec>,
 }
 
-/// The answer to any question: what happened since the start.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) enum ApiQuestion {
+    /// A [`Snapshot`].
+    Counts,
+    /// Every `ApiCall` since they were asked for last; none where there is no limit.
+    Calls,
+    /// From now on no look-up of a message is answered. A [`Snapshot`].
+    Hang,
+}
+
+/// What happened since the start.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     pub(crate) answered: u64,
@@ -37,7 +55,10 @@ pub(crate) struct Snapshot {
 }
 
 struct Shared {
+    started: Instant,
     latency: Duration,
+    limited: Option<Arc<Limited>>,
+    hangs: AtomicBool,
     answered: AtomicU64,
     held: Mutex<Tally>,
 }
@@ -45,21 +66,41 @@ struct Shared {
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     crate::open_files::raise_limit();
     let spec: ApiSpec = questions.spec().await?;
-    let held = Mutex::new(Tally::new()?);
-    let shared = Arc::new(Shared { latency: spec.latency, answered: AtomicU64::new(0), held });
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.context("the API listens")?;
-    let started = Instant::now();
+    let shared = Arc::new(Shared {
+        started: Instant::now(),
+        latency: spec.latency,
+        limited: spec.limit.map(Limited::start),
+        hangs: AtomicBool::new(false),
+        answered: AtomicU64::new(0),
+        held: Mutex::new(Tally::new()?),
+    });
     ready(Some(listener.local_addr()?))?;
     tokio::spawn(accept(listener, Arc::clone(&shared)));
-    while let Some(serde::de::IgnoredAny) = questions.next().await? {
-        let held = shared.held.lock().unwrap_or_else(PoisonError::into_inner).figures(Duration::from_secs(1));
-        answer(&Snapshot {
-            answered: shared.answered.load(Ordering::Relaxed),
-            at: started.elapsed(),
-            latency_p50_ms: held.p50_ms,
-        })?;
+    while let Some(question) = questions.next().await? {
+        match question {
+            ApiQuestion::Counts => answer(&shared.snapshot())?,
+            ApiQuestion::Calls => {
+                answer(&shared.limited.as_ref().map(|limited| limited.take_calls()).unwrap_or_default())?;
+            }
+            ApiQuestion::Hang => {
+                shared.hangs.store(true, Ordering::Relaxed);
+                answer(&shared.snapshot())?;
+            }
+        }
     }
     Ok(())
+}
+
+impl Shared {
+    fn snapshot(&self) -> Snapshot {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).figures(Duration::from_secs(1));
+        Snapshot {
+            answered: self.answered.load(Ordering::Relaxed),
+            at: self.started.elapsed(),
+            latency_p50_ms: held.p50_ms,
+        }
+    }
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
@@ -86,13 +127,51 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let arrived = Instant::now();
+    let quota = shared.limited.as_ref().map(|limited| limited.count(caller(&request)));
+    let (status, body) = answer_to(&request);
+    if shared.hangs.load(Ordering::Relaxed) && request.uri().path().starts_with(MESSAGES) {
+        std::future::pending::<()>().await;
+    }
     // A body that breaks off is its sender's trouble; the answer is the same.
     let _ = request.into_body().collect().await;
     tokio::time::sleep_until((arrived + shared.latency).into()).await;
     shared.answered.fetch_add(1, Ordering::Relaxed);
     shared.held.lock().unwrap_or_else(PoisonError::into_inner).answered(arrived.elapsed());
-    let mut response = Response::new(Full::from("{}"));
-    *response.status_mut() = StatusCode::CREATED;
-    response.headers_mut().insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(quota) = quota {
+        tell(&quota, response.headers_mut());
+        if quota.exceeded {
+            *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        }
+    }
     Ok(response)
+}
+
+fn caller(request: &Request<Incoming>) -> Caller {
+    if request.method() != Method::PUT {
+        return Caller::Ours;
+    }
+    Caller::OptOut(request.uri().path().rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// As much of the real answer as its reader needs.
+fn answer_to(request: &Request<Incoming>) -> (StatusCode, String) {
+    let path = request.uri().path();
+    if path.starts_with(MESSAGES) {
+        return (StatusCode::OK, format!(r#"{{"id":"{path}"}}"#));
+    }
+    (StatusCode::CREATED, "{}".to_owned())
+}
+
+fn tell(quota: &Quota, headers: &mut HeaderMap) {
+    let retry_after = quota.exceeded.then(|| quota.retry_after(RetryAfterForm::Seconds)).flatten();
+    let told = quota.headers().into_iter().chain(retry_after.map(|seconds| (RETRY_AFTER.as_str(), seconds)));
+    for (name, value) in told {
+        // Digits, and names that are written above or by the sandbox.
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
 }

@@ -4,6 +4,7 @@
 mod api;
 mod bare;
 mod ingest;
+mod limit;
 mod publisher;
 mod reference_ingest;
 mod reference_worker;
@@ -23,15 +24,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-pub(crate) use api::{ApiSpec, Snapshot};
+pub(crate) use api::{ApiQuestion, ApiSpec, Snapshot};
 pub(crate) use bare::{
     EVENT_TYPES, REFERENCE_WORK_QUEUE, Route, connect, event_type, reference_queues, route, work_queue_arguments,
 };
 pub(crate) use ingest::IngestSpec;
+pub(crate) use limit::{ApiCall, Caller, LimitSpec, Other};
 pub(crate) use publisher::{Publish, PublisherSpec};
 pub(crate) use reference_ingest::ReferenceIngestSpec;
 pub(crate) use reference_worker::ReferenceWorkerSpec;
-pub(crate) use worker::{WorkerSpec, open_broker, settings as worker_settings};
+pub(crate) use worker::{
+    PublishEvents, Published, Settled, WorkerQuestion, WorkerSpec, open_broker, settings as worker_settings,
+};
 
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

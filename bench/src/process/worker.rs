@@ -1,25 +1,29 @@
-//! `hookline-worker` as it ships, with one handler enabled: one call an event.
+//! `hookline-worker` as it ships, with the handlers enabled that are measured.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_common::admin::AdminServer;
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
-use hookline_common::names::HandlerName;
+use hookline_common::event::Event;
+use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::secret::Secret;
 use hookline_common::service::rabbit_options;
-use hookline_common::settings::{HandlerBasics, HandlersSettings, Settings};
-use hookline_common::telemetry::journey::Journey;
+use hookline_common::settings::{HandlerBasics, HandlersSettings, MessageLookup, Settings};
+use hookline_common::telemetry::journey::{Journey, Milestone};
 use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_worker::service::WorkerService;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::ingest::TO_BE_READY;
-use super::{BrokerSpec, Questions, ready};
+use super::{BrokerSpec, Questions, answer, ready};
+use crate::{clock, samples};
 
 /// One for all runs: a store keeps the key it was made with.
 const LEDGER_KEY: &str = "the benchmark's ledger proves nothing to anyone";
@@ -33,16 +37,70 @@ pub(crate) struct WorkerSpec {
     pub(crate) api: SocketAddr,
     /// A run's own: opt-outs of an earlier one were put already.
     pub(crate) account: String,
-    pub(crate) handler: HandlerName,
-    pub(crate) concurrency: u16,
+    pub(crate) handlers: Vec<HandlerName>,
+    /// `None`: as shipped.
+    pub(crate) concurrency: Option<u16>,
+    /// Of a call to the API. `None`: as shipped.
+    pub(crate) timeout: Option<Duration>,
+    /// The handler of which it is noted when deliveries end.
+    pub(crate) watched: Option<HandlerName>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum WorkerQuestion {
+    /// [`Published`].
+    Publish(PublishEvents),
+    /// Every [`Settled`] of the watched handler since they were asked for last.
+    Settled,
+}
+
+/// Events to publish: by the worker itself, as `hookline run` does it, for nobody else can on the embedded broker.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct PublishEvents {
+    /// Event types and bodies.
+    events: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Published {
+    /// When it was begun, on the clock that the processes share.
+    pub(crate) at_us: u64,
+}
+
+/// A delivery that ended well.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Settled {
+    pub(crate) event_id: String,
+    pub(crate) at_us: u64,
+}
+
+impl PublishEvents {
+    pub(crate) fn of(events: &[&Event]) -> Self {
+        let text =
+            |event: &&Event| (event.event_type.as_str().to_owned(), String::from_utf8_lossy(&event.body).into_owned());
+        Self { events: events.iter().map(text).collect() }
+    }
+
+    async fn done_on(self, broker: &dyn Broker) -> anyhow::Result<Published> {
+        let at_us = clock::now_us();
+        for (event_type, body) in self.events {
+            broker.publish(&samples::event(&event_type, body)?).await.context("publishing")?;
+        }
+        Ok(Published { at_us })
+    }
 }
 
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     let spec: WorkerSpec = questions.spec().await?;
+    let journey = Journey::default();
+    let settled = Arc::new(Mutex::new(Vec::new()));
+    if let Some(handler) = spec.watched {
+        tokio::spawn(note_settled(journey.listen(), handler, Arc::clone(&settled)));
+    }
     let settings = settings(spec)?;
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
     let broker = open_broker(&settings, &metrics).await?;
-    let (journey, any_port) = (Journey::default(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let worker = WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), journey, None).await?;
     let admin = AdminServer::bind(any_port, metrics, Arc::new(worker.standing()))?;
 
@@ -50,7 +108,14 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin.run(shutdown.clone()));
     let working = tokio::spawn(worker.run(shutdown.clone()));
     ready(None)?;
-    questions.end().await;
+    while let Some(question) = questions.next().await? {
+        match question {
+            WorkerQuestion::Publish(publish) => answer(&publish.done_on(broker.as_ref()).await?)?,
+            WorkerQuestion::Settled => {
+                answer(&std::mem::take(&mut *settled.lock().unwrap_or_else(PoisonError::into_inner)))?;
+            }
+        }
+    }
     shutdown.cancel();
     working.await.context("the worker ended on its own")??;
     admin.await.context("the admin listener ended on its own")??;
@@ -58,7 +123,28 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The queues that a worker consumes, with only the handler that is measured; also how they are filled before.
+async fn note_settled(
+    mut journey: broadcast::Receiver<Milestone>,
+    watched: HandlerName,
+    settled: Arc<Mutex<Vec<Settled>>>,
+) {
+    loop {
+        match journey.recv().await {
+            Ok(Milestone::Settled { event_id, handler, verdict: Verdict::Done | Verdict::Skipped, .. })
+                if handler == watched =>
+            {
+                let one = Settled { event_id: event_id.to_string(), at_us: clock::now_us() };
+                settled.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+            }
+            // Those that were missed are missing in the figures, and told there.
+            Ok(Milestone::Settled { .. } | Milestone::Accepted { .. })
+            | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The queues that a worker consumes, with only the handlers that are measured; also how they are filled before.
 pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Arc<dyn Broker>> {
     if settings.broker.url.is_empty() {
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
@@ -70,18 +156,21 @@ pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyho
 }
 
 pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
-    let WorkerSpec { broker, store_url, api, account, handler, concurrency } = spec;
+    let WorkerSpec { broker, store_url, api, account, handlers, concurrency, timeout, watched: _ } = spec;
     let mut settings = broker.settings();
     settings.store.url = store_url.map(Secret::new);
     settings.store.ledger_key = Some(Secret::new(LEDGER_KEY));
     settings.textus.base_url = format!("http://{api}").parse().context("the API's address")?;
     settings.textus.account.clone_from(&account);
     settings.textus.token = Some(Secret::new("synthetic-token-of-the-benchmark"));
+    settings.textus.timeout = timeout.unwrap_or(settings.textus.timeout);
     settings.handlers.record_opt_out.accounts = vec![account];
+    // Which form the API answers need not be found out: a note is one call.
+    settings.handlers.log_note.message_lookup = MessageLookup::Message;
     for name in HandlerName::ALL {
         let basics = basics(&mut settings.handlers, *name);
-        basics.enabled = *name == handler;
-        basics.concurrency = concurrency;
+        basics.enabled = handlers.contains(name);
+        basics.concurrency = concurrency.unwrap_or(basics.concurrency);
     }
     Ok(settings)
 }

@@ -9,14 +9,25 @@ fn rows<'a>(document: &'a Value, pointer: &str) -> &'a Vec<Value> {
     document.pointer(pointer).and_then(Value::as_array).expect(pointer)
 }
 
+fn targets_say_whether_they_are_met(report: &Value) {
+    for target in rows(report, "/targets") {
+        let (target_value, measured) =
+            (target["target"].as_f64().expect("a number"), target["measured"].as_f64().expect("a number"));
+        let met = if target["bound"] == "at_least" { measured >= target_value } else { measured <= target_value };
+        assert_eq!(target["met"], met, "{target:#}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_measures_both_halves_on_the_embedded_broker_and_cleans_up() {
     let house = House::start().await;
 
-    let report = house.json(&["bench", "--seconds", "1", "--runs", "1", "--concurrency", "10"]).await;
+    let report =
+        house.json(&["bench", "ingest", "worker", "--seconds", "1", "--runs", "1", "--concurrency", "10"]).await;
 
     let keys = ["hookline", "machine", "measured_at", "seconds", "runs", "rabbitmq_version", "ingest", "worker"];
-    has_keys(&report, &[keys.as_slice(), &["cost", "targets", "left_out", "warnings"]].concat());
+    let more = ["pacing", "opt_outs", "isolation", "cost", "targets", "left_out", "warnings"];
+    has_keys(&report, &[keys.as_slice(), &more].concat());
     has_keys(&report["machine"], &["cores", "cpu", "memory_mib", "kernel", "load_before"]);
     assert_eq!((&report["seconds"], &report["runs"]), (&json!(1), &json!(1)));
 
@@ -44,15 +55,72 @@ async fn bench_measures_both_halves_on_the_embedded_broker_and_cleans_up() {
         assert!(one["share"].as_f64().is_some_and(|share| share > 0.0 && share < 1.1), "{one:#}");
     }
     assert_eq!(rows(&report, "/cost").len(), 2, "ingest and worker");
-    for target in rows(&report, "/targets") {
-        let (target_value, measured) = (target["target"].as_f64().unwrap(), target["measured"].as_f64().unwrap());
-        let met = if target["bound"] == "at_least" { measured >= target_value } else { measured <= target_value };
-        assert_eq!(target["met"], met, "{target:#}");
-    }
+    targets_say_whether_they_are_met(&report);
     assert!(report["left_out"].to_string().contains("--broker-url"), "{}", report["left_out"]);
+    assert_eq!([&report["pacing"], &report["opt_outs"], &report["isolation"]], [&Value::Null; 3], "not asked for");
 
     let left: Vec<_> = std::fs::read_dir(house.dir().join("data")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_measures_how_one_worker_uses_a_limit() {
+    let house = House::start().await;
+
+    let report = house.json(&["bench", "pacing", "--seconds", "1", "--runs", "1"]).await;
+
+    let pacing = rows(&report, "/pacing/measurements");
+    let cases: Vec<_> = pacing.iter().map(|one| (&one["workers"], &one["beside_another"])).collect();
+    assert_eq!(cases, [(&json!(1), &json!(false)), (&json!(1), &json!(true))]);
+    for one in pacing {
+        assert!(one["used"].as_f64().is_some_and(|used| used > 0.0 && used < 1.5), "{one:#}");
+        assert!(one["violations"].as_u64().is_some() && one["refused_share"].as_f64().is_some(), "{one:#}");
+        let run = &one["runs"][0];
+        assert!(run["calls"].as_u64() > run["refused"].as_u64() && run["windows"].as_u64() > Some(0), "{run:#}");
+        assert_eq!(run["others_calls"].as_u64() > Some(0), one["beside_another"] == true, "{run:#}");
+    }
+    assert!(report["left_out"].to_string().contains("4 and 10 workers"), "{}", report["left_out"]);
+    targets_say_whether_they_are_met(&report);
+    assert_eq!([&report["ingest"], &report["worker"], &report["opt_outs"]], [&Value::Null; 3], "not asked for");
+    assert_eq!(report["cost"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_measures_opt_outs_behind_notes_and_what_an_api_that_hangs_slows_down() {
+    let house = House::start().await;
+
+    let report = house.json(&["bench", "opt-outs", "isolation", "--seconds", "1", "--runs", "1"]).await;
+
+    opt_outs_arrived(&report, 1);
+    both_phases_were_measured(&report, "sqlite");
+    targets_say_whether_they_are_met(&report);
+    let left: Vec<_> = std::fs::read_dir(house.dir().join("data")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn opt_outs_arrived(report: &Value, workers: u64) {
+    for one in rows(report, "/opt_outs/measurements") {
+        assert_eq!((&one["workers"], &one["opt_outs"], &one["missing"]), (&json!(workers), &json!(10), &json!(0)));
+        let counted: u64 =
+            rows(one, "/calls_before_counts").iter().filter_map(|count| count["opt_outs"].as_u64()).sum();
+        assert_eq!(counted, 10, "{one:#}");
+        for what in ["seconds", "beyond_slot_seconds", "calls_before"] {
+            has_keys(&one[what], &["p50", "p90", "p99", "max"]);
+        }
+        assert!(one["beyond_slot_seconds"]["max"].as_f64() <= one["seconds"]["max"].as_f64(), "{one:#}");
+    }
+}
+
+fn both_phases_were_measured(report: &Value, store: &str) {
+    let isolation = &report["isolation"];
+    assert_eq!((&isolation["store"], &isolation["handler"]), (&json!(store), &json!("sync_contact")));
+    assert!(isolation["p99_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0), "{isolation:#}");
+    let run = &rows(isolation, "/runs")[0];
+    for phase in ["healthy", "hanging"] {
+        assert!(run[phase]["settled"].as_u64() > Some(0), "{run:#}");
+    }
+    assert!(run["healthy"]["answered"].as_u64() > Some(0), "the API answers: {run:#}");
+    assert_eq!(run["hanging"]["answered"], 0, "it hangs: {run:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! `hookline bench` on RabbitMQ: measured beside the references, and nothing left behind.
 
-use hookline_common::testing::nodes::RabbitNode;
+use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
 use hookline_e2e::House;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -11,7 +11,19 @@ async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
     let house = House::start().await;
 
     let report = house
-        .json(&["bench", "--seconds", "1", "--runs", "1", "--concurrency", "10", "--broker-url", url.as_str()])
+        .json(&[
+            "bench",
+            "ingest",
+            "worker",
+            "--seconds",
+            "1",
+            "--runs",
+            "1",
+            "--concurrency",
+            "10",
+            "--broker-url",
+            url.as_str(),
+        ])
         .await;
 
     let programs = |pointer: &str| -> Vec<String> {
@@ -28,6 +40,30 @@ async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
     assert!(report["rabbitmq_version"].as_str().is_some_and(|version| version.contains('.')), "{report:#}");
     assert!(!report["left_out"].to_string().contains("--broker-url"), "{}", report["left_out"]);
     assert!(!report.to_string().contains("guest"), "no credentials");
+    let queues = node.ctl(&["list_queues", "-p", &vhost, "name"]).await;
+    assert!(!queues.contains("hookline."), "{queues}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_has_several_workers_share_a_token_and_leaves_the_virtual_host_empty() {
+    let node = RabbitNode::shared().await;
+    let vhost = node.new_vhost().await;
+    let (url, store) = (node.url_of(&vhost), PostgresNode::shared().await.database().await);
+    let house = House::start().await;
+
+    let urls = ["--broker-url", url.as_str(), "--store-url", store.as_str()];
+    let what = ["bench", "opt-outs", "isolation", "--seconds", "1", "--runs", "1"];
+    let report = house.json(&[what.as_slice(), &urls].concat()).await;
+
+    for one in report["opt_outs"]["measurements"].as_array().expect("a list") {
+        assert_eq!((&one["broker"], &one["store"]), (&"rabbitmq".into(), &"postgresql".into()), "{one:#}");
+        assert_eq!((one["workers"].as_u64(), one["missing"].as_u64()), (Some(4), Some(0)), "{one:#}");
+    }
+    for run in report["isolation"]["runs"].as_array().expect("a list") {
+        assert!(run["healthy"]["settled"].as_u64() > Some(0), "{run:#}");
+        assert!(run["hanging"]["settled"].as_u64() > Some(0), "{run:#}");
+    }
+    assert_eq!(report["left_out"], serde_json::json!([]));
     let queues = node.ctl(&["list_queues", "-p", &vhost, "name"]).await;
     assert!(!queues.contains("hookline."), "{queues}");
 }
