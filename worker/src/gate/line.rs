@@ -249,11 +249,13 @@ impl Gate {
         let deadline = Instant::now() + self.in_hand();
         let ticket = Ticket::draw(self, priority);
         loop {
-            self.shut()?;
             let changed = self.changed.notified();
-            let again = match self.try_take(&ticket) {
-                Taken::Yes { is_probe } => return Ok(Slot { gate: self, is_probe, has_ended: false }),
-                Taken::NotBefore(again) => again,
+            let again = match self.held_until(deadline)? {
+                Some(until) => until,
+                None => match self.try_take(&ticket) {
+                    Taken::Yes { is_probe } => return Ok(Slot { gate: self, is_probe, has_ended: false }),
+                    Taken::NotBefore(again) => again,
+                },
             };
             if again > deadline || Instant::now() >= deadline {
                 return Err(self.closed(again, "its turn is not yet"));

@@ -173,19 +173,25 @@ impl Gate {
         })
     }
 
-    /// Fails where calls are held by what the destination, or an operator, said.
+    /// Fails where calls are held by what the destination, or an operator, said, for longer than a call waits in hand.
     ///
     /// # Errors
     /// `GateClosed`: no call may be made before its `until`.
     pub(crate) fn shut(&self) -> Result<(), DestinationError> {
+        self.held_until(Instant::now() + self.in_hand()).map(drop)
+    }
+
+    /// Until when calls are held; fails where that is after `deadline`. What waits in hand is there when the gate opens;
+    /// parked, it comes back by a queue's clock, when the window's calls may be spent again.
+    fn held_until(&self, deadline: Instant) -> Result<Option<Instant>, DestinationError> {
         let now = Instant::now();
         let state = self.lock();
-        if let Some(wait) = state.throttle.closed_for(now) {
-            return Err(self.held(wait, RATE_LIMIT));
+        if let Some((wait, why)) = state.pause.held(now) {
+            return Err(self.held(paused(wait), &why));
         }
-        match state.pause.held(now) {
-            Some((wait, why)) => Err(self.held(paused(wait), &why)),
-            None => Ok(()),
+        match state.throttle.closed_for(now) {
+            Some(wait) if now + wait > deadline => Err(self.held(wait, RATE_LIMIT)),
+            wait => Ok(wait.map(|wait| now + wait)),
         }
     }
 
