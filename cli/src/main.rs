@@ -29,8 +29,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use hookline_bench::process::Kind;
-use hookline_common::service;
 
 use crate::open::WrongUsage;
 
@@ -120,7 +118,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Fails only where a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match service::runtime(threads(&cli.command)) {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::error(&format!("cannot start: {error}"));
@@ -139,11 +137,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// As many as the program that is measured has when it is shipped; `None`: as many as there are cores.
-fn threads(command: &Command) -> Option<usize> {
-    matches!(command, Command::BenchProcess(args) if args.kind == Kind::Ingest).then_some(service::INGEST_THREADS)
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

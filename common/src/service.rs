@@ -72,26 +72,11 @@ pub fn rabbit_options(
     })
 }
 
-/// Threads of ingest beside those that serve HTTP. What they do is one task that publishes, and little else: with a
-/// second thread it would only be handed back and forth.
-pub const INGEST_THREADS: usize = 1;
-
-/// The threads of a program; `None`: as many as there are cores.
-///
-/// # Errors
-/// Where the system gives no more.
-pub fn runtime(threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = threads {
-        builder.worker_threads(threads);
-    }
-    builder.enable_all().build()
-}
-
 /// Runs a service to its end and says on stderr why it failed, if it did.
 #[must_use]
-pub fn run(program: &str, threads: Option<usize>, service: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    match runtime(threads).context("cannot start its threads").and_then(|runtime| runtime.block_on(service)) {
+pub fn run(program: &str, service: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start its threads");
+    match runtime.and_then(|runtime| runtime.block_on(service)) {
         Ok(()) => ExitCode::SUCCESS,
         // Problems of the configuration stand alone on their lines: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Fails only where a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    service::run("hookline-ingest", Some(service::INGEST_THREADS), async {
+    service::run("hookline-ingest", async {
         let settings = service::settings(arguments.config.as_deref(), Needs::INGEST)?;
         hookline_ingest::service::run(arguments.config.as_deref(), settings).await
     })

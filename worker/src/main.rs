@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Fails only where a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    service::run("hookline-worker", None, async {
+    service::run("hookline-worker", async {
         let settings = service::settings(cli.config.as_deref(), Needs::WORKER)?;
         hookline_worker::service::run(cli.config.as_deref(), settings, cli.handlers).await
     })

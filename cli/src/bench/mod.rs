@@ -75,7 +75,7 @@ enum What {
 /// A process that is measured; started by `bench` only.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchProcessArgs {
-    pub(crate) kind: Kind,
+    kind: Kind,
 }
 
 pub(crate) async fn run_process(args: &BenchProcessArgs) -> anyhow::Result<ExitCode> {
