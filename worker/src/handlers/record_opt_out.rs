@@ -97,7 +97,12 @@ impl RecordOptOut {
     }
 
     async fn put(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<(), HandlerError> {
-        let (answer, result) = match self.textus.put_opt_out(attempt.calls, account, event.phone).await {
+        let mut put = self.textus.put_opt_out(attempt.calls, account, event.phone).await;
+        // A 429 did nothing. Parked, the opt-out would come back by a queue's clock, long after the gate opens.
+        if matches!(put, Err(DestinationError::Throttled { .. })) && self.gate.shut().is_ok() {
+            put = self.textus.put_opt_out(attempt.calls, account, event.phone).await;
+        }
+        let (answer, result) = match put {
             Ok(status) => (PutAnswer::Status(status), Ok(())),
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
                 self.read_back(attempt, event, account, status, detail).await

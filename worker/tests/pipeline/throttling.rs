@@ -46,6 +46,27 @@ async fn no_call_is_made_before_retry_after_has_passed_and_no_attempt_is_spent()
     }
 }
 
+#[tokio::test]
+async fn an_opt_out_that_meets_a_short_closing_is_made_when_it_ends() {
+    // A call waits in hand for as long as it may take.
+    let pipeline = TestPipeline::with(|Setup { settings, .. }| settings.textus.timeout = Duration::from_secs(5)).await;
+    let headers = vec![("Retry-After".to_owned(), "1".to_owned())];
+    let throttled = Fault::Status { status: 429, headers, body: None };
+    pipeline.sandbox.fault(FaultRule::new(throttled).on(Endpoint::PutOptOut).times(1));
+
+    let id = pipeline.send_sample(OUT, &someone()).await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done");
+    let (_, log) = pipeline.store.event(&id).await.unwrap().expect("it is known");
+    let statuses: Vec<Vec<_>> = log
+        .iter()
+        .filter(|logged| logged.handler == RecordOptOut)
+        .map(|logged| logged.requests.iter().map(|request| request.status).collect())
+        .collect();
+    // In one go: parked in between, it would be two.
+    assert_eq!(statuses, [[Some(429), Some(201)]]);
+}
+
 fn httpdate(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).expect("a time");
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
