@@ -206,7 +206,7 @@ mod tests {
             "hookline unrouted discard",
             "hookline unrouted list --limit 0",
             "hookline trigger message.received --duplicates 101",
-            "hookline bench pacing",
+            "hookline bench nonsense",
             "hookline bench --runs 0",
             "hookline bench --seconds 61",
         ] {
