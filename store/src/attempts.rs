@@ -77,8 +77,8 @@ impl Ask for BeginAsk {
         vec![self.event_id.as_str()]
     }
 
-    fn turn(asks: &[Self]) -> Turn {
-        turn(asks.iter().map(|ask| (&ask.event_id, ask.handler)))
+    fn turn(&self) -> Turn {
+        Turn::delivery(self.event_id.as_str(), self.handler.as_str())
     }
 
     const APART: bool = true;
@@ -93,19 +93,12 @@ impl Ask for FinishAsk {
         vec![self.record.event_id.as_str()]
     }
 
-    fn turn(asks: &[Self]) -> Turn {
-        turn(asks.iter().map(|ask| (&ask.record.event_id, ask.record.handler)))
+    fn turn(&self) -> Turn {
+        Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
     }
 
     const APART: bool = true;
     const LATER: bool = false;
-}
-
-fn turn<'a>(mut deliveries: impl ExactSizeIterator<Item = (&'a EventId, HandlerName)>) -> Turn {
-    match (deliveries.len(), deliveries.next()) {
-        (1, Some((event_id, handler))) => Turn::delivery(event_id.as_str(), handler.as_str()),
-        _ => Turn::Sorted,
-    }
 }
 
 pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {

@@ -53,11 +53,8 @@ impl Ask for Wanted {
         vec![&self.token.effect_key]
     }
 
-    fn turn(asks: &[Self]) -> Turn {
-        match asks {
-            [one] => turn(&one.token),
-            _ => Turn::Sorted,
-        }
+    fn turn(&self) -> Turn {
+        turn(&self.token)
     }
 
     const APART: bool = true;

@@ -55,11 +55,8 @@ impl Ask for SendAsk {
         vec![&self.token.effect_key]
     }
 
-    fn turn(asks: &[Self]) -> Turn {
-        match asks {
-            [one] => turn(&one.token),
-            _ => Turn::Sorted,
-        }
+    fn turn(&self) -> Turn {
+        turn(&self.token)
     }
 
     const APART: bool = true;
@@ -73,11 +70,8 @@ impl Ask for MadeAsk {
         vec![&self.token.effect_key]
     }
 
-    fn turn(asks: &[Self]) -> Turn {
-        match asks {
-            [one] => turn(&one.token),
-            _ => Turn::Sorted,
-        }
+    fn turn(&self) -> Turn {
+        turn(&self.token)
     }
 
     const APART: bool = true;

@@ -42,7 +42,11 @@ impl Ask for OptAsk {
         }
     }
 
-    fn turn(_: &[Self]) -> Turn {
+    fn turn(&self) -> Turn {
+        Turn::Ledger
+    }
+
+    fn turn_of(_: &[Self]) -> Turn {
         Turn::Ledger
     }
 

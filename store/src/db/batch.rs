@@ -22,8 +22,15 @@ pub(crate) trait Ask: Clone + Send + Sync + 'static {
     type Answer: Send + 'static;
     /// No two that share one of these are in one batch: each must see what the other wrote.
     fn about(&self) -> Vec<&str>;
+    /// Which locks it takes alone.
+    fn turn(&self) -> Turn;
     /// Which locks they take together.
-    fn turn(asks: &[Self]) -> Turn;
+    fn turn_of(asks: &[Self]) -> Turn {
+        match asks {
+            [one] => one.turn(),
+            _ => Turn::Sorted,
+        }
+    }
     /// Whether each needs rows of its own: where one is held by others, the rest of its batch can go on without it.
     const APART: bool;
     /// Whether it is enough that a batch is on the disk with the next commit that is: nothing is done outside the
@@ -67,7 +74,7 @@ impl<A: Ask> Batches<A> {
         let write = move |asks: Vec<A>| -> BoxFuture<'static, Answers<A>> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
-                let turn = A::turn(&asks);
+                let turn = A::turn_of(&asks);
                 let later = A::LATER && matches!(turn, Turn::Sorted);
                 db.write(turn, asks, move |connection, asks| {
                     let work = work.clone();
