@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use hookline_common::names::Verdict;
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_store::model::{Begin, Ending};
+use hookline_store::model::{Begin, Claim, ClaimRequest, Ending};
 use sqlx::{Connection as _, Executor as _};
 use tokio::net::TcpListener;
 
 use crate::database::{KEY, open};
 use crate::deliveries::{HANDLER, counts};
-use crate::helpers::{attempt, event};
+use crate::helpers::{attempt, event, id_of};
 use crate::ledger::opt_out;
 
+const MINUTE: Duration = Duration::from_secs(60);
 /// Generous beside the store's own time-outs; a hang is what it finds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -66,6 +67,49 @@ async fn a_killed_server_is_unavailable_and_nothing_is_half_written_when_it_is_b
     assert!(told_done.iter().all(|id| done.contains(id)), "what was said to be written is");
     let check = store.verify(None).await.unwrap();
     assert_eq!((check.entries, check.broken), (3, None));
+}
+
+/// Before a call is made, all that led to it is on the disk: otherwise it could be made again by somebody else.
+// On one thread all are asked before the first is written: together.
+#[tokio::test]
+async fn what_was_noted_before_a_call_outlives_a_killed_server() {
+    let node = PostgresNode::start().await;
+    let store = open(&node.database().await, KEY).await.unwrap();
+    let keys: Vec<String> = (0..16).map(|i| format!("/messages/{i}")).collect();
+    let (store, event_id) = (&store, &id_of("a"));
+    let claim = async |owner: &'static str| {
+        join_all(keys.iter().map(|key| async move {
+            let request = ClaimRequest {
+                handler: HANDLER,
+                target: "builtin",
+                effect_key: key,
+                event_id,
+                owner,
+                lease: MINUTE,
+                settle_after: MINUTE,
+            };
+            store.claim(&request).await.unwrap()
+        }))
+        .await
+    };
+    let tokens: Vec<_> = claim("first")
+        .await
+        .into_iter()
+        .map(|claim| match claim {
+            Claim::Fresh(token) => token,
+            other @ (Claim::AfterUnknown { .. } | Claim::Done { .. } | Claim::Wait { .. }) => panic!("{other:?}"),
+        })
+        .collect();
+
+    let held = join_all(tokens.iter().map(|token| store.still_mine(token, MINUTE))).await;
+    node.kill().await;
+    node.up().await;
+
+    assert!(held.into_iter().all(|held| held.unwrap()));
+    // Where nothing was sent, the next one would call at once.
+    store.end_claims_of("first").await.unwrap();
+    let claims = claim("second").await;
+    assert!(claims.iter().all(|claim| matches!(claim, Claim::Wait { .. })), "{claims:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
