@@ -87,7 +87,7 @@ async fn deliver(store: &Store, event: &Event) -> Result<(), Box<dyn std::error:
         detail: None,
         requests: Vec::new(),
     };
-    store.finish(&record, Ending::Done).await?;
+    store.finish(&record, Ending::Done, &[]).await?;
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
 use crate::erasure::ERASED;
 use crate::error::StoreError;
-use crate::model::{AttemptRecord, Begin, Ending};
-use crate::{Store, row, statements};
+use crate::model::{AttemptRecord, Begin, Ending, Made};
+use crate::{Store, made, row, statements};
 
 impl Store {
     /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
@@ -33,23 +33,28 @@ impl Store {
         self.begins.ask(attempt).await
     }
 
-    /// Settles the delivery and logs its last attempt. What is done stays done, and `Done` replaces anything;
-    /// `Skipped` leaves a dead letter or a discarded delivery as it is.
+    /// Settles the delivery, logs its last attempt and notes what it made, in one transaction. What is done stays
+    /// done, and `Done` replaces anything; `Skipped` leaves a dead letter or a discarded delivery as it is.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn finish(&self, record: &AttemptRecord, ending: Ending) -> Result<(), StoreError> {
-        self.finishes.ask(FinishAsk { record: record.clone(), ending }).await
+    pub async fn finish(&self, record: &AttemptRecord, ending: Ending, made: &[Made]) -> Result<(), StoreError> {
+        self.finishes.ask(FinishAsk { record: record.clone(), ending, made: made.to_vec() }).await
     }
 
-    /// Logs an attempt that did not settle the delivery: parked, released, dead-lettered.
+    /// Logs an attempt that did not settle the delivery (parked, released, dead-lettered), and what it made all the same.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn log_attempt(&self, record: &AttemptRecord) -> Result<(), StoreError> {
-        let turn = Turn::row("attempts", &[record.event_id.as_str()]);
+    pub async fn log_attempt(&self, record: &AttemptRecord, made: &[Made]) -> Result<(), StoreError> {
+        let turn = if made.is_empty() { Turn::row("attempts", &[record.event_id.as_str()]) } else { Turn::Alone };
         self.db
-            .write(turn, record.clone(), |connection, record| Box::pin(async move { log(connection, &[record]).await }))
+            .write(turn, (record.clone(), made.to_vec()), |connection, (record, made)| {
+                Box::pin(async move {
+                    log(connection, &[record]).await?;
+                    made::note(connection, made.iter()).await
+                })
+            })
             .await
     }
 }
@@ -68,6 +73,7 @@ pub(crate) struct BeginAsk {
 pub(crate) struct FinishAsk {
     record: AttemptRecord,
     ending: Ending,
+    made: Vec<Made>,
 }
 
 impl Ask for BeginAsk {
@@ -94,7 +100,11 @@ impl Ask for FinishAsk {
     }
 
     fn turn(&self) -> Turn {
-        Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
+        if self.made.is_empty() {
+            Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
+        } else {
+            Turn::Alone
+        }
     }
 
     const APART: bool = true;
@@ -189,6 +199,8 @@ async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<V
     }
     let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
     log(connection, &records).await?;
+    // Deliveries first, effects then: no other batch locks rows of both.
+    made::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
     Ok(vec![(); asks.len()])
 }
 
@@ -203,7 +215,7 @@ async fn settle(connection: &mut Connection, asks: &[&FinishAsk]) -> Result<(), 
     );
     let mut insert = sqlx::query(AssertSqlSafe(statement));
     let now = Timestamp::now().as_millis();
-    for FinishAsk { record, ending } in asks {
+    for FinishAsk { record, ending, .. } in asks {
         let (state, reason) = match ending {
             Ending::Done => (DeliveryState::Done, None),
             Ending::Skipped(reason) => (DeliveryState::Skipped, Some(reason.as_str())),

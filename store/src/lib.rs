@@ -52,8 +52,8 @@ use crate::dialect::Dialect;
 pub use crate::error::StoreError;
 use crate::ledger::LedgerKey;
 pub use crate::ledger_key::ledger_key_file;
-use crate::made::{MadeAsk, SendAsk};
-use crate::opt_asks::OptAsk;
+use crate::made::{Made, SendAsk};
+use crate::opt_asks::{Answered, OptAsk};
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -77,11 +77,12 @@ pub struct Store {
     db: Db,
     ledger_key: Arc<LedgerKey>,
     opt_asks: Batches<OptAsk>,
+    put_answers: Batches<Answered>,
     begins: Batches<BeginAsk>,
     finishes: Batches<FinishAsk>,
     claims: Batches<Wanted>,
     sends: Batches<SendAsk>,
-    mades: Batches<MadeAsk>,
+    mades: Batches<Made>,
 }
 
 impl std::fmt::Debug for Store {
@@ -108,8 +109,9 @@ impl Store {
         clock.measure(&dialect, &mut connection).await?;
         let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
         let db = Db::start(dialect, connection, clock);
-        let opt_asks = opt_asks::start(&db, &ledger_key);
         let store = Self {
+            opt_asks: opt_asks::start(&db, &ledger_key),
+            put_answers: opt_asks::answers(&db, &ledger_key),
             begins: attempts::begins(&db),
             finishes: attempts::finishes(&db),
             claims: claims::claims(&db),
@@ -117,7 +119,6 @@ impl Store {
             mades: made::mades(&db),
             db,
             ledger_key,
-            opt_asks,
         };
         store.check_ledger_key().await?;
         Ok(store)

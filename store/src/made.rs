@@ -29,7 +29,25 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
-        self.mades.ask(MadeAsk { token: token.clone(), remote_id: row::maybe_clean(remote_id) }).await
+        self.mades.ask(Made::new(token.clone(), remote_id)).await
+    }
+}
+
+/// An effect that was made under a claim; what [`Store::effect_done`] says of it.
+#[derive(Clone, Debug)]
+pub struct Made {
+    token: ClaimToken,
+    remote_id: Option<String>,
+}
+
+impl Made {
+    #[must_use]
+    pub fn new(token: ClaimToken, remote_id: Option<&str>) -> Self {
+        Self { token, remote_id: row::maybe_clean(remote_id) }
+    }
+
+    pub(crate) fn key(&self) -> (&str, &str, &str) {
+        (self.token.handler.as_str(), &self.token.target, &self.token.effect_key)
     }
 }
 
@@ -38,13 +56,6 @@ impl Store {
 pub(crate) struct SendAsk {
     token: ClaimToken,
     lease_ms: i64,
-}
-
-/// An effect that was made.
-#[derive(Clone)]
-pub(crate) struct MadeAsk {
-    token: ClaimToken,
-    remote_id: Option<String>,
 }
 
 impl Ask for SendAsk {
@@ -63,7 +74,7 @@ impl Ask for SendAsk {
     const LATER: bool = false;
 }
 
-impl Ask for MadeAsk {
+impl Ask for Made {
     type Answer = ();
 
     fn about(&self) -> Vec<&str> {
@@ -87,8 +98,13 @@ pub(crate) fn sends(db: &Db) -> Batches<SendAsk> {
     })
 }
 
-pub(crate) fn mades(db: &Db) -> Batches<MadeAsk> {
-    Batches::start(db, |connection, asks| Box::pin(made_all(connection, asks)))
+pub(crate) fn mades(db: &Db) -> Batches<Made> {
+    Batches::start(db, |connection, asks| {
+        Box::pin(async move {
+            note(connection, asks.iter()).await?;
+            Ok(vec![(); asks.len()])
+        })
+    })
 }
 
 async fn send_all(connection: &mut Connection, asks: &[SendAsk], now: i64) -> Result<Vec<bool>, StoreError> {
@@ -124,8 +140,11 @@ async fn send_all(connection: &mut Connection, asks: &[SendAsk], now: i64) -> Re
     Ok(asks.iter().map(|ask| is_held(&ask.token)).collect())
 }
 
-async fn made_all(connection: &mut Connection, asks: &[MadeAsk]) -> Result<Vec<()>, StoreError> {
-    for chunk in statements::chunks(asks) {
+/// Notes what was made, in the order in which everybody locks effects.
+pub(crate) async fn note(connection: &mut Connection, made: impl Iterator<Item = &Made>) -> Result<(), StoreError> {
+    let mut sorted: Vec<&Made> = made.collect();
+    sorted.sort_by_key(|made| made.key());
+    for chunk in statements::chunks(&sorted) {
         let statement = format!(
             "UPDATE effects SET state = 'done', remote_id = column4, unknown_ms = NULL, write_again = 0,
                  event_id = CASE WHEN state = 'claimed' AND sent_ms IS NULL AND unknown_ms IS NOT NULL
@@ -135,7 +154,7 @@ async fn made_all(connection: &mut Connection, asks: &[MadeAsk]) -> Result<Vec<(
             statements::values(chunk.len(), 4)
         );
         let mut update = sqlx::query(AssertSqlSafe(statement));
-        for MadeAsk { token, remote_id } in chunk {
+        for Made { token, remote_id } in chunk {
             update = update
                 .bind(token.handler.as_str())
                 .bind(token.target.as_str())
@@ -144,5 +163,5 @@ async fn made_all(connection: &mut Connection, asks: &[MadeAsk]) -> Result<Vec<(
         }
         update.execute(&mut *connection).await?;
     }
-    Ok(vec![(); asks.len()])
+    Ok(())
 }

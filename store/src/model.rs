@@ -9,6 +9,7 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::made::Made;
 pub use crate::waiting::Waiting;
 
 /// One HTTP request of an attempt; `path` has phone numbers masked.

@@ -20,14 +20,17 @@ use crate::{row, statements};
 #[derive(Clone)]
 pub(crate) enum OptAsk {
     Record(Opt),
+    /// Record it and, where it is current, say whether to PUT to this account.
+    RecordAndDecide(Opt, String),
     /// Whether to PUT to this account.
     Decide(Opt, String),
-    Answered(Put, PutAnswer),
     Skipped(Opt, SkipReason),
 }
 
 pub(crate) enum OptAnswer {
     Standing(OptStanding),
+    /// `None` where what was recorded is stale.
+    Recorded(Option<PutDecision>),
     Decision(PutDecision),
     Written,
 }
@@ -37,8 +40,9 @@ impl Ask for OptAsk {
 
     fn about(&self) -> Vec<&str> {
         match self {
-            Self::Record(opt) | Self::Decide(opt, _) | Self::Skipped(opt, _) => vec![&opt.phone, &opt.event_id],
-            Self::Answered(put, _) => vec![&put.phone, &put.event_id],
+            Self::Record(opt) | Self::RecordAndDecide(opt, _) | Self::Decide(opt, _) | Self::Skipped(opt, _) => {
+                vec![&opt.phone, &opt.event_id]
+            }
         }
     }
 
@@ -59,14 +63,21 @@ impl OptAnswer {
     pub(crate) fn standing(self) -> Result<OptStanding, StoreError> {
         match self {
             Self::Standing(standing) => Ok(standing),
-            Self::Decision(_) | Self::Written => Err(other_question()),
+            Self::Recorded(_) | Self::Decision(_) | Self::Written => Err(other_question()),
         }
     }
 
     pub(crate) fn decision(self) -> Result<PutDecision, StoreError> {
         match self {
             Self::Decision(decision) => Ok(decision),
-            Self::Standing(_) | Self::Written => Err(other_question()),
+            Self::Standing(_) | Self::Recorded(_) | Self::Written => Err(other_question()),
+        }
+    }
+
+    pub(crate) fn recorded(self) -> Result<Option<PutDecision>, StoreError> {
+        match self {
+            Self::Recorded(decision) => Ok(decision),
+            Self::Standing(_) | Self::Decision(_) | Self::Written => Err(other_question()),
         }
     }
 }
@@ -102,6 +113,44 @@ pub(crate) fn start(db: &Db, key: &Arc<LedgerKey>) -> Batches<OptAsk> {
     })
 }
 
+/// A PUT that was made, and how it ended.
+#[derive(Clone)]
+pub(crate) struct Answered(pub(crate) Put, pub(crate) PutAnswer);
+
+impl Ask for Answered {
+    type Answer = ();
+
+    fn about(&self) -> Vec<&str> {
+        vec![&self.0.event_id]
+    }
+
+    fn turn(&self) -> Turn {
+        Turn::Ledger
+    }
+
+    fn turn_of(_: &[Self]) -> Turn {
+        Turn::Ledger
+    }
+
+    const APART: bool = false;
+    // The end of the attempt comes next. Forgotten, the PUT is in doubt, and made again.
+    const LATER: bool = true;
+}
+
+pub(crate) fn answers(db: &Db, key: &Arc<LedgerKey>) -> Batches<Answered> {
+    let key = Arc::clone(key);
+    Batches::start(db, move |connection, asks: &Vec<Answered>| {
+        let key = Arc::clone(&key);
+        Box::pin(async move {
+            let entries: Vec<Entry> =
+                asks.iter().flat_map(|Answered(put, answer)| opt_out_puts::answered(put, *answer)).collect();
+            let head = ledger::lock(connection).await?;
+            ledger::append(connection, &key, head, &entries).await?;
+            Ok(vec![(); asks.len()])
+        })
+    })
+}
+
 async fn carry_out(
     connection: &mut Connection,
     key: &LedgerKey,
@@ -112,13 +161,19 @@ async fn carry_out(
     let (mut changes, mut answers) = (Changes::default(), Vec::with_capacity(asks.len()));
     for (ask, known) in asks.iter().zip(&known) {
         answers.push(match ask {
-            OptAsk::Record(opt) => OptAnswer::Standing(opt_outs::record(opt, known, &mut changes)),
+            OptAsk::Record(opt) => OptAnswer::Standing(opt_outs::record(opt, known, &mut changes).0),
+            OptAsk::RecordAndDecide(opt, target) => OptAnswer::Recorded({
+                let (standing, recorded) = opt_outs::record(opt, known, &mut changes);
+                match standing {
+                    OptStanding::Current => {
+                        let known = Known { recorded: Some(recorded), ..*known };
+                        Some(opt_out_puts::decide(connection, opt, target, &known, &mut changes).await?)
+                    }
+                    OptStanding::Stale => None,
+                }
+            }),
             OptAsk::Decide(opt, target) => {
                 OptAnswer::Decision(opt_out_puts::decide(connection, opt, target, known, &mut changes).await?)
-            }
-            OptAsk::Answered(put, answer) => {
-                opt_out_puts::answered(put, *answer, &mut changes);
-                OptAnswer::Written
             }
             OptAsk::Skipped(opt, reason) => {
                 opt_outs::skip(connection, opt, *reason, &mut changes).await?;
@@ -137,8 +192,8 @@ async fn look_up(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Kno
     let mut asked: Vec<(i64, &Opt)> = (0..)
         .zip(asks)
         .filter_map(|(place, ask)| match ask {
-            OptAsk::Record(opt) | OptAsk::Decide(opt, _) => Some((place, opt)),
-            OptAsk::Answered(..) | OptAsk::Skipped(..) => None,
+            OptAsk::Record(opt) | OptAsk::RecordAndDecide(opt, _) | OptAsk::Decide(opt, _) => Some((place, opt)),
+            OptAsk::Skipped(..) => None,
         })
         .collect();
     let Some(last) = asked.last().copied() else { return Ok(known) };

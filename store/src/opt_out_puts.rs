@@ -15,7 +15,7 @@ use crate::dialect::Connection;
 use crate::error::StoreError;
 use crate::ledger::Entry;
 use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
-use crate::opt_asks::{Changes, Known, OptAsk};
+use crate::opt_asks::{Answered, Changes, Known, OptAsk};
 use crate::opt_outs::{Opt, effective_time, standing};
 use crate::{Store, row};
 
@@ -29,7 +29,20 @@ impl Store {
         self.opt_asks.ask(OptAsk::Decide(Opt::from(event), target.to_owned())).await?.decision()
     }
 
-    /// How the PUT ended.
+    /// Records the opt-out as [`Store::record_opt_event`] does and, where it is current, decides as
+    /// [`Store::decide_put`] does, in one transaction. `None` where it is stale.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn record_and_decide(
+        &self,
+        event: &OptEvent<'_>,
+        target: &str,
+    ) -> Result<Option<PutDecision>, StoreError> {
+        self.opt_asks.ask(OptAsk::RecordAndDecide(Opt::from(event), target.to_owned())).await?.recorded()
+    }
+
+    /// How the PUT ended. Enough on the disk with the next write: the end of the attempt.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -45,7 +58,7 @@ impl Store {
             phone: phone.as_e164().to_owned(),
             target: target.to_owned(),
         };
-        self.opt_asks.ask(OptAsk::Answered(put, answer)).await.map(drop)
+        self.put_answers.ask(Answered(put, answer)).await
     }
 }
 
@@ -53,7 +66,7 @@ impl Store {
 #[derive(Clone)]
 pub(crate) struct Put {
     pub(crate) event_id: String,
-    pub(crate) phone: String,
+    phone: String,
     target: String,
 }
 
@@ -81,7 +94,7 @@ pub(crate) async fn decide(
     Ok(PutDecision::Put)
 }
 
-pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
+pub(crate) fn answered(put: &Put, answer: PutAnswer) -> Vec<Entry> {
     let Put { event_id, phone, target } = put;
     let (status, read_back) = match answer {
         PutAnswer::Status(status) => (Some(i64::from(status)), false),
@@ -91,13 +104,14 @@ pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
     let mut entry = Entry::new(LedgerKind::PutAnswered, event_id, target, phone);
     entry.status = status;
     entry.reason = (answer == PutAnswer::NotSent).then(|| NOT_SENT.to_owned());
-    changes.entries.push(entry);
+    let mut entries = vec![entry];
     if read_back {
         let mut entry = Entry::new(LedgerKind::ReadBack, event_id, target, phone);
         // The GET that showed the opt-out.
         entry.status = Some(200);
-        changes.entries.push(entry);
+        entries.push(entry);
     }
+    entries
 }
 
 /// Reason of a `put_answered` row whose call never left this machine.

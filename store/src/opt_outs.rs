@@ -140,12 +140,12 @@ pub(crate) fn standing(
     if stale { OptStanding::Stale } else { OptStanding::Current }
 }
 
-/// Records the event where that was not done before.
-pub(crate) fn record(opt: &Opt, known: &Known, changes: &mut Changes) -> OptStanding {
+/// Records the event where that was not done before; how it stands, and the time that is recorded for it.
+pub(crate) fn record(opt: &Opt, known: &Known, changes: &mut Changes) -> (OptStanding, Option<i64>) {
     let time = known.recorded.unwrap_or_else(|| effective_time(opt, known.newest_in));
     let standing = standing(opt.opted_out, time, known.newest_out, known.newest_in);
     if known.recorded.is_some() {
-        return standing;
+        return (standing, time);
     }
     let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
     let mut entry = Entry::new(kind, &opt.event_id, &opt.account, &opt.phone);
@@ -155,7 +155,7 @@ pub(crate) fn record(opt: &Opt, known: &Known, changes: &mut Changes) -> OptStan
         let decides = standing == OptStanding::Current && Some(time) >= known.newest_out.max(known.newest_in);
         changes.states.push(Advance { opt: opt.clone(), time, decides });
     }
-    standing
+    (standing, time)
 }
 
 /// Why nothing was PUT, once per event.

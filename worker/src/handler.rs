@@ -10,6 +10,7 @@ use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
+use hookline_store::model::Made;
 
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
@@ -36,12 +37,13 @@ pub struct Attempt<'a> {
     /// The requests it made, for `events show`.
     pub calls: &'a CallLog,
     remarks: Mutex<Vec<String>>,
+    made: Mutex<Vec<Made>>,
 }
 
 impl<'a> Attempt<'a> {
     #[must_use]
     pub fn new(event: &'a Event, owner: &'a str, calls: &'a CallLog) -> Self {
-        Self { event, owner, calls, remarks: Mutex::new(Vec::new()) }
+        Self { event, owner, calls, remarks: Mutex::default(), made: Mutex::default() }
     }
 
     /// Adds a sentence for whoever follows the event's journey. Nothing personal in it.
@@ -52,6 +54,16 @@ impl<'a> Attempt<'a> {
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         std::mem::take(&mut self.remarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// An effect was made, and there is nothing left to do about it: noted with the end of the attempt, in one write.
+    pub fn made(&self, made: Made) {
+        self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(made);
+    }
+
+    #[must_use]
+    pub fn take_made(&self) -> Vec<Made> {
+        std::mem::take(&mut self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// What a destination can recognise a repeat of one write by.

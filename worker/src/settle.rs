@@ -12,7 +12,7 @@ use hookline_common::telemetry::journey::Milestone;
 use hookline_common::telemetry::metrics::Suppressed;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
-use hookline_store::model::{AttemptRecord, Ending};
+use hookline_store::model::{AttemptRecord, Ending, Made};
 
 use crate::consumer::Context;
 use crate::destinations::calls::CallLog;
@@ -47,6 +47,7 @@ pub(crate) struct Ended {
     pub(crate) started_at: Timestamp,
     pub(crate) took: Duration,
     pub(crate) remarks: Vec<String>,
+    pub(crate) made: Vec<Made>,
     pub(crate) calls: CallLog,
     pub(crate) result: Result<Outcome, HandlerError>,
 }
@@ -58,7 +59,14 @@ impl Ended {
         took: Duration,
         result: Result<Outcome, HandlerError>,
     ) -> Self {
-        Self { started_at, took, remarks: attempt.remarks(), calls: attempt.calls.clone(), result }
+        Self {
+            started_at,
+            took,
+            remarks: attempt.remarks(),
+            made: attempt.take_made(),
+            calls: attempt.calls.clone(),
+            result,
+        }
     }
 }
 
@@ -75,7 +83,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         detail: plan.detail(),
         requests: ended.calls.records(),
     };
-    if let Err(error) = write_down(context, &plan, &record).await {
+    if let Err(error) = write_down(context, &plan, &record, &ended.made).await {
         // Nothing is settled that the store does not know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
         hold(context, delivery).await;
@@ -188,13 +196,18 @@ impl Plan {
     }
 }
 
-async fn write_down(context: &Context, plan: &Plan, record: &AttemptRecord) -> Result<(), hookline_store::StoreError> {
+async fn write_down(
+    context: &Context,
+    plan: &Plan,
+    record: &AttemptRecord,
+    made: &[Made],
+) -> Result<(), hookline_store::StoreError> {
     match plan {
-        Plan::End(ending) => context.store.finish(record, *ending).await,
-        Plan::Dead { .. } => context.store.log_attempt(record).await,
+        Plan::End(ending) => context.store.finish(record, *ending, made).await,
+        Plan::Dead { .. } => context.store.log_attempt(record, made).await,
         // A hold that made no call is no attempt: a closed gate must not fill the log.
-        Plan::Park { spent: false, .. } if record.requests.is_empty() => Ok(()),
-        Plan::Park { .. } => context.store.log_attempt(record).await,
+        Plan::Park { spent: false, .. } if record.requests.is_empty() && made.is_empty() => Ok(()),
+        Plan::Park { .. } => context.store.log_attempt(record, made).await,
     }
 }
 

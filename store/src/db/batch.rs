@@ -75,7 +75,7 @@ impl<A: Ask> Batches<A> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
                 let turn = A::turn_of(&asks);
-                let later = A::LATER && matches!(turn, Turn::Sorted);
+                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Ledger);
                 db.write(turn, asks, move |connection, asks| {
                     let work = work.clone();
                     Box::pin(async move {

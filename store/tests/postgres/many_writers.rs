@@ -170,7 +170,7 @@ async fn history_and_handlers_meet_at_the_same_events_without_standing_in_each_o
         let store = &processes[2 + i % 2];
         async move {
             assert_eq!(store.begin(event, HANDLER, 1, None).await.unwrap(), Begin::Go);
-            store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+            store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
         }
     }));
     tokio::join!(recording, handling);
@@ -203,7 +203,7 @@ async fn a_lock_that_somebody_keeps_holds_up_only_what_needs_it_and_then_says_so
 
     let record = attempt(&blocked, HANDLER, 1, Verdict::Done);
     let (refused, others) = tokio::join!(
-        test.store.finish(&record, Ending::Done),
+        test.store.finish(&record, Ending::Done, &[]),
         join_all((0..20).map(|i| {
             let (store, event) = (test.store.clone(), event(&format!("free {i}")));
             async move { store.begin(&event, HANDLER, 1, None).await }
@@ -214,7 +214,7 @@ async fn a_lock_that_somebody_keeps_holds_up_only_what_needs_it_and_then_says_so
     let refused = refused.unwrap_err();
     assert!(matches!(refused, StoreError::Contended(_)) && refused.is_unavailable(), "{refused}");
     held.rollback().await.unwrap();
-    test.store.finish(&record, Ending::Done).await.unwrap();
+    test.store.finish(&record, Ending::Done, &[]).await.unwrap();
     assert_eq!(counts(&test.store).await.done, 1);
 }
 
@@ -229,7 +229,7 @@ async fn a_row_that_somebody_keeps_fails_alone_of_those_asked_with_it() {
     sqlx::query(lock).bind(events[7].id.as_str()).execute(&mut *held).await.unwrap();
 
     let records: Vec<_> = events.iter().map(|event| attempt(event, HANDLER, 1, Verdict::Done)).collect();
-    let ended = join_all(records.iter().map(|record| test.store.finish(record, Ending::Done))).await;
+    let ended = join_all(records.iter().map(|record| test.store.finish(record, Ending::Done, &[]))).await;
 
     for (i, ended) in ended.into_iter().enumerate() {
         match ended {

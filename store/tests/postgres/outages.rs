@@ -34,7 +34,7 @@ async fn a_killed_server_is_unavailable_and_nothing_is_half_written_when_it_is_b
                     let store = &store;
                     async move {
                         store.begin(event, HANDLER, 1, None).await?;
-                        store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done).await
+                        store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await
                     }
                 }))
                 .await;

@@ -137,7 +137,7 @@ async fn a_redrive_that_is_skipped_is_counted_as_skipped() {
     store.redriven(&id).await.unwrap();
 
     let record = attempt(&event, HANDLER, 1, Verdict::Skipped);
-    store.finish(&record, Ending::Skipped(SkipReason::AlreadyDone)).await.unwrap();
+    store.finish(&record, Ending::Skipped(SkipReason::AlreadyDone), &[]).await.unwrap();
 
     assert_eq!(states(&store, DeliveryState::Skipped).await, 1);
 }

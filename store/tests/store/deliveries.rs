@@ -25,7 +25,7 @@ async fn a_delivery_begins_at_each_attempt_until_it_is_done() {
     assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::Go);
     assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::Go, "handed out again after a crash");
     assert_eq!(store.begin(&event, HANDLER, 2, None).await.unwrap(), Begin::Go);
-    store.finish(&attempt(&event, HANDLER, 2, Verdict::Done), Ending::Done).await.unwrap();
+    store.finish(&attempt(&event, HANDLER, 2, Verdict::Done), Ending::Done, &[]).await.unwrap();
 
     for again in [None, Some(Again::Redrive), Some(Again::Replay)] {
         assert_eq!(
@@ -52,7 +52,7 @@ async fn what_was_skipped_begins_again_only_when_asked_for_again() {
     let event = event("a");
     store.begin(&event, HANDLER, 7, None).await.unwrap();
     let record = attempt(&event, HANDLER, 7, Verdict::Skipped);
-    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact)).await.unwrap();
+    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact), &[]).await.unwrap();
 
     assert_eq!(store.begin(&event, HANDLER, 1, None).await.unwrap(), Begin::AlreadySettled(DeliveryState::Skipped));
     assert_eq!(store.begin(&event, HANDLER, 1, Some(Again::Replay)).await.unwrap(), Begin::Go);
@@ -69,9 +69,9 @@ async fn done_replaces_a_dead_letter_and_nothing_replaces_done() {
         Begin::AlreadySettled(DeliveryState::DeadLettered)
     );
 
-    store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
     let skipped = attempt(&event, HANDLER, 1, Verdict::Skipped);
-    store.finish(&skipped, Ending::Skipped(SkipReason::Duplicate)).await.unwrap();
+    store.finish(&skipped, Ending::Skipped(SkipReason::Duplicate), &[]).await.unwrap();
     store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::TooOld, at(1)), &[]).await.unwrap();
 
     let counts = counts(&store).await;
@@ -85,9 +85,9 @@ async fn every_state_is_counted_and_the_sum_holds_by_ids() {
     let all = [&waiting, &done, &skipped, &dead_lettered, &discarded].map(|event| (event.clone(), vec![HANDLER]));
     store.record_events(&all).await.unwrap();
     store.record_events(&all).await.unwrap();
-    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
     let record = attempt(&skipped, HANDLER, 1, Verdict::Skipped);
-    store.finish(&record, Ending::Skipped(SkipReason::NoAction)).await.unwrap();
+    store.finish(&record, Ending::Skipped(SkipReason::NoAction), &[]).await.unwrap();
     store.insert_dead_letter(&dead_lettered, HANDLER, &dead(DeadReason::Rejected, at(0)), &[]).await.unwrap();
     store.insert_dead_letter(&discarded, HANDLER, &dead(DeadReason::Rejected, at(0)), &[]).await.unwrap();
     let row = store.dead_letter(discarded.id.as_str()).await.unwrap().remove(0);
@@ -125,7 +125,7 @@ async fn writes_that_wait_together_are_all_there_when_they_return() {
         tokio::spawn(async move {
             let event = event(&i.to_string());
             store.begin(&event, HANDLER, 1, None).await.unwrap();
-            store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+            store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
         })
     });
     for write in writes.collect::<Vec<_>>() {

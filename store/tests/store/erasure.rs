@@ -156,7 +156,7 @@ async fn what_waits_and_would_make_the_person_anew_is_given_up_and_told() {
     let events = [(theirs.clone(), all.clone()), (done.clone(), vec![HandlerName::LogNote]), (others, all)];
     test.store.record_events(&events).await.unwrap();
     let record = attempt(&done, HandlerName::LogNote, 1, Verdict::Done);
-    test.store.finish(&record, Ending::Done).await.unwrap();
+    test.store.finish(&record, Ending::Done, &[]).await.unwrap();
 
     let erased = test.store.erase(&phone()).await.unwrap();
 
@@ -215,7 +215,7 @@ async fn no_copy_of_an_erased_delivery_begins_and_none_becomes_a_dead_letter() {
         assert_eq!(begun, Begin::AlreadySettled(DeliveryState::Discarded), "{again:?}");
     }
     let record = attempt(&event, handler, 1, Verdict::Done);
-    test.store.finish(&record, Ending::Done).await.unwrap();
+    test.store.finish(&record, Ending::Done, &[]).await.unwrap();
     assert_eq!(deliveries(&test, "a").await[0].state, DeliveryState::Done, "what was in flight is told as it was");
 }
 

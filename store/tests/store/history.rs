@@ -42,7 +42,7 @@ async fn a_batch_of_256_events_is_recorded_with_its_deliveries() {
 async fn history_that_comes_late_keeps_what_the_handler_has_settled() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let event = event("a");
-    store.finish(&attempt(&event, HandlerName::LogNote, 1, Verdict::Done), Ending::Done).await.unwrap();
+    store.finish(&attempt(&event, HandlerName::LogNote, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
 
     store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
 
@@ -112,8 +112,8 @@ async fn an_event_shows_every_attempt_with_its_requests() {
         duration_ms: 10_000,
     }];
     let done = attempt(&event, HandlerName::LogNote, 2, Verdict::Done);
-    store.log_attempt(&parked).await.unwrap();
-    store.finish(&done, Ending::Done).await.unwrap();
+    store.log_attempt(&parked, &[]).await.unwrap();
+    store.finish(&done, Ending::Done, &[]).await.unwrap();
 
     let (row, attempts) = store.event(&event.id).await.unwrap().expect("it is in the history");
 
@@ -131,7 +131,7 @@ async fn retention_takes_payloads_and_attempts_and_leaves_what_effects_need() {
         store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
         let mut record = attempt(event, HandlerName::LogNote, 1, Verdict::Done);
         record.started_at = event.received_at;
-        store.finish(&record, Ending::Done).await.unwrap();
+        store.finish(&record, Ending::Done, &[]).await.unwrap();
     }
 
     let expired = store.expire(30 * DAY, now).await.unwrap();

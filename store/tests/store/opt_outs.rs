@@ -303,9 +303,9 @@ async fn delivery_is(store: &Store, state: DeliveryState) {
         DeliveryState::Waiting => {
             assert_eq!(store.begin(&cause, handler, 1, None).await.expect("the store answers"), Begin::Go)
         }
-        DeliveryState::Done => store.finish(&skipped, Ending::Done).await.expect("the store answers"),
+        DeliveryState::Done => store.finish(&skipped, Ending::Done, &[]).await.expect("the store answers"),
         DeliveryState::Skipped => {
-            store.finish(&skipped, Ending::Skipped(SkipReason::Stale)).await.expect("the store answers")
+            store.finish(&skipped, Ending::Skipped(SkipReason::Stale), &[]).await.expect("the store answers")
         }
         DeliveryState::DeadLettered | DeliveryState::Discarded => {
             store

@@ -24,14 +24,14 @@ async fn skip(store: &Store, name: &str) {
     let event = event(name);
     store.begin(&event, HANDLER, 1, None).await.expect("the store answers");
     let record = attempt(&event, HANDLER, 1, Verdict::Skipped);
-    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact)).await.expect("the store answers");
+    store.finish(&record, Ending::Skipped(SkipReason::UnknownContact), &[]).await.expect("the store answers");
 }
 
 #[tokio::test]
 async fn attempts_that_begin_together_are_told_apart() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let (done, later) = (event("done"), event("later"));
-    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done).await.unwrap();
+    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
     store.begin(&later, HANDLER, 3, None).await.unwrap();
     skip(&store, "skipped").await;
     skip(&store, "redriven").await;
@@ -71,7 +71,7 @@ async fn attempts_that_end_together_are_each_settled_and_logged() {
             0 => (Verdict::Skipped, Ending::Skipped(SkipReason::Unchanged)),
             _ => (Verdict::Done, Ending::Done),
         };
-        store.finish(&attempt(event, HANDLER, number, verdict), ending).await.unwrap();
+        store.finish(&attempt(event, HANDLER, number, verdict), ending, &[]).await.unwrap();
     }))
     .await;
 

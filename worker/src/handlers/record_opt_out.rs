@@ -11,7 +11,7 @@ use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{Claim, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
 
 use super::{Clients, Leases, Targets, soon};
 use crate::destinations::error::DestinationError;
@@ -38,6 +38,13 @@ enum Target {
     Skipped(SkipReason),
 }
 
+/// Whether a PUT to an account is for this delivery to make.
+enum Turn {
+    Ours(ClaimToken),
+    /// It was made.
+    Done,
+}
+
 impl RecordOptOut {
     pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
         Self {
@@ -50,50 +57,119 @@ impl RecordOptOut {
         }
     }
 
-    async fn put_everywhere(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>) -> Result<Vec<Target>, HandlerError> {
+    /// No API opts a person in: the record is all there is to do, and it re-arms the next PUT.
+    async fn opt_in(&self, event: &OptEvent<'_>) -> Result<Outcome, HandlerError> {
+        match self.store.record_opt_event(event).await? {
+            OptStanding::Current => Ok(Outcome::Skipped(SkipReason::OptIn)),
+            OptStanding::Stale => self.skip(event, SkipReason::Stale).await,
+        }
+    }
+
+    async fn opt_out(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>) -> Result<Outcome, HandlerError> {
         let mut targets = Targets::default();
-        for account in &self.accounts {
+        let mut accounts = self.accounts.iter();
+        match accounts.next() {
+            Some(first) => match self.record_and_put_to(attempt, event, first).await {
+                Some(target) => targets.add(target)?,
+                None => return self.skip(event, SkipReason::Stale).await,
+            },
+            None => drop(self.store.record_opt_event(event).await?),
+        }
+        for account in accounts {
             targets.add(self.put_to(attempt, event, account).await)?;
         }
-        targets.all()
-    }
-
-    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<Target, HandlerError> {
-        // Asked first, so that a closed gate leaves no "sent" in the ledger for a call that was never made.
-        self.gate.shut().map_err(HandlerError::textus)?;
-        // Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
-        // each until one of them has its answer.
-        let claim = self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt);
-        let token = match self.store.claim(&claim).await? {
-            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => token,
-            Claim::Done { .. } => return Ok(Target::Put),
-            Claim::Wait { until } => {
-                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is making this PUT" });
-            }
-        };
-        let result = self.decide_and_put(attempt, event, account).await;
-        match &result {
-            Ok(Target::Put) => self.store.effect_done(&token, None).await?,
-            // A PUT is no effect that must be looked for before it is made again: it may, at once.
-            Ok(Target::Skipped(_)) | Err(_) => self.store.release(&token).await?,
+        let targets = targets.all()?;
+        let skipped = targets.iter().find_map(|target| match target {
+            Target::Skipped(reason) => Some(*reason),
+            Target::Put => None,
+        });
+        match skipped {
+            Some(reason) if !targets.contains(&Target::Put) => self.skip(event, reason).await,
+            _ => Ok(Outcome::Done),
         }
-        result
     }
 
-    async fn decide_and_put(
+    /// Records the opt-out whether or not it can be PUT now; `None` where it is stale.
+    async fn record_and_put_to(
         &self,
         attempt: &Attempt<'_>,
         event: &OptEvent<'_>,
         account: &str,
+    ) -> Option<Result<Target, HandlerError>> {
+        // The claim first: then the record and what is decided from it are one write.
+        let turn = match self.turn(attempt, account).await {
+            Ok(Turn::Ours(token)) => {
+                let decision = match self.store.record_and_decide(event, account).await {
+                    Ok(decision) => decision,
+                    Err(error) => return Some(self.let_go(&token).await.and(Err(error.into()))),
+                };
+                return match decision {
+                    Some(decision) => Some(self.carry_out(attempt, event, account, token, decision).await),
+                    None => self.let_go(&token).await.err().map(Err),
+                };
+            }
+            Ok(Turn::Done) => Ok(Target::Put),
+            Err(error) => Err(error),
+        };
+        match self.store.record_opt_event(event).await {
+            Ok(OptStanding::Current) => Some(turn),
+            Ok(OptStanding::Stale) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<Target, HandlerError> {
+        let token = match self.turn(attempt, account).await? {
+            Turn::Ours(token) => token,
+            Turn::Done => return Ok(Target::Put),
+        };
+        match self.store.decide_put(event, account).await {
+            Ok(decision) => self.carry_out(attempt, event, account, token, decision).await,
+            Err(error) => self.let_go(&token).await.and(Err(error.into())),
+        }
+    }
+
+    /// Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
+    /// each until one of them has its answer.
+    async fn turn(&self, attempt: &Attempt<'_>, account: &str) -> Result<Turn, HandlerError> {
+        // Asked first, so that a closed gate leaves no "sent" in the ledger for a call that was never made.
+        self.gate.shut().map_err(HandlerError::textus)?;
+        let claim = self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt);
+        match self.store.claim(&claim).await? {
+            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => Ok(Turn::Ours(token)),
+            Claim::Done { .. } => Ok(Turn::Done),
+            Claim::Wait { until } => {
+                Err(HandlerError::Wait { until: soon(until), why: "another delivery is making this PUT" })
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        attempt: &Attempt<'_>,
+        event: &OptEvent<'_>,
+        account: &str,
+        token: ClaimToken,
+        decision: PutDecision,
     ) -> Result<Target, HandlerError> {
-        match self.store.decide_put(event, account).await? {
+        let result = match decision {
             // Our own PUT, answered before a crash kept us from settling.
             PutDecision::Duplicate => Ok(Target::Put),
             PutDecision::Echo => Ok(Target::Skipped(SkipReason::Echo)),
             PutDecision::AlreadyDone => Ok(Target::Skipped(SkipReason::AlreadyDone)),
             PutDecision::Stale => Ok(Target::Skipped(SkipReason::Stale)),
             PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
+        };
+        match &result {
+            Ok(Target::Put) => attempt.made(Made::new(token, None)),
+            Ok(Target::Skipped(_)) | Err(_) => self.let_go(&token).await?,
         }
+        result
+    }
+
+    /// A PUT is no effect that must be looked for before it is made again: it may, at once.
+    async fn let_go(&self, token: &ClaimToken) -> Result<(), HandlerError> {
+        Ok(self.store.release(token).await?)
     }
 
     async fn put(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<(), HandlerError> {
@@ -161,28 +237,11 @@ impl Handler for RecordOptOut {
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
         let payload = opt_out_payload(attempt)?;
         let event = opt_event(attempt, &payload);
-        let standing = self.store.record_opt_event(&event).await?;
         if payload.disagrees {
             tracing::warn!(event.id = %attempt.event.id,
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
         }
-
-        match (payload.opted_out, standing) {
-            // No API opts a person in: the record is all there is to do, and it re-arms the next PUT.
-            (false, OptStanding::Current) => Ok(Outcome::Skipped(SkipReason::OptIn)),
-            (false | true, OptStanding::Stale) => self.skip(&event, SkipReason::Stale).await,
-            (true, OptStanding::Current) => {
-                let targets = self.put_everywhere(attempt, &event).await?;
-                let skipped = targets.iter().find_map(|target| match target {
-                    Target::Skipped(reason) => Some(*reason),
-                    Target::Put => None,
-                });
-                match skipped {
-                    Some(reason) if !targets.contains(&Target::Put) => self.skip(&event, reason).await,
-                    _ => Ok(Outcome::Done),
-                }
-            }
-        }
+        if payload.opted_out { self.opt_out(attempt, &event).await } else { self.opt_in(&event).await }
     }
 }
 
