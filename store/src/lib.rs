@@ -20,6 +20,7 @@ mod db;
 mod dead_letters;
 mod deliveries;
 mod dialect;
+mod earlier_puts;
 mod effects;
 mod erasure;
 mod error;

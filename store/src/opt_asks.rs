@@ -10,6 +10,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
+use crate::earlier_puts::{self, Earlier};
 use crate::error::StoreError;
 use crate::ledger::{self, Entry, LedgerKey};
 use crate::model::{OptStanding, PutAnswer, PutDecision};
@@ -158,8 +159,9 @@ async fn carry_out(
 ) -> Result<Vec<OptAnswer>, StoreError> {
     let head = ledger::lock(connection).await?;
     let known = look_up(connection, asks).await?;
+    let earlier = earlier(connection, asks, &known).await?;
     let (mut changes, mut answers) = (Changes::default(), Vec::with_capacity(asks.len()));
-    for (ask, known) in asks.iter().zip(&known) {
+    for ((ask, known), earlier) in asks.iter().zip(&known).zip(&earlier) {
         answers.push(match ask {
             OptAsk::Record(opt) => OptAnswer::Standing(opt_outs::record(opt, known, &mut changes).0),
             OptAsk::RecordAndDecide(opt, target) => OptAnswer::Recorded({
@@ -167,13 +169,13 @@ async fn carry_out(
                 match standing {
                     OptStanding::Current => {
                         let known = Known { recorded: Some(recorded), ..*known };
-                        Some(opt_out_puts::decide(connection, opt, target, &known, &mut changes).await?)
+                        Some(opt_out_puts::decide(opt, target, &known, earlier, &mut changes))
                     }
                     OptStanding::Stale => None,
                 }
             }),
             OptAsk::Decide(opt, target) => {
-                OptAnswer::Decision(opt_out_puts::decide(connection, opt, target, known, &mut changes).await?)
+                OptAnswer::Decision(opt_out_puts::decide(opt, target, known, earlier, &mut changes))
             }
             OptAsk::Skipped(opt, reason) => {
                 opt_outs::skip(connection, opt, *reason, &mut changes).await?;
@@ -184,6 +186,25 @@ async fn carry_out(
     ledger::append(connection, key, head, &changes.entries).await?;
     opt_outs::advance(connection, &changes.states).await?;
     Ok(answers)
+}
+
+/// What was PUT before, of those whose phone was; one each, in their order.
+async fn earlier(connection: &mut Connection, asks: &[OptAsk], known: &[Known]) -> Result<Vec<Earlier>, StoreError> {
+    let mut earlier = vec![Earlier::default(); asks.len()];
+    let (places, wanted): (Vec<usize>, Vec<(&Opt, &str)>) = asks
+        .iter()
+        .zip(known)
+        .enumerate()
+        .filter(|(_, (_, known))| known.put)
+        .filter_map(|(place, (ask, _))| match ask {
+            OptAsk::RecordAndDecide(opt, target) | OptAsk::Decide(opt, target) => Some((place, (opt, target.as_str()))),
+            OptAsk::Record(_) | OptAsk::Skipped(..) => None,
+        })
+        .unzip();
+    for (place, found) in places.into_iter().zip(earlier_puts::look_up(connection, &wanted).await?) {
+        earlier[place] = found;
+    }
+    Ok(earlier)
 }
 
 /// One each, in their order.

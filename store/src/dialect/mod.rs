@@ -64,6 +64,8 @@ pub(crate) enum Begin {
     Sorted,
     /// Of one job, which has nobody to hold up.
     Alone,
+    /// Of one job for many callers, which waits for other processes' jobs of its kind.
+    Ledger,
     /// Of one job that touches many rows.
     Long,
     /// For reads that must all see the same moment.
@@ -132,7 +134,7 @@ impl Dialect {
     pub(crate) const fn begin(&self, begin: Begin) -> &'static str {
         match self {
             Self::Sqlite(_) => match begin {
-                Begin::Group | Begin::Sorted | Begin::Alone | Begin::Long => sqlite::BEGIN_WRITE,
+                Begin::Group | Begin::Sorted | Begin::Alone | Begin::Ledger | Begin::Long => sqlite::BEGIN_WRITE,
                 Begin::Snapshot => "BEGIN",
             },
             Self::Postgres(_) => postgres::begin(begin),

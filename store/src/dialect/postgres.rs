@@ -19,7 +19,7 @@ pub(super) const LANES: Lanes = Lanes {
     alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
     // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
     // other processes' appends is the rule here, so it waits as long as one alone.
-    ledger: Some(Lane { writers: 1, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
+    ledger: Some(Lane { writers: 1, group: 1, begin: Begin::Ledger, deadline: Some(DEADLINE) }),
     long: Some(Lane { writers: 1, group: 1, begin: Begin::Long, deadline: Some(LONG) }),
 };
 pub(super) const READERS: usize = 2;
@@ -152,6 +152,10 @@ pub(super) const fn begin(begin: Begin) -> &'static str {
             "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
         }
         Begin::Alone => "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000",
+        Begin::Ledger => {
+            "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000; SET LOCAL enable_seqscan = off; \
+             SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        }
         Begin::Long => "BEGIN; SET LOCAL lock_timeout = 3000",
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     }
