@@ -6,11 +6,12 @@ use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
+use crate::claims::{self, Wanted};
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
 use crate::erasure::ERASED;
 use crate::error::StoreError;
-use crate::model::{AttemptRecord, Begin, Ending, Made};
+use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Ending, Made};
 use crate::{Store, made, row, statements};
 
 impl Store {
@@ -28,9 +29,31 @@ impl Store {
         attempt: u32,
         again: Option<Again>,
     ) -> Result<Begin, StoreError> {
-        let attempt =
-            BeginAsk { event_id: event.id.clone(), handler, attempt: i64::from(attempt), again: again.is_some() };
-        self.begins.ask(attempt).await
+        self.begin_claiming(event, handler, attempt, again, None).await.map(|(begin, _)| begin)
+    }
+
+    /// As [`Store::begin`]; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
+    /// transaction.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin_claiming(
+        &self,
+        event: &Event,
+        handler: HandlerName,
+        attempt: u32,
+        again: Option<Again>,
+        claim: Option<&ClaimRequest<'_>>,
+    ) -> Result<(Begin, Option<Claim>), StoreError> {
+        let ask = BeginAsk {
+            event_id: event.id.clone(),
+            handler,
+            attempt: i64::from(attempt),
+            again: again.is_some(),
+            wanted: claim.map(Wanted::from),
+        };
+        let (begin, claim) = self.begins.ask(ask).await?;
+        Ok((begin, claim.map(|claim| self.by_our_clock(claim))))
     }
 
     /// Settles the delivery, logs its last attempt and notes what it made, in one transaction. What is done stays
@@ -66,6 +89,7 @@ pub(crate) struct BeginAsk {
     handler: HandlerName,
     attempt: i64,
     again: bool,
+    wanted: Option<Wanted>,
 }
 
 /// An attempt that settled its delivery.
@@ -77,14 +101,17 @@ pub(crate) struct FinishAsk {
 }
 
 impl Ask for BeginAsk {
-    type Answer = Begin;
+    type Answer = (Begin, Option<Claim>);
 
     fn about(&self) -> Vec<&str> {
-        vec![self.event_id.as_str()]
+        std::iter::once(self.event_id.as_str()).chain(self.wanted.as_ref().map(Wanted::effect_key)).collect()
     }
 
     fn turn(&self) -> Turn {
-        Turn::delivery(self.event_id.as_str(), self.handler.as_str())
+        match self.wanted {
+            None => Turn::delivery(self.event_id.as_str(), self.handler.as_str()),
+            Some(_) => Turn::Alone,
+        }
     }
 
     const APART: bool = true;
@@ -112,7 +139,26 @@ impl Ask for FinishAsk {
 }
 
 pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {
-    Batches::start(db, |connection, asks| Box::pin(begin_all(connection, asks)))
+    let clock = db.clock().clone();
+    Batches::start(db, move |connection, asks: &Vec<BeginAsk>| {
+        let now = clock.now().as_millis();
+        Box::pin(async move {
+            let begins = begin_all(connection, asks).await?;
+            // Deliveries first, effects then, in every batch that locks both.
+            let going: Vec<&Wanted> = asks
+                .iter()
+                .zip(&begins)
+                .filter(|(_, begin)| **begin == Begin::Go)
+                .filter_map(|(ask, _)| ask.wanted.as_ref())
+                .collect();
+            let mut claims = claims::claim_all(connection, &going, now).await?.into_iter();
+            let claim = |(begin, ask): (Begin, &BeginAsk)| {
+                let claim = if begin == Begin::Go && ask.wanted.is_some() { claims.next() } else { None };
+                (begin, claim)
+            };
+            Ok(begins.into_iter().zip(asks).map(claim).collect())
+        })
+    })
 }
 
 pub(crate) fn finishes(db: &Db) -> Batches<FinishAsk> {
@@ -199,7 +245,7 @@ async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<V
     }
     let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
     log(connection, &records).await?;
-    // Deliveries first, effects then: no other batch locks rows of both.
+    // Deliveries first, effects then, in every batch that locks both.
     made::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
     Ok(vec![(); asks.len()])
 }

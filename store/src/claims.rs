@@ -18,22 +18,15 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claim, StoreError> {
-        let wanted = Wanted {
-            token: ClaimToken {
-                handler: request.handler,
-                target: row::clean(request.target).into_owned(),
-                effect_key: row::clean(request.effect_key).into_owned(),
-                owner: request.owner.to_owned(),
-            },
-            event_id: request.event_id.as_str().to_owned(),
-            lease_ms: millis(request.lease),
-            settle_ms: millis(request.settle_after),
-        };
-        let claim = self.claims.ask(wanted).await?;
-        Ok(match claim {
+        let claim = self.claims.ask(Wanted::from(request)).await?;
+        Ok(self.by_our_clock(claim))
+    }
+
+    pub(crate) fn by_our_clock(&self, claim: Claim) -> Claim {
+        match claim {
             Claim::Wait { until } => Claim::Wait { until: self.db.clock().here(until) },
             claim @ (Claim::Fresh(_) | Claim::AfterUnknown { .. } | Claim::Done { .. }) => claim,
-        })
+        }
     }
 }
 
@@ -44,6 +37,22 @@ pub(crate) struct Wanted {
     event_id: String,
     lease_ms: i64,
     settle_ms: i64,
+}
+
+impl From<&ClaimRequest<'_>> for Wanted {
+    fn from(request: &ClaimRequest<'_>) -> Self {
+        Self {
+            token: ClaimToken {
+                handler: request.handler,
+                target: row::clean(request.target).into_owned(),
+                effect_key: row::clean(request.effect_key).into_owned(),
+                owner: request.owner.to_owned(),
+            },
+            event_id: request.event_id.as_str().to_owned(),
+            lease_ms: millis(request.lease),
+            settle_ms: millis(request.settle_after),
+        }
+    }
 }
 
 impl Ask for Wanted {
@@ -63,6 +72,10 @@ impl Ask for Wanted {
 }
 
 impl Wanted {
+    pub(crate) fn effect_key(&self) -> &str {
+        &self.token.effect_key
+    }
+
     fn key(&self) -> (&str, &str, &str) {
         (self.token.handler.as_str(), &self.token.target, &self.token.effect_key)
     }
@@ -72,13 +85,17 @@ pub(crate) fn claims(db: &Db) -> Batches<Wanted> {
     let clock = db.clock().clone();
     Batches::start(db, move |connection, wanted| {
         let now = clock.now().as_millis();
-        Box::pin(claim_all(connection, wanted, now))
+        Box::pin(async move { claim_all(connection, &wanted.iter().collect::<Vec<_>>(), now).await })
     })
 }
 
 /// One answer each, in their order.
-async fn claim_all(connection: &mut Connection, wanted: &[Wanted], now: i64) -> Result<Vec<Claim>, StoreError> {
-    let mut sorted: Vec<(usize, &Wanted)> = wanted.iter().enumerate().collect();
+pub(crate) async fn claim_all(
+    connection: &mut Connection,
+    wanted: &[&Wanted],
+    now: i64,
+) -> Result<Vec<Claim>, StoreError> {
+    let mut sorted: Vec<(usize, &Wanted)> = wanted.iter().copied().enumerate().collect();
     sorted.sort_by_key(|(_, wanted)| wanted.key());
     let mut claims = Vec::with_capacity(wanted.len());
     // Handlers differ in how long a call of theirs may still come true.

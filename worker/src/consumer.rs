@@ -218,9 +218,15 @@ async fn attempt(
 async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delivery, in_flight: Arc<Semaphore>) {
     let name = handler.name();
     let event = Arc::clone(&delivery.event);
-    match context.store.begin(&event, name, delivery.attempt, delivery.again).await {
-        Ok(Begin::Go) => {}
-        Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
+    let owner = context.next_owner();
+    let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
+    let attempt = Attempt::new(&event, &owner, &calls);
+    let claim = handler.first_claim(&attempt);
+    match context.store.begin_claiming(&event, name, delivery.attempt, delivery.again, claim.as_ref()).await {
+        Ok((Begin::Go, claimed)) => claimed.into_iter().for_each(|claim| attempt.claimed(claim)),
+        Ok((Begin::AlreadySettled(_) | Begin::StaleCopy, _)) => {
+            return settle::drop_copy(context, name, delivery).await;
+        }
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
             if error.is_unavailable() {
@@ -229,9 +235,6 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
             return settle::hold(context, delivery).await;
         }
     }
-    let owner = context.next_owner();
-    let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
-    let attempt = Attempt::new(&event, &owner, &calls);
     let started_at = Timestamp::now();
     let clock = Instant::now();
     match AssertUnwindSafe(handler.handle(&attempt)).catch_unwind().await {

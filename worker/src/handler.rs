@@ -10,7 +10,7 @@ use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::Made;
+use hookline_store::model::{Claim, ClaimRequest, Made};
 
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
@@ -26,6 +26,12 @@ pub trait Handler: Send + Sync + 'static {
     /// the queue instead of going round.
     fn gates(&self) -> Vec<Arc<Gate>>;
 
+    /// The effect that an attempt would claim before anything else: it is claimed with the attempt's begin, in one
+    /// write, and handed over by [`Attempt::take_claimed`].
+    fn first_claim<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
+        None
+    }
+
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError>;
 }
 
@@ -37,13 +43,14 @@ pub struct Attempt<'a> {
     /// The requests it made, for `events show`.
     pub calls: &'a CallLog,
     remarks: Mutex<Vec<String>>,
+    claimed: Mutex<Option<Claim>>,
     made: Mutex<Vec<Made>>,
 }
 
 impl<'a> Attempt<'a> {
     #[must_use]
     pub fn new(event: &'a Event, owner: &'a str, calls: &'a CallLog) -> Self {
-        Self { event, owner, calls, remarks: Mutex::default(), made: Mutex::default() }
+        Self { event, owner, calls, remarks: Mutex::default(), claimed: Mutex::default(), made: Mutex::default() }
     }
 
     /// Adds a sentence for whoever follows the event's journey. Nothing personal in it.
@@ -54,6 +61,17 @@ impl<'a> Attempt<'a> {
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         std::mem::take(&mut self.remarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// What [`Handler::first_claim`] asked for has this answer.
+    pub fn claimed(&self, claim: Claim) {
+        *self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(claim);
+    }
+
+    /// `None` where nothing was asked for, or it was taken.
+    #[must_use]
+    pub fn take_claimed(&self) -> Option<Claim> {
+        self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
     /// An effect was made, and there is nothing left to do about it: noted with the end of the attempt, in one write.

@@ -75,7 +75,8 @@ impl<A: Ask> Batches<A> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
                 let turn = A::turn_of(&asks);
-                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Ledger);
+                // Any other turn may share its transaction.
+                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Ledger | Turn::Alone);
                 db.write(turn, asks, move |connection, asks| {
                     let work = work.clone();
                     Box::pin(async move {

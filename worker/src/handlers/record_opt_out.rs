@@ -11,7 +11,7 @@ use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
 
 use super::{Clients, Leases, Targets, soon};
 use crate::destinations::error::DestinationError;
@@ -132,11 +132,19 @@ impl RecordOptOut {
     /// Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
     /// each until one of them has its answer.
     async fn turn(&self, attempt: &Attempt<'_>, account: &str) -> Result<Turn, HandlerError> {
-        // Asked first, so that a closed gate leaves no "sent" in the ledger for a call that was never made.
-        self.gate.shut().map_err(HandlerError::textus)?;
-        let claim = self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt);
-        match self.store.claim(&claim).await? {
-            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => Ok(Turn::Ours(token)),
+        let claim = match attempt.take_claimed() {
+            Some(claim) => claim,
+            None => {
+                self.gate.shut().map_err(HandlerError::textus)?;
+                self.store.claim(&self.claim(attempt, account)).await?
+            }
+        };
+        match claim {
+            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => match self.gate.shut() {
+                Ok(()) => Ok(Turn::Ours(token)),
+                // A closed gate must leave no "sent" in the ledger for a call that was never made.
+                Err(shut) => self.let_go(&token).await.and(Err(HandlerError::textus(shut))),
+            },
             Claim::Done { .. } => Ok(Turn::Done),
             Claim::Wait { until } => {
                 Err(HandlerError::Wait { until: soon(until), why: "another delivery is making this PUT" })
@@ -165,6 +173,10 @@ impl RecordOptOut {
             Ok(Target::Skipped(_)) | Err(_) => self.let_go(&token).await?,
         }
         result
+    }
+
+    fn claim<'a>(&self, attempt: &'a Attempt<'_>, account: &'a str) -> ClaimRequest<'a> {
+        self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt)
     }
 
     /// A PUT is no effect that must be looked for before it is made again: it may, at once.
@@ -232,6 +244,12 @@ impl Handler for RecordOptOut {
     /// None: what was opted in or out is recorded whether or not TextUs can be called; only the PUT waits.
     fn gates(&self) -> Vec<Arc<Gate>> {
         Vec::new()
+    }
+
+    fn first_claim<'a>(&'a self, attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
+        let to_put = self.gate.shut().is_ok() && opt_out_payload(attempt).is_ok_and(|payload| payload.opted_out);
+        let first = self.accounts.first().filter(|_| to_put)?;
+        Some(self.claim(attempt, first))
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
