@@ -242,6 +242,39 @@ async fn a_row_that_somebody_keeps_fails_alone_of_those_asked_with_it() {
 }
 
 #[tokio::test]
+async fn an_effect_that_somebody_keeps_fails_only_the_attempt_that_claims_it() {
+    let test = TestStore::new().await;
+    let events: Vec<_> = (0..20).map(|i| event(&i.to_string())).collect();
+    let begin = || {
+        join_all(events.iter().map(|event| async {
+            let claim = ClaimRequest {
+                handler: HANDLER,
+                target: "builtin",
+                effect_key: event.id.as_str(),
+                event_id: &event.id,
+                owner: "a",
+                lease: LONG,
+                settle_after: LONG,
+            };
+            test.store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await
+        }))
+    };
+    assert!(begin().await.into_iter().all(|begun| matches!(begun, Ok((Begin::Go, Some(Claim::Fresh(_)))))));
+    let mut other = test.sql().await;
+    let mut held = other.begin().await.unwrap();
+    let lock = "SELECT 1 FROM effects WHERE effect_key = $1 FOR UPDATE";
+    sqlx::query(lock).bind(events[7].id.as_str()).execute(&mut *held).await.unwrap();
+
+    for (i, begun) in begin().await.into_iter().enumerate() {
+        match begun {
+            // Its own claim, anew.
+            Ok(begun) => assert!(i != 7 && matches!(begun, (Begin::Go, Some(Claim::Fresh(_)))), "{i}: {begun:?}"),
+            Err(error) => assert!(i == 7 && matches!(error, StoreError::Contended(_)), "{i}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_written_fails_alone_of_those_asked_with_it() {
     let test = TestStore::new().await;
     let event_id = id_of("a");

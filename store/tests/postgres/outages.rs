@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use hookline_common::names::Verdict;
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_store::model::{Begin, Claim, ClaimRequest, Ending};
+use hookline_store::model::{Begin, Claim, ClaimRequest, Ending, LedgerKind, OptEvent, PutDecision};
 use sqlx::{Connection as _, Executor as _};
 use tokio::net::TcpListener;
 
 use crate::database::{KEY, open};
 use crate::deliveries::{HANDLER, counts};
-use crate::helpers::{attempt, event, id_of};
+use crate::helpers::{at, attempt, event, id_of};
 use crate::ledger::opt_out;
+use crate::together::phone as numbered;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Generous beside the store's own time-outs; a hang is what it finds.
@@ -110,6 +111,36 @@ async fn what_was_noted_before_a_call_outlives_a_killed_server() {
     store.end_claims_of("first").await.unwrap();
     let claims = claim("second").await;
     assert!(claims.iter().all(|claim| matches!(claim, Claim::Wait { .. })), "{claims:?}");
+}
+
+#[tokio::test]
+async fn a_decision_to_put_outlives_a_killed_server() {
+    let node = PostgresNode::start().await;
+    let store = open(&node.database().await, KEY).await.unwrap();
+    let people: Vec<_> = (0..16).map(|i| (id_of(&i.to_string()), numbered(i))).collect();
+
+    let decided = join_all(people.iter().map(|(event_id, phone)| {
+        let event = OptEvent {
+            event_id,
+            source_event_id: None,
+            account: "acme",
+            phone,
+            opted_out: true,
+            event_time: Some(at(10)),
+            received_at: at(11),
+        };
+        let store = &store;
+        async move { store.record_and_decide(&event, "acme").await.unwrap() }
+    }))
+    .await;
+    node.kill().await;
+    node.up().await;
+
+    assert!(decided.into_iter().all(|decision| decision == Some(PutDecision::Put)));
+    for (_, phone) in &people {
+        let kinds: Vec<_> = store.prove(phone).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [LedgerKind::Received, LedgerKind::PutSent]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

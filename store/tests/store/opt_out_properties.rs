@@ -69,11 +69,15 @@ impl Model {
 /// What `record_opt_out` does with one event; gives back whether anything was PUT.
 async fn handle(store: &Store, name: &str, step: &Step) -> (OptStanding, Vec<PutDecision>) {
     let opt = if step.opted_out { out(name, step.time) } else { into(name, step.time) }.of(ACCOUNTS[step.account]);
-    let standing = opt.record(store).await;
+    if !step.opted_out {
+        return (opt.record(store).await, Vec::new());
+    }
+    let first = opt.record_and_decide(store, ACCOUNTS[0]).await;
+    let standing = if first.is_some() { OptStanding::Current } else { OptStanding::Stale };
     let mut decisions = Vec::new();
-    if step.opted_out && standing == OptStanding::Current {
+    if let Some(first) = first {
         for target in ACCOUNTS {
-            let decision = opt.decide(store, target).await;
+            let decision = if target == ACCOUNTS[0] { first } else { opt.decide(store, target).await };
             if decision == PutDecision::Put {
                 opt.answered(store, target, PutAnswer::Status(step.answer)).await;
             }

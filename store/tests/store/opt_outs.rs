@@ -80,8 +80,11 @@ impl Opt {
     }
 
     async fn recorded_and_decided(&self, store: &Store, target: &str) -> PutDecision {
-        assert_eq!(self.record(store).await, OptStanding::Current, "{}", self.name);
-        self.decide(store, target).await
+        self.record_and_decide(store, target).await.unwrap_or_else(|| panic!("{} is stale", self.name))
+    }
+
+    pub(crate) async fn record_and_decide(&self, store: &Store, target: &str) -> Option<PutDecision> {
+        store.record_and_decide(&self.event(), target).await.expect("the store answers")
     }
 }
 

@@ -6,7 +6,7 @@ use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ClaimToken, Ending, LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision,
+    Begin, Claim, ClaimRequest, ClaimToken, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
 };
 
 use crate::deliveries::{HANDLER, counts};
@@ -16,7 +16,7 @@ use crate::helpers::{TestStore, at, attempt, event, id_of};
 /// Enough for several statements of a batch, and for several batches.
 const MANY: usize = 150;
 
-fn phone(number: usize) -> Phone {
+pub(crate) fn phone(number: usize) -> Phone {
     Phone::parse(&format!("+1202555{number:04}")).expect("a number")
 }
 
@@ -54,6 +54,91 @@ async fn attempts_that_begin_together_are_told_apart() {
 
     for ((name, attempt, _, expected), begun) in expected.into_iter().zip(begun) {
         assert_eq!(begun.unwrap(), expected, "{name}, attempt {attempt}");
+    }
+}
+
+/// Of those that may go ahead, each with a claim of its own on `key`; the others claim nothing.
+#[tokio::test]
+async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let events: Vec<_> = (0..MANY).map(|i| event(&i.to_string())).collect();
+    let key = |i: usize| format!("/messages/{i}");
+    let ask = |i: usize, owner: &'static str| {
+        let (store, event, key) = (&store, &events[i], key(i));
+        async move {
+            let claim = ClaimRequest {
+                handler: HANDLER,
+                target: "builtin",
+                effect_key: &key,
+                event_id: &event.id,
+                owner,
+                lease: LONG,
+                settle_after: LONG,
+            };
+            store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await.unwrap()
+        }
+    };
+    // Every third is done, every third is at work elsewhere.
+    let done = join_all((0..MANY).step_by(3).map(|i| ask(i, "first"))).await;
+    for (i, (_, claim)) in (0..MANY).step_by(3).zip(done) {
+        let Some(Claim::Fresh(token)) = claim else { panic!("{i}: {claim:?}") };
+        let record = attempt(&events[i], HANDLER, 1, Verdict::Done);
+        store.finish(&record, Ending::Done, &[Made::new(token, Some("note"))]).await.unwrap();
+    }
+    join_all((1..MANY).step_by(3).map(|i| ask(i, "first"))).await;
+
+    let begun = join_all((0..MANY).map(|i| ask(i, "second"))).await;
+
+    for (i, begun) in begun.into_iter().enumerate() {
+        match (i % 3, begun) {
+            (0, (Begin::AlreadySettled(DeliveryState::Done), None)) | (1, (Begin::Go, Some(Claim::Wait { .. }))) => {}
+            (2, (Begin::Go, Some(Claim::Fresh(token)))) => assert_eq!(token.effect_key, key(i)),
+            (_, other) => panic!("{i}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_attempts_made_is_noted_with_their_end() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let events: Vec<_> = (0..MANY).map(|i| event(&i.to_string())).collect();
+    let routed: Vec<_> = events.iter().map(|event| (event.clone(), vec![HANDLER])).collect();
+    store.record_events(&routed).await.unwrap();
+    let keys: Vec<_> = (0..MANY).map(|i| format!("/messages/{i}")).collect();
+    let claim = |i: usize, owner: &'static str| {
+        let request = ClaimRequest {
+            handler: HANDLER,
+            target: "builtin",
+            effect_key: &keys[i],
+            event_id: &events[i].id,
+            owner,
+            lease: LONG,
+            settle_after: LONG,
+        };
+        let store = &store;
+        async move { store.claim(&request).await.unwrap() }
+    };
+    let claims = join_all((0..MANY).map(|i| claim(i, "first"))).await;
+
+    join_all(claims.into_iter().enumerate().map(|(i, claim)| {
+        let Claim::Fresh(token) = claim else { panic!("{i}: {claim:?}") };
+        let (made, store, event) = ([Made::new(token, Some(&i.to_string()))], &store, &events[i]);
+        async move {
+            // Settled, or parked for another target.
+            if i % 2 == 0 {
+                store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done, &made).await.unwrap();
+            } else {
+                store.log_attempt(&attempt(event, HANDLER, 1, Verdict::Parked), &made).await.unwrap();
+            }
+        }
+    }))
+    .await;
+
+    for (i, claim) in join_all((0..MANY).map(|i| claim(i, "second"))).await.into_iter().enumerate() {
+        let expected = Claim::Done { event_id: events[i].id.clone(), remote_id: Some(i.to_string()) };
+        assert_eq!(claim, expected);
+        let (_, logged) = store.event(&events[i].id).await.unwrap().expect("it is known");
+        assert_eq!(logged.len(), 1);
     }
 }
 
@@ -156,11 +241,10 @@ async fn opt_outs_that_come_together_are_each_decided_once() {
         })
         .collect();
 
-    let standings = join_all(opts.iter().map(|opt| store.record_opt_event(opt))).await;
-    let decisions = join_all(opts.iter().map(|opt| store.decide_put(opt, "acme"))).await;
+    let decisions = join_all(opts.iter().map(|opt| store.record_and_decide(opt, "acme"))).await;
 
-    assert!(standings.into_iter().all(|standing| standing.unwrap() == OptStanding::Current));
-    let decisions: Vec<PutDecision> = decisions.into_iter().map(Result::unwrap).collect();
+    let decisions: Vec<PutDecision> =
+        decisions.into_iter().map(|decision| decision.unwrap().expect("none is stale")).collect();
     let mut expected = Vec::new();
     for (opts, decisions) in opts.chunks(4).zip(decisions.chunks(4)) {
         // Whichever came first is PUT; the other event of the phone may be what our own PUT raised.
