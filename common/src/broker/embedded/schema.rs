@@ -62,7 +62,7 @@ pub(super) async fn connect(
     busy_timeout: Duration,
 ) -> Result<SqliteConnection, sqlx::Error> {
     let (cache_kib, autocheckpoint) = match purpose {
-        Use::OwnersWriter => (4096, "0"),
+        Use::OwnersWriter => (2048, "0"),
         Use::GuestsWriter => (2048, "1000"),
         Use::Reader => (1024, "0"),
         Use::Checkpointer => (256, "0"),
