@@ -123,7 +123,7 @@ impl Ask for FinishAsk {
     type Answer = ();
 
     fn about(&self) -> Vec<&str> {
-        vec![self.record.event_id.as_str()]
+        std::iter::once(self.record.event_id.as_str()).chain(self.made.iter().map(Made::effect_key)).collect()
     }
 
     fn turn(&self) -> Turn {

@@ -29,7 +29,15 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
-        self.mades.ask(Made::new(token.clone(), remote_id)).await
+        self.note_made(Made::new(token.clone(), remote_id)).await
+    }
+
+    /// As [`Store::effect_done`], of what the end of an attempt could not be written with.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn note_made(&self, made: Made) -> Result<(), StoreError> {
+        self.mades.ask(made).await
     }
 }
 
@@ -44,6 +52,10 @@ impl Made {
     #[must_use]
     pub fn new(token: ClaimToken, remote_id: Option<&str>) -> Self {
         Self { token, remote_id: row::maybe_clean(remote_id) }
+    }
+
+    pub(crate) fn effect_key(&self) -> &str {
+        &self.token.effect_key
     }
 
     pub(crate) fn key(&self) -> (&str, &str, &str) {

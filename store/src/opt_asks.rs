@@ -1,7 +1,8 @@
 //! What is asked of the ledger, many at a time: the chain has one end, whose lock, look-ups and appends are paid for
 //! once for all that wait.
 //!
-//! No two of a batch are about one phone or one event, so that each is decided by what was written before the batch.
+//! No two questions of a batch are about one phone or one event, so that each is decided by what was written before the
+//! batch.
 
 use std::sync::Arc;
 
@@ -134,8 +135,8 @@ impl Ask for Answered {
     }
 
     const APART: bool = false;
-    // The end of the attempt comes next. Forgotten, the PUT is in doubt, and made again.
-    const LATER: bool = true;
+    // It is evidence. A server that fails over between this and the end of the attempt must not forget only this.
+    const LATER: bool = false;
 }
 
 pub(crate) fn answers(db: &Db, key: &Arc<LedgerKey>) -> Batches<Answered> {

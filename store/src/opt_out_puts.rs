@@ -37,7 +37,7 @@ impl Store {
         self.opt_asks.ask(OptAsk::RecordAndDecide(Opt::from(event), target.to_owned())).await?.recorded()
     }
 
-    /// How the PUT ended. Enough on the disk with the next write: the end of the attempt.
+    /// How the PUT ended.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use hookline_common::broker::{Broker, Deliveries, Delivery};
+use hookline_common::broker::{Again, Broker, Deliveries, Delivery};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
-use hookline_store::Store;
 use hookline_store::model::Begin;
+use hookline_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -221,12 +221,9 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
     let owner = context.next_owner();
     let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
     let attempt = Attempt::new(&event, &owner, &calls);
-    let claim = handler.first_claim(&attempt);
-    match context.store.begin_claiming(&event, name, delivery.attempt, delivery.again, claim.as_ref()).await {
-        Ok((Begin::Go, claimed)) => claimed.into_iter().for_each(|claim| attempt.claimed(claim)),
-        Ok((Begin::AlreadySettled(_) | Begin::StaleCopy, _)) => {
-            return settle::drop_copy(context, name, delivery).await;
-        }
+    match begin(context, handler, &attempt, delivery.attempt, delivery.again).await {
+        Ok(Begin::Go) => {}
+        Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
             if error.is_unavailable() {
@@ -243,6 +240,28 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
             settle::settle(context, name, delivery, ended).await;
         }
         Err(_panic) => panicked(context, name, delivery, &owner).await,
+    }
+}
+
+async fn begin(
+    context: &Context,
+    handler: &dyn Handler,
+    attempt: &Attempt<'_>,
+    number: u32,
+    again: Option<Again>,
+) -> Result<Begin, StoreError> {
+    // Whatever panics there panics in the attempt as well, where it is counted and told.
+    let claim = std::panic::catch_unwind(AssertUnwindSafe(|| handler.first_claim(attempt))).unwrap_or_default();
+    match context.store.begin_claiming(attempt.event, handler.name(), number, again, claim.as_ref()).await {
+        Ok((begin, claimed)) => {
+            claimed.into_iter().for_each(|claim| attempt.claimed(claim));
+            Ok(begin)
+        }
+        // What is wrong with the claim alone must not keep the attempt from recording what came, or from failing.
+        Err(StoreError::Contended(_) | StoreError::Invalid(_)) if claim.is_some() => {
+            context.store.begin(attempt.event, handler.name(), number, again).await
+        }
+        Err(error) => Err(error),
     }
 }
 

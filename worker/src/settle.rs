@@ -12,6 +12,7 @@ use hookline_common::telemetry::journey::Milestone;
 use hookline_common::telemetry::metrics::Suppressed;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
+use hookline_store::StoreError;
 use hookline_store::model::{AttemptRecord, Ending, Made};
 
 use crate::consumer::Context;
@@ -86,6 +87,12 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
     if let Err(error) = write_down(context, &plan, &record, &ended.made).await {
         // Nothing is settled that the store does not know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
+        if !matches!(error, StoreError::Unavailable(_)) {
+            for made in ended.made {
+                // What is in the way of the end may not be in the way of this; if it is, the claim ends with its lease.
+                let _ = context.store.note_made(made).await;
+            }
+        }
         hold(context, delivery).await;
         return;
     }
@@ -196,12 +203,7 @@ impl Plan {
     }
 }
 
-async fn write_down(
-    context: &Context,
-    plan: &Plan,
-    record: &AttemptRecord,
-    made: &[Made],
-) -> Result<(), hookline_store::StoreError> {
+async fn write_down(context: &Context, plan: &Plan, record: &AttemptRecord, made: &[Made]) -> Result<(), StoreError> {
     match plan {
         Plan::End(ending) => context.store.finish(record, *ending, made).await,
         Plan::Dead { .. } => context.store.log_attempt(record, made).await,

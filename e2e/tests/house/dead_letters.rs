@@ -8,6 +8,8 @@ use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
 
+use crate::erasure::write_to_store;
+
 fn refusal() -> Fault {
     Fault::Status { status: 400, headers: Vec::new(), body: Some(r#"{"error":"no"}"#.to_owned()) }
 }
@@ -128,4 +130,27 @@ async fn a_dry_run_tells_and_changes_nothing() {
     assert_eq!(dead_letters(&house, 3).await, before);
     assert_eq!(house.sandbox.effects(), []);
     running.stop().await;
+}
+
+/// Whatever keeps the PUT from being claimed: that the person opted out is recorded, and somebody hears of the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_opt_out_whose_put_cannot_be_claimed_is_recorded_and_a_dead_letter() {
+    let mut house = House::start().await;
+    house.set("HOOKLINE__HANDLERS__RECORD_OPT_OUT__RETRY__MAX_AGE", "2s");
+    let person = SampleFacts::random(ACCOUNT);
+    let running = house.run().await;
+    assert_eq!(running.stop().await.code, Some(0));
+    let no_claim = "CREATE TRIGGER no_claim BEFORE INSERT ON effects BEGIN SELECT RAISE(ABORT, 'no claim'); END";
+    write_to_store(&house, &[no_claim]).await;
+
+    let running = house.run().await;
+    house.sender.send(&sample("contact.opted_out", &person)).await;
+
+    let dead = dead_letters(&house, 1).await;
+    assert_eq!(dead[0]["handler"], "record_opt_out");
+    let proof = house.json(&["opt-outs", "prove", &person.phone]).await;
+    let kinds: Vec<&Value> = proof["entries"].as_array().expect("a list").iter().map(|entry| &entry["kind"]).collect();
+    assert_eq!(kinds, [&json!("received")], "{proof}");
+    assert_eq!(house.sandbox.effects().len(), 0);
+    assert_eq!(running.stop().await.code, Some(0));
 }

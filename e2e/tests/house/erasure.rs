@@ -33,7 +33,7 @@ async fn doing_two_people() -> (House, Running, SampleFacts, SampleFacts) {
     (house, running, first, second)
 }
 
-async fn write_to_store(house: &House, statements: &[&str]) {
+pub(crate) async fn write_to_store(house: &House, statements: &[&str]) {
     let file = house.dir().join("data/store.db");
     let options = SqliteConnectOptions::new().filename(file);
     let mut connection = SqliteConnection::connect_with(&options).await.expect("the store is a file of SQLite");

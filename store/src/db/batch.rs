@@ -76,7 +76,7 @@ impl<A: Ask> Batches<A> {
             Box::pin(async move {
                 let turn = A::turn_of(&asks);
                 // Any other turn may share its transaction.
-                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Ledger | Turn::Alone);
+                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Alone);
                 db.write(turn, asks, move |connection, asks| {
                     let work = work.clone();
                     Box::pin(async move {

@@ -19,7 +19,7 @@ pub(super) const LANES: Lanes = Lanes {
     alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
     // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
     // other processes' appends is the rule here, so it waits as long as one alone.
-    ledger: Some(Lane { writers: 1, group: 1, begin: Begin::Ledger, deadline: Some(DEADLINE) }),
+    ledger: Some(Lane { writers: 1, group: 64, begin: Begin::Ledger, deadline: Some(DEADLINE) }),
     long: Some(Lane { writers: 1, group: 1, begin: Begin::Long, deadline: Some(LONG) }),
 };
 pub(super) const READERS: usize = 2;

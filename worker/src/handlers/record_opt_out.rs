@@ -73,6 +73,7 @@ impl RecordOptOut {
                 Some(target) => targets.add(target)?,
                 None => return self.skip(event, SkipReason::Stale).await,
             },
+            // Settings name one at least.
             None => drop(self.store.record_opt_event(event).await?),
         }
         for account in accounts {
