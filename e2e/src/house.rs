@@ -123,9 +123,15 @@ impl House {
             let status = self.json(&["status"]).await;
             let handlers = status["handlers"].as_array().expect("handlers");
             let waits = handlers.iter().any(|handler| handler["waiting"] != 0);
+            // A replay of what was settled waits only there until it is begun.
+            let is_work =
+                |queue: &Value| queue["queue"].as_str().is_some_and(|name| name.starts_with("hookline.work."));
+            let queues = status["queues"].as_array().expect("queues");
+            let queued = queues.iter().any(|queue| is_work(queue) && queue["messages"] != 0);
             // An echo is pending from before its write's answer on, so with nothing waiting none can still begin.
             let echoes = self.sandbox.echo_counts();
-            (status["unrecorded"] == 0 && !waits && echoes.pending == 0 && echoes == sent_before).then_some(())
+            (status["unrecorded"] == 0 && !waits && !queued && echoes.pending == 0 && echoes == sent_before)
+                .then_some(())
         })
         .await;
         Accounts::read(&self.commands).await
