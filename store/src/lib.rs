@@ -54,7 +54,7 @@ pub use crate::error::StoreError;
 use crate::ledger::LedgerKey;
 pub use crate::ledger_key::ledger_key_file;
 use crate::made::{Made, SendAsk};
-use crate::opt_asks::{Answered, OptAsk};
+use crate::opt_asks::OptAsk;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -78,7 +78,6 @@ pub struct Store {
     db: Db,
     ledger_key: Arc<LedgerKey>,
     opt_asks: Batches<OptAsk>,
-    put_answers: Batches<Answered>,
     begins: Batches<BeginAsk>,
     finishes: Batches<FinishAsk>,
     claims: Batches<Wanted>,
@@ -112,7 +111,6 @@ impl Store {
         let db = Db::start(dialect, connection, clock);
         let store = Self {
             opt_asks: opt_asks::start(&db, &ledger_key),
-            put_answers: opt_asks::answers(&db, &ledger_key),
             begins: attempts::begins(&db),
             finishes: attempts::finishes(&db),
             claims: claims::claims(&db),

@@ -1,8 +1,7 @@
 //! What is asked of the ledger, many at a time: the chain has one end, whose lock, look-ups and appends are paid for
 //! once for all that wait.
 //!
-//! No two questions of a batch are about one phone or one event, so that each is decided by what was written before the
-//! batch.
+//! No two of a batch are about one phone or one event, so that each is decided by what was written before the batch.
 
 use std::sync::Arc;
 
@@ -26,6 +25,8 @@ pub(crate) enum OptAsk {
     RecordAndDecide(Opt, String),
     /// Whether to PUT to this account.
     Decide(Opt, String),
+    /// How a PUT ended.
+    Answered(Put, PutAnswer),
     Skipped(Opt, SkipReason),
 }
 
@@ -45,6 +46,7 @@ impl Ask for OptAsk {
             Self::Record(opt) | Self::RecordAndDecide(opt, _) | Self::Decide(opt, _) | Self::Skipped(opt, _) => {
                 vec![&opt.phone, &opt.event_id]
             }
+            Self::Answered(put, _) => vec![&put.phone, &put.event_id],
         }
     }
 
@@ -58,6 +60,7 @@ impl Ask for OptAsk {
 
     /// What they wait for is the end of the chain.
     const APART: bool = false;
+    // They are evidence. A server that fails over before the attempt's end must not forget only these.
     const LATER: bool = false;
 }
 
@@ -115,44 +118,6 @@ pub(crate) fn start(db: &Db, key: &Arc<LedgerKey>) -> Batches<OptAsk> {
     })
 }
 
-/// A PUT that was made, and how it ended.
-#[derive(Clone)]
-pub(crate) struct Answered(pub(crate) Put, pub(crate) PutAnswer);
-
-impl Ask for Answered {
-    type Answer = ();
-
-    fn about(&self) -> Vec<&str> {
-        vec![&self.0.event_id]
-    }
-
-    fn turn(&self) -> Turn {
-        Turn::Ledger
-    }
-
-    fn turn_of(_: &[Self]) -> Turn {
-        Turn::Ledger
-    }
-
-    const APART: bool = false;
-    // It is evidence. A server that fails over between this and the end of the attempt must not forget only this.
-    const LATER: bool = false;
-}
-
-pub(crate) fn answers(db: &Db, key: &Arc<LedgerKey>) -> Batches<Answered> {
-    let key = Arc::clone(key);
-    Batches::start(db, move |connection, asks: &Vec<Answered>| {
-        let key = Arc::clone(&key);
-        Box::pin(async move {
-            let entries: Vec<Entry> =
-                asks.iter().flat_map(|Answered(put, answer)| opt_out_puts::answered(put, *answer)).collect();
-            let head = ledger::lock(connection).await?;
-            ledger::append(connection, &key, head, &entries).await?;
-            Ok(vec![(); asks.len()])
-        })
-    })
-}
-
 async fn carry_out(
     connection: &mut Connection,
     key: &LedgerKey,
@@ -178,6 +143,10 @@ async fn carry_out(
             OptAsk::Decide(opt, target) => {
                 OptAnswer::Decision(opt_out_puts::decide(opt, target, known, earlier, &mut changes))
             }
+            OptAsk::Answered(put, answer) => {
+                opt_out_puts::answered(put, *answer, &mut changes);
+                OptAnswer::Written
+            }
             OptAsk::Skipped(opt, reason) => {
                 opt_outs::skip(connection, opt, *reason, &mut changes).await?;
                 OptAnswer::Written
@@ -199,7 +168,7 @@ async fn earlier(connection: &mut Connection, asks: &[OptAsk], known: &[Known]) 
         .filter(|(_, (_, known))| known.put)
         .filter_map(|(place, (ask, _))| match ask {
             OptAsk::RecordAndDecide(opt, target) | OptAsk::Decide(opt, target) => Some((place, (opt, target.as_str()))),
-            OptAsk::Record(_) | OptAsk::Skipped(..) => None,
+            OptAsk::Record(_) | OptAsk::Answered(..) | OptAsk::Skipped(..) => None,
         })
         .unzip();
     for (place, found) in places.into_iter().zip(earlier_puts::look_up(connection, &wanted).await?) {
@@ -215,7 +184,7 @@ async fn look_up(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Kno
         .zip(asks)
         .filter_map(|(place, ask)| match ask {
             OptAsk::Record(opt) | OptAsk::RecordAndDecide(opt, _) | OptAsk::Decide(opt, _) => Some((place, opt)),
-            OptAsk::Skipped(..) => None,
+            OptAsk::Answered(..) | OptAsk::Skipped(..) => None,
         })
         .collect();
     let Some(last) = asked.last().copied() else { return Ok(known) };

@@ -11,7 +11,7 @@ use crate::earlier_puts::Earlier;
 use crate::error::StoreError;
 use crate::ledger::Entry;
 use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
-use crate::opt_asks::{Answered, Changes, Known, OptAsk};
+use crate::opt_asks::{Changes, Known, OptAsk};
 use crate::opt_outs::{Opt, effective_time, standing};
 
 impl Store {
@@ -53,7 +53,7 @@ impl Store {
             phone: phone.as_e164().to_owned(),
             target: target.to_owned(),
         };
-        self.put_answers.ask(Answered(put, answer)).await
+        self.opt_asks.ask(OptAsk::Answered(put, answer)).await.map(drop)
     }
 }
 
@@ -61,7 +61,7 @@ impl Store {
 #[derive(Clone)]
 pub(crate) struct Put {
     pub(crate) event_id: String,
-    phone: String,
+    pub(crate) phone: String,
     target: String,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn decide(opt: &Opt, target: &str, known: &Known, earlier: &Earlier, 
     PutDecision::Put
 }
 
-pub(crate) fn answered(put: &Put, answer: PutAnswer) -> Vec<Entry> {
+pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
     let Put { event_id, phone, target } = put;
     let (status, read_back) = match answer {
         PutAnswer::Status(status) => (Some(i64::from(status)), false),
@@ -92,14 +92,13 @@ pub(crate) fn answered(put: &Put, answer: PutAnswer) -> Vec<Entry> {
     let mut entry = Entry::new(LedgerKind::PutAnswered, event_id, target, phone);
     entry.status = status;
     entry.reason = (answer == PutAnswer::NotSent).then(|| NOT_SENT.to_owned());
-    let mut entries = vec![entry];
+    changes.entries.push(entry);
     if read_back {
         let mut entry = Entry::new(LedgerKind::ReadBack, event_id, target, phone);
         // The GET that showed the opt-out.
         entry.status = Some(200);
-        entries.push(entry);
+        changes.entries.push(entry);
     }
-    entries
 }
 
 /// Reason of a `put_answered` row whose call never left this machine.

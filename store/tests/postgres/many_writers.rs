@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use hookline_common::names::{DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
-use hookline_store::model::{Begin, Claim, ClaimRequest, ContactLink, Ending, PersonFacts, PhoneLock};
+use hookline_store::model::{Begin, Claim, ContactLink, Ending, PersonFacts, PhoneLock};
 use hookline_store::{Store, StoreError};
 use sqlx::Connection as _;
 
 use crate::database::KEY;
 use crate::deliveries::{HANDLER, counts};
+use crate::effects::wanting;
 use crate::helpers::{TestStore, at, attempt, event, id_of, phone};
 use crate::ledger::opt_out;
 
@@ -73,15 +74,7 @@ async fn of_sixty_four_that_claim_one_effect_exactly_one_gets_it() {
         let key = format!("/messages/{round}");
         let owners: Vec<String> = (0..64).map(|i| format!("owner {i}")).collect();
         let claims = join_all(owners.iter().enumerate().map(|(i, owner)| {
-            let request = ClaimRequest {
-                handler: HandlerName::LogNote,
-                target: "builtin",
-                effect_key: &key,
-                event_id: &event_id,
-                owner,
-                lease: LONG,
-                settle_after: LONG,
-            };
+            let request = wanting(&key, &event_id, owner);
             let store = &processes[i % processes.len()];
             async move { store.claim(&request).await.unwrap() }
         }))
@@ -247,15 +240,7 @@ async fn an_effect_that_somebody_keeps_fails_only_the_attempt_that_claims_it() {
     let events: Vec<_> = (0..20).map(|i| event(&i.to_string())).collect();
     let begin = || {
         join_all(events.iter().map(|event| async {
-            let claim = ClaimRequest {
-                handler: HANDLER,
-                target: "builtin",
-                effect_key: event.id.as_str(),
-                event_id: &event.id,
-                owner: "a",
-                lease: LONG,
-                settle_after: LONG,
-            };
+            let claim = wanting(event.id.as_str(), &event.id, "a");
             test.store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await
         }))
     };
@@ -281,16 +266,8 @@ async fn what_cannot_be_written_fails_alone_of_those_asked_with_it() {
     let keys: Vec<String> = (0..20).map(|i| format!("/messages/{i}")).collect();
 
     let claims = join_all(keys.iter().enumerate().map(|(i, key)| {
-        let request = ClaimRequest {
-            handler: HandlerName::LogNote,
-            target: "builtin",
-            effect_key: key,
-            event_id: &event_id,
-            // PostgreSQL has no NUL in texts.
-            owner: if i == 7 { "a\0b" } else { "a" },
-            lease: LONG,
-            settle_after: LONG,
-        };
+        // PostgreSQL has no NUL in texts.
+        let request = wanting(key, &event_id, if i == 7 { "a\0b" } else { "a" });
         let store = &test.store;
         async move { store.claim(&request).await }
     }))

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use hookline_common::names::Verdict;
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_store::model::{Begin, Claim, ClaimRequest, Ending, LedgerKind, OptEvent, PutDecision};
+use hookline_store::model::{Begin, Claim, Ending, LedgerKind, PutDecision};
 use sqlx::{Connection as _, Executor as _};
 use tokio::net::TcpListener;
 
 use crate::database::{KEY, open};
 use crate::deliveries::{HANDLER, counts};
-use crate::helpers::{at, attempt, event, id_of};
+use crate::effects::{LONG, wanting};
+use crate::helpers::{attempt, event, id_of};
 use crate::ledger::opt_out;
+use crate::opt_outs::opted_out;
 use crate::together::phone as numbered;
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// Generous beside the store's own time-outs; a hang is what it finds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -79,19 +80,7 @@ async fn what_was_noted_before_a_call_outlives_a_killed_server() {
     let keys: Vec<String> = (0..16).map(|i| format!("/messages/{i}")).collect();
     let (store, event_id) = (&store, &id_of("a"));
     let claim = async |owner: &'static str| {
-        join_all(keys.iter().map(|key| async move {
-            let request = ClaimRequest {
-                handler: HANDLER,
-                target: "builtin",
-                effect_key: key,
-                event_id,
-                owner,
-                lease: MINUTE,
-                settle_after: MINUTE,
-            };
-            store.claim(&request).await.unwrap()
-        }))
-        .await
+        join_all(keys.iter().map(|key| async move { store.claim(&wanting(key, event_id, owner)).await.unwrap() })).await
     };
     let tokens: Vec<_> = claim("first")
         .await
@@ -102,7 +91,7 @@ async fn what_was_noted_before_a_call_outlives_a_killed_server() {
         })
         .collect();
 
-    let held = join_all(tokens.iter().map(|token| store.still_mine(token, MINUTE))).await;
+    let held = join_all(tokens.iter().map(|token| store.still_mine(token, LONG))).await;
     node.kill().await;
     node.up().await;
 
@@ -120,15 +109,7 @@ async fn a_decision_to_put_outlives_a_killed_server() {
     let people: Vec<_> = (0..16).map(|i| (id_of(&i.to_string()), numbered(i))).collect();
 
     let decided = join_all(people.iter().map(|(event_id, phone)| {
-        let event = OptEvent {
-            event_id,
-            source_event_id: None,
-            account: "acme",
-            phone,
-            opted_out: true,
-            event_time: Some(at(10)),
-            received_at: at(11),
-        };
+        let event = opted_out(event_id, phone);
         let store = &store;
         async move { store.record_and_decide(&event, "acme").await.unwrap() }
     }))

@@ -18,6 +18,19 @@ async fn a_minute_passes(test: &TestStore) {
     test.execute("UPDATE effects SET lease_until = lease_until - 61000, unknown_ms = unknown_ms - 61000").await;
 }
 
+/// A claim for long, on an effect of its own.
+pub(crate) fn wanting<'a>(effect_key: &'a str, event_id: &'a EventId, owner: &'a str) -> ClaimRequest<'a> {
+    ClaimRequest {
+        handler: HandlerName::LogNote,
+        target: "builtin",
+        effect_key,
+        event_id,
+        owner,
+        lease: LONG,
+        settle_after: LONG,
+    }
+}
+
 pub(crate) struct Asking<'a> {
     pub(crate) event_id: &'a EventId,
     pub(crate) owner: &'a str,
@@ -29,13 +42,9 @@ impl Asking<'_> {
     pub(crate) async fn ask(&self, store: &Store) -> Claim {
         store
             .claim(&ClaimRequest {
-                handler: HandlerName::LogNote,
-                target: "builtin",
-                effect_key: "/messages/1",
-                event_id: self.event_id,
-                owner: self.owner,
                 lease: self.lease,
                 settle_after: self.settle_after,
+                ..wanting("/messages/1", self.event_id, self.owner)
             })
             .await
             .expect("the store answers")

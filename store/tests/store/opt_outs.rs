@@ -88,6 +88,19 @@ impl Opt {
     }
 }
 
+/// The same moment and account for everybody.
+pub(crate) fn opted_out<'a>(event_id: &'a EventId, phone: &'a Phone) -> OptEvent<'a> {
+    OptEvent {
+        event_id,
+        source_event_id: None,
+        account: "acme",
+        phone,
+        opted_out: true,
+        event_time: Some(at(10)),
+        received_at: at(11),
+    }
+}
+
 const OK: PutAnswer = PutAnswer::Status(201);
 
 /// A name, the events in their order of arrival, and the state at the end.

@@ -2,16 +2,15 @@
 
 use futures::future::join_all;
 use hookline_common::broker::Again;
-use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
+use hookline_common::names::{DeliveryState, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
-use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ClaimToken, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
-};
+use hookline_store::model::{Begin, Claim, ClaimToken, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision};
 
 use crate::deliveries::{HANDLER, counts};
-use crate::effects::LONG;
-use crate::helpers::{TestStore, at, attempt, event, id_of};
+use crate::effects::{LONG, wanting};
+use crate::helpers::{TestStore, attempt, event, id_of};
+use crate::opt_outs::opted_out;
 
 /// Enough for several statements of a batch, and for several batches.
 const MANY: usize = 150;
@@ -66,15 +65,7 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
     let ask = |i: usize, owner: &'static str| {
         let (store, event, key) = (&store, &events[i], key(i));
         async move {
-            let claim = ClaimRequest {
-                handler: HANDLER,
-                target: "builtin",
-                effect_key: &key,
-                event_id: &event.id,
-                owner,
-                lease: LONG,
-                settle_after: LONG,
-            };
+            let claim = wanting(&key, &event.id, owner);
             store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await.unwrap()
         }
     };
@@ -106,15 +97,7 @@ async fn what_attempts_made_is_noted_with_their_end() {
     store.record_events(&routed).await.unwrap();
     let keys: Vec<_> = (0..MANY).map(|i| format!("/messages/{i}")).collect();
     let claim = |i: usize, owner: &'static str| {
-        let request = ClaimRequest {
-            handler: HANDLER,
-            target: "builtin",
-            effect_key: &keys[i],
-            event_id: &events[i].id,
-            owner,
-            lease: LONG,
-            settle_after: LONG,
-        };
+        let request = wanting(&keys[i], &events[i].id, owner);
         let store = &store;
         async move { store.claim(&request).await.unwrap() }
     };
@@ -176,15 +159,7 @@ async fn effects_that_are_claimed_together_are_each_somebodys() {
     let ask = |key: String, owner: &'static str| {
         let (store, event_id) = (store.clone(), event_id.clone());
         async move {
-            let request = ClaimRequest {
-                handler: HandlerName::LogNote,
-                target: "builtin",
-                effect_key: &key,
-                event_id: &event_id,
-                owner,
-                lease: LONG,
-                settle_after: LONG,
-            };
+            let request = wanting(&key, &event_id, owner);
             store.claim(&request).await.unwrap()
         }
     };
@@ -227,19 +202,8 @@ async fn opt_outs_that_come_together_are_each_decided_once() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let names: Vec<_> = (0..MANY).map(|i| (id_of(&i.to_string()), phone(i / 2))).collect();
     // Each twice, and two of each phone.
-    let opts: Vec<OptEvent<'_>> = names
-        .iter()
-        .flat_map(|name| [name, name])
-        .map(|(event_id, phone)| OptEvent {
-            event_id,
-            source_event_id: None,
-            account: "acme",
-            phone,
-            opted_out: true,
-            event_time: Some(at(10)),
-            received_at: at(11),
-        })
-        .collect();
+    let opts: Vec<OptEvent<'_>> =
+        names.iter().flat_map(|name| [name, name]).map(|(event_id, phone)| opted_out(event_id, phone)).collect();
 
     let decisions = join_all(opts.iter().map(|opt| store.record_and_decide(opt, "acme"))).await;
 
