@@ -1,8 +1,11 @@
 //! A destination that hangs, and does not even fail, holds up nobody who calls another one.
 
+use std::time::Duration;
+
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_e2e::{Deployment, Load, eventually, send_all};
-use hookline_sandbox::{EffectKind, Fault as ApiFault, FaultRule};
+use hookline_e2e::{ACCOUNT, Deployment, Load, eventually, send_all};
+use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EffectKind, Endpoint, Fault as ApiFault, FaultRule};
 use sqlx::{Connection as _, Executor as _};
 
 use crate::{Fault, seed, shared_node};
@@ -73,4 +76,35 @@ async fn a_system_of_record_that_hangs_holds_up_no_opt_out() {
     hold.rollback().await.expect("unlocked");
     let tally = house.holds(&load, 0).await;
     fault.survived(tally, None);
+}
+
+/// What was made is not forgotten with the end of its attempt: whoever comes next need not wait for the claim's lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_somebody_keeps_does_not_keep_its_put_from_being_noted() {
+    let store = PostgresNode::shared().await.database().await;
+    let mut house = Deployment::on(shared_node().await).await;
+    house.use_store(&store);
+    house.start(1, 1, "").await;
+    house.sandbox.fault(FaultRule::new(ApiFault::Slow(Duration::from_secs(2))).on(Endpoint::PutOptOut).times(1));
+    let mut other = sqlx::PgConnection::connect(&store).await.expect("the database is there");
+    let states = "SELECT state FROM effects WHERE handler = 'record_opt_out'";
+
+    house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    eventually("the PUT is claimed", async || {
+        let claimed: Option<String> = sqlx::query_scalar(states).fetch_optional(&mut other).await.expect("a table");
+        (claimed.as_deref() == Some("claimed")).then_some(())
+    })
+    .await;
+    let mut hold = other.begin().await.expect("a transaction");
+    hold.execute("SELECT 1 FROM deliveries FOR UPDATE").await.expect("locked");
+
+    eventually("the PUT is noted", async || {
+        let made: String = sqlx::query_scalar(states).fetch_one(&mut *hold).await.expect("a row");
+        (made == "done").then_some(())
+    })
+    .await;
+    hold.rollback().await.expect("unlocked");
+    house.settled().await;
+    let puts = house.sandbox.effects().into_iter().filter(|effect| effect.kind == EffectKind::OptOutPut).count();
+    assert_eq!(puts, 1);
 }
