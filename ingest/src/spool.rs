@@ -157,7 +157,7 @@ impl Broker for Spooling {
         self.spool(event, error).await
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
         self.remote.publish_again(handler, event, why).await
     }
 

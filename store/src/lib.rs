@@ -37,6 +37,7 @@ mod page;
 mod records;
 mod row;
 mod statements;
+mod unbegun;
 mod unrouted;
 mod waiting;
 mod workers;

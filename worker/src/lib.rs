@@ -13,6 +13,7 @@ pub mod handler;
 mod handlers;
 mod history;
 mod housekeeping;
+mod missing;
 pub mod open;
 pub mod pace;
 mod patience;

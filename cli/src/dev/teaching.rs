@@ -26,7 +26,7 @@ impl Broker for Teaching {
         self.broker.publish(event).await
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
         self.broker.publish_again(handler, event, why).await
     }
 

@@ -112,9 +112,9 @@ pub trait Broker: Send + Sync + 'static {
         self.publish(event).await
     }
 
-    /// Puts an event on one handler's work queue, at attempt 1, whether or not it was there before. Where it is
-    /// still waiting there, nothing changes.
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError>;
+    /// Puts an event on one handler's work queue, at attempt 1, whether or not it was there before; without a reason,
+    /// as if it came for the first time. Where it is still waiting there, nothing changes.
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError>;
 
     /// Consumes a queue. At most `prefetch` deliveries are out and not settled. Needs the owner's role on the
     /// embedded broker.

@@ -77,6 +77,13 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
             "\"/etc/hookline/rabbitmq-ca.pem\"",
             &mut s.broker.ca,
         );
+        v.key(
+            "missing_after",
+            "A delivery that nobody began for so long, with nothing in its handler's queue, is published anew from the \
+             history: its message may have been lost. Longer than workers keep deliveries in hand.",
+            Span::ABOVE_ZERO,
+            &mut s.broker.missing_after,
+        );
     });
     v.table("store", "What was done, what is known, and the opt-out ledger.", |v| store(v, &mut s.store));
     v.tables("sources", "Who posts webhooks, one table each.", blank_source, &mut s.sources, source);

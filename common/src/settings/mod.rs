@@ -99,6 +99,8 @@ pub struct BrokerSettings {
     pub url: Vec<Secret>,
     /// Certificates that sign the broker's, as PEM, beside the system's.
     pub ca: Option<PathBuf>,
+    /// When a delivery that nobody began is published anew.
+    pub missing_after: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]

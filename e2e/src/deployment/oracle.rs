@@ -2,6 +2,7 @@
 //! effect made once, nothing stuck anywhere, the ledger whole, nothing personal written.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use hookline_sandbox::{EffectKind, RecordedRequest};
 use serde_json::Value;
@@ -45,9 +46,22 @@ impl Deployment<'_> {
         });
         tokio::select! {
             () = settled => {}
-            () = tokio::time::sleep(crate::DEADLINE * 9 / 10) => panic!("not settled: {last}"),
+            () = tokio::time::sleep(crate::DEADLINE * 9 / 10) => panic!("not settled: {last}\n{}", self.unsettled().await),
         }
         Accounts::read(&self.commands).await
+    }
+
+    /// Which deliveries wait, and what the broker still holds.
+    async fn unsettled(&self) -> String {
+        let mut told = String::new();
+        for handler in HANDLERS {
+            for id in self.cli(&["status", "--ids", handler, "--state", "waiting"]).await.stdout.lines() {
+                let shown = self.json(&["events", "show", id]).await;
+                let _ = writeln!(told, "{handler} of {}: {}", shown["event_type"], shown["deliveries"]);
+            }
+        }
+        let _ = write!(told, "{:?}", self.waiting().await);
+        told
     }
 
     /// Events in the spools of the ingests that run.

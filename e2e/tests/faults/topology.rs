@@ -135,6 +135,39 @@ async fn f13_a_binding_that_is_removed_is_there_again_within_half_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f13_what_a_guard_without_its_bindings_did_not_get_is_published_anew_from_the_history() {
+    let fault = Fault::new("F13", "a binding removed: events to guard");
+    let mut house = Deployment::on(shared_node().await).await;
+    house.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
+    let parts = load.parts(2);
+    send_all(&house.sender, parts[0]).await;
+    house.settled().await;
+
+    let bindings = format!("rabbit_misc:r(<<\"{}\">>, exchange, <<\"hookline.work.record_opt_out\">>)", house.vhost);
+    let unbind =
+        format!("[rabbit_binding:remove(B, <<\"e2e\">>) || B <- rabbit_binding:list_for_destination({bindings})], ok.");
+    let is_bound = format!("rabbit_binding:list_for_destination({bindings}) =/= [].");
+    // Workers bind it again, perhaps at once: what was sent before was hidden from it if it is still unbound after.
+    eventually("nothing tells its handler of an opt-out", async || {
+        house.ctl(&["eval", &unbind]).await;
+        house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+        house.ctl(&["eval", &is_bound]).await.contains("false").then_some(())
+    })
+    .await;
+    send_all(&house.sender, parts[1]).await;
+    let clock = Instant::now();
+    let tally = house.holds(&load, 0).await;
+
+    let mut republished = 0.0;
+    for worker in house.parts(Half::Worker) {
+        republished += worker.metric("hookline_deliveries_republished_total{handler=\"record_opt_out\"}").await;
+    }
+    assert!(republished > 0.0, "nothing else brings it to its handler");
+    fault.survived(tally, Some(clock.elapsed()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "full lane: scripts/faults"]
 async fn f30_a_dead_letter_that_its_queue_did_not_get_is_kept_as_unrouted_and_arrives_later() {
     let fault = Fault::new("F30", "a binding removed: dead letters to hookline.dead.record_opt_out");

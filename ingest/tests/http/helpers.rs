@@ -363,7 +363,7 @@ impl Broker for FaultyBroker {
         }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, _: HandlerName, _: &Event, _: Option<Again>) -> Result<(), PublishError> {
         unreachable!("ingest redrives nothing")
     }
 

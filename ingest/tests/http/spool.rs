@@ -113,7 +113,7 @@ impl Broker for FarSide {
         if way == Way::StoreUnseen { Err(PublishError::Unknown) } else { Ok(stored) }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, _: HandlerName, _: &Event, _: Option<Again>) -> Result<(), PublishError> {
         unreachable!("ingest redrives nothing")
     }
 

@@ -1,9 +1,13 @@
+use std::time::Duration;
+
 use hookline_common::broker::Again;
+use hookline_common::event::EventId;
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
+use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{Begin, Ending, GateStanding, HandlerCounts};
 
-use crate::helpers::{TestStore, at, attempt, dead, event};
+use crate::helpers::{TestStore, at, attempt, dead, event, event_at, id_of};
 
 pub(crate) const HANDLER: HandlerName = HandlerName::LogNote;
 
@@ -151,4 +155,45 @@ async fn a_write_that_fails_does_not_take_its_group_with_it() {
     assert!(begins.into_iter().all(|begin| begin.expect("its own table is there") == Begin::Go));
     assert!(budgets.into_iter().all(|budget| budget.is_err()));
     assert_eq!(counts(store).await.waiting, 20);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn taken(store: &Store, quiet: Duration, again: Duration) -> Vec<EventId> {
+    store.take_unbegun(HANDLER, quiet, again, 10).await.expect("the store answers")
+}
+
+#[tokio::test]
+async fn only_what_waits_and_nobody_began_is_missing() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let [begun, done, dead_letter, unbegun] = ["begun", "done", "dead", "unbegun"].map(event);
+    let old = event_at("its payload is gone", at(0), b"{}");
+    for event in [&begun, &done, &dead_letter, &unbegun, &old] {
+        store.record_events(&[(event.clone(), vec![HANDLER, HandlerName::RecordHistory])]).await.unwrap();
+    }
+    store.record_events(&[(event("another handler's"), vec![HandlerName::SyncContact])]).await.unwrap();
+    store.begin(&begun, HANDLER, 1, None).await.unwrap();
+    store.begin(&done, HANDLER, 1, None).await.unwrap();
+    store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
+    store.insert_dead_letter(&dead_letter, HANDLER, &dead(DeadReason::DeliveryLimit, at(0)), &[]).await.unwrap();
+    store.expire(HOUR, Timestamp::now()).await.unwrap();
+
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [unbegun.id]);
+}
+
+#[tokio::test]
+async fn what_is_missing_is_taken_oldest_first_by_one_asker_and_again_only_later() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    for name in ["a", "b", "c"] {
+        store.record_events(&[(event(name), vec![HANDLER])]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+
+    assert_eq!(taken(&store, HOUR, HOUR).await, [], "it is on its way, most likely");
+    assert_eq!(store.take_unbegun(HANDLER, Duration::ZERO, HOUR, 2).await.unwrap(), [id_of("a"), id_of("b")]);
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [id_of("c")]);
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, []);
+    assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 3, "it may be lost again");
+    store.begin(&event("a"), HANDLER, 1, None).await.unwrap();
+    assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 2);
 }

@@ -303,7 +303,7 @@ impl Broker for EmbeddedBroker {
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
         let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });

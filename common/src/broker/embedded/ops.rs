@@ -44,7 +44,7 @@ pub(super) enum Rare {
     PublishAgain {
         message: MessageRow,
         handler: HandlerName,
-        why: Again,
+        why: Option<Again>,
         reply: oneshot::Sender<Result<(), PublishError>>,
     },
     Remove {

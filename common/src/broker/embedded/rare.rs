@@ -22,14 +22,14 @@ const AGAIN: &str = "
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE event_id = ?1);
      INSERT INTO queue (id, handler, due_ms, again) SELECT seq * 16 + ?7, ?7, 0, ?8 FROM seen WHERE event_id = ?1
          ON CONFLICT (id) DO UPDATE SET dead = 0, lease = 0, due_ms = 0, attempt = 1, deliveries = 0, again = ?8,
-             first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1;
+             first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1 AND ?8 IS NOT NULL;
      COMMIT";
 
 pub(super) async fn publish_again(
     conn: &mut SqliteConnection,
     message: &MessageRow,
     handler: HandlerName,
-    why: Again,
+    why: Option<Again>,
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
     let query = sqlx::query(AGAIN)
@@ -40,7 +40,7 @@ pub(super) async fn publish_again(
         .bind(message.head.clone())
         .bind(message.body.to_vec())
         .bind(rows::code(handler))
-        .bind(again_text(why));
+        .bind(why.map(again_text));
     conn.fetch_many(query).try_for_each(|_| std::future::ready(Ok(()))).await
 }
 

@@ -264,11 +264,11 @@ impl Broker for RabbitBroker {
         Ok(Stored { duplicate })
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
         let outgoing = Outgoing {
             exchange: WORK,
             routing_key: handler.as_str().to_owned(),
-            properties: message::properties(event, &Standing::new(Some(why))),
+            properties: message::properties(event, &Standing::new(why)),
             body: event.body.clone(),
         };
         self.stored(self.publisher.try_publish(outgoing).await)

@@ -33,6 +33,7 @@ pub struct WorkerMetrics {
     suppressed: IntCounterVec,
     pub opt_out_latency_seconds: Histogram,
     pub panics: IntCounterVec,
+    republished: IntCounterVec,
 }
 
 /// Why an API call's effect was not repeated.
@@ -149,6 +150,12 @@ impl WorkerMetrics {
                 "Handlers that panicked; the delivery is tried again.",
                 &["handler"],
             ),
+            republished: counter(
+                registry,
+                "hookline_deliveries_republished_total",
+                "Deliveries published anew from the history because nobody had begun them.",
+                &["handler"],
+            ),
         };
         register(registry, this.opt_out_latency_seconds.clone());
         this.create_all();
@@ -171,6 +178,7 @@ impl WorkerMetrics {
             self.event_age_seconds.with_label_values(&[handler]);
             self.in_flight.with_label_values(&[handler]);
             self.panics.with_label_values(&[handler]);
+            self.republished.with_label_values(&[handler]);
         }
         for handler in HandlerName::ALL {
             for queue in [Queue::Work(*handler), Queue::Dead(*handler)] {
@@ -201,6 +209,11 @@ impl WorkerMetrics {
     /// A delivery ended for good, `age` after its event was received.
     pub fn settled(&self, handler: HandlerName, age: Duration) {
         self.event_age_seconds.with_label_values(&[handler.as_str()]).observe(age.as_secs_f64());
+    }
+
+    /// A delivery that nobody had begun was published anew.
+    pub fn republished(&self, handler: HandlerName) {
+        self.republished.with_label_values(&[handler.as_str()]).inc();
     }
 
     #[must_use]
