@@ -1,10 +1,11 @@
 //! What lies between Hookline and RabbitMQ: resets, black holes, slow links.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_common::testing::nodes::RabbitNode;
-use hookline_e2e::{Deployment, Direction, Half, Load, Part, Proxy, Toxics, eventually, send_all};
+use hookline_e2e::{ACCOUNT, Deployment, Direction, Half, Load, Part, Proxy, Tally, Toxics, eventually, send_all};
+use hookline_sandbox::samples::{SampleFacts, sample};
 
 use crate::brokers::connected;
 use crate::{Fault, full, seed, shared_node, timed};
@@ -92,6 +93,43 @@ async fn f07_a_black_hole_between_ingest_and_broker_is_noticed_and_spooled_aroun
 
     assert_eq!(house.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f07_an_event_of_unknown_outcome_reaches_all_of_its_queues_though_its_sender_gives_up() {
+    let fault = Fault::new("F07", "black hole between ingest and broker, reject");
+    let nodes = shared_node().await;
+    let proxy = proxy_to(&nodes[0]).await;
+    let mut house = Deployment::on(nodes).await;
+    house.set("HOOKLINE__INGEST__ON_BROKER_OUTAGE", "reject");
+    house.start(0, 1, "").await;
+    house.broker_through(proxy.address());
+    house.start(1, 0, "").await;
+    connected(&house).await;
+
+    proxy.set_both(&Toxics { blackhole: true, ..Toxics::default() });
+    let body = sample("contact.opted_out", &SampleFacts::random(ACCOUNT)).to_string();
+    let answer = house.sender.post(body.as_bytes()).await.expect("an answer");
+    // What was sent is lost with its connection.
+    proxy.refuse(true);
+    proxy.reset();
+    eventually("its connection is gone", async || (proxy.open() == 0).then_some(())).await;
+    proxy.heal();
+    let clock = Instant::now();
+    eventually("it is recorded", async || {
+        let recorded = house.json(&["events", "list"]).await;
+        recorded["events"].as_array().is_some_and(|events| !events.is_empty()).then_some(())
+    })
+    .await;
+    let recovered = clock.elapsed();
+    let accounts = house.settled().await;
+
+    assert_eq!(answer.status, 503);
+    for handler in ["record_opt_out", "flag_opt_out"] {
+        assert_eq!(accounts.of(handler, "waiting").len(), 0, "{handler}");
+    }
+    assert_eq!(accounts.of("record_opt_out", "done").len(), 1);
+    fault.survived(Tally::default(), Some(recovered));
 }
 
 #[tokio::test(flavor = "multi_thread")]
