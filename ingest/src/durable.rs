@@ -1,33 +1,39 @@
 //! The way from a verified event to durable storage. Holding the broker here, and nowhere else in ingest, is what
 //! keeps anything unverified out of the queues.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::{Broker, PublishError, Stored};
-use hookline_common::event::Event;
+use hookline_common::backoff::full_jitter;
+use hookline_common::broker::{Broker, BrokerState, PublishError, Stored};
+use hookline_common::event::{Event, EventId};
 use hookline_common::telemetry::metrics::Metrics;
-use tokio::sync::Semaphore;
 
 use crate::sources::Verified;
 
-/// Events that are brought to all of their queues at a time: as many as may be under way to the broker.
-const COMPLETED_AT_ONCE: usize = 256;
+/// Events that are brought to all of their queues at a time: they must leave room for those that come.
+const COMPLETED_AT_ONCE: usize = 64;
+/// Tries while the broker is there; with the pauses between them they last about three minutes.
+const COMPLETE_TRIES: u32 = 12;
 const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
-/// The sender has repeated it by then, or given it up.
-const COMPLETE_WITHIN: Duration = Duration::from_mins(10);
+const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Durable {
     broker: Arc<dyn Broker>,
     metrics: Arc<Metrics>,
     /// A broker that hangs must not hold requests for ever: the sender has given up long before.
     deadline: Duration,
-    completions: Arc<Semaphore>,
+    incomplete: Arc<Incomplete>,
 }
+
+/// Which events are being completed.
+#[derive(Default)]
+struct Incomplete(Mutex<HashSet<EventId>>);
 
 impl Durable {
     pub(crate) fn new(broker: Arc<dyn Broker>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
-        Self { broker, metrics, deadline, completions: Arc::new(Semaphore::new(COMPLETED_AT_ONCE)) }
+        Self { broker, metrics, deadline, incomplete: Arc::default() }
     }
 
     /// Returns when the event is durable. After [`PublishError::Unknown`] it may be, or become so: the sender's repeat
@@ -48,22 +54,53 @@ impl Durable {
     /// A broker that died while it stored an event may have it in some of its queues: a handler would act on what the
     /// history never hears of, should the sender give up. So it is published until it is in all of them.
     fn complete(&self, event: &Event) {
-        let Ok(place) = Arc::clone(&self.completions).try_acquire_owned() else { return };
-        let (broker, event) = (Arc::clone(&self.broker), event.clone());
+        if !self.incomplete.add(&event.id) {
+            return;
+        }
+        let (broker, incomplete, event) = (Arc::clone(&self.broker), Arc::clone(&self.incomplete), event.clone());
         tokio::spawn(async move {
-            let completed = tokio::time::timeout(COMPLETE_WITHIN, async {
-                while let Err(error) = broker.publish_patiently(&event).await {
-                    tracing::debug!(event.id = event.id.as_str(), error = %error, "event.not_completed: trying again");
-                    tokio::time::sleep(COMPLETE_AGAIN.mul_f64(0.5 + rand::random::<f64>())).await;
-                }
-            });
-            if completed.await.is_ok() {
-                tracing::info!(
+            match publish_until_stored(broker.as_ref(), &event).await {
+                Ok(()) => tracing::info!(
                     event.id = event.id.as_str(),
-                    "event.completed: whether it was stored had been unknown, and it was answered 503"
-                );
+                    "event.completed: answered 503 when it was unknown whether it was stored; it is"
+                ),
+                Err(error) => tracing::warn!(
+                    event.id = event.id.as_str(), error = %error,
+                    "event.not_completed: it was answered 503, and some of its queues may have it"
+                ),
             }
-            drop(place);
+            incomplete.remove(&event.id);
         });
+    }
+}
+
+async fn publish_until_stored(broker: &dyn Broker, event: &Event) -> Result<(), PublishError> {
+    let mut tries = 0;
+    loop {
+        // An outage may take as long as it likes. Closed for good, it says so.
+        let _ = broker.state().wait_for(|state| *state == BrokerState::Ready).await;
+        match broker.publish_patiently(event).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tries + 1 == COMPLETE_TRIES => return Err(error),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(full_jitter(COMPLETE_AGAIN, 2.0, COMPLETE_AGAIN_MAX, tries)).await;
+    }
+}
+
+impl Incomplete {
+    /// `false` where it is there already, or too many are.
+    fn add(&self, id: &EventId) -> bool {
+        let mut ids = self.ids();
+        ids.len() < COMPLETED_AT_ONCE && ids.insert(id.clone())
+    }
+
+    fn remove(&self, id: &EventId) {
+        self.ids().remove(id);
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<EventId>> {
+        // Nothing under this lock can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -157,6 +157,11 @@ impl Broker for Spooling {
         self.spool(event, error).await
     }
 
+    /// To RabbitMQ alone: who can wait needs no spool.
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.remote.publish_patiently(event).await
+    }
+
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
         self.remote.publish_again(handler, event, why).await
     }

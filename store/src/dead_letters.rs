@@ -120,11 +120,12 @@ impl Store {
                     let handler = row::name(&row, "handler")?;
                     // Only from `dead_lettered`: a resumed redrive must not undo what its first copy has begun.
                     sqlx::query(
-                        "UPDATE deliveries SET state = 'waiting', reason = NULL, attempt = 0
+                        "UPDATE deliveries SET state = 'waiting', reason = NULL, attempt = 0, republished_ms = $3
                          WHERE event_id = $1 AND handler = $2 AND state = 'dead_lettered'",
                     )
                     .bind(event.id.as_str())
                     .bind(HandlerName::as_str(handler))
+                    .bind(Timestamp::now().as_millis())
                     .execute(&mut *connection)
                     .await?;
                     audit::note(connection, "redrive", id, None).await?;

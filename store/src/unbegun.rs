@@ -12,8 +12,8 @@ use crate::error::StoreError;
 use crate::{Store, dialect, row};
 
 impl Store {
-    /// Deliveries of a handler that were routed to it longer than `quiet` ago and never begun, oldest first, with their
-    /// payloads still here. Those that are given are given again after `again`, to whichever process asks.
+    /// Deliveries of a handler that were routed to it longer than `quiet` ago and never begun, with their payloads still
+    /// here. Those that are given are given again after `again`, to whichever process asks; so are those of a redrive.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -24,20 +24,21 @@ impl Store {
         again: Duration,
         most: u32,
     ) -> Result<Vec<EventId>, StoreError> {
+        // In no order: sorting would read all that waits.
         let statement = format!(
             "UPDATE deliveries SET republished_ms = $1 WHERE (event_id, handler) IN
                  (SELECT d.event_id, d.handler FROM deliveries d
                   WHERE d.handler = $2 AND d.state = 'waiting' AND d.attempt = 0 AND d.created_ms <= $3
                     AND COALESCE(d.republished_ms, 0) <= $4
                     AND EXISTS (SELECT 1 FROM events e WHERE e.event_id = d.event_id AND e.body IS NOT NULL)
-                  ORDER BY d.created_ms, d.event_id LIMIT $5 {})
-             RETURNING event_id, created_ms",
+                  LIMIT $5 {})
+             RETURNING event_id",
             dialect::for_removal(self.db.dialect())
         );
         let now = Timestamp::now();
         let ask = (statement, handler, now, now.minus(quiet), now.minus(again), most);
         self.db
-            .write(Turn::Alone, ask, |connection, (statement, handler, now, routed_before, given_before, most)| {
+            .write(Turn::Long, ask, |connection, (statement, handler, now, routed_before, given_before, most)| {
                 Box::pin(async move {
                     let rows = sqlx::query(AssertSqlSafe(statement.as_str()))
                         .bind(now.as_millis())
@@ -47,12 +48,31 @@ impl Store {
                         .bind(i64::from(*most))
                         .fetch_all(connection)
                         .await?;
-                    let mut taken: Vec<(i64, EventId)> = rows
-                        .iter()
-                        .map(|row| Ok((row::number(row, "created_ms")?, row::event_id(row)?)))
-                        .collect::<Result<_, StoreError>>()?;
-                    taken.sort_by(|(one, a), (other, b)| (one, a.as_str()).cmp(&(other, b.as_str())));
-                    Ok(taken.into_iter().map(|(_, event_id)| event_id).collect())
+                    rows.iter().map(row::event_id).collect()
+                })
+            })
+            .await
+    }
+
+    /// What was given and could not be published: it is given again to who asks next.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn put_back_unbegun(&self, handler: HandlerName, event_ids: &[EventId]) -> Result<(), StoreError> {
+        let mut event_ids = event_ids.to_vec();
+        // In the order in which everybody locks deliveries.
+        event_ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        self.db
+            .write(Turn::Alone, (handler, event_ids), |connection, (handler, event_ids)| {
+                Box::pin(async move {
+                    for event_id in event_ids {
+                        sqlx::query("UPDATE deliveries SET republished_ms = NULL WHERE event_id = $1 AND handler = $2")
+                            .bind(event_id.as_str())
+                            .bind(handler.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    Ok(())
                 })
             })
             .await

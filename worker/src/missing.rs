@@ -1,10 +1,11 @@
 //! Publishes anew what the history knows and nobody began, with nothing in its handler's queue: a message that the
 //! broker lost, or stored in some of its queues only (it died while it did, or a binding was missing).
 //!
-//! A copy too many is harmless: what was begun meanwhile is met by it, and what is in a worker's hand is ahead of it.
+//! A copy too many makes no effect twice: what was begun meanwhile is met by it, or both meet at the effect's claim.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_common::broker::QueueDepth;
 use hookline_common::event::EventId;
@@ -16,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Context;
 
-/// What was published anew and still not begun waits so long for another time: it is in somebody's hand, most likely.
+/// What was published anew and still not begun waits so many times longer: it is in somebody's hand, most likely.
 const AGAIN_AFTER: u32 = 5;
-/// Of a handler at a time; the rest when its queue is empty again.
+/// Published at a time.
 const MOST: u32 = 100;
 
 /// Looks for them until `shutdown`.
@@ -26,22 +27,32 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let every = (context.settings.broker.missing_after / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
     let mut ticker = tokio::time::interval(every);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = ticker.tick() => {}
+    let looking = async {
+        let mut idle_since = BTreeMap::new();
+        loop {
+            ticker.tick().await;
+            if let Err(error) = look(&context, &mut idle_since).await {
+                tracing::debug!(error = %format!("{error:#}"), "missing.not_looked_for: trying again");
+            }
         }
-        if let Err(error) = look(&context).await {
-            tracing::debug!(error = %format!("{error:#}"), "missing.not_looked_for: trying again");
-        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = looking => {}
     }
 }
 
-async fn look(context: &Context) -> anyhow::Result<()> {
+/// `idle_since`: when each handler that has nothing in its queues was first seen so.
+async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>) -> anyhow::Result<()> {
     let queues = context.broker.queues().await?;
+    let quiet = context.settings.broker.missing_after;
     for handler in context.settings.handlers.enabled() {
-        if handler != HandlerName::RecordHistory && is_idle(&queues, handler) {
-            publish_missing(context, handler).await?;
+        if !is_idle(&queues, handler) {
+            idle_since.remove(&handler);
+        } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= quiet
+            && handler != HandlerName::RecordHistory
+        {
+            publish_missing(context, handler, quiet).await?;
         }
     }
     Ok(())
@@ -54,17 +65,31 @@ fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
     })
 }
 
-async fn publish_missing(context: &Context, handler: HandlerName) -> anyhow::Result<()> {
-    let quiet = context.settings.broker.missing_after;
-    let missing = context.store.take_unbegun(handler, quiet, quiet * AGAIN_AFTER, MOST).await?;
-    for event_id in &missing {
-        publish(context, handler, event_id).await?;
+async fn publish_missing(context: &Context, handler: HandlerName, quiet: Duration) -> anyhow::Result<()> {
+    loop {
+        let missing = context.store.take_unbegun(handler, quiet, quiet * AGAIN_AFTER, MOST).await?;
+        let publish = missing.iter().map(async |event_id| (event_id, publish(context, handler, event_id).await));
+        let mut failed = Vec::new();
+        let mut why = None;
+        for (event_id, outcome) in futures::future::join_all(publish).await {
+            if let Err(error) = outcome {
+                failed.push(event_id.clone());
+                why = Some(error);
+            }
+        }
+        let published = missing.len() - failed.len();
+        if published > 0 {
+            tracing::warn!(handler = %handler, deliveries = published,
+                "delivery.missing: nobody began them, and nothing is in their queue: published anew from the history");
+        }
+        if let Some(why) = why {
+            context.store.put_back_unbegun(handler, &failed).await?;
+            return Err(why);
+        }
+        if missing.len() < usize::try_from(MOST).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
     }
-    if !missing.is_empty() {
-        tracing::warn!(handler = %handler, deliveries = missing.len(),
-            "delivery.missing: nobody began them, and nothing is in their queue: they are published anew from the history");
-    }
-    Ok(())
 }
 
 async fn publish(context: &Context, handler: HandlerName, event_id: &EventId) -> anyhow::Result<()> {

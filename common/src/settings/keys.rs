@@ -79,7 +79,7 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
         );
         v.key(
             "missing_after",
-            "A delivery that nobody began for so long, with nothing in its handler's queue, is published anew from the \
+            "A delivery that nobody began, with nothing in its handler's queue for so long, is published anew from the \
              history: its message may have been lost. Longer than workers keep deliveries in hand.",
             Span::ABOVE_ZERO,
             &mut s.broker.missing_after,

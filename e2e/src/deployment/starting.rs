@@ -17,7 +17,7 @@ impl Deployment<'_> {
              shutdown_grace = \"20s\"\n\
              [ingest]\nlisten = \"127.0.0.1:0\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n\
-             [broker]\nurl = [{brokers}]\nmissing_after = \"20s\"\n\
+             [broker]\nurl = [{brokers}]\n\
              [store]\n{store}ledger_key = \"{LEDGER_KEY}\"\n\
              [log]\nformat = \"json\"\n\
              [[sources]]\nname = \"textus\"\nkind = \"textus\"\nsecrets = [\"{SECRET}\"]\n\

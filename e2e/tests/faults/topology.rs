@@ -138,6 +138,7 @@ async fn f13_a_binding_that_is_removed_is_there_again_within_half_a_minute() {
 async fn f13_what_a_guard_without_its_bindings_did_not_get_is_published_anew_from_the_history() {
     let fault = Fault::new("F13", "a binding removed: events to guard");
     let mut house = Deployment::on(shared_node().await).await;
+    house.set("HOOKLINE__BROKER__MISSING_AFTER", "10s");
     house.start(1, 2, "").await;
     let load = Load::mixed(seed(), 60, 6, &house.sandbox);
     let parts = load.parts(2);

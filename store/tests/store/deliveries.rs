@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookline_common::broker::Again;
@@ -182,18 +183,38 @@ async fn only_what_waits_and_nobody_began_is_missing() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_taken_oldest_first_by_one_asker_and_again_only_later() {
+async fn what_is_missing_is_taken_by_one_asker_and_again_only_later_or_when_put_back() {
     let TestStore { store, home: _home } = TestStore::new().await;
+    let all = BTreeSet::from(["a", "b", "c"].map(|name| id_of(name).as_str().to_owned()));
     for name in ["a", "b", "c"] {
         store.record_events(&[(event(name), vec![HANDLER])]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 
     assert_eq!(taken(&store, HOUR, HOUR).await, [], "it is on its way, most likely");
-    assert_eq!(store.take_unbegun(HANDLER, Duration::ZERO, HOUR, 2).await.unwrap(), [id_of("a"), id_of("b")]);
-    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [id_of("c")]);
+    let first = store.take_unbegun(HANDLER, Duration::ZERO, HOUR, 2).await.unwrap();
+    let second = taken(&store, Duration::ZERO, HOUR).await;
+    assert_eq!((first.len(), second.len()), (2, 1));
+    assert_eq!(first.iter().chain(&second).map(|id| id.as_str().to_owned()).collect::<BTreeSet<_>>(), all);
     assert_eq!(taken(&store, Duration::ZERO, HOUR).await, []);
+
+    store.put_back_unbegun(HANDLER, &second).await.unwrap();
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, second);
     assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 3, "it may be lost again");
     store.begin(&event("a"), HANDLER, 1, None).await.unwrap();
     assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_being_redriven_is_not_missing_yet() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let event = event("a");
+    store.record_events(&[(event.clone(), vec![HANDLER])]).await.unwrap();
+    store.begin(&event, HANDLER, 1, None).await.unwrap();
+    store.insert_dead_letter(&event, HANDLER, &dead(DeadReason::Rejected, at(0)), &[]).await.unwrap();
+    let id = store.dead_letter(event.id.as_str()).await.unwrap()[0].id.clone();
+
+    store.mark_redriving(&id).await.unwrap().expect("it is there");
+
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [], "it was just published");
+    assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await, [event.id]);
 }
