@@ -1,5 +1,6 @@
 //! The broker away, blocked, or back: what is told meanwhile, and that all goes on by itself.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::{DEADLINE, drain, options, ready, state_becomes, worker};
 
@@ -131,4 +134,74 @@ async fn under_an_alarm_publishes_are_bounded_and_unknown_acks_go_on_and_all_rec
     drop(deliveries);
     drain(&broker, HandlerName::LogNote).await;
     broker.close().await;
+}
+
+/// Forwards connections to a node until they are cut.
+struct Wire {
+    url: String,
+    cut: Arc<watch::Sender<()>>,
+}
+
+impl Wire {
+    async fn to(node: &RabbitNode) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let (here, there) = (listener.local_addr().expect("bound").port(), node.port());
+        let cut = Arc::new(watch::Sender::new(()));
+        let cuts = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut cut = cuts.subscribe();
+                tokio::spawn(async move {
+                    let mut node = TcpStream::connect((Ipv4Addr::LOCALHOST, there)).await.expect("the node is there");
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut node) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { url: node.url().replace(&format!(":{there}/"), &format!(":{here}/")), cut }
+    }
+}
+
+/// lapin leaves an ack that comes between the end of its connection's reader and that of its command queue without any
+/// answer: every second cut or so shows that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_that_meets_the_end_of_its_connection_is_answered() {
+    const AT_ONCE: u16 = 200;
+    let node = RabbitNode::start().await;
+    let wire = Wire::to(&node).await;
+    let broker = worker(&wire.url).await;
+    for _ in 0..6 {
+        let mut deliveries = loop {
+            match broker.consume(NOTES, AT_ONCE).await {
+                Ok(deliveries) => break deliveries,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        join_all((0..AT_ONCE).map(async |_| {
+            while broker.publish(&an_inbound_message()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }))
+        .await;
+        let mut settling = Vec::new();
+        for place in 0..AT_ONCE {
+            let delivery = next(&mut deliveries).await;
+            // One after another, so that some are on their way when the connection ends.
+            let pause = Duration::from_micros(20) * u32::from(place);
+            settling.push(tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                delivery.settle(Settlement::Done).await
+            }));
+        }
+        tokio::time::sleep(Duration::from_micros(rand::random_range(0..4000))).await;
+        wire.cut.send_replace(());
+
+        for settled in tokio::time::timeout(DEADLINE, join_all(settling)).await.expect("each is answered") {
+            // What was not written is handed out again.
+            let _ = settled.expect("no panic");
+        }
+    }
+    broker.abandon().await;
 }

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::declare::{self, Reopening};
+use super::link;
 use super::message::{self, Read};
 use super::publisher::{Outgoing, Publisher};
 use super::settler::{Handle, RabbitSettler};
@@ -241,10 +242,13 @@ impl Pump {
         if out >= usize::from(self.prefetch) {
             return false;
         }
-        let mut channel = Reopening::new(&self.connection);
-        let depth = declare::depth(&mut channel, &self.queue.name()).await;
-        channel.close().await;
-        matches!(depth, Ok(Some((ready, _))) if ready > 0)
+        let looking = async {
+            let mut channel = Reopening::new(&self.connection);
+            let depth = declare::depth(&mut channel, &self.queue.name()).await;
+            channel.close().await;
+            depth
+        };
+        matches!(link::answered(&self.connection, looking).await, Ok(Ok(Some((ready, _)))) if ready > 0)
     }
 
     async fn cancel(&self, consumer: &mut Consumer) {

@@ -1,6 +1,7 @@
 //! Makes one connection to the broker: one of several addresses in random order, TLS where the address says so, a
 //! heartbeat of ours, and an end to waiting.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use lapin::tcp::OwnedTLSConfig;
@@ -20,6 +21,8 @@ const FRAME_BYTES: u32 = 32 * 1024;
 /// Beyond the TCP connection's own: the handshake of AMQP and TLS.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(2);
+/// How often a connection is looked at while an answer is awaited.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Connects to the first address that answers. The error holds no address: it could hold a password.
 pub(super) async fn connect(options: &RabbitOptions, name: &str) -> Result<Connection, String> {
@@ -61,4 +64,25 @@ pub(super) async fn close(connection: &Connection, code: u16, why: &'static str)
     let text = ShortString::try_new(why).unwrap_or_default();
     // Whatever comes of it, it is gone when it is dropped.
     let _ = tokio::time::timeout(CLOSE, connection.close(code, text)).await;
+}
+
+/// Awaits what was asked on a connection. lapin may never answer what it was asked just as its connection ended: such a
+/// question stays in a queue that nobody reads any more.
+///
+/// # Errors
+/// Where the connection is gone, and no answer came.
+pub(super) async fn answered<T>(connection: &Connection, asked: impl Future<Output = T>) -> Result<T, String> {
+    answered_unless(|| !connection.status().connected(), asked).await.ok_or_else(|| "the connection is gone".to_owned())
+}
+
+/// The same, for whoever knows in another way that it is gone: `None`.
+pub(super) async fn answered_unless<T>(is_gone: impl Fn() -> bool, asked: impl Future<Output = T>) -> Option<T> {
+    let mut asked = pin!(asked);
+    loop {
+        match tokio::time::timeout(LOOK_EVERY, &mut asked).await {
+            Ok(answer) => return Some(answer),
+            Err(_) if is_gone() => return None,
+            Err(_) => {}
+        }
+    }
 }

@@ -149,7 +149,8 @@ impl RabbitBroker {
     /// Where the broker cannot be asked.
     pub async fn differences(&self) -> Result<Vec<Difference>, BrokerError> {
         let connection = self.connection().await?;
-        declare::compare(&connection, &Topology::of(&self.shared.options.handlers)).await.map_err(unavailable)
+        let topology = Topology::of(&self.shared.options.handlers);
+        asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
     }
 
     /// Declares what is missing, binds everything, and takes the guards of switched-off handlers from
@@ -160,9 +161,10 @@ impl RabbitBroker {
     pub async fn apply_topology(&self) -> Result<(), BrokerError> {
         let connection = self.connection().await?;
         let enabled = &self.shared.options.handlers;
-        declare::declare(&connection, &Topology::of(enabled)).await.map_err(unavailable)?;
+        let topology = Topology::of(enabled);
+        asked(&connection, declare::declare(&connection, &topology)).await?.map_err(unavailable)?;
         let off: Vec<HandlerName> = HandlerName::ALL.iter().copied().filter(|name| !enabled.contains(name)).collect();
-        declare::unbind(&connection, &off).await.map_err(unavailable)
+        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)
     }
 
     /// What no queue took, oldest first, up to `limit`; it stays there.
@@ -170,7 +172,8 @@ impl RabbitBroker {
     /// # Errors
     /// Where the broker cannot be asked.
     pub async fn unrouted(&self, limit: usize) -> Result<Vec<Unrouted>, BrokerError> {
-        unrouted::list(&*self.connection().await?, limit).await
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::list(&connection, limit)).await?
     }
 
     /// Publishes up to `most` of what no queue took anew, with the same event ids; what handlers have done stays done.
@@ -178,7 +181,8 @@ impl RabbitBroker {
     /// # Errors
     /// Where one is not stored: it, and those behind it, stay where they are.
     pub async fn redrive_unrouted(&self, most: usize) -> Result<usize, BrokerError> {
-        unrouted::redrive(&*self.connection().await?, &self.publisher, most).await
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::redrive(&connection, &self.publisher, most)).await?
     }
 
     /// Removes up to `most` of what no queue took for good, and tells what it was.
@@ -186,7 +190,8 @@ impl RabbitBroker {
     /// # Errors
     /// Where the broker cannot be asked.
     pub async fn discard_unrouted(&self, most: usize) -> Result<Vec<Unrouted>, BrokerError> {
-        unrouted::discard(&*self.connection().await?, most).await
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::discard(&connection, most)).await?
     }
 
     /// Ends as the end of the process would: nothing is given back, connections are cut.
@@ -207,6 +212,21 @@ impl RabbitBroker {
             return Ok(Arc::clone(connection));
         }
         Err(BrokerError::Unavailable(self.shared.why_not(crate::telemetry::metrics::ConnectionRole::Consume)))
+    }
+
+    /// What is ready in each of these queues, by its name, and how many consumers it has; zeros where it is missing.
+    async fn depths<Q>(&self, queues: Vec<(Q, String)>) -> Result<Vec<(Q, (u32, u32))>, BrokerError> {
+        let connection = self.connection().await?;
+        let looking = async {
+            let mut channel = Reopening::new(&connection);
+            let mut found = Vec::with_capacity(queues.len());
+            for (queue, name) in queues {
+                found.push((queue, declare::depth(&mut channel, &name).await?.unwrap_or_default()));
+            }
+            channel.close().await;
+            Ok(found)
+        };
+        asked(&connection, looking).await?.map_err(unavailable)
     }
 
     /// `None`: too many are in flight.
@@ -240,6 +260,11 @@ fn new(event: &Event) -> Outgoing {
 /// The routing key of an event on `hookline.events`.
 fn events_key(event: &Event) -> String {
     format!("{}.{}", event.source, event.event_type.routing_words())
+}
+
+/// See [`link::answered`].
+async fn asked<T>(connection: &Connection, asked: impl Future<Output = T>) -> Result<T, BrokerError> {
+    link::answered(connection, asked).await.map_err(BrokerError::Unavailable)
 }
 
 fn unavailable(error: DeclareError) -> BrokerError {
@@ -283,12 +308,16 @@ impl Broker for RabbitBroker {
             }
             BrokerError::Unavailable(error.to_string())
         };
-        let channel = connection.create_channel().await.map_err(failed)?;
-        // Per consumer: RabbitMQ's quorum queues know no other.
-        channel.basic_qos(prefetch, BasicQosOptions { global: false }).await.map_err(failed)?;
-        let name = ShortString::try_new(queue.name()).unwrap_or_default();
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel.basic_consume(name, ShortString::default(), options, arguments).await.map_err(failed)?;
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            // Per consumer: RabbitMQ's quorum queues know no other.
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+            let name = ShortString::try_new(queue.name()).unwrap_or_default();
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = channel.basic_consume(name, ShortString::default(), options, arguments).await?;
+            Ok((channel, consumer))
+        };
+        let (channel, consumer) = asked(&connection, opening).await?.map_err(failed)?;
         let shelf = Arc::new(Shelf::default());
         let stop = CancellationToken::new();
         let pump = Pump {
@@ -314,32 +343,23 @@ impl Broker for RabbitBroker {
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        let connection = self.connection().await?;
-        let mut channel = Reopening::new(&connection);
-        let mut depths = Vec::new();
-        for handler in &self.shared.options.handlers {
-            for queue in [Queue::Work(*handler), Queue::Dead(*handler)] {
-                let (ready, consumers) =
-                    declare::depth(&mut channel, &queue.name()).await.map_err(unavailable)?.unwrap_or_default();
-                depths.push(QueueDepth { queue, messages: u64::from(ready), oldest: None, consumers: Some(consumers) });
-            }
-        }
-        channel.close().await;
-        Ok(depths)
+        let handlers = self.shared.options.handlers.iter();
+        let queues = handlers.flat_map(|handler| [Queue::Work(*handler), Queue::Dead(*handler)]);
+        let found = self.depths(queues.map(|queue| (queue, queue.name())).collect()).await?;
+        let depth = |(queue, (messages, consumers)): (Queue, (u32, u32))| QueueDepth {
+            queue,
+            messages: u64::from(messages),
+            oldest: None,
+            consumers: Some(consumers),
+        };
+        Ok(found.into_iter().map(depth).collect())
     }
 
     async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
-        let connection = self.connection().await?;
-        let mut channel = Reopening::new(&connection);
         let delays = Tier::ALL.iter().map(|tier| RabbitQueue::Delay(*tier));
-        let mut found = Vec::new();
-        for queue in delays.chain([RabbitQueue::Unrouted]) {
-            let name = queue.name();
-            let (ready, _) = declare::depth(&mut channel, &name).await.map_err(unavailable)?.unwrap_or_default();
-            found.push(OtherQueue { name, messages: u64::from(ready) });
-        }
-        channel.close().await;
-        Ok(found)
+        let names = delays.chain([RabbitQueue::Unrouted]).map(|queue| queue.name());
+        let found = self.depths(names.map(|name| (name.clone(), name)).collect()).await?;
+        Ok(found.into_iter().map(|(name, (ready, _))| OtherQueue { name, messages: u64::from(ready) }).collect())
     }
 
     async fn held(&self, queue: Queue) -> u64 {

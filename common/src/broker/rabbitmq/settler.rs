@@ -13,6 +13,7 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicRejectOptions};
 use tokio_util::sync::CancellationToken;
 
+use super::link;
 use super::message::{self, Standing};
 use super::publisher::{Outgoing, Published, Publisher};
 use crate::backoff::full_jitter;
@@ -75,20 +76,21 @@ impl Handle {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that acknowledges")]
     pub(super) async fn ack(&self) -> Result<Settled, BrokerError> {
-        match self.acker.ack(BasicAckOptions::default()).await {
-            Ok(true) => Ok(Settled::Confirmed),
-            Ok(false) => Ok(Settled::Lost),
-            Err(error) => Err(BrokerError::Unavailable(error.to_string())),
-        }
+        self.answered(self.acker.ack(BasicAckOptions::default())).await
     }
 
     /// Back into its queue; counts towards the delivery limit on every version of RabbitMQ, which a nack does not.
     #[expect(clippy::disallowed_methods, reason = "the one place that rejects")]
     async fn requeue(&self) -> Result<Settled, BrokerError> {
-        match self.acker.reject(BasicRejectOptions { requeue: true }).await {
-            Ok(true) => Ok(Settled::Confirmed),
-            Ok(false) => Ok(Settled::Lost),
-            Err(error) => Err(BrokerError::Unavailable(error.to_string())),
+        self.answered(self.acker.reject(BasicRejectOptions { requeue: true })).await
+    }
+
+    /// The broker answers neither; lapin says whether it was written.
+    async fn answered(&self, asked: impl Future<Output = lapin::Result<bool>>) -> Result<Settled, BrokerError> {
+        match link::answered_unless(|| self.acker.poisoned(), asked).await {
+            Some(Ok(true)) => Ok(Settled::Confirmed),
+            Some(Ok(false)) | None => Ok(Settled::Lost),
+            Some(Err(error)) => Err(BrokerError::Unavailable(error.to_string())),
         }
     }
 }

@@ -108,11 +108,15 @@ async fn refusing<T>(
 
 async fn open_publishing(shared: &Shared) -> Result<(Arc<Connection>, Channel), Fault> {
     let connection = connect(shared, ConnectionRole::Publish).await?;
-    if shared.options.role != RabbitRole::Command {
-        declare::declare(&connection, &Topology::of(&shared.options.handlers)).await?;
-    }
-    let channel = confirming_channel(&connection).await;
-    let channel = channel.map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))?;
+    let opening = async {
+        if shared.options.role != RabbitRole::Command {
+            declare::declare(&connection, &Topology::of(&shared.options.handlers)).await?;
+        }
+        let channel = confirming_channel(&connection).await;
+        channel.map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))
+    };
+    let opened = link::answered(&connection, opening).await;
+    let channel = opened.map_err(|words| Fault::new(ReconnectCause::Lost, words))??;
     Ok((Arc::new(connection), channel))
 }
 
