@@ -225,6 +225,9 @@ impl Pump {
                     None => return End::Cancelled,
                 },
                 () = tokio::time::sleep_until(silent_at) => {
+                    if !self.connection.status().connected() {
+                        return End::Lost;
+                    }
                     if self.is_forgotten().await {
                         tracing::error!(queue = self.queue.name(),
                             "consumer.silent: its queue has messages and hands out none; consuming again");
