@@ -99,3 +99,26 @@ async fn publish(context: &Context, handler: HandlerName, event_id: &EventId) ->
     context.metrics.worker.republished(handler);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_is_idle_when_both_of_its_queues_are_empty_and_consumed() {
+        let depth = |queue, messages, consumers| QueueDepth { queue, messages, oldest: None, consumers };
+        let (work, dead) = (Queue::Work(HandlerName::LogNote), Queue::Dead(HandlerName::LogNote));
+        let empty = depth(dead, 0, Some(1));
+        let cases = [
+            (true, vec![depth(work, 0, Some(2)), empty.clone()]),
+            (true, vec![depth(work, 0, None), depth(dead, 0, None)]),
+            (false, vec![depth(work, 1, Some(2)), empty.clone()]),
+            (false, vec![depth(work, 0, Some(2)), depth(dead, 1, Some(1))]),
+            (false, vec![depth(work, 0, Some(0)), empty.clone()]),
+            (false, vec![depth(Queue::Work(HandlerName::SyncContact), 0, Some(2)), empty]),
+        ];
+        for (expected, queues) in cases {
+            assert_eq!(is_idle(&queues, HandlerName::LogNote), expected, "{queues:?}");
+        }
+    }
+}
