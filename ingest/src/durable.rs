@@ -14,7 +14,7 @@ use crate::sources::Verified;
 
 /// Events that are brought to all of their queues at a time: they must leave room for those that come.
 const COMPLETED_AT_ONCE: usize = 64;
-/// Tries while the broker is there; with the pauses between them they last about three minutes.
+/// Tries while the broker is there; the pauses between them are three and a half minutes at most.
 const COMPLETE_TRIES: u32 = 12;
 const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
 const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -30,6 +30,12 @@ pub(crate) struct Durable {
 /// Which events are being completed.
 #[derive(Default)]
 struct Incomplete(Mutex<HashSet<EventId>>);
+
+enum Added {
+    Yes,
+    There,
+    NoRoom,
+}
 
 impl Durable {
     pub(crate) fn new(broker: Arc<dyn Broker>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
@@ -54,8 +60,10 @@ impl Durable {
     /// A broker that died while it stored an event may have it in some of its queues: a handler would act on what the
     /// history never hears of, should the sender give up. So it is published until it is in all of them.
     fn complete(&self, event: &Event) {
-        if !self.incomplete.add(&event.id) {
-            return;
+        match self.incomplete.add(&event.id) {
+            Added::Yes => {}
+            Added::There => return,
+            Added::NoRoom => return not_completed(event, "too many others are being completed"),
         }
         let (broker, incomplete, event) = (Arc::clone(&self.broker), Arc::clone(&self.incomplete), event.clone());
         tokio::spawn(async move {
@@ -64,20 +72,26 @@ impl Durable {
                     event.id = event.id.as_str(),
                     "event.completed: answered 503 when it was unknown whether it was stored; it is"
                 ),
-                Err(error) => tracing::warn!(
-                    event.id = event.id.as_str(), error = %error,
-                    "event.not_completed: it was answered 503, and some of its queues may have it"
-                ),
+                Err(error) => not_completed(&event, &error.to_string()),
             }
             incomplete.remove(&event.id);
         });
     }
 }
 
+fn not_completed(event: &Event, why: &str) {
+    tracing::warn!(
+        event.id = event.id.as_str(),
+        why,
+        "event.not_completed: it was answered 503, and some of its queues may have it"
+    );
+}
+
+/// The end of the process ends it as well: the sender's repeat is what is left then.
 async fn publish_until_stored(broker: &dyn Broker, event: &Event) -> Result<(), PublishError> {
     let mut tries = 0;
     loop {
-        // An outage may take as long as it likes. Closed for good, it says so.
+        // An outage may take as long as it likes.
         let _ = broker.state().wait_for(|state| *state == BrokerState::Ready).await;
         match broker.publish_patiently(event).await {
             Ok(_) => return Ok(()),
@@ -89,10 +103,16 @@ async fn publish_until_stored(broker: &dyn Broker, event: &Event) -> Result<(), 
 }
 
 impl Incomplete {
-    /// `false` where it is there already, or too many are.
-    fn add(&self, id: &EventId) -> bool {
+    fn add(&self, id: &EventId) -> Added {
         let mut ids = self.ids();
-        ids.len() < COMPLETED_AT_ONCE && ids.insert(id.clone())
+        if ids.contains(id) {
+            return Added::There;
+        }
+        if ids.len() >= COMPLETED_AT_ONCE {
+            return Added::NoRoom;
+        }
+        ids.insert(id.clone());
+        Added::Yes
     }
 
     fn remove(&self, id: &EventId) {

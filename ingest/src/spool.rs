@@ -133,6 +133,23 @@ impl Spooling {
         }
     }
 
+    /// `publish` is not even begun while RabbitMQ is away.
+    async fn publish_or_spool(
+        &self,
+        event: &Event,
+        publish: impl Future<Output = Result<Stored, PublishError>> + Send,
+    ) -> Result<Stored, PublishError> {
+        let away = why_not(&self.remote.state().borrow());
+        let error = match away {
+            Some(why) => PublishError::Unavailable(why),
+            None => match publish.await {
+                Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => error,
+                settled @ (Ok(_) | Err(PublishError::Overloaded | PublishError::Fatal(_))) => return settled,
+            },
+        };
+        self.spool(event, error).await
+    }
+
     /// Into the spool, because of `error`.
     async fn spool(&self, event: &Event, error: PublishError) -> Result<Stored, PublishError> {
         let Some(spool) = self.spool.as_ref().filter(|_| self.takes) else { return Err(error) };
@@ -146,20 +163,11 @@ impl Spooling {
 #[async_trait]
 impl Broker for Spooling {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
-        let away = why_not(&self.remote.state().borrow());
-        let error = match away {
-            Some(why) => PublishError::Unavailable(why),
-            None => match self.remote.publish(event).await {
-                Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => error,
-                settled @ (Ok(_) | Err(PublishError::Overloaded | PublishError::Fatal(_))) => return settled,
-            },
-        };
-        self.spool(event, error).await
+        self.publish_or_spool(event, self.remote.publish(event)).await
     }
 
-    /// To RabbitMQ alone: who can wait needs no spool.
     async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
-        self.remote.publish_patiently(event).await
+        self.publish_or_spool(event, self.remote.publish_patiently(event)).await
     }
 
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {

@@ -66,11 +66,12 @@ impl Store {
             .write(Turn::Alone, (handler, event_ids), |connection, (handler, event_ids)| {
                 Box::pin(async move {
                     for event_id in event_ids {
-                        sqlx::query("UPDATE deliveries SET republished_ms = NULL WHERE event_id = $1 AND handler = $2")
-                            .bind(event_id.as_str())
-                            .bind(handler.as_str())
-                            .execute(&mut *connection)
-                            .await?;
+                        let update = sqlx::query(
+                            "UPDATE deliveries SET republished_ms = NULL
+                             WHERE event_id = $1 AND handler = $2 AND state = 'waiting' AND attempt = 0",
+                        );
+                        let update = update.bind(event_id.as_str()).bind(handler.as_str());
+                        update.execute(&mut *connection).await?;
                     }
                     Ok(())
                 })

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::QueueDepth;
+use hookline_common::broker::{PublishError, QueueDepth};
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::topology::Queue;
@@ -52,7 +52,11 @@ async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>
         } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= quiet
             && handler != HandlerName::RecordHistory
         {
-            publish_missing(context, handler, quiet).await?;
+            // One that cannot be published must not keep those of other handlers.
+            if let Err(error) = publish_missing(context, handler, quiet).await {
+                tracing::warn!(handler = %handler, error = %format!("{error:#}"),
+                    "missing.not_published: what nobody began is looked for again later");
+            }
         }
     }
     Ok(())
@@ -66,30 +70,36 @@ fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
 }
 
 async fn publish_missing(context: &Context, handler: HandlerName, quiet: Duration) -> anyhow::Result<()> {
-    loop {
+    let clock = Instant::now();
+    // No longer than that: what was given first would be given again while its copy waits.
+    while clock.elapsed() < quiet {
         let missing = context.store.take_unbegun(handler, quiet, quiet * AGAIN_AFTER, MOST).await?;
         let publish = missing.iter().map(async |event_id| (event_id, publish(context, handler, event_id).await));
-        let mut failed = Vec::new();
-        let mut why = None;
+        let (mut published, mut not_stored, mut why) = (0, Vec::new(), None);
         for (event_id, outcome) in futures::future::join_all(publish).await {
-            if let Err(error) = outcome {
-                failed.push(event_id.clone());
-                why = Some(error);
+            let Err(error) = outcome else {
+                published += 1;
+                continue;
+            };
+            // The others may be stored, or are what cannot be read: they have their time.
+            if matches!(error.downcast_ref(), Some(PublishError::Unavailable(_) | PublishError::Overloaded)) {
+                not_stored.push(event_id.clone());
             }
+            why = Some(error);
         }
-        let published = missing.len() - failed.len();
         if published > 0 {
             tracing::warn!(handler = %handler, deliveries = published,
                 "delivery.missing: nobody began them, and nothing is in their queue: published anew from the history");
         }
         if let Some(why) = why {
-            context.store.put_back_unbegun(handler, &failed).await?;
+            context.store.put_back_unbegun(handler, &not_stored).await?;
             return Err(why);
         }
         if missing.len() < usize::try_from(MOST).unwrap_or(usize::MAX) {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 async fn publish(context: &Context, handler: HandlerName, event_id: &EventId) -> anyhow::Result<()> {

@@ -245,7 +245,8 @@ pub enum Settlement {
 pub enum Settled {
     /// Durable.
     Confirmed,
-    /// The lease had passed to another delivery of the same message: nothing was changed.
+    /// The lease had passed to another delivery of the same message, or the connection was gone: it is handed out again,
+    /// unless its answer came through just before.
     Lost,
 }
 

@@ -79,9 +79,9 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
         );
         v.key(
             "missing_after",
-            "A delivery that nobody began, with nothing in its handler's queue for so long, is published anew from the \
+            "A delivery that nobody began, while its handler's queue was found empty for so long, is published anew from the \
              history: its message may have been lost. Longer than workers keep deliveries in hand.",
-            Span::ABOVE_ZERO,
+            Span::SECONDS,
             &mut s.broker.missing_after,
         );
     });

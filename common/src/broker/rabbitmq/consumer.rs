@@ -228,7 +228,14 @@ impl Pump {
                     if !self.connection.status().connected() {
                         return End::Lost;
                     }
-                    if self.is_forgotten().await {
+                    let is_forgotten = tokio::select! {
+                        biased;
+                        () = self.gone.cancelled() => return End::Gone,
+                        () = self.closing.cancelled() => return End::Asked,
+                        () = self.stop.cancelled() => return End::Asked,
+                        is_forgotten = self.is_forgotten() => is_forgotten,
+                    };
+                    if is_forgotten {
                         tracing::error!(queue = self.queue.name(),
                             "consumer.silent: its queue has messages and hands out none; consuming again");
                         return End::Asked;

@@ -126,6 +126,7 @@ const MAX_SPAN: Duration = Duration::from_hours(24 * 3650);
 impl Span {
     pub(in super::super) const ANY: Self = Self(Duration::ZERO);
     pub(in super::super) const ABOVE_ZERO: Self = Self(Duration::from_millis(1));
+    pub(in super::super) const SECONDS: Self = Self(Duration::from_secs(1));
 }
 
 impl Kind for Span {
