@@ -158,7 +158,7 @@ async fn publishing_again_while_it_waits_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redrive_takes_a_dead_letter_that_was_not_fetched_yet() {
+async fn a_redrive_takes_a_dead_letter_that_was_not_settled_yet_and_nothing_else_does() {
     let directory = Directory::new();
     let broker = directory.open().await;
     let event = an_inbound_message();
@@ -176,6 +176,8 @@ async fn a_redrive_takes_a_dead_letter_that_was_not_fetched_yet() {
     settle(next(&mut notes).await, Settlement::DeadLetter(info)).await;
     let letter = next(&mut dead).await;
 
+    broker.publish_again(HandlerName::LogNote, &event, None).await.unwrap();
+    nothing_comes(&mut notes).await;
     broker.publish_again(HandlerName::LogNote, &event, Some(Again::Redrive)).await.unwrap();
 
     let redriven = next(&mut notes).await;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hookline_common::broker::Again;
+use hookline_common::broker::{Again, DeadLetterInfo};
 use hookline_common::event::EventId;
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::time::Timestamp;
@@ -176,7 +176,8 @@ async fn only_what_waits_and_nobody_began_is_missing() {
     store.begin(&begun, HANDLER, 1, None).await.unwrap();
     store.begin(&done, HANDLER, 1, None).await.unwrap();
     store.finish(&attempt(&done, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
-    store.insert_dead_letter(&dead_letter, HANDLER, &dead(DeadReason::DeliveryLimit, at(0)), &[]).await.unwrap();
+    let never_begun = DeadLetterInfo { attempts: 0, ..dead(DeadReason::DeliveryLimit, at(0)) };
+    store.insert_dead_letter(&dead_letter, HANDLER, &never_begun, &[]).await.unwrap();
     store.expire(HOUR, Timestamp::now()).await.unwrap();
 
     assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [unbegun.id]);

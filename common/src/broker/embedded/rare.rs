@@ -13,8 +13,8 @@ use crate::names::HandlerName;
 pub(super) type Slice = u8;
 
 /// Stores the event where it is no longer, without fanning it out, then its one queue row. A row that waits stays
-/// as it is; one that is on its way to the dead letters is what was asked to go again. It is due at once by any clock: the owner's may
-/// differ from this process's.
+/// as it is; one that is on its way to the dead letters is what was asked to go again, if that was asked. It is due at
+/// once by any clock: the owner's may differ from this process's.
 const AGAIN: &str = "
      BEGIN IMMEDIATE;
      DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
