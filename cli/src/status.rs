@@ -187,12 +187,15 @@ fn gate_state(gate: &GateRow, now: Timestamp) -> &'static str {
 }
 
 fn is_shut(gate: &GateRow, now: Timestamp) -> bool {
-    gate.paused || gate.standing.failing || gate.closed_until.is_some_and(|until| until > now)
+    gate.paused || !gate.standing.failing.is_empty() || gate.closed_until.is_some_and(|until| until > now)
 }
 
 fn reason(gate: &GateRow) -> Option<String> {
-    let fails = || "it fails: one probe at a time is let through until one works".to_owned();
-    if gate.standing.failing && !gate.paused { Some(fails()) } else { gate.reason.clone() }
+    let failing: Vec<&str> = gate.standing.failing.iter().map(|class| class.in_words()).collect();
+    if failing.is_empty() || gate.paused {
+        return gate.reason.clone();
+    }
+    Some(format!("{} fail: one probe at a time is let through until one works", failing.join(" and ")))
 }
 
 impl Status {
@@ -291,6 +294,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use hookline_common::names::OperationClass;
     use hookline_store::model::GateStanding;
 
     use super::*;
@@ -302,6 +306,7 @@ mod tests {
             reason: None,
             closed_until: closed_until.map(Timestamp::from_millis),
             standing: GateStanding::default(),
+            policy: None,
         }
     }
 
@@ -313,8 +318,10 @@ mod tests {
         assert_eq!(gate_state(&gate(false, Some(2_000)), now), "open");
         assert_eq!(gate_state(&gate(false, Some(999)), now), "closed");
         assert_eq!(gate_state(&gate(false, None), now), "closed");
-        let failing =
-            GateRow { standing: GateStanding { failing: true, ..GateStanding::default() }, ..gate(false, None) };
+        let standing = GateStanding { failing: vec![OperationClass::Reads], ..GateStanding::default() };
+        let failing = GateRow { standing, ..gate(false, None) };
         assert_eq!(gate_state(&failing, now), "open");
+        let told = reason(&failing).expect("a reason");
+        assert_eq!(told, "reads fail: one probe at a time is let through until one works");
     }
 }

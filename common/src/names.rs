@@ -145,3 +145,51 @@ closed_set! {
         SetOptOut = "set_opt_out",
     }
 }
+
+closed_set! {
+    /// Calls that fail and recover together: each class has a breaker of its own.
+    OperationClass {
+        OptOutWrites = "opt_out_writes",
+        ContactWrites = "contact_writes",
+        Reads = "reads",
+    }
+}
+
+impl Operation {
+    #[must_use]
+    pub const fn class(self) -> OperationClass {
+        match self {
+            Self::PutOptOut | Self::SetOptOut => OperationClass::OptOutWrites,
+            Self::CreateContact | Self::UpsertPerson | Self::LogNote => OperationClass::ContactWrites,
+            Self::GetOptOut
+            | Self::GetMessage
+            | Self::GetConversation
+            | Self::FindContactPhones
+            | Self::GetContact
+            | Self::CheckToken
+            | Self::FindPerson => OperationClass::Reads,
+        }
+    }
+}
+
+impl OperationClass {
+    /// As sentences name it.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::OptOutWrites => "opt-out writes",
+            Self::ContactWrites => "contact writes",
+            Self::Reads => "reads",
+        }
+    }
+
+    /// Its place in a table of one row a class.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::OptOutWrites => 0,
+            Self::ContactWrites => 1,
+            Self::Reads => 2,
+        }
+    }
+}

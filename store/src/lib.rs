@@ -124,6 +124,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Now, by the clock that all processes on this store share.
+    #[must_use]
+    pub fn now(&self) -> hookline_common::time::Timestamp {
+        self.db.clock().now()
+    }
+
     /// Whether processes on other machines may work on it at the same time.
     #[must_use]
     pub fn is_shared(&self) -> bool {

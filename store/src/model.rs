@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hookline_common::broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
-use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
+use hookline_common::names::{
+    DeadReason, DeliveryState, Destination, HandlerName, OperationClass, SkipReason, Verdict,
+};
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -295,10 +297,12 @@ pub struct GateRow {
     pub reason: Option<String>,
     pub closed_until: Option<Timestamp>,
     pub standing: GateStanding,
+    /// What workers on one database share of its quota and breakers, as JSON that only they read.
+    pub policy: Option<String>,
 }
 
 /// What is known of a destination's pace, for `status`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateStanding {
     /// Calls per window, as it said last.
     pub limit: Option<i64>,
@@ -306,8 +310,8 @@ pub struct GateStanding {
     pub remaining: Option<i64>,
     /// Calls that it takes.
     pub per_minute: Option<i64>,
-    /// Its breaker is open: one probe at a time is let through.
-    pub failing: bool,
+    /// Classes whose breaker is open: one probe at a time is let through.
+    pub failing: Vec<OperationClass>,
 }
 
 /// What a command asks all workers at once: have you looked at the store since? A later one is greater.

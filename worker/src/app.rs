@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};
 use crate::destinations::textus::client::TextUs;
-use crate::gate::{Gate, Pacing};
+use crate::gate::{Gate, GateRules};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
@@ -66,8 +66,7 @@ impl WorkerApp {
             Destination::TextUs,
             store.clone(),
             Arc::clone(&metrics),
-            settings.textus.paused_probe,
-            Pacing::of(&settings.textus),
+            GateRules::of(&settings.textus),
         ));
         let textus = TextUs::new(&settings.textus, Arc::clone(&textus_gate), Arc::clone(&metrics))
             .context("building the client for the TextUs API")?;
@@ -120,6 +119,7 @@ impl WorkerApp {
         parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(missing::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
+        parts.spawn(self.clients.textus.clone().check_refused_token(shutdown.clone()));
         if let Some(live) = live {
             let (textus, gate) = (self.clients.textus.clone(), Arc::clone(&self.clients.textus_gate));
             parts.spawn(follow(live, textus, gate, shutdown.clone()));
@@ -147,7 +147,7 @@ async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdow
             }
         }
         let settings = Arc::clone(&live.borrow_and_update());
-        gate.pace_by(Pacing::of(&settings.textus));
+        gate.go_by(GateRules::of(&settings.textus));
         match textus.take_token(&settings.textus) {
             Ok(true) => {
                 tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");

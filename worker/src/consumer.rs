@@ -182,7 +182,7 @@ async fn may_go(
             return Some(LOOK_AT_GATE);
         }
         let priority = Priority::from(handler.name());
-        let wait = handler.gates().iter().filter_map(|gate| gate.no_room_for(priority)).max()?;
+        let wait = handler.gates().iter().filter_map(|(gate, classes)| gate.no_room_for(priority, classes)).max()?;
         Some(wait.clamp(Duration::from_millis(5), LOOK_AT_GATE))
     };
     while let Some(wait) = closed_for() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::event::Event;
-use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{Claim, ClaimRequest, Made};
@@ -22,9 +22,9 @@ use crate::payload::Unreadable;
 pub trait Handler: Send + Sync + 'static {
     fn name(&self) -> HandlerName;
 
-    /// The gates that its calls pass. While one is closed the consumer takes no work, so that deliveries wait in
-    /// the queue instead of going round.
-    fn gates(&self) -> Vec<Arc<Gate>>;
+    /// The gates that its calls pass, and of which classes these are. While one holds such calls the consumer takes no
+    /// work, so that deliveries wait in the queue instead of going round.
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])>;
 
     /// The effect that an attempt would claim before anything else: it is claimed with the attempt's begin, in one
     /// write, and handed over by [`Attempt::take_claimed`].

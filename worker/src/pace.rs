@@ -127,7 +127,8 @@ mod tests {
             paused: false,
             reason: None,
             closed_until: None,
-            standing: GateStanding { limit: Some(limit), remaining: Some(7), per_minute, failing: false },
+            standing: GateStanding { limit: Some(limit), remaining: Some(7), per_minute, failing: Vec::new() },
+            policy: None,
         }
     }
 

@@ -134,9 +134,14 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
     match error {
         HandlerError::Destination { destination, error } => match error.disposition() {
             Disposition::Hold { until, why } => Plan::Park { until, spent: false, why, status: error.status() },
-            // It was made to see whether the destination works again.
-            Disposition::Retry { .. } if let Some(until) = ended.calls.held_until() => {
-                Plan::Park { until, spent: false, why: error.detail(), status: error.status() }
+            // The call was made to see whether the destination works again: no attempt, but the delivery ages.
+            Disposition::Retry { .. } if let Some(until) = ended.calls.failed_probe() => {
+                match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
+                    Plan::Park { why, status, .. } => Plan::Park { until, spent: false, why, status },
+                    too_old @ (Plan::Dead { reason: DeadReason::TooOld, .. } | Plan::End(_)) => too_old,
+                    // Attempts were exhausted before: this is none.
+                    Plan::Dead { status, detail, .. } => Plan::Park { until, spent: false, why: detail, status },
+                }
             }
             Disposition::Retry { after } => {
                 try_again(retry, delivery, Some(*destination), error.status(), error.detail(), after)

@@ -12,7 +12,7 @@ use hookline_store::Store;
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::{Gate, Pacing};
+use hookline_worker::gate::{Gate, GateRules};
 use serde_json::{Value, json};
 
 use crate::open;
@@ -169,17 +169,16 @@ async fn token(settings: &Settings, store: Option<Store>) -> Finding {
 
 async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
-    let probe = settings.textus.paused_probe;
-    let pacing = Pacing::of(&settings.textus);
-    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), probe, pacing));
+    let rules = GateRules::of(&settings.textus);
+    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), rules));
     // A Retry-After and an operator's pause bind this call too.
     gate.refresh().await?;
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
-    let tried = textus.check_token(&CallLog::default(), &settings.textus.account).await;
+    let tried = textus.check_token(&CallLog::default()).await;
     // What the answer says of the rate limit, and that the credentials are taken again, is for the workers too. That
     // they are refused is not: workers that are up may hold others.
     if !matches!(tried, Err(DestinationError::CredentialsRefused { .. })) {
-        gate.refresh().await?;
+        gate.exchange().await?;
     }
     tried?;
     Ok(format!("{} takes it", settings.textus.base_url))

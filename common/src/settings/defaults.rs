@@ -43,6 +43,7 @@ impl Settings {
                 opt_out_reserve: 0.1,
                 paused_probe: Duration::from_mins(1),
                 breaker: BreakerSettings { open_min: Duration::from_secs(5), open_max: Duration::from_mins(5) },
+                rate_limit_window: Duration::from_mins(5),
                 max_response_bytes: 1 << 20,
             },
             handlers: HandlersSettings::defaults(),

@@ -207,7 +207,7 @@ fn textus(v: &mut Visit<'_, '_>, s: &mut TextUsSettings) {
     );
     v.key(
         "paused_probe",
-        "After 401 or 403: one careful call this often, besides `hookline resume textus`.",
+        "After 401 or 403: one careful probe this often, besides `hookline resume textus`.",
         Span(Duration::from_secs(1)),
         &mut s.paused_probe,
     );
@@ -217,9 +217,16 @@ fn textus(v: &mut Visit<'_, '_>, s: &mut TextUsSettings) {
         Size::between(KIB, 64 * MIB),
         &mut s.max_response_bytes,
     );
+    v.key(
+        "rate_limit_window",
+        "Length of the window of the rate limit (TextUs: 1,000 requests in 5 minutes); its end comes from the headers.",
+        Span(Duration::from_secs(1)),
+        &mut s.rate_limit_window,
+    );
     v.table(
         "breaker",
-        "While a destination fails, one call is made every open_min to see; after 24 of them each time twice as long.",
+        "One breaker for each class of operation (opt-out writes, contact writes, reads): while its calls fail, one is made \
+         every open_min to see; after 24 of them each time twice as long.",
         |v| {
             v.key("open_min", "How long calls are held back at first.", Span::ABOVE_ZERO, &mut s.breaker.open_min);
             v.key("open_max", "How long at most.", Span::ABOVE_ZERO, &mut s.breaker.open_max);

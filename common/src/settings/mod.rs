@@ -137,9 +137,11 @@ pub struct TextUsSettings {
     pub timeout: Duration,
     /// Share of the quota kept for opt-outs.
     pub opt_out_reserve: f64,
-    /// After 401 or 403: one careful probe this often.
+    /// While the credentials are refused: one careful probe this often.
     pub paused_probe: Duration,
     pub breaker: BreakerSettings,
+    /// Length of the rate limit's window; its end is what answers tell.
+    pub rate_limit_window: Duration,
     /// An answer longer than this is an error.
     pub max_response_bytes: usize,
 }

@@ -6,7 +6,7 @@ use hookline_common::event::EventId;
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Begin, Ending, GateStanding, HandlerCounts};
+use hookline_store::model::{Begin, Ending, HandlerCounts};
 
 use crate::helpers::{TestStore, at, attempt, dead, event, event_at, id_of};
 
@@ -148,9 +148,7 @@ async fn a_write_that_fails_does_not_take_its_group_with_it() {
 
     let events: Vec<_> = (0..20).map(|i| event(&i.to_string())).collect();
     let begins = futures::future::join_all(events.iter().map(|event| store.begin(event, HANDLER, 1, None)));
-    let budgets = futures::future::join_all((0..5).map(|n| {
-        store.gate_standing(Destination::TextUs, GateStanding { remaining: Some(n), ..GateStanding::default() })
-    }));
+    let budgets = futures::future::join_all((0..5).map(|_| store.pause_gate(Destination::TextUs, "maintenance")));
     let (begins, budgets) = tokio::join!(begins, budgets);
 
     assert!(begins.into_iter().all(|begin| begin.expect("its own table is there") == Begin::Go));

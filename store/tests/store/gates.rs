@@ -1,6 +1,6 @@
-use hookline_common::names::Destination;
+use hookline_common::names::{Destination, OperationClass};
 use hookline_store::Store;
-use hookline_store::model::{GateRow, GateStanding};
+use hookline_store::model::{GateRow, GateStanding, Question};
 
 use crate::helpers::{TestStore, at};
 
@@ -25,13 +25,13 @@ async fn every_destination_is_open_until_somebody_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_gate_is_only_ever_closed_for_longer_and_resuming_does_not_open_it_early() {
+async fn resuming_does_not_open_a_gate_early() {
     let test = TestStore::new().await;
     let other = test.other().await;
-    test.store.close_gate(Destination::TextUs, at(20), "retry after").await.unwrap();
-    other.close_gate(Destination::TextUs, at(10), "an older answer").await.unwrap();
+    let close = |row: GateRow, _now| (GateRow { closed_until: Some(at(20)), ..row }, ());
+    test.store.change_gate(Destination::TextUs, close).await.unwrap();
     test.store.pause_gate(Destination::TextUs, "maintenance").await.unwrap();
-    assert!(textus_gate(&other).await.paused);
+    assert_eq!(textus_gate(&other).await.reason_of_pause(), Some("maintenance"));
 
     test.store.resume_gate(Destination::TextUs).await.unwrap();
 
@@ -40,27 +40,33 @@ async fn a_gate_is_only_ever_closed_for_longer_and_resuming_does_not_open_it_ear
 }
 
 #[tokio::test]
-async fn the_last_budget_is_known() {
+async fn what_a_worker_looks_at_is_one_look() {
     let TestStore { store, home: _home } = TestStore::new().await;
-    for remaining in [800, 799] {
-        let told = GateStanding { limit: Some(1000), remaining: Some(remaining), ..GateStanding::default() };
-        store.gate_standing(Destination::TextUs, told).await.unwrap();
-    }
+    let (question, gates) = store.look().await.unwrap();
+    assert_eq!((question, gates), (Question::NONE, Vec::new()));
 
-    let gate = textus_gate(&store).await;
+    let failing = vec![OperationClass::OptOutWrites, OperationClass::Reads];
+    let standing = GateStanding { limit: Some(1000), remaining: Some(799), per_minute: None, failing };
+    let told = standing.clone();
+    let tell = move |row: GateRow, _now| (GateRow { standing: told.clone(), ..row }, ());
+    store.change_gate(Destination::TextUs, tell).await.unwrap();
+    let asked = store.ask_workers().await.unwrap();
 
-    assert_eq!((gate.standing.limit, gate.standing.remaining), (Some(1000), Some(799)));
+    let (question, gates) = store.look().await.unwrap();
+    assert_eq!(question, asked);
+    assert_eq!(gates.iter().map(|gate| &gate.standing).collect::<Vec<_>>(), [&standing]);
+    assert_eq!(textus_gate(&store).await.standing, standing);
 }
 
 #[tokio::test]
-async fn what_all_know_of_a_budget_is_changed_by_one_after_another() {
+async fn what_all_know_of_a_destination_is_changed_by_one_after_another() {
     let test = TestStore::new().await;
-    let count = |before: Option<&str>, _now_ms: i64| {
-        let next = before.map_or(0, |before| before.parse::<u32>().expect("a number")) + 1;
-        (next.to_string(), next)
+    let count = |row: GateRow, _now| {
+        let next = row.policy.as_deref().map_or(0, |before| before.parse::<u32>().expect("a number")) + 1;
+        (GateRow { policy: Some(next.to_string()), ..row }, next)
     };
 
-    let all = futures::future::join_all((0..20).map(|_| test.store.change_ration(Destination::TextUs, count))).await;
+    let all = futures::future::join_all((0..20).map(|_| test.store.change_gate(Destination::TextUs, count))).await;
 
     let mut numbers: Vec<u32> = all.into_iter().map(Result::unwrap).collect();
     numbers.sort_unstable();

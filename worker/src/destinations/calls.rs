@@ -17,8 +17,8 @@ pub struct CallLog {
     /// The payload that the calls are about.
     about: Bytes,
     turn: Turn,
-    /// When to come back where a call was a probe of the breaker, and failed.
-    held: Arc<Mutex<Option<Timestamp>>>,
+    /// When to come back where a call was a probe, and failed.
+    failed_probe: Arc<Mutex<Option<Timestamp>>>,
 }
 
 /// When a call's turn is: at most so many of one handler are in flight, and the gate lets some go first. Without a bound:
@@ -53,15 +53,15 @@ impl CallLog {
         self.turn.clone()
     }
 
-    pub(super) fn hold(&self, until: Timestamp) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = (*held).max(Some(until));
+    pub(super) fn probe_failed(&self, until: Timestamp) {
+        let mut failed_probe = self.failed_probe.lock().unwrap_or_else(PoisonError::into_inner);
+        *failed_probe = (*failed_probe).max(Some(until));
     }
 
     /// When to come back where a call was made to see whether the destination works again, and failed: no attempt.
     #[must_use]
-    pub fn held_until(&self) -> Option<Timestamp> {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn failed_probe(&self) -> Option<Timestamp> {
+        *self.failed_probe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The texts that a destination's words must not repeat.

@@ -7,6 +7,7 @@ use hookline_common::names::DeadReason;
 use hookline_common::time::Timestamp;
 
 use super::redact::{cut, redact_private};
+use super::status;
 
 /// Longest detail that goes into a header or a row.
 const MAX_DETAIL_BYTES: usize = 512;
@@ -20,22 +21,26 @@ pub enum DestinationError {
     /// Sent, and no usable answer came: whether it took effect is unknown.
     #[error("no usable answer: {detail}")]
     NoAnswer { detail: String },
-    /// 5xx, 408, 425: a fault of theirs that passes. Whether a write took effect is unknown.
+    /// A status that is not known to be final, such as 5xx or 3xx: a fault of theirs that passes. Whether a write took
+    /// effect is unknown, but for the statuses that say that nothing was done.
     #[error("failed with {status}{}", after_colon(detail))]
     Failed { status: u16, retry_after: Option<Duration>, detail: String },
     /// 429. The gate is closed until then.
     #[error("rate limit reached")]
     Throttled { until: Timestamp },
-    /// 401 or 403: our credentials are wrong, not the event. The gate is paused, `until` the next probe.
+    /// Our credentials are wrong, not the event. The gate is paused, `until` the next look.
     #[error("credentials refused with {status}")]
     CredentialsRefused { status: u16, until: Timestamp },
+    /// 403 with credentials that are good: they may not see or change this one resource.
+    #[error("forbidden with 403: the token is good, and may not do this{}", after_colon(detail))]
+    Forbidden { detail: String },
     /// No call was made.
     #[error("{why}")]
     GateClosed { until: Timestamp, why: String },
     #[error("not found{}", after_colon(detail))]
     NotFound { detail: String },
-    /// Any other 4xx, and 1xx and 3xx, which no client of ours asks for. Status 0: refused on our side, before a call
-    /// was made.
+    /// Another status that is final: 400, 409, 410, 413, 414, 415, 422. Status 0: refused on our side, before a call was
+    /// made.
     #[error("rejected with {status}{}", after_colon(detail))]
     Rejected { status: u16, detail: String },
 }
@@ -68,7 +73,7 @@ impl DestinationError {
                 Disposition::Hold { until: *until, why: self.detail() }
             }
             Self::NotFound { .. } => Disposition::DeadLetter { reason: DeadReason::NotFound },
-            Self::Rejected { .. } => Disposition::DeadLetter { reason: DeadReason::Rejected },
+            Self::Rejected { .. } | Self::Forbidden { .. } => Disposition::DeadLetter { reason: DeadReason::Rejected },
         }
     }
 
@@ -76,10 +81,12 @@ impl DestinationError {
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } | Self::Failed { .. } => true,
+            Self::NoAnswer { .. } => true,
+            Self::Failed { status, .. } => !status::nothing_was_done(*status),
             Self::NotSent { .. }
             | Self::Throttled { .. }
             | Self::CredentialsRefused { .. }
+            | Self::Forbidden { .. }
             | Self::GateClosed { .. }
             | Self::NotFound { .. }
             | Self::Rejected { .. } => false,
@@ -94,6 +101,7 @@ impl DestinationError {
             Self::Rejected { status, .. } => (*status != 0).then_some(*status),
             Self::Throttled { .. } => Some(429),
             Self::NotFound { .. } => Some(404),
+            Self::Forbidden { .. } => Some(403),
             Self::NotSent { .. } | Self::NoAnswer { .. } | Self::GateClosed { .. } => None,
         }
     }
@@ -107,6 +115,7 @@ impl DestinationError {
                 Self::Failed { status, retry_after, detail: masked(detail) }
             }
             Self::NotFound { detail } => Self::NotFound { detail: masked(detail) },
+            Self::Forbidden { detail } => Self::Forbidden { detail: masked(detail) },
             Self::Rejected { status, detail } => Self::Rejected { status, detail: masked(detail) },
             ours @ (Self::NotSent { .. }
             | Self::NoAnswer { .. }
@@ -154,7 +163,20 @@ mod tests {
                 false,
                 Some(422),
             ),
+            (
+                DestinationError::Failed { status: 302, retry_after: None, detail: detail() },
+                retry(None),
+                true,
+                Some(302),
+            ),
+            (
+                DestinationError::Failed { status: 423, retry_after: None, detail: detail() },
+                retry(None),
+                false,
+                Some(423),
+            ),
             (DestinationError::Rejected { status: 0, detail: detail() }, dead(DeadReason::Rejected), false, None),
+            (DestinationError::Forbidden { detail: detail() }, dead(DeadReason::Rejected), false, Some(403)),
         ] {
             assert_eq!(error.disposition(), expected, "{error}");
             assert_eq!(error.may_have_taken_effect(), may, "{error}");

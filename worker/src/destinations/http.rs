@@ -21,7 +21,8 @@ use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
 use super::redact::{cut, redact};
-use crate::gate::{Gate, Meaning, RateLimitHeaders};
+use super::status;
+use crate::gate::{After, Gate, Limits, Meaning};
 
 /// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +46,11 @@ struct Inner {
     timeout: Duration,
     max_response_bytes: usize,
     media_type: HeaderValue,
+    read_limits: ReadLimits,
 }
+
+/// Reads what an answer tells of the destination's rate limit, at the time at which the answer came.
+pub(super) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
 
 pub(super) struct HttpOptions {
     /// Sent with every request.
@@ -54,6 +59,7 @@ pub(super) struct HttpOptions {
     pub(super) media_type: HeaderValue,
     pub(super) timeout: Duration,
     pub(super) max_response_bytes: usize,
+    pub(super) read_limits: ReadLimits,
 }
 
 /// One request.
@@ -82,8 +88,8 @@ pub(super) struct Answer {
 struct Ended {
     /// `None`: no request was made.
     record: Option<RequestRecord>,
-    /// A probe of the breaker that failed: when to come back.
-    held: Option<Timestamp>,
+    /// The call was a probe and failed: when to come back.
+    failed_probe: Option<Timestamp>,
     result: Result<Answer, DestinationError>,
 }
 
@@ -108,6 +114,7 @@ impl Http {
             timeout: options.timeout,
             max_response_bytes: options.max_response_bytes,
             media_type: options.media_type,
+            read_limits: options.read_limits,
         };
         Ok(Self { inner: Arc::new(inner), in_flight: coalesce::InFlight::default() })
     }
@@ -137,31 +144,31 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
-        let (_place, permit) = match self.gate.enter(turn.priority, turn.place()).await {
+        let (_place, permit) = match self.gate.enter(turn.priority, call.operation, turn.place()).await {
             Ok(entered) => entered,
-            Err(closed) => return Ended { record: None, held: None, result: Err(closed) },
+            Err(closed) => return Ended { record: None, failed_probe: None, result: Err(closed) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
         crash_point("call.before");
-        let (status, held, result) = match self.request(call).send().await {
+        let (status, failed_probe, result) = match self.request(call).send().await {
             Ok(response) => {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
-                let headers = RateLimitHeaders::read(response.headers());
+                let limits = (self.read_limits)(response.headers(), Timestamp::now());
                 // Before the body: a closing must bind the calls that start while it is read.
-                let Meaning { again, held } = permit.answered(status, &headers);
-                (Some(status), held, self.classify(status, response, &headers, again, &private).await)
+                let After { again, failed_probe } = permit.answered(status::meaning(status), &limits);
+                (Some(status), failed_probe, self.classify(status, response, &limits, again, &private).await)
             }
-            Err(error) => (None, permit.failed().held, Err(self.no_answer(error))),
+            Err(error) => (None, permit.failed().failed_probe, Err(self.no_answer(error))),
         };
         let took = clock.elapsed();
         let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
         let counted = status.filter(|_| usable);
         self.metrics.worker.api_call(self.gate.destination(), operation, counted, took);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), held, result }
+        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), failed_probe, result }
     }
 
     fn request(&self, call: Call) -> reqwest::RequestBuilder {
@@ -179,27 +186,27 @@ impl Inner {
         &self,
         status: u16,
         response: Response,
-        headers: &RateLimitHeaders,
+        limits: &Limits,
         again: Option<Timestamp>,
         private: &[String],
     ) -> Result<Answer, DestinationError> {
-        if (200..300).contains(&status) {
-            let body = self.whole_body(response).await;
-            return Ok(Answer { status, body });
-        }
         let until = again.unwrap_or_else(Timestamp::now);
-        if status == 429 {
-            return Err(DestinationError::Throttled { until });
+        let meaning = status::meaning(status);
+        match meaning {
+            Meaning::Success => {
+                let body = self.whole_body(response).await;
+                return Ok(Answer { status, body });
+            }
+            Meaning::TooMany => return Err(DestinationError::Throttled { until }),
+            Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until }),
+            Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
         }
         let detail = error_text::find(&start_of_body(response).await, private);
         Err(match status {
-            401 | 403 => DestinationError::CredentialsRefused { status, until },
+            403 => DestinationError::Forbidden { detail },
             404 => DestinationError::NotFound { detail },
-            408 | 425 | 500..600 => {
-                let retry_after = headers.retry_after(Timestamp::now());
-                DestinationError::Failed { status, retry_after, detail }
-            }
-            _ => DestinationError::Rejected { status, detail },
+            _ if status::is_final(status) => DestinationError::Rejected { status, detail },
+            _ => DestinationError::Failed { status, retry_after: limits.retry_after, detail },
         })
     }
 
@@ -264,8 +271,8 @@ fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
     if let Some(record) = ended.record {
         log.push(record);
     }
-    if let Some(until) = ended.held {
-        log.hold(until);
+    if let Some(until) = ended.failed_probe {
+        log.probe_failed(until);
     }
     // Per caller: those who share a GET may be about different payloads.
     ended.result.map_err(|error| error.without(&log.personal()))

@@ -8,4 +8,5 @@ mod error_text;
 mod http;
 pub mod redact;
 pub mod segment;
+mod status;
 pub mod textus;

@@ -1,30 +1,27 @@
-//! Open while a destination fails: calls are held, one probe at a time is let through, and its success closes the
-//! breaker at once. Pure: the caller brings the clock, in milliseconds of one clock.
+//! Holds the calls of one class of operation while they fail: one probe at a time is let through, and its success lets
+//! all through at once. Pure: the caller brings the clock, in milliseconds of one clock.
 
 use serde::{Deserialize, Serialize};
 
-/// Failures running that open it, for whoever has ten events a day.
-const RUNNING: u32 = 5;
+use super::{GateRules, Priority};
+
+/// Failures in a row that open the breaker, for a user who has ten events a day.
+const FAILURES_IN_A_ROW: u32 = 5;
 /// Calls within [`SPAN_S`] from which their share of failures counts.
 const CALLS: u32 = 20;
 const SPAN_S: i64 = 30;
-/// An outage that is younger than this many `open_min` is probed every `open_min`: 2 minutes, as the defaults are, so
-/// that calls flow 5 s after a short outage is over. A longer one is probed at doubling distances.
-const YOUNG: i64 = 24;
+/// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow
+/// 5 s after a short outage is over. A longer one is probed at doubling distances.
+const YOUNG_OUTAGE: i64 = 24;
+/// How long after a probe is due it is kept for an opt-out that waits: a parked opt-out comes back through a delay queue
+/// of up to 15 s.
+const KEPT_FOR_OPT_OUT_MS: i64 = 20_000;
 
-/// `[textus] breaker`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OpenFor {
-    pub(super) min_ms: i64,
-    pub(super) max_ms: i64,
-}
-
-/// Kept in the store, where several processes share a destination.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Breaker {
-    running: u32,
-    /// Calls and failures per second, the newest last.
+    failures_in_a_row: u32,
+    /// Calls and failures for each second, the newest last.
     seconds: Vec<(i64, u32, u32)>,
     open: Option<Open>,
 }
@@ -33,10 +30,12 @@ pub(super) struct Breaker {
 struct Open {
     since_ms: i64,
     for_ms: i64,
-    /// When it opened, or the last probe was sent. One that hangs is not waited for: the next is due all the same.
+    /// When the breaker opened, or the last probe was sent. The next probe is due although one hangs.
     last_ms: i64,
     /// That probe has not failed yet.
     is_probed: bool,
+    /// Until then the next probe is an opt-out's, since one waits.
+    opt_out_until_ms: i64,
 }
 
 impl Open {
@@ -45,11 +44,11 @@ impl Open {
     }
 }
 
-/// What calls may do.
+/// What a call may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Passage {
     Free,
-    /// One call, to see whether it is over.
+    /// One call, to see whether the outage is over.
     Probe,
     Held {
         until_ms: i64,
@@ -57,53 +56,68 @@ pub(super) enum Way {
 }
 
 impl Breaker {
-    /// Asks to make a call now; takes the probe where one is due.
-    pub(super) fn way(&mut self, now_ms: i64) -> Way {
-        let Some(open) = &mut self.open else { return Way::Free };
-        if now_ms < open.due_ms() {
-            return Way::Held { until_ms: open.due_ms() };
+    /// What a call of this priority may do now; changes nothing.
+    pub(super) fn look(&self, now_ms: i64, priority: Priority) -> Passage {
+        let Some(open) = &self.open else { return Passage::Free };
+        let until_ms = match priority {
+            Priority::OptOut => open.due_ms(),
+            Priority::Contact | Priority::Note => open.due_ms().max(open.opt_out_until_ms),
+        };
+        if now_ms < until_ms { Passage::Held { until_ms } } else { Passage::Probe }
+    }
+
+    /// The probe is sent.
+    pub(super) fn probe(&mut self, now_ms: i64) {
+        if let Some(open) = &mut self.open {
+            (open.last_ms, open.is_probed, open.opt_out_until_ms) = (now_ms, true, 0);
         }
-        open.last_ms = now_ms;
-        open.is_probed = true;
-        Way::Probe
     }
 
-    /// When a call may be made; `None`: now.
-    pub(super) fn held_until(&self, now_ms: i64) -> Option<i64> {
-        self.open.as_ref().map(Open::due_ms).filter(|due| *due > now_ms)
+    /// An opt-out was told to wait: the next probe is kept for it.
+    pub(super) fn opt_out_waits(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.opt_out_until_ms = open.due_ms() + KEPT_FOR_OPT_OUT_MS;
+        }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.open.is_some()
+    /// When the next probe is due; `None` while all calls are let through.
+    pub(super) fn probe_due_ms(&self) -> Option<i64> {
+        self.open.as_ref().map(Open::due_ms)
     }
 
     /// A call was answered by something that works.
     pub(super) fn worked(&mut self, now_ms: i64) {
-        self.running = 0;
+        self.failures_in_a_row = 0;
         if self.open.take().is_some() {
             self.seconds.clear();
         }
         self.count(now_ms, 0);
     }
 
-    /// A call failed: 5xx, time-out, no connection.
-    pub(super) fn failed(&mut self, now_ms: i64, is_probe: bool, open_for: OpenFor) {
-        self.running = self.running.saturating_add(1);
+    /// A call failed: a status that is tried again, a time-out, no connection.
+    pub(super) fn failed(&mut self, now_ms: i64, is_probe: bool, rules: &GateRules) {
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if let Some(open) = &mut self.open {
             if is_probe && open.is_probed {
                 open.is_probed = false;
-                let is_young = now_ms - open.since_ms < open_for.min_ms.saturating_mul(YOUNG);
-                open.for_ms = if is_young { open_for.min_ms } else { (open.for_ms * 2).min(open_for.max_ms) };
+                let is_young = now_ms - open.since_ms < rules.open_min_ms.saturating_mul(YOUNG_OUTAGE);
+                open.for_ms = if is_young { rules.open_min_ms } else { (open.for_ms * 2).min(rules.open_max_ms) };
             }
             return;
         }
         self.count(now_ms, 1);
         let (calls, failures) = self.recent(now_ms);
-        if self.running < RUNNING && (calls < CALLS || failures * 2 < calls) {
+        if self.failures_in_a_row < FAILURES_IN_A_ROW && (calls < CALLS || failures * 2 < calls) {
             return;
         }
         self.seconds.clear();
-        self.open = Some(Open { since_ms: now_ms, for_ms: open_for.min_ms, last_ms: now_ms, is_probed: false });
+        self.open = Some(Open {
+            since_ms: now_ms,
+            for_ms: rules.open_min_ms,
+            last_ms: now_ms,
+            is_probed: false,
+            opt_out_until_ms: 0,
+        });
     }
 
     fn count(&mut self, now_ms: i64, failures: u32) {
@@ -122,5 +136,85 @@ impl Breaker {
         let second = now_ms.div_euclid(1000);
         let recent = self.seconds.iter().filter(|(at, ..)| *at > second - SPAN_S);
         recent.fold((0, 0), |(calls, failures), (_, more, failed)| (calls + more, failures + failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: GateRules = GateRules {
+        open_min_ms: 5_000,
+        open_max_ms: 300_000,
+        reserve: 0.1,
+        window_ms: 300_000,
+        probe_every_ms: 60_000,
+        in_hand_ms: 8_000,
+    };
+
+    fn opened_at(now_ms: i64) -> Breaker {
+        let mut breaker = Breaker::default();
+        for _ in 0..FAILURES_IN_A_ROW {
+            assert_eq!(breaker.look(now_ms, Priority::Note), Passage::Free);
+            breaker.failed(now_ms, false, &RULES);
+        }
+        breaker
+    }
+
+    #[test]
+    fn five_failures_in_a_row_or_half_of_twenty_calls_open_it() {
+        assert_eq!(opened_at(1_000).look(1_000, Priority::OptOut), Passage::Held { until_ms: 6_000 });
+
+        let mut breaker = Breaker::default();
+        for _ in 0..10 {
+            breaker.worked(1_000);
+            assert_eq!(breaker.look(1_000, Priority::Note), Passage::Free);
+            breaker.failed(1_000, false, &RULES);
+        }
+        assert_eq!(breaker.look(1_000, Priority::Note), Passage::Held { until_ms: 6_000 });
+    }
+
+    #[test]
+    fn one_probe_is_let_through_for_each_interval_and_its_success_closes_at_once() {
+        let mut breaker = opened_at(0);
+        assert_eq!(breaker.look(5_000, Priority::Note), Passage::Probe);
+        breaker.probe(5_000);
+        assert_eq!(breaker.look(5_001, Priority::OptOut), Passage::Held { until_ms: 10_000 });
+        breaker.failed(5_100, true, &RULES);
+        assert_eq!(breaker.look(9_999, Priority::Note), Passage::Held { until_ms: 10_000 });
+
+        breaker.probe(10_000);
+        breaker.worked(10_050);
+        assert_eq!(breaker.look(10_050, Priority::Note), Passage::Free);
+    }
+
+    #[test]
+    fn the_distance_of_probes_doubles_in_a_long_outage_up_to_its_bound() {
+        let mut breaker = opened_at(0);
+        let mut distances = Vec::new();
+        let mut now_ms = 0;
+        for _ in 0..40 {
+            let Passage::Held { until_ms } = breaker.look(now_ms, Priority::Note) else { panic!("open") };
+            distances.push(until_ms - now_ms);
+            now_ms = until_ms;
+            breaker.probe(now_ms);
+            breaker.failed(now_ms, true, &RULES);
+        }
+        assert!(distances[..24].iter().all(|distance| *distance == 5_000), "{distances:?}");
+        assert_eq!(&distances[24..30], [10_000, 20_000, 40_000, 80_000, 160_000, 300_000], "{distances:?}");
+        assert_eq!(distances.last(), Some(&300_000));
+    }
+
+    #[test]
+    fn a_waiting_opt_out_has_the_next_probe() {
+        let mut breaker = opened_at(0);
+        breaker.opt_out_waits();
+
+        assert_eq!(breaker.look(5_000, Priority::Note), Passage::Held { until_ms: 25_000 });
+        assert_eq!(breaker.look(5_000, Priority::OptOut), Passage::Probe);
+        // The process that held the opt-out may have died.
+        assert_eq!(breaker.look(25_000, Priority::Note), Passage::Probe);
+        breaker.probe(5_000);
+        assert_eq!(breaker.look(10_000, Priority::Note), Passage::Probe);
     }
 }

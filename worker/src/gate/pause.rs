@@ -1,27 +1,28 @@
-//! Paused: by an operator, until `hookline resume`, or because the destination refused our credentials, until a probe
-//! or an operator finds that it takes them again. Pure: the caller brings the clock.
+//! Paused: by an operator until `hookline resume`, or because the destination refused our credentials until a probe or
+//! an operator finds that they are taken again. Pure: the caller brings the clock, in milliseconds of one clock.
+//!
+//! A refused destination is probed by the one call that tells whether the credentials are good, never by whichever
+//! delivery comes first: one forbidden message would keep everything paused for ever. Where that call tells nothing, the
+//! next opt-out that waits is the probe.
 
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
-use tokio::time::Instant;
-
-/// How a pause for refused credentials begins in the store, so that other processes know that it may be probed. An
-/// operator's pause never is.
+/// How the reason of a pause for refused credentials begins in the store, so that other processes know that it may be
+/// probed. An operator's pause never is.
 pub const CREDENTIALS_REFUSED: &str = "credentials refused";
-const REFUSED_WHY: &str = "paused: our credentials are refused";
-/// An operator's pause has no end that is known; whoever waits looks again after this long.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-/// A late 401 to a call from before a resume: the call is repeated with what is in force now.
-const AFTER_RESUME: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+/// How soon a check that is due has told, most likely.
+const CHECKED_WITHIN_MS: i64 = 500;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Pause {
     state: State,
-    /// Counts resumes: what a permit was issued under tells whether its 401 is about now.
+    /// Grows with each resume: an answer to a call from before it says nothing about now.
     resumes: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     #[default]
     Flowing,
@@ -29,133 +30,123 @@ enum State {
         reason: String,
     },
     Refused {
-        next_probe: Instant,
+        reason: String,
+        check_due_ms: i64,
+        /// The check told nothing: an opt-out may find out.
+        opt_out_may_probe: bool,
     },
 }
 
-/// What a call may do now.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    Flow,
-    /// The one careful call of this interval.
-    Probe,
-    Held {
-        wait: Duration,
-        why: String,
-    },
-}
-
-/// What the store says of a destination.
+/// Which call asks to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shared<'a> {
-    Flowing,
-    Paused { reason: &'a str },
-}
-
-/// What a change was, for the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    None,
-    Paused,
-    Resumed,
+pub(super) enum Asking {
+    CredentialsCheck,
+    OptOutWrite,
+    Other,
 }
 
 impl Pause {
+    /// Why and until when a call is held; `None` where it may be made. An operator's pause has no end that is known.
+    pub(super) fn holds(&self, now_ms: i64, asking: Asking) -> Option<(Option<i64>, &str)> {
+        match &self.state {
+            State::Flowing => None,
+            State::ByOperator { reason } => Some((None, reason)),
+            State::Refused { reason, check_due_ms, opt_out_may_probe } => match asking {
+                Asking::CredentialsCheck if *check_due_ms <= now_ms => None,
+                Asking::OptOutWrite if *opt_out_may_probe => None,
+                Asking::CredentialsCheck | Asking::OptOutWrite | Asking::Other => {
+                    Some((Some((*check_due_ms).max(now_ms + CHECKED_WITHIN_MS)), reason))
+                }
+            },
+        }
+    }
+
+    /// A call is made although the destination is paused: the probe of this interval is spent.
+    pub(super) fn probe(&mut self, now_ms: i64, asking: Asking, every_ms: i64) {
+        if let State::Refused { check_due_ms, opt_out_may_probe, .. } = &mut self.state {
+            match asking {
+                Asking::CredentialsCheck => *check_due_ms = now_ms + every_ms,
+                Asking::OptOutWrite | Asking::Other => *opt_out_may_probe = false,
+            }
+        }
+    }
+
+    /// The check could not be made or told nothing.
+    pub(super) fn check_told_nothing(&mut self, now_ms: i64, every_ms: i64) {
+        if let State::Refused { check_due_ms, opt_out_may_probe, .. } = &mut self.state {
+            *opt_out_may_probe = true;
+            *check_due_ms = (*check_due_ms).max(now_ms + every_ms);
+        }
+    }
+
+    /// When the check of refused credentials is due.
+    pub(super) fn check_due_ms(&self) -> Option<i64> {
+        match &self.state {
+            State::Refused { check_due_ms, .. } => Some(*check_due_ms),
+            State::Flowing | State::ByOperator { .. } => None,
+        }
+    }
+
     pub(super) fn is_flowing(&self) -> bool {
         self.state == State::Flowing
     }
 
-    /// What a permit given now is issued under.
     pub(super) fn resumes(&self) -> u64 {
         self.resumes
     }
 
-    /// Asks to make a call; takes the probe where one is due.
-    pub(super) fn pass(&mut self, now: Instant, probe_every: Duration) -> Pass {
-        match &mut self.state {
-            State::Flowing => Pass::Flow,
-            State::ByOperator { reason } => {
-                Pass::Held { wait: LOOK_AGAIN, why: format!("paused by an operator: {reason}") }
-            }
-            State::Refused { next_probe } if *next_probe <= now => {
-                *next_probe = now + probe_every;
-                Pass::Probe
-            }
-            State::Refused { next_probe } => Pass::Held { wait: *next_probe - now, why: REFUSED_WHY.to_owned() },
+    /// The destination refused the credentials of a call that was made after `resumes` resumes.
+    pub(super) fn refused(&mut self, now_ms: i64, every_ms: i64, status: u16, resumes: u64) {
+        if self.is_flowing() && resumes == self.resumes {
+            self.state = State::Refused {
+                reason: format!(
+                    "{CREDENTIALS_REFUSED} ({status}): set valid ones, then `hookline resume`, or wait for the next probe"
+                ),
+                check_due_ms: now_ms + every_ms,
+                opt_out_may_probe: false,
+            };
         }
     }
 
-    /// How long calls are held, and why; `None`: one may be made now.
-    pub(super) fn held(&self, now: Instant) -> Option<(Duration, String)> {
-        let wait = self.held_for(now)?;
-        let why = match &self.state {
-            State::ByOperator { reason } => format!("paused by an operator: {reason}"),
-            State::Flowing | State::Refused { .. } => REFUSED_WHY.to_owned(),
-        };
-        Some((wait, why))
+    /// There are other credentials, or a new process that may hold them: the check need not wait.
+    pub(super) fn check_now(&mut self, now_ms: i64) {
+        if let State::Refused { check_due_ms, .. } = &mut self.state {
+            *check_due_ms = (*check_due_ms).min(now_ms);
+        }
     }
 
-    /// How long until a call may be made; `None`: now.
-    pub(super) fn held_for(&self, now: Instant) -> Option<Duration> {
+    /// A probe was answered by something that took our credentials. An operator's pause is the operator's to end.
+    pub(super) fn accepted(&mut self) {
+        if matches!(self.state, State::Refused { .. }) {
+            self.flow();
+        }
+    }
+
+    /// Takes over the reason of the pause that the store holds; `None`: the destination is not paused.
+    pub(super) fn follow(&mut self, reason: Option<&str>, now_ms: i64) {
+        match (reason, &self.state) {
+            (None, State::Flowing) => {}
+            (None, State::ByOperator { .. } | State::Refused { .. }) => self.flow(),
+            (Some(reason), State::Refused { .. }) if is_probed(reason) => {}
+            (Some(reason), _) if is_probed(reason) => {
+                let (reason, check_due_ms) = (reason.to_owned(), now_ms);
+                self.state = State::Refused { reason, check_due_ms, opt_out_may_probe: false };
+            }
+            (Some(reason), _) => self.state = State::ByOperator { reason: reason.to_owned() },
+        }
+    }
+
+    /// The reason as the store keeps it.
+    pub(super) fn reason(&self) -> Option<&str> {
         match &self.state {
             State::Flowing => None,
-            State::ByOperator { .. } => Some(LOOK_AGAIN),
-            State::Refused { next_probe } => next_probe.checked_duration_since(now).filter(|wait| !wait.is_zero()),
+            State::ByOperator { reason } | State::Refused { reason, .. } => Some(reason),
         }
     }
 
-    /// A 401 or 403 was answered to a call whose permit was issued under `issued`. Returns how long to wait, and
-    /// whether it paused the destination.
-    pub(super) fn refused(&mut self, now: Instant, probe_every: Duration, issued: u64) -> (Duration, bool) {
-        if let Some(wait) = self.held_for(now) {
-            return (wait, false);
-        }
-        if self.is_flowing() && issued != self.resumes {
-            return (AFTER_RESUME, false);
-        }
-        let news = self.is_flowing();
-        self.state = State::Refused { next_probe: now + probe_every };
-        (probe_every, news)
-    }
-
-    /// Other credentials are there: they may be tried.
-    pub(super) fn probe_now(&mut self, now: Instant) {
-        if let State::Refused { next_probe } = &mut self.state {
-            *next_probe = now;
-        }
-    }
-
-    /// The probe was answered by something that took our credentials.
-    pub(super) fn accepted(&mut self) -> Change {
-        match self.state {
-            State::Refused { .. } => self.flow(),
-            // An operator has paused it meanwhile: that is theirs to end.
-            State::ByOperator { .. } | State::Flowing => Change::None,
-        }
-    }
-
-    /// Takes over what the store says. `first_probe` says when a pause that is new to us may be probed.
-    pub(super) fn follow(&mut self, shared: Shared<'_>, first_probe: Instant) -> Change {
-        match (shared, &self.state) {
-            (Shared::Flowing, State::Flowing) => Change::None,
-            (Shared::Flowing, State::ByOperator { .. } | State::Refused { .. }) => self.flow(),
-            (Shared::Paused { reason }, State::Refused { .. }) if is_probed(reason) => Change::None,
-            (Shared::Paused { reason }, before) => {
-                let change = if *before == State::Flowing { Change::Paused } else { Change::None };
-                self.state = if is_probed(reason) {
-                    State::Refused { next_probe: first_probe }
-                } else {
-                    State::ByOperator { reason: reason.to_owned() }
-                };
-                change
-            }
-        }
-    }
-
-    fn flow(&mut self) -> Change {
+    fn flow(&mut self) {
         self.state = State::Flowing;
         self.resumes += 1;
-        Change::Resumed
     }
 }
 
@@ -168,64 +159,79 @@ pub(super) fn is_probed(reason: &str) -> bool {
 mod tests {
     use super::*;
 
-    const EVERY: Duration = Duration::from_secs(60);
-    const REFUSED: Shared<'_> = Shared::Paused { reason: "credentials refused (401)" };
-    const OPERATOR: Shared<'_> = Shared::Paused { reason: "maintenance" };
+    const EVERY: i64 = 60_000;
+    const REFUSED: &str = "credentials refused (401)";
 
-    fn refused_at(now: Instant) -> Pause {
+    fn refused_at(now_ms: i64) -> Pause {
         let mut pause = Pause::default();
-        assert_eq!(pause.refused(now, EVERY, 0), (EVERY, true));
+        pause.refused(now_ms, EVERY, 401, 0);
         pause
     }
 
-    #[test]
-    fn one_probe_is_let_through_per_interval() {
-        let now = Instant::now();
-        let mut pause = refused_at(now);
-        assert!(matches!(pause.pass(now, EVERY), Pass::Held { wait: EVERY, .. }));
-        assert_eq!(pause.held_for(now + EVERY), None);
-
-        assert_eq!(pause.pass(now + EVERY, EVERY), Pass::Probe);
-        assert!(matches!(pause.pass(now + EVERY, EVERY), Pass::Held { wait: EVERY, .. }));
-        assert_eq!(pause.pass(now + EVERY * 2, EVERY), Pass::Probe);
+    fn is_held(pause: &Pause, now_ms: i64, asking: Asking) -> bool {
+        pause.holds(now_ms, asking).is_some()
     }
 
     #[test]
-    fn an_accepted_probe_resumes_and_a_late_refusal_does_not_pause_again() {
-        let now = Instant::now();
-        let mut pause = refused_at(now);
+    fn refused_credentials_are_probed_by_the_check_and_by_nothing_else() {
+        let mut pause = refused_at(0);
+        for asking in [Asking::CredentialsCheck, Asking::OptOutWrite, Asking::Other] {
+            assert_eq!(pause.holds(59_000, asking).expect("held").0, Some(EVERY), "{asking:?}");
+        }
+        assert!(is_held(&pause, EVERY, Asking::OptOutWrite) && is_held(&pause, EVERY, Asking::Other));
+        assert!(!is_held(&pause, EVERY, Asking::CredentialsCheck));
 
-        assert_eq!(pause.accepted(), Change::Resumed);
-        assert_eq!(pause.pass(now, EVERY), Pass::Flow);
-        assert_eq!(pause.refused(now, EVERY, 0), (AFTER_RESUME, false));
+        pause.probe(EVERY, Asking::CredentialsCheck, EVERY);
+        assert!(is_held(&pause, EVERY + 1, Asking::CredentialsCheck), "one check for each interval");
+        pause.accepted();
         assert!(pause.is_flowing());
-        assert_eq!(pause.refused(now, EVERY, pause.resumes()), (EVERY, true));
     }
 
     #[test]
-    fn an_operators_pause_is_never_probed() {
-        let now = Instant::now();
-        let mut pause = refused_at(now);
+    fn where_the_check_tells_nothing_one_opt_out_finds_out() {
+        let mut pause = refused_at(0);
+        pause.probe(EVERY, Asking::CredentialsCheck, EVERY);
+        pause.check_told_nothing(EVERY, EVERY);
 
-        assert_eq!(pause.follow(OPERATOR, now), Change::None);
-        assert!(matches!(pause.pass(now + EVERY * 2, EVERY), Pass::Held { wait: LOOK_AGAIN, .. }));
-        assert_eq!(pause.accepted(), Change::None);
-        assert_eq!(pause.refused(now, EVERY, 0), (LOOK_AGAIN, false));
-        assert!(matches!(pause.pass(now + EVERY * 2, EVERY), Pass::Held { .. }));
-
-        assert_eq!(pause.follow(Shared::Flowing, now), Change::Resumed);
-        assert_eq!(pause.pass(now, EVERY), Pass::Flow);
+        assert!(is_held(&pause, EVERY, Asking::Other));
+        assert!(!is_held(&pause, EVERY, Asking::OptOutWrite));
+        pause.probe(EVERY, Asking::OptOutWrite, EVERY);
+        assert!(is_held(&pause, EVERY, Asking::OptOutWrite), "one opt-out for each check");
     }
 
     #[test]
-    fn another_processs_pause_is_taken_over_with_its_probes() {
-        let now = Instant::now();
+    fn an_operators_pause_is_neither_probed_nor_ended_by_an_answer() {
+        let mut pause = refused_at(0);
+        pause.follow(Some("maintenance"), 1);
+        pause.accepted();
+        pause.check_now(1);
+
+        assert_eq!(pause.holds(10 * EVERY, Asking::CredentialsCheck), Some((None, "maintenance")));
+        pause.follow(None, 2);
+        assert!(pause.is_flowing());
+    }
+
+    #[test]
+    fn a_late_refusal_from_before_a_resume_pauses_nothing() {
+        let mut pause = refused_at(0);
+        pause.follow(None, 1);
+        pause.refused(2, EVERY, 401, 0);
+        assert!(pause.is_flowing());
+
+        pause.refused(3, EVERY, 401, pause.resumes());
+        assert!(!pause.is_flowing());
+    }
+
+    #[test]
+    fn a_process_that_finds_refused_credentials_checks_its_own_at_once() {
         let mut pause = Pause::default();
+        pause.follow(Some(REFUSED), 7);
+        assert!(!is_held(&pause, 7, Asking::CredentialsCheck));
 
-        assert_eq!(pause.follow(REFUSED, now + EVERY), Change::Paused);
-        assert_eq!(pause.follow(REFUSED, now), Change::None);
-        assert!(matches!(pause.pass(now, EVERY), Pass::Held { wait: EVERY, .. }));
-        assert_eq!(pause.pass(now + EVERY, EVERY), Pass::Probe);
-        assert_eq!(pause.follow(Shared::Flowing, now), Change::Resumed);
+        pause.probe(7, Asking::CredentialsCheck, EVERY);
+        pause.follow(Some(REFUSED), 8);
+        assert!(is_held(&pause, 8, Asking::CredentialsCheck), "the same pause again is no news");
+        pause.check_now(8);
+        assert!(!is_held(&pause, 8, Asking::CredentialsCheck));
     }
 }

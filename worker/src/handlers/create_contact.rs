@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_store::Store;
@@ -331,8 +331,8 @@ impl Handler for CreateContact {
         NAME
     }
 
-    fn gates(&self) -> Vec<Arc<Gate>> {
-        vec![Arc::clone(&self.gate)]
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
+        vec![(Arc::clone(&self.gate), &[OperationClass::Reads, OperationClass::ContactWrites])]
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_common::names::{HandlerName, SkipReason};
+use hookline_common::names::{HandlerName, OperationClass, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
@@ -30,7 +30,7 @@ impl Handler for FlagOptOut {
         HandlerName::FlagOptOut
     }
 
-    fn gates(&self) -> Vec<Arc<Gate>> {
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         Vec::new()
     }
 

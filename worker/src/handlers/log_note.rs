@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::{OnUnknownContact, Settings};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -185,8 +185,8 @@ impl Handler for LogNote {
         NAME
     }
 
-    fn gates(&self) -> Vec<Arc<Gate>> {
-        if self.finder.is_off() { Vec::new() } else { vec![Arc::clone(&self.gate)] }
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
+        if self.finder.is_off() { Vec::new() } else { vec![(Arc::clone(&self.gate), &[OperationClass::Reads])] }
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {

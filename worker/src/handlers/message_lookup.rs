@@ -65,8 +65,12 @@ impl MessageFinder {
                     return Ok(Some(message));
                 }
                 Ok(None) => {}
-                // An id of the wrong kind may upset the API; the right form then still answers.
+                // An id of the wrong kind may upset the API, or be one that the token may not see: the right form then
+                // still answers. What a retry can cure is told before what it cannot.
                 Err(error @ DestinationError::Failed { .. }) => failed = Some(error),
+                Err(error @ DestinationError::Forbidden { .. }) => {
+                    failed = failed.or(Some(error));
+                }
                 Err(error) => return Err(HandlerError::textus(error)),
             }
         }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
+use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
@@ -243,7 +243,7 @@ impl Handler for RecordOptOut {
     }
 
     /// None: what was opted in or out is recorded whether or not TextUs can be called; only the PUT waits.
-    fn gates(&self) -> Vec<Arc<Gate>> {
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         Vec::new()
     }
 

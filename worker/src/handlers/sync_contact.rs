@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_common::names::{Destination, HandlerName, SkipReason};
+use hookline_common::names::{Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -93,7 +93,7 @@ impl Handler for SyncContact {
         NAME
     }
 
-    fn gates(&self) -> Vec<Arc<Gate>> {
+    fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         // TextUs is asked only for what a payload leaves out: its trouble must not hold the others up.
         Vec::new()
     }

@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
-use hookline_common::names::Destination;
+use hookline_common::names::{Destination, OperationClass};
 use hookline_common::time::Timestamp;
-use hookline_sandbox::{Fault, FaultRule, SandboxOptions};
+use hookline_sandbox::{Endpoint, Fault, FaultRule, SandboxOptions};
 use hookline_worker::destinations::error::{DestinationError, Disposition};
+use hookline_worker::gate::Priority;
+use reqwest::Method;
 
-use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone};
+use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone, segment};
 
 /// How late another process may learn of a closing (contract.md section 8).
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
@@ -149,7 +151,6 @@ async fn a_spent_window_holds_calls_until_its_reset() {
 
     assert_eq!(put(&api.worker, &api).await.unwrap(), 201);
 
-    assert!(api.worker.gate.open_at().is_some());
     assert!(api.worker.shows(r#"hookline_api_budget_remaining{destination="textus"} 0"#));
     assert!(api.worker.shows(r#"hookline_api_budget_limit{destination="textus"} 1000"#));
     eventually("the next window is used", || async { put(&api.worker, &api).await.is_ok() }).await;
@@ -185,50 +186,144 @@ async fn the_documented_limit_is_never_overrun_twice() {
     assert!(api.sandbox.requests().iter().all(|request| request.status == Some(201)));
 }
 
+fn checks(api: &TestApi) -> usize {
+    api.sandbox.requests().iter().filter(|request| request.path.ends_with("/contact_phones?q=0000000000")).count()
+}
+
+fn puts(api: &TestApi) -> usize {
+    api.sandbox.requests().iter().filter(|request| request.method == Method::PUT).count()
+}
+
 #[tokio::test]
-async fn refused_credentials_pause_the_destination_until_a_probe_is_taken() {
-    for status in [401, 403] {
-        let api = TestApi::start().await;
-        api.sandbox.fault(FaultRule::new(Fault::status(status)));
-        let error = put(&api.worker, &api).await.unwrap_err();
-        assert!(matches!(error, DestinationError::CredentialsRefused { status: refused, .. } if refused == status));
-        hold(&error);
-        assert!(is_state(&api.worker, "paused"));
+async fn refused_credentials_pause_the_destination_until_the_check_is_taken() {
+    let api = TestApi::start().await;
+    api.sandbox.fault(FaultRule::new(Fault::status(401)));
+    let error = put(&api.worker, &api).await.unwrap_err();
+    assert!(matches!(error, DestinationError::CredentialsRefused { status: 401, .. }), "{error}");
+    hold(&error);
+    assert!(is_state(&api.worker, "paused"));
 
-        // One of many is let through per interval, and the pause holds while it is refused.
-        let clock = Instant::now();
-        while api.asked() < 3 {
-            let tries = join_all((0..8).map(|_| put(&api.worker, &api))).await;
-            assert!(tries.iter().all(|tried| tried.as_ref().is_err_and(|error| hold(error) > Timestamp::EPOCH)));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert!(clock.elapsed() >= PAUSED_PROBE * 2 - Duration::from_millis(20), "{:?}", clock.elapsed());
-        assert!(is_state(&api.worker, "paused"));
+    // One check for each interval, and no delivery is a probe.
+    let clock = Instant::now();
+    while checks(&api) < 2 {
+        let tries = join_all((0..8).map(|_| put(&api.worker, &api))).await;
+        assert!(tries.iter().all(|tried| tried.as_ref().is_err_and(|error| hold(error) > Timestamp::EPOCH)));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(clock.elapsed() >= PAUSED_PROBE * 2 - Duration::from_millis(20), "{:?}", clock.elapsed());
+    assert_eq!(puts(&api), 1);
+    assert!(is_state(&api.worker, "paused"));
 
-        api.sandbox.clear_faults();
-        eventually("a probe resumes", || async { put(&api.worker, &api).await.is_ok() }).await;
-        assert!(is_state(&api.worker, "closed"));
-        assert_eq!(api.asked(), 4);
-        put(&api.worker, &api).await.unwrap();
-        eventually("the store knows", || async {
-            api.worker.store.gates().await.unwrap().iter().all(|gate| !gate.paused)
-        })
+    api.sandbox.clear_faults();
+    eventually("the check resumes", || async { put(&api.worker, &api).await.is_ok() }).await;
+    assert!(is_state(&api.worker, "closed"));
+    eventually("the store knows", || async { api.worker.store.gates().await.unwrap().iter().all(|gate| !gate.paused) })
         .await;
+}
+
+#[tokio::test]
+async fn a_403_with_a_good_token_is_about_one_resource() {
+    // What the check is answered with a good token: 2xx, or a status that is final.
+    for status in [None, Some(404), Some(400), Some(422)] {
+        let api = TestApi::start().await;
+        if let Some(status) = status {
+            api.sandbox.fault(FaultRule::new(Fault::status(status)).on(Endpoint::FindContactPhones));
+        }
+        api.fail_once_on(Endpoint::PutOptOut, Fault::status(403));
+
+        let error = put(&api.worker, &api).await.unwrap_err();
+
+        assert!(matches!(error, DestinationError::Forbidden { .. }), "{status:?}: {error}");
+        assert_eq!((checks(&api), puts(&api)), (1, 1), "{status:?}");
+        assert!(is_state(&api.worker, "closed"), "{status:?}");
+        assert!(put(&api.worker, &api).await.is_ok(), "{status:?}");
     }
 }
 
 #[tokio::test]
-async fn a_probe_that_is_answered_not_found_shows_that_the_credentials_are_taken() {
-    let api = TestApi::start().await;
-    api.fail_once(Fault::status(401));
-    put(&api.worker, &api).await.unwrap_err();
+async fn a_403_is_the_tokens_where_the_check_is_refused_as_well() {
+    for (status, worked_before) in [(401, true), (403, false)] {
+        let api = TestApi::start().await;
+        if worked_before {
+            put(&api.worker, &api).await.unwrap();
+        }
+        api.sandbox.fault(FaultRule::new(Fault::status(status)).on(Endpoint::FindContactPhones));
+        api.fail_once_on(Endpoint::PutOptOut, Fault::status(403));
 
-    eventually("a probe resumes", || async {
-        api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.is_ok_and(|opted_out| !opted_out)
+        let error = put(&api.worker, &api).await.unwrap_err();
+
+        let is_refused = matches!(error, DestinationError::CredentialsRefused { status: told, .. } if told == status);
+        assert!(is_refused, "{error}");
+        assert!(is_state(&api.worker, "paused"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_403_of_the_check_is_no_refusal_where_a_call_was_answered_2xx_lately() {
+    let api = TestApi::start().await;
+    put(&api.worker, &api).await.unwrap();
+    api.sandbox.fault(FaultRule::new(Fault::status(403)).on(Endpoint::FindContactPhones));
+    api.fail_once_on(Endpoint::PutOptOut, Fault::status(403));
+
+    assert!(matches!(put(&api.worker, &api).await, Err(DestinationError::Forbidden { .. })));
+
+    assert!(put(&api.worker, &api).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_403_is_tried_again_where_the_check_tells_nothing() {
+    let page = Fault::Status { status: 200, headers: Vec::new(), body: Some("<html>back soon</html>".to_owned()) };
+    for fault in [Fault::status(500), Fault::status(302), Fault::Reset, page] {
+        let api = TestApi::start().await;
+        let case = format!("{fault:?}");
+        api.sandbox.fault(FaultRule::new(fault).on(Endpoint::FindContactPhones));
+        api.fail_once_on(Endpoint::PutOptOut, Fault::status(403));
+
+        let error = put(&api.worker, &api).await.unwrap_err();
+
+        assert!(matches!(error, DestinationError::Failed { status: 403, .. }), "{case}: {error}");
+        assert!(is_state(&api.worker, "closed"), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_check_tells_nothing_an_opt_out_that_waits_ends_the_pause() {
+    let api = TestApi::start().await;
+    api.sandbox.fault(FaultRule::new(Fault::status(500)).on(Endpoint::FindContactPhones));
+    api.fail_once_on(Endpoint::PutOptOut, Fault::status(401));
+    put(&api.worker, &api).await.unwrap_err();
+    let message = segment("/messages/unknown");
+
+    // Reads go on failing, and no note may probe.
+    eventually("an opt-out probes", || async {
+        let read = api.textus().get_message(&api.log, &message).await;
+        let is_held = matches!(read, Err(DestinationError::GateClosed { .. }));
+        let put = put(&api.worker, &api).await;
+        assert!(is_held || put.is_ok(), "{read:?}");
+        put.is_ok()
     })
     .await;
 
-    assert!(api.worker.gate.open_at().is_none());
+    assert!(checks(&api) >= 1);
+    assert!(!is_state(&api.worker, "paused"));
+}
+
+#[tokio::test]
+async fn reads_that_fail_leave_opt_outs_alone() {
+    let api = TestApi::start().await;
+    api.sandbox.fault(FaultRule::new(Fault::status(500)).method(Method::GET));
+    let message = segment("/messages/unknown");
+
+    eventually("reads are held", || async {
+        matches!(api.textus().get_message(&api.log, &message).await, Err(DestinationError::GateClosed { .. }))
+    })
+    .await;
+
+    for _ in 0..10 {
+        assert!(put(&api.worker, &api).await.is_ok());
+    }
+    assert!(api.worker.gate.no_room_for(Priority::Note, &[OperationClass::Reads]).is_some());
+    assert!(api.worker.gate.no_room_for(Priority::OptOut, &[OperationClass::OptOutWrites]).is_none());
 }
 
 #[tokio::test]

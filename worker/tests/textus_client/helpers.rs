@@ -9,12 +9,12 @@ use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::settings::{BreakerSettings, TextUsSettings};
 use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_sandbox::{Fault, FaultRule, Sandbox, SandboxOptions};
+use hookline_sandbox::{Endpoint, Fault, FaultRule, Sandbox, SandboxOptions};
 use hookline_store::{Location, Store, StoreOptions};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::segment::Segment;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::{Gate, Pacing};
+use hookline_worker::gate::{Gate, GateRules};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,10 @@ impl TestApi {
         self.sandbox.fault(FaultRule::new(fault).times(1));
     }
 
+    pub(crate) fn fail_once_on(&self, endpoint: Endpoint, fault: Fault) {
+        self.sandbox.fault(FaultRule::new(fault).on(endpoint).times(1));
+    }
+
     /// The next answer, whatever is asked.
     pub(crate) fn answer_once(&self, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -89,17 +93,14 @@ impl TestWorker {
         };
         let store = Store::open(options).await.expect("the store opens");
         let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
-        let gate = Arc::new(Gate::new(
-            Destination::TextUs,
-            store.clone(),
-            Arc::clone(&metrics),
-            PAUSED_PROBE,
-            Pacing::of(settings),
-        ));
+        let gate =
+            Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), GateRules::of(settings)));
         gate.refresh().await.expect("the store answers");
         let shutdown = CancellationToken::new();
         tokio::spawn(Arc::clone(&gate).watch(shutdown.clone()));
+        tokio::spawn(follow(store.clone(), Arc::clone(&gate), shutdown.clone()));
         let textus = TextUs::new(settings, Arc::clone(&gate), Arc::clone(&metrics)).expect("a client");
+        tokio::spawn(textus.clone().check_refused_token(shutdown.clone()));
         Self { textus, gate, store, metrics, shutdown }
     }
 
@@ -114,6 +115,16 @@ impl Drop for TestWorker {
     }
 }
 
+/// As a worker's one poll does.
+async fn follow(store: Store, gate: Arc<Gate>, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        if let Ok((_, rows)) = store.look().await {
+            rows.iter().filter(|row| row.destination == gate.destination()).for_each(|row| gate.follow(row));
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
 pub(crate) fn settings(base_url: &str) -> TextUsSettings {
     TextUsSettings {
         base_url: base_url.parse().expect("a URL"),
@@ -123,6 +134,7 @@ pub(crate) fn settings(base_url: &str) -> TextUsSettings {
         opt_out_reserve: 0.1,
         paused_probe: PAUSED_PROBE,
         breaker: BreakerSettings { open_min: Duration::from_secs(5), open_max: Duration::from_secs(300) },
+        rate_limit_window: Duration::from_secs(300),
         max_response_bytes: MAX_RESPONSE_BYTES,
     }
 }

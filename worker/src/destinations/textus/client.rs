@@ -19,6 +19,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
+use super::limits;
 use super::links::{Collection, Link};
 use super::paths::Path;
 use super::types::{Contact, ContactPhone, Conversation, Message, OptOut};
@@ -32,14 +33,15 @@ use crate::gate::Gate;
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.textus+jsonld");
 /// A search for one number that has more pages than this is not searching for it.
 const MAX_PAGES: usize = 20;
-/// A search that finds nothing, for asking whether the token is taken: `q` needs three characters at least.
-const NO_ONE: &str = "0000000000";
 
 /// Clones share connections, the gate, and requests in flight.
 #[derive(Clone)]
 pub struct TextUs {
     http: Http,
+    gate: Arc<Gate>,
     base: Url,
+    /// Where the token is checked.
+    account: String,
     credentials: Arc<RwLock<Credentials>>,
 }
 
@@ -83,8 +85,10 @@ impl TextUs {
             media_type: MEDIA_TYPE,
             timeout: settings.timeout,
             max_response_bytes: settings.max_response_bytes,
+            read_limits: limits::read,
         };
-        Ok(Self { http: Http::new(options, gate, metrics)?, base: settings.base_url.clone(), credentials })
+        let http = Http::new(options, Arc::clone(&gate), metrics)?;
+        Ok(Self { http, gate, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
     }
 
     /// Calls with this token from now on; `false` where it is the one from before.
@@ -110,7 +114,7 @@ impl TextUs {
     pub async fn put_opt_out(&self, log: &CallLog, account: &str, phone: &Phone) -> Result<u16, DestinationError> {
         let path = Path::of_account(account)?.word("opt_outs").phone(phone.ten_digits(), phone);
         let call = self.call(Operation::PutOptOut, Method::PUT, &path)?;
-        Ok(self.http.write(log, call).await?.status)
+        Ok(self.write(log, call).await?.status)
     }
 
     /// `GET /{account}/opt_outs/{ten digits}`: whether the number is opted out. 404: no.
@@ -198,17 +202,30 @@ impl TextUs {
         call.idempotency_key = Some(idempotency_key.to_owned());
         call.private.push(contact.name.clone());
         call.private.extend(texts_in(&contact.data));
-        let created: Contact = self.http.write(log, call).await?.object()?;
+        let created: Contact = self.write(log, call).await?.object()?;
         if created.segment().is_none() {
             return Err(unreadable("its body names no contact"));
         }
         Ok(created)
     }
 
-    /// Asks for something cheap, to see whether the token is taken for this account. 404: the account is unknown.
-    pub async fn check_token(&self, log: &CallLog, account: &str) -> Result<(), DestinationError> {
-        let path = Path::of_account(account)?.word("opt_outs").query("q", NO_ONE, NO_ONE);
-        self.get(log, Operation::CheckToken, &path).await.map(|_answer| ())
+    pub(super) fn account(&self) -> &str {
+        &self.account
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// A GET whose 403 comes back as `Forbidden`, whatever it is about.
+    pub(super) async fn get_as_it_is(
+        &self,
+        log: &CallLog,
+        operation: Operation,
+        path: &Path,
+    ) -> Result<Answer, DestinationError> {
+        let call = self.call(operation, Method::GET, path)?;
+        self.http.get(log, call).await
     }
 
     /// All pages of a collection of phones.
@@ -241,8 +258,13 @@ impl TextUs {
     }
 
     async fn get(&self, log: &CallLog, operation: Operation, path: &Path) -> Result<Answer, DestinationError> {
-        let call = self.call(operation, Method::GET, path)?;
-        self.http.get(log, call).await
+        let answer = self.get_as_it_is(log, operation, path).await;
+        self.judged(log, answer).await
+    }
+
+    async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        let answer = self.http.write(log, call).await;
+        self.judged(log, answer).await
     }
 
     fn call(&self, operation: Operation, method: Method, path: &Path) -> Result<Call, DestinationError> {

@@ -2,7 +2,9 @@
 //! answers (`types`), and how its resources refer to each other (`links`).
 
 pub mod client;
+mod limits;
 pub mod links;
 mod paths;
 mod people;
+mod token;
 pub mod types;

@@ -1,0 +1,104 @@
+//! Whether the token is good, told apart from what a good token may not see. A 403 may mean either: the vendor documents
+//! no statuses (reference: <https://apidocs.next.textus.com/overview/auth/>). One cheap call in our own account decides,
+//! so that one forbidden message never stops opt-outs.
+
+use std::time::Duration;
+
+use hookline_common::names::Operation;
+use hookline_common::time::Timestamp;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::client::TextUs;
+use super::paths::Path;
+use crate::destinations::calls::CallLog;
+use crate::destinations::error::DestinationError;
+use crate::destinations::http::Answer;
+use crate::gate::paused_look;
+
+/// A search that finds nobody.
+const NOBODY: &str = "0000000000";
+/// A 2xx that is younger shows that the token is good although the check is forbidden.
+const STILL_GOOD: Duration = Duration::from_secs(300);
+/// How often a process looks whether refused credentials are to be checked.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What the check told.
+enum Verdict {
+    Good,
+    Refused { status: u16 },
+    Nothing,
+}
+
+impl TextUs {
+    /// `GET /{account}/contact_phones?q=0000000000` in the account that the settings name. Where it is answered 2xx, a
+    /// pause for refused credentials ends.
+    ///
+    /// # Errors
+    /// Any [`DestinationError`]; `Forbidden` may be about the token here.
+    pub async fn check_token(&self, log: &CallLog) -> Result<(), DestinationError> {
+        self.ask_about_token(log).await.map(|_answer| self.gate().checked(Ok(())))
+    }
+
+    async fn ask_about_token(&self, log: &CallLog) -> Result<Answer, DestinationError> {
+        let path = Path::of_account(self.account())?.word("contact_phones").query("q", NOBODY, NOBODY);
+        self.get_as_it_is(log, Operation::CheckToken, &path).await
+    }
+
+    /// A 403 is about one resource unless the check says that the token is refused; the other results stay as they are.
+    pub(super) async fn judged(
+        &self,
+        log: &CallLog,
+        answer: Result<Answer, DestinationError>,
+    ) -> Result<Answer, DestinationError> {
+        let Err(DestinationError::Forbidden { detail }) = answer else { return answer };
+        Err(match self.verdict(log).await {
+            Verdict::Good => DestinationError::Forbidden { detail },
+            Verdict::Refused { status } => {
+                self.gate().checked(Err(Some(status)));
+                DestinationError::CredentialsRefused { status, until: Timestamp::now().plus(paused_look()) }
+            }
+            Verdict::Nothing => DestinationError::Failed { status: 403, retry_after: None, detail },
+        })
+    }
+
+    async fn verdict(&self, log: &CallLog) -> Verdict {
+        match self.ask_about_token(log).await {
+            // A maintenance page says nothing about the token.
+            Ok(answer) => answer.json::<Value>().map_or(Verdict::Nothing, |_json| Verdict::Good),
+            Err(DestinationError::CredentialsRefused { status, .. }) => Verdict::Refused { status },
+            Err(DestinationError::Forbidden { .. }) if self.gate().succeeded_within(STILL_GOOD) => Verdict::Good,
+            Err(DestinationError::Forbidden { .. }) => Verdict::Refused { status: 403 },
+            Err(DestinationError::NotFound { .. }) => Verdict::Good,
+            // Status 0 is a refusal on our side: no call was made.
+            Err(DestinationError::Rejected { status, .. }) if status != 0 => Verdict::Good,
+            Err(
+                DestinationError::NotSent { .. }
+                | DestinationError::NoAnswer { .. }
+                | DestinationError::Failed { .. }
+                | DestinationError::Throttled { .. }
+                | DestinationError::GateClosed { .. }
+                | DestinationError::Rejected { .. },
+            ) => Verdict::Nothing,
+        }
+    }
+
+    /// A background task: while the token is refused, checks it as often as the gate lets it, until `shutdown`. Where the
+    /// check tells nothing, an opt-out that waits may find out.
+    pub async fn check_refused_token(self, shutdown: CancellationToken) {
+        loop {
+            let wait = self.gate().check_due_in().map_or(LOOK, |due| due.min(LOOK));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if self.gate().check_due_in().is_some_and(|due| due.is_zero()) {
+                match self.verdict(&CallLog::default()).await {
+                    Verdict::Good => self.gate().checked(Ok(())),
+                    Verdict::Refused { status: 401 } => {}
+                    Verdict::Refused { .. } | Verdict::Nothing => self.gate().checked(Err(None)),
+                }
+            }
+        }
+    }
+}

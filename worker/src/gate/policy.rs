@@ -1,0 +1,321 @@
+//! Whether a call to a destination may be made now: pause, `Retry-After`, breaker, quota, in this order. One policy for
+//! each destination and credential, shared by all workers: [`Policy::decide`] says `Go` or `Wait`, [`Policy::record`]
+//! takes answers in. Pure but for the jitter of one back-off: the caller brings the clock, in milliseconds of one clock.
+
+use std::collections::BTreeMap;
+
+use hookline_common::names::{Operation, OperationClass};
+use serde::{Deserialize, Serialize};
+
+use super::breaker::{Breaker, Passage};
+use super::pause::{Asking, Pause};
+use super::rate_limit::{RateLimit, WindowSeen};
+use super::{GateRules, Priority};
+
+/// A process that says nothing for so long has died: it has no calls out any more.
+const SILENT_MS: i64 = 30_000;
+/// When contacts and notes both wait, one call of so many is a note's.
+const NOTES_TURN: u32 = 4;
+/// The vendor's advice where `Retry-After` is absent: 1, 2, 4, 8 s and so on
+/// (<https://apidocs.next.textus.com/overview/rate_limiting>).
+const BACKOFF_FIRST_MS: i64 = 1_000;
+const BACKOFF_MAX_MS: i64 = 60_000;
+/// Share of a back-off that is added at random, so that several processes do not come back together.
+const JITTER: f64 = 0.25;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Policy {
+    pub(super) pause: Pause,
+    /// By `Retry-After`.
+    pub(super) closed_until_ms: i64,
+    breakers: [Breaker; 3],
+    pub(super) rate_limit: RateLimit,
+    /// Counts 429s that came as news: which of them a call was made before tells whether its own 429 is.
+    pub(super) closings: u64,
+    /// 429s since the last call that went through.
+    refusals_in_a_row: u32,
+    pub(super) last_success_ms: Option<i64>,
+    /// Calls that each process has out, and when it said so.
+    out: BTreeMap<String, (i64, i64)>,
+    contacts_since_note: u32,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) priority: Priority,
+    pub(super) class: OperationClass,
+    /// The call that tells whether the credentials are good.
+    pub(super) checks_credentials: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// `is_probe`: to see whether the destination works again.
+    Go {
+        is_probe: bool,
+    },
+    Wait(Wait),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// `None`: nobody knows, look again.
+    pub(super) until_ms: Option<i64>,
+    pub(super) why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Paused(String),
+    RateLimit,
+    Failing(OperationClass),
+    Turn,
+}
+
+/// What a process has to tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    Answer(Answer),
+    /// What the check of credentials told.
+    Check {
+        at_ms: i64,
+        told: Told,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Accepted,
+    Refused {
+        status: u16,
+    },
+    Nothing,
+    /// There are other credentials: they are to be checked.
+    Changed,
+}
+
+/// How one call ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) class: OperationClass,
+    pub(super) at_ms: i64,
+    pub(super) sent_ms: i64,
+    pub(super) meaning: Meaning,
+    pub(super) window: Option<WindowSeen>,
+    /// By `Retry-After`.
+    pub(super) wait_ms: Option<i64>,
+    pub(super) is_probe: bool,
+    /// What the process knew when the call was made.
+    pub(super) resumes: u64,
+    pub(super) closings: u64,
+}
+
+/// What an answer says of the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// 2xx.
+    Success,
+    /// Another status that came from behind the check of credentials.
+    Worked,
+    /// 403: of one resource, or of the credentials.
+    Forbidden,
+    /// A status that is tried again.
+    Failed,
+    TooMany,
+    /// 401.
+    Refused,
+    NoAnswer,
+}
+
+impl Call {
+    pub(super) const fn new(priority: Priority, class: OperationClass) -> Self {
+        Self { priority, class, checks_credentials: false }
+    }
+
+    pub(super) fn of(priority: Priority, operation: Operation) -> Self {
+        let checks_credentials = operation == Operation::CheckToken;
+        let priority = if checks_credentials { Priority::OptOut } else { priority };
+        Self { priority, class: operation.class(), checks_credentials }
+    }
+
+    fn asking(self) -> Asking {
+        match (self.checks_credentials, self.priority, self.class) {
+            (true, _, _) => Asking::CredentialsCheck,
+            (false, Priority::OptOut, OperationClass::OptOutWrites) => Asking::OptOutWrite,
+            (false, _, _) => Asking::Other,
+        }
+    }
+}
+
+impl Policy {
+    /// Decides about all calls of a process that wait, in the order of their priority; each comes with its number.
+    /// `out` are the calls of this process that were let through and have not ended.
+    pub(super) fn decide_all(
+        &mut self,
+        now_ms: i64,
+        process: &str,
+        mut out: i64,
+        mut waiting: Vec<(u64, Call)>,
+        rules: &GateRules,
+    ) -> Vec<(u64, Decision)> {
+        self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
+        let mut decisions = Vec::with_capacity(waiting.len());
+        loop {
+            self.out.insert(process.to_owned(), (out, now_ms));
+            let Some(call) = self.next(&waiting) else { break };
+            let is_next = |(_, waiting): &(u64, Call)| *waiting == call;
+            match self.decide(now_ms, call, rules) {
+                go @ Decision::Go { .. } => {
+                    let (number, _) = waiting.remove(waiting.iter().position(is_next).unwrap_or_default());
+                    decisions.push((number, go));
+                    out += 1;
+                }
+                // So must all calls of its kind.
+                Decision::Wait(wait) => {
+                    let held = waiting.extract_if(.., |waiting| is_next(waiting));
+                    decisions.extend(held.map(|(number, _)| (number, Decision::Wait(wait.clone()))));
+                }
+            }
+        }
+        decisions
+    }
+
+    /// Whether one call may be made now; takes what it needs.
+    pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Decision {
+        if let Some(wait) = self.holds(now_ms, call) {
+            let is_failing = matches!(wait.why, Why::Failing(_));
+            if is_failing && call.priority == Priority::OptOut {
+                self.breakers[call.class.index()].opt_out_waits();
+            }
+            if is_failing && call.checks_credentials {
+                self.pause.check_told_nothing(now_ms, rules.probe_every_ms);
+            }
+            return Decision::Wait(wait);
+        }
+        let out = self.out.values().map(|(calls, _)| calls).sum();
+        if let Err(again_ms) = self.rate_limit.take(now_ms, out, call.priority, rules) {
+            return Decision::Wait(Wait { until_ms: Some(again_ms), why: Why::Turn });
+        }
+        match call.priority {
+            Priority::Note => self.contacts_since_note = 0,
+            Priority::Contact => self.contacts_since_note = self.contacts_since_note.saturating_add(1),
+            Priority::OptOut => {}
+        }
+        let breaker = &mut self.breakers[call.class.index()];
+        let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
+        breaker.probe(now_ms);
+        self.pause.probe(now_ms, call.asking(), rules.probe_every_ms);
+        Decision::Go { is_probe }
+    }
+
+    /// Why and until when a call is held, its quota aside; changes nothing.
+    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Option<Wait> {
+        if let Some((until_ms, reason)) = self.pause.holds(now_ms, call.asking()) {
+            return Some(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
+        }
+        if now_ms < self.closed_until_ms {
+            return Some(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
+        }
+        match self.breakers[call.class.index()].look(now_ms, call.priority) {
+            Passage::Held { until_ms } => Some(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) }),
+            Passage::Free | Passage::Probe => None,
+        }
+    }
+
+    pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
+        match *report {
+            Report::Answer(answer) => self.answered(&answer, rules),
+            Report::Check { told: Told::Accepted, .. } => self.pause.accepted(),
+            Report::Check { at_ms, told: Told::Refused { status } } => {
+                self.pause.refused(at_ms, rules.probe_every_ms, status, self.pause.resumes());
+            }
+            Report::Check { at_ms, told: Told::Nothing } => self.pause.check_told_nothing(at_ms, rules.probe_every_ms),
+            Report::Check { at_ms, told: Told::Changed } => {
+                self.last_success_ms = None;
+                self.pause.check_now(at_ms);
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: &Answer, rules: &GateRules) {
+        let Answer { at_ms, sent_ms, meaning, window, is_probe, .. } = *answer;
+        let breaker = &mut self.breakers[answer.class.index()];
+        match meaning {
+            Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Refused => breaker.worked(at_ms),
+            Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
+            // `Retry-After` says when to come back.
+            Meaning::TooMany => {}
+        }
+        if meaning != Meaning::NoAnswer {
+            self.rate_limit.answered(at_ms, sent_ms, meaning == Meaning::TooMany, window, rules);
+        }
+        match meaning {
+            Meaning::TooMany => self.too_many(answer),
+            Meaning::Refused => self.pause.refused(at_ms, rules.probe_every_ms, 401, answer.resumes),
+            Meaning::Success | Meaning::Worked => {
+                if answer.closings == self.closings {
+                    self.refusals_in_a_row = 0;
+                }
+                if is_probe {
+                    self.pause.accepted();
+                }
+            }
+            Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
+        }
+        if meaning == Meaning::Success {
+            self.last_success_ms = self.last_success_ms.max(Some(at_ms));
+        }
+    }
+
+    fn too_many(&mut self, answer: &Answer) {
+        // Calls that were on their way when the first 429 came all get one: only the first is news.
+        if answer.closings == self.closings {
+            self.closings += 1;
+            self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+        }
+        // `Retry-After` is the destination's own word on this very call, the window's end is second best.
+        let spent = answer.window.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
+        let asked_ms = answer.wait_ms.or(spent.map(|window| window.lasts_ms));
+        self.close(answer.at_ms + asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row)));
+    }
+
+    /// Holds calls until then, or for as long as they are held already.
+    pub(super) fn close(&mut self, until_ms: i64) {
+        self.closed_until_ms = self.closed_until_ms.max(until_ms);
+    }
+
+    /// When the breaker of a class is probed next; `None` while it lets all calls through.
+    pub(super) fn probe_due_ms(&self, class: OperationClass) -> Option<i64> {
+        self.breakers[class.index()].probe_due_ms()
+    }
+
+    /// Classes whose breaker is open.
+    pub(super) fn failing(&self) -> Vec<OperationClass> {
+        OperationClass::ALL.iter().copied().filter(|class| self.probe_due_ms(*class).is_some()).collect()
+    }
+
+    /// How many processes have calls out.
+    pub(super) fn processes(&self) -> usize {
+        self.out.len().max(1)
+    }
+
+    /// Whose turn it is: opt-outs, then contacts and notes in turn.
+    fn next(&self, waiting: &[(u64, Call)]) -> Option<Call> {
+        let first = |priority| waiting.iter().map(|(_, call)| *call).find(|call| call.priority == priority);
+        let (contact, note) = (first(Priority::Contact), first(Priority::Note));
+        let is_notes_turn = self.contacts_since_note + 1 >= NOTES_TURN;
+        first(Priority::OptOut).or(if is_notes_turn { note.or(contact) } else { contact.or(note) })
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "a minute at most")]
+fn backoff_ms(refusals_in_a_row: u32) -> i64 {
+    let doublings = refusals_in_a_row.saturating_sub(1).min(16);
+    let wait_ms = BACKOFF_FIRST_MS.saturating_mul(2_i64.pow(doublings)).min(BACKOFF_MAX_MS);
+    ((wait_ms as f64 * (1.0 + JITTER * rand::random::<f64>())) as i64).min(BACKOFF_MAX_MS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! How many calls a destination still takes in its window, and how fast they are made: what answers tell of its rate
+//! limit, read as one quota that all workers share. Pure: the caller brings the clock, in milliseconds of one clock.
+//!
+//! What is left is never guessed: the quota left is the smallest `remaining` told in this window less the calls that are
+//! out and not answered, so the calls of other programs on the same credential are in it. The quota left is spread over
+//! the rest of the window. Where no answer tells a limit, the calls in flight double with each round of answers until the
+//! first 429; each 429 halves them, and they grow by one a second from there.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::{GateRules, Priority};
+
+/// Share of the limit that may be called at once after a quiet time. A user with half of a window's calls to make should
+/// not wait for them; a larger backlog is spread evenly after that.
+const BURST: f64 = 0.5;
+/// Share of the window, at its end, over which the reserve for opt-outs shrinks to zero.
+const RESERVE_SHRINKS_OVER: f64 = 0.2;
+/// Milliseconds of other programs' calls, at their pace, that may come between an answer and our next call.
+const FOREIGN_AHEAD_MS: f64 = 100.0;
+/// From this limit on, one call of each window is left over: it makes up for a window that ends later than we think.
+const SLACK_FROM: i64 = 20;
+/// The part of the limit by which `remaining` must rise before an answer is of a new window: 10 is a tenth. A smaller
+/// rise is an answer that was overtaken.
+const NEW_WINDOW_RISE: i64 = 10;
+/// How long one call is awaited that shows whether a new window has begun, before another is made.
+const PROBE_WAIT_MS: i64 = 2_000;
+/// 429s that come within this time are of one burst.
+const ONE_REFUSAL_MS: i64 = 1_000;
+/// How soon a call that waits for others' answers asks again.
+const ASK_AGAIN_MS: i64 = 50;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct RateLimit {
+    window: Option<Window>,
+    /// Calls that may be made at once now, as of `tokens_at_ms`.
+    tokens: f64,
+    tokens_at_ms: Option<i64>,
+    /// When the first call of a window that is not known yet was let through.
+    probed_ms: Option<i64>,
+    /// An opt-out waits for quota: until then nothing else is called.
+    opt_outs_first_until_ms: i64,
+    /// Where no answer tells a limit: how many calls may be in flight, and when a 429 last halved them.
+    in_flight: f64,
+    halved_ms: Option<i64>,
+    grown_ms: i64,
+}
+
+impl Default for RateLimit {
+    fn default() -> Self {
+        Self {
+            window: None,
+            tokens: 0.0,
+            tokens_at_ms: None,
+            probed_ms: None,
+            opt_outs_first_until_ms: 0,
+            in_flight: 1.0,
+            halved_ms: None,
+            grown_ms: 0,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Window {
+    limit: i64,
+    /// The smallest that was told.
+    remaining: i64,
+    /// Its end as told, on the server's clock. The end alone does not tell one window from another: some servers count
+    /// it from each answer, and at others it wavers by a second.
+    reset_ms: i64,
+    /// When it is surely over, on our clock.
+    ends_ms: i64,
+    /// When its first answer came, and what it told.
+    first_ms: i64,
+    first_remaining: i64,
+    /// Our calls that were answered after that one.
+    ours: i64,
+}
+
+/// What one answer tells of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowSeen {
+    pub(super) limit: i64,
+    pub(super) remaining: i64,
+    /// Its end as sent, on the server's clock.
+    pub(super) reset_ms: i64,
+    /// How long it still lasts by the answer's own `Date`; never too short.
+    pub(super) lasts_ms: i64,
+}
+
+impl RateLimit {
+    /// Takes one call, with `out` calls taken before and not answered yet, by any process.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
+        let is_opt_out = priority == Priority::OptOut;
+        let taken = self.may(now_ms, out, is_opt_out, rules);
+        match taken {
+            Ok(()) if self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) => {
+                self.probed_ms = Some(now_ms);
+            }
+            Ok(()) if !is_opt_out => self.tokens = (self.tokens - 1.0).max(0.0),
+            Err(again_ms) if is_opt_out => self.opt_outs_first_until_ms = again_ms.max(now_ms) + 500,
+            Ok(()) | Err(_) => {}
+        }
+        taken
+    }
+
+    fn may(&mut self, now_ms: i64, out: i64, is_opt_out: bool, rules: &GateRules) -> Result<(), i64> {
+        if !is_opt_out && now_ms < self.opt_outs_first_until_ms {
+            return Err((now_ms + 100).min(self.opt_outs_first_until_ms));
+        }
+        // A call that hangs must not hold all others.
+        let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
+        let Some(window) = &self.window else {
+            let has_room = float(out) < self.in_flight.floor();
+            return if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
+        };
+        if now_ms >= window.ends_ms {
+            return if is_probed { Err(now_ms + ASK_AGAIN_MS) } else { Ok(()) };
+        }
+        let reserve = if is_opt_out { 0.0 } else { window.reserve(now_ms, rules) };
+        let left = float(window.remaining - out) - window.slack(now_ms, out) - reserve;
+        if left < 1.0 {
+            return Err(window.asks_again_ms(now_ms, out, reserve, rules).min(window.ends_ms));
+        }
+        // What other programs will take is theirs.
+        let lasts_ms = float((window.ends_ms - now_ms).max(10));
+        let per_ms = (left / lasts_ms - window.foreign_per_ms(now_ms, out)).max(1e-6);
+        // After a quiet time, as many as the pace would have let through meanwhile.
+        let most = (float(window.limit) * BURST).max(1.0);
+        let filled = self.tokens_at_ms.map_or(most, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
+        (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(now_ms));
+        if is_opt_out || self.tokens >= 1.0 {
+            return Ok(());
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
+        Err(now_ms + ((1.0 - self.tokens) / per_ms).ceil().clamp(5.0, 1000.0) as i64)
+    }
+
+    /// Takes one answer in.
+    pub(super) fn answered(
+        &mut self,
+        at_ms: i64,
+        sent_ms: i64,
+        is_too_many: bool,
+        seen: Option<WindowSeen>,
+        rules: &GateRules,
+    ) {
+        let Some(seen) = seen else {
+            if self.window.as_ref().is_some_and(|window| at_ms >= window.ends_ms) {
+                self.window = None;
+            }
+            return self.answered_without_limit(at_ms, is_too_many);
+        };
+        self.probed_ms = None;
+        let window = self.window.take().filter(|window| !window.is_followed_by(at_ms, seen));
+        self.window = Some(match window {
+            Some(window) => window.with(at_ms, sent_ms, seen),
+            None => Window {
+                limit: seen.limit,
+                remaining: seen.remaining,
+                reset_ms: seen.reset_ms,
+                // It was opened before its first answer came.
+                ends_ms: at_ms + seen.lasts_ms.min(rules.window_ms),
+                first_ms: at_ms,
+                first_remaining: seen.remaining,
+                ours: 0,
+            },
+        });
+    }
+
+    fn answered_without_limit(&mut self, at_ms: i64, is_too_many: bool) {
+        match self.halved_ms {
+            None if !is_too_many => self.in_flight = (self.in_flight + 1.0).min(10_000.0),
+            Some(_) if !is_too_many => {
+                self.in_flight += float((at_ms - self.grown_ms).clamp(0, 1_000)) / 1_000.0;
+                self.grown_ms = at_ms;
+            }
+            // Calls that were on their way when the first 429 came all get one: together they are one refusal.
+            Some(halved_ms) if at_ms - halved_ms < ONE_REFUSAL_MS => {}
+            Some(_) | None => {
+                self.in_flight = (self.in_flight / 2.0).max(1.0);
+                (self.halved_ms, self.grown_ms) = (Some(at_ms), at_ms);
+            }
+        }
+    }
+
+    /// No answer told a limit or refused a call for it: nothing has to be shared.
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.window.is_none() && self.halved_ms.is_none()
+    }
+
+    /// The limit, and what was left of it when an answer told last.
+    pub(super) fn quota(&self) -> Option<(i64, i64)> {
+        self.window.as_ref().map(|window| (window.limit, window.remaining))
+    }
+}
+
+impl Window {
+    /// Whether an answer is of a later window: its end is later, and calls came back. After this window's end any other
+    /// end is, whatever the server's clock was set to.
+    fn is_followed_by(&self, at_ms: i64, seen: WindowSeen) -> bool {
+        let is_over = at_ms >= self.ends_ms;
+        match seen.reset_ms.cmp(&self.reset_ms) {
+            Ordering::Greater => is_over || seen.remaining - self.remaining > seen.limit / NEW_WINDOW_RISE,
+            Ordering::Equal => false,
+            Ordering::Less => is_over,
+        }
+    }
+
+    fn with(mut self, at_ms: i64, sent_ms: i64, seen: WindowSeen) -> Self {
+        let told_ms = at_ms + seen.lasts_ms;
+        match seen.reset_ms.cmp(&self.reset_ms) {
+            // An answer that was overtaken.
+            Ordering::Less => return self,
+            // The window lasts longer than `rate_limit_window` says: only its told end counts.
+            _ if sent_ms >= self.ends_ms => self.ends_ms = told_ms,
+            Ordering::Equal => self.ends_ms = self.ends_ms.min(told_ms),
+            Ordering::Greater => {}
+        }
+        (self.reset_ms, self.limit) = (seen.reset_ms, seen.limit);
+        self.remaining = self.remaining.min(seen.remaining);
+        self.ours += 1;
+        self
+    }
+
+    /// The pace of other programs since its first answer. Calls of ours that are out may be counted already, and look
+    /// foreign.
+    fn foreign_per_ms(&self, now_ms: i64, out: i64) -> f64 {
+        let foreign = (self.first_remaining - self.remaining - self.ours - out).max(0);
+        float(foreign) / float((now_ms - self.first_ms).max(500))
+    }
+
+    fn slack(&self, now_ms: i64, out: i64) -> f64 {
+        let ahead = (self.foreign_per_ms(now_ms, out) * FOREIGN_AHEAD_MS).ceil();
+        ahead + if self.limit >= SLACK_FROM { 1.0 } else { 0.0 }
+    }
+
+    fn reserve(&self, now_ms: i64, rules: &GateRules) -> f64 {
+        let lasts = float(self.ends_ms - now_ms) / (float(rules.window_ms) * RESERVE_SHRINKS_OVER);
+        float(self.limit) * rules.reserve * lasts.min(1.0)
+    }
+
+    /// When a call for which none is left asks again: calls that are out may end uncounted, and the reserve shrinks.
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a window")]
+    fn asks_again_ms(&self, now_ms: i64, out: i64, reserve: f64, rules: &GateRules) -> i64 {
+        if out > 0 {
+            return now_ms + ASK_AGAIN_MS;
+        }
+        if reserve <= 0.0 {
+            return i64::MAX;
+        }
+        let shrinks_over = float(rules.window_ms) * RESERVE_SHRINKS_OVER;
+        let one_call_ms = shrinks_over / (float(self.limit) * rules.reserve).max(1.0);
+        (self.ends_ms - shrinks_over as i64).max(now_ms + (one_call_ms as i64).clamp(20, 1000))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "calls and milliseconds of a window are far below 2^52")]
+fn float(number: i64) -> f64 {
+    number as f64
+}
