@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};
 use crate::destinations::textus::client::TextUs;
-use crate::gate::{Gate, GateRules};
+use crate::destinations::textus::limits;
+use crate::gate::{Gate, Told};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
@@ -66,7 +67,7 @@ impl WorkerApp {
             Destination::TextUs,
             store.clone(),
             Arc::clone(&metrics),
-            GateRules::of(&settings.textus),
+            limits::rules(&settings.textus),
         ));
         let textus = TextUs::new(&settings.textus, Arc::clone(&textus_gate), Arc::clone(&metrics))
             .context("building the client for the TextUs API")?;
@@ -147,11 +148,11 @@ async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdow
             }
         }
         let settings = Arc::clone(&live.borrow_and_update());
-        gate.go_by(GateRules::of(&settings.textus));
+        gate.go_by(limits::rules(&settings.textus));
         match textus.take_token(&settings.textus) {
             Ok(true) => {
                 tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");
-                gate.credentials_changed();
+                gate.check_told(Told::Changed);
             }
             Ok(false) => {}
             Err(error) => tracing::error!(error = %error, "credentials.refused: those from before stay in use"),

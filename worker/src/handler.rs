@@ -91,6 +91,25 @@ impl<'a> Attempt<'a> {
     }
 }
 
+/// Which calls of a destination go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    #[default]
+    OptOut,
+    Contact,
+    Note,
+}
+
+impl From<HandlerName> for Priority {
+    fn from(handler: HandlerName) -> Self {
+        match handler {
+            HandlerName::RecordOptOut | HandlerName::FlagOptOut => Self::OptOut,
+            HandlerName::CreateContact | HandlerName::SyncContact => Self::Contact,
+            HandlerName::LogNote | HandlerName::RecordHistory => Self::Note,
+        }
+    }
+}
+
 /// How an attempt that did not fail ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -12,7 +12,8 @@ use hookline_store::Store;
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::{Gate, GateRules};
+use hookline_worker::destinations::textus::limits;
+use hookline_worker::gate::Gate;
 use serde_json::{Value, json};
 
 use crate::open;
@@ -169,7 +170,7 @@ async fn token(settings: &Settings, store: Option<Store>) -> Finding {
 
 async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
-    let rules = GateRules::of(&settings.textus);
+    let rules = limits::rules(&settings.textus);
     let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), rules));
     // A Retry-After and an operator's pause bind this call too.
     gate.refresh().await?;

@@ -8,5 +8,5 @@ mod error_text;
 mod http;
 pub mod redact;
 pub mod segment;
-mod status;
+pub mod status;
 pub mod textus;

@@ -1,7 +1,39 @@
-//! What a status means, whatever was asked: final, or tried again. A status that is not known to be final is tried again:
-//! a redirect to a maintenance page for two seconds must not make dead letters.
+//! What an answer says of the destination, whatever was asked: by its status, and by what it tells of the rate limit. A
+//! status that is not known to be final is tried again: a redirect to a maintenance page for two seconds must not make
+//! dead letters.
 
-use crate::gate::Meaning;
+use std::time::Duration;
+
+use hookline_common::time::Timestamp;
+
+/// What an answer says of the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// 2xx.
+    Success,
+    /// Another status that came from behind the check of credentials.
+    Worked,
+    /// 403: of one resource, or of the credentials.
+    Forbidden,
+    /// A status that is tried again.
+    Failed,
+    TooMany,
+    /// 401.
+    Refused,
+    NoAnswer,
+}
+
+/// What an answer tells of the destination's rate limit; each `None` where the answer does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls for each window.
+    pub limit: Option<i64>,
+    /// Calls left in this window.
+    pub remaining: Option<i64>,
+    /// When the window ends, on the destination's clock, and how long it still lasts.
+    pub window_end: Option<(Timestamp, Duration)>,
+    pub retry_after: Option<Duration>,
+}
 
 /// What an answer with this status says of the destination.
 pub(super) fn meaning(status: u16) -> Meaning {

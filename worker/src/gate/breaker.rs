@@ -7,9 +7,9 @@ use super::{GateRules, Priority};
 
 /// Failures in a row that open the breaker, for a user who has ten events a day.
 const FAILURES_IN_A_ROW: u32 = 5;
-/// Calls within [`SPAN_S`] from which their share of failures counts.
+/// Calls of the last 15 to 30 s from which their share of failures counts.
 const CALLS: u32 = 20;
-const SPAN_S: i64 = 30;
+const HALF_SPAN_MS: i64 = 15_000;
 /// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow
 /// 5 s after a short outage is over. A longer one is probed at doubling distances.
 const YOUNG_OUTAGE: i64 = 24;
@@ -21,8 +21,9 @@ const KEPT_FOR_OPT_OUT_MS: i64 = 20_000;
 #[serde(default)]
 pub(super) struct Breaker {
     failures_in_a_row: u32,
-    /// Calls and failures for each second, the newest last.
-    seconds: Vec<(i64, u32, u32)>,
+    /// Calls and failures of this half of the span and of the one before.
+    halves: [(u32, u32); 2],
+    half: i64,
     open: Option<Open>,
 }
 
@@ -89,7 +90,7 @@ impl Breaker {
     pub(super) fn worked(&mut self, now_ms: i64) {
         self.failures_in_a_row = 0;
         if self.open.take().is_some() {
-            self.seconds.clear();
+            self.halves = Default::default();
         }
         self.count(now_ms, 0);
     }
@@ -106,36 +107,24 @@ impl Breaker {
             return;
         }
         self.count(now_ms, 1);
-        let (calls, failures) = self.recent(now_ms);
-        if self.failures_in_a_row < FAILURES_IN_A_ROW && (calls < CALLS || failures * 2 < calls) {
-            return;
+        let [(calls, failures), (calls_before, failures_before)] = self.halves;
+        let (calls, failures) = (calls + calls_before, failures + failures_before);
+        if self.failures_in_a_row >= FAILURES_IN_A_ROW || (calls >= CALLS && failures * 2 >= calls) {
+            self.halves = Default::default();
+            let (for_ms, last_ms) = (rules.open_min_ms, now_ms);
+            self.open = Some(Open { since_ms: now_ms, for_ms, last_ms, is_probed: false, opt_out_until_ms: 0 });
         }
-        self.seconds.clear();
-        self.open = Some(Open {
-            since_ms: now_ms,
-            for_ms: rules.open_min_ms,
-            last_ms: now_ms,
-            is_probed: false,
-            opt_out_until_ms: 0,
-        });
     }
 
     fn count(&mut self, now_ms: i64, failures: u32) {
-        let second = now_ms.div_euclid(1000);
-        self.seconds.retain(|(at, ..)| *at > second - SPAN_S);
-        match self.seconds.last_mut() {
-            Some((at, calls, failed)) if *at == second => {
-                *calls += 1;
-                *failed += failures;
-            }
-            _ => self.seconds.push((second, 1, failures)),
+        let half = now_ms.div_euclid(HALF_SPAN_MS);
+        match half - self.half {
+            0 => {}
+            1 => self.halves = [(0, 0), self.halves[0]],
+            _ => self.halves = Default::default(),
         }
-    }
-
-    fn recent(&self, now_ms: i64) -> (u32, u32) {
-        let second = now_ms.div_euclid(1000);
-        let recent = self.seconds.iter().filter(|(at, ..)| *at > second - SPAN_S);
-        recent.fold((0, 0), |(calls, failures), (_, more, failed)| (calls + more, failures + failed))
+        self.half = half;
+        self.halves[0] = (self.halves[0].0 + 1, self.halves[0].1 + failures);
     }
 }
 

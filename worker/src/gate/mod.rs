@@ -1,9 +1,9 @@
 //! What every call to a destination passes, in this order: paused by an operator or for refused credentials; closed until
 //! a `Retry-After` has passed; held by the breaker of its class of operation; paced by the quota, opt-outs first.
 //!
-//! One [`Gate`] for each destination and credential. `policy` decides, and knows no clock and no I/O. Where one process is
-//! alone its policy is in memory; workers that share a database keep it in the store's row, each with a copy that is at
-//! most 150 ms old (`sync`). `queue` holds the calls of this process that wait for their turn.
+//! One [`Gate`] for each destination and credential. `policy` decides, and knows no clock and no I/O. Its truth is the
+//! store's row, of which each process has a copy that is at most 150 ms old (`sync`). While nothing limits or holds calls
+//! a process decides by its copy; else the store does, for all. `queue` holds the calls of this process that wait.
 //!
 //! [`Gate::enter`] is awaited right before each request, so a closing binds every call that is started after the answer
 //! that caused it was read.
@@ -19,8 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use hookline_common::names::{Destination, HandlerName, Operation, OperationClass};
-use hookline_common::settings::TextUsSettings;
+use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -28,80 +27,35 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use self::pause::CREDENTIALS_REFUSED;
-pub use self::policy::Meaning;
-use self::policy::{Answer, Call, Report, Told, Wait, Why};
+pub use self::policy::Told;
+use self::policy::{Answer, Call, Report, Wait, Why};
 use self::queue::{Queue, Ticket};
 use self::rate_limit::WindowSeen;
 use crate::destinations::error::DestinationError;
 use crate::destinations::redact::redact;
+pub use crate::destinations::status::{Limits, Meaning};
+pub use crate::handler::Priority;
 
 /// No destination is left alone for longer because of a header: a wrong one must not stop opt-outs for a day.
 pub const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
 /// much again, so that deliveries do not come back together.
 const PAUSED_LOOK: Duration = Duration::from_secs(10);
-/// A turn is waited for in hand for so long at most, whatever a call may take: longer waits are for the queue.
-const IN_HAND_MAX: Duration = Duration::from_secs(8);
-
 /// What the configuration and the destination fix of a gate.
 #[derive(Clone, Copy, Debug)]
 pub struct GateRules {
     /// Share of the quota kept for opt-outs.
-    reserve: f64,
+    pub reserve: f64,
     /// Length of the rate limit's window. Its end is what answers tell.
-    window_ms: i64,
-    open_min_ms: i64,
-    open_max_ms: i64,
+    pub window_ms: i64,
+    /// How long a breaker is open at first, and at most.
+    pub open_min_ms: i64,
+    pub open_max_ms: i64,
     /// How often a destination that refused our credentials is probed.
-    probe_every_ms: i64,
+    pub probe_every_ms: i64,
     /// How long a call's turn is waited for in hand. No longer than a call may take: a claim's lease, of three such times
     /// and more, has to outlast two waits and the call.
-    in_hand_ms: i64,
-}
-
-impl GateRules {
-    #[must_use]
-    pub fn of(settings: &TextUsSettings) -> Self {
-        Self {
-            reserve: settings.opt_out_reserve,
-            window_ms: millis(settings.rate_limit_window),
-            open_min_ms: millis(settings.breaker.open_min),
-            open_max_ms: millis(settings.breaker.open_max),
-            probe_every_ms: millis(settings.paused_probe),
-            in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
-        }
-    }
-}
-
-/// Which calls of a destination go first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Priority {
-    #[default]
-    OptOut,
-    Contact,
-    Note,
-}
-
-impl From<HandlerName> for Priority {
-    fn from(handler: HandlerName) -> Self {
-        match handler {
-            HandlerName::RecordOptOut | HandlerName::FlagOptOut => Self::OptOut,
-            HandlerName::CreateContact | HandlerName::SyncContact => Self::Contact,
-            HandlerName::LogNote | HandlerName::RecordHistory => Self::Note,
-        }
-    }
-}
-
-/// What an answer tells of the destination's rate limit; each `None` where the answer does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Calls for each window.
-    pub limit: Option<i64>,
-    /// Calls left in this window.
-    pub remaining: Option<i64>,
-    /// When the window ends, on the destination's clock, and how long it still lasts.
-    pub window_end: Option<(Timestamp, Duration)>,
-    pub retry_after: Option<Duration>,
+    pub in_hand_ms: i64,
 }
 
 /// Of one destination and credential; shared by `Arc`.
@@ -111,13 +65,13 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     rules: RwLock<GateRules>,
     queue: Mutex<Queue>,
-    written: Mutex<sync::Written>,
+    shown: Mutex<sync::Summary>,
     /// A call that waits may go.
     changed: Notify,
-    /// There is something for the store.
+    /// There is something for the store that must not wait.
     wanted: Notify,
-    /// [`Gate::watch`] runs, and the store is shared with other processes.
-    is_shared: AtomicBool,
+    /// [`Gate::watch`] runs.
+    is_watched: AtomicBool,
     /// Names this process among those that share the destination.
     id: String,
     began: Instant,
@@ -131,8 +85,6 @@ pub struct Permit<'a> {
     call: Call,
     is_probe: bool,
     sent_ms: i64,
-    resumes: u64,
-    closings: u64,
     has_ended: bool,
 }
 
@@ -154,10 +106,10 @@ impl Gate {
             metrics,
             rules: RwLock::new(rules),
             queue: Mutex::default(),
-            written: Mutex::default(),
+            shown: Mutex::default(),
             changed: Notify::new(),
             wanted: Notify::new(),
-            is_shared: AtomicBool::new(false),
+            is_watched: AtomicBool::new(false),
             id: format!("{:016x}", rand::random::<u64>()),
             began: Instant::now(),
             began_ms: store.now().as_millis(),
@@ -190,11 +142,11 @@ impl Gate {
 
     async fn turn(&self, call: Call) -> Result<Permit<'_>, DestinationError> {
         let deadline_ms = self.now_ms() + self.rules().in_hand_ms;
-        let ticket = Ticket::draw(self, call);
+        let _ticket = Ticket::draw(self, call);
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
-            let wait = match self.try_take(&ticket, now_ms) {
+            let wait = match self.try_take(call, now_ms) {
                 Ok(permit) => return Ok(permit),
                 Err(wait) => wait,
             };
@@ -208,22 +160,13 @@ impl Gate {
         }
     }
 
-    fn try_take(&self, ticket: &Ticket<'_>, now_ms: i64) -> Result<Permit<'_>, Wait> {
-        let mut queue = self.queue();
-        let mut taken = queue.take(now_ms, ticket);
-        // Where no limit was told there is nothing to share.
-        if taken.is_err() && (!self.is_shared() || queue.policy.rate_limit.is_unlimited()) {
-            let granted = queue.decide(now_ms, &self.id, &self.rules());
-            taken = queue.take(now_ms, ticket);
-            if granted > usize::from(taken.is_ok()) {
-                self.changed.notify_waiters();
-            }
+    fn try_take(&self, call: Call, now_ms: i64) -> Result<Permit<'_>, Wait> {
+        let asks_store = self.is_watched.load(Ordering::Relaxed);
+        let taken = self.queue().take(now_ms, &self.id, call, asks_store, &self.rules());
+        if taken.is_err() {
+            self.wanted.notify_one();
         }
-        self.wanted.notify_one();
-        let (resumes, closings) = (queue.policy.pause.resumes(), queue.policy.closings);
-        let is_probe = taken?;
-        let call = ticket.call;
-        Ok(Permit { gate: self, call, is_probe, sent_ms: now_ms, resumes, closings, has_ended: false })
+        taken.map(|is_probe| Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false })
     }
 
     /// Fails where opt-out writes are held for longer than a call waits in hand.
@@ -239,19 +182,16 @@ impl Gate {
         let deadline_ms = now_ms + self.rules().in_hand_ms;
         let wait = self.queue().policy.holds(now_ms, call);
         match wait.filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) {
-            Some(wait) => Err(self.closed(&wait)),
+            Some(wait) => {
+                if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
+                    && call.priority == Priority::OptOut
+                {
+                    self.tell(Report::OptOutWaits { class });
+                }
+                Err(self.closed(&wait))
+            }
             None => Ok(()),
         }
-    }
-
-    /// When the next call may be made; `None`: now, as far as pause and `Retry-After` go. A pause has no known end: the
-    /// time is then when to look again.
-    #[must_use]
-    pub fn open_at(&self) -> Option<Timestamp> {
-        let now_ms = self.now_ms();
-        let policy = &self.queue().policy;
-        let closed = (policy.closed_until_ms > now_ms).then(|| duration(policy.closed_until_ms - now_ms));
-        closed.max((!policy.pause.is_flowing()).then_some(PAUSED_LOOK)).map(in_time)
     }
 
     /// How long not to take deliveries whose calls have this priority and are of these classes: they can wait in their
@@ -267,21 +207,8 @@ impl Gate {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
-    /// There are other credentials: where they were refused they are checked at once.
-    pub fn credentials_changed(&self) {
-        self.told(Told::Changed);
-    }
-
-    /// Tells what the check of credentials told.
-    pub(crate) fn checked(&self, accepted: Result<(), Option<u16>>) {
-        self.told(match accepted {
-            Ok(()) => Told::Accepted,
-            Err(Some(status)) => Told::Refused { status },
-            Err(None) => Told::Nothing,
-        });
-    }
-
-    fn told(&self, told: Told) {
+    /// Tells what the check of credentials told, or that there are others to check.
+    pub fn check_told(&self, told: Told) {
         self.tell(Report::Check { at_ms: self.now_ms(), told });
     }
 
@@ -319,16 +246,14 @@ impl Gate {
     fn tell(&self, report: Report) {
         self.queue().tell(report, &self.rules());
         self.changed.notify_waiters();
-        self.wanted.notify_one();
+        if !self.queue().policy.is_free() {
+            self.wanted.notify_one();
+        }
         self.show();
     }
 
     fn rules(&self) -> GateRules {
         *self.rules.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_shared(&self) -> bool {
-        self.is_shared.load(Ordering::Relaxed)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -363,11 +288,11 @@ impl Permit<'_> {
     }
 
     fn end(mut self, meaning: Meaning, window: Option<WindowSeen>, wait_ms: Option<i64>) -> After {
-        let Self { gate, is_probe, sent_ms, resumes, closings, .. } = self;
+        let Self { gate, is_probe, sent_ms, .. } = self;
         let (class, at_ms) = (self.call.class, gate.now_ms());
         self.has_ended = true;
         gate.queue().ended();
-        let answer = Answer { class, at_ms, sent_ms, meaning, window, wait_ms, is_probe, resumes, closings };
+        let answer = Answer { class, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
         gate.tell(Report::Answer(answer));
         let policy = &gate.queue().policy;
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
@@ -407,7 +332,7 @@ fn in_time(wait: Duration) -> Timestamp {
     Timestamp::now().plus(wait + Duration::from_millis(1))
 }
 
-fn millis(time: Duration) -> i64 {
+pub(crate) fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

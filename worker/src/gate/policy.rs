@@ -8,14 +8,16 @@ use hookline_common::names::{Operation, OperationClass};
 use serde::{Deserialize, Serialize};
 
 use super::breaker::{Breaker, Passage};
-use super::pause::{Asking, Pause};
+use super::pause::Pause;
 use super::rate_limit::{RateLimit, WindowSeen};
-use super::{GateRules, Priority};
+use super::{GateRules, Meaning, Priority};
 
 /// A process that says nothing for so long has died: it has no calls out any more.
 const SILENT_MS: i64 = 30_000;
 /// When contacts and notes both wait, one call of so many is a note's.
 const NOTES_TURN: u32 = 4;
+/// A call that waits for quota asks again within this time, or does not wait any more.
+const TURN_MS: i64 = 250;
 /// The vendor's advice where `Retry-After` is absent: 1, 2, 4, 8 s and so on
 /// (<https://apidocs.next.textus.com/overview/rate_limiting>).
 const BACKOFF_FIRST_MS: i64 = 1_000;
@@ -31,14 +33,18 @@ pub(super) struct Policy {
     pub(super) closed_until_ms: i64,
     breakers: [Breaker; 3],
     pub(super) rate_limit: RateLimit,
-    /// Counts 429s that came as news: which of them a call was made before tells whether its own 429 is.
-    pub(super) closings: u64,
+    /// When the last 429 came that was news: one of a call that was sent before is not.
+    pub(super) refused_ms: i64,
     /// 429s since the last call that went through.
     refusals_in_a_row: u32,
     pub(super) last_success_ms: Option<i64>,
     /// Calls that each process has out, and when it said so.
     out: BTreeMap<String, (i64, i64)>,
+    /// Until when a call of each priority is known to wait for quota.
+    waits_until_ms: [i64; 3],
     contacts_since_note: u32,
+    /// On whose clock the rest is: a clock that was set back makes all of it worthless.
+    pub(super) written_ms: i64,
 }
 
 /// A kind of call.
@@ -83,10 +89,15 @@ pub(super) enum Report {
         at_ms: i64,
         told: Told,
     },
+    /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
+    OptOutWaits {
+        class: OperationClass,
+    },
 }
 
+/// What the check of credentials told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub enum Told {
     Accepted,
     Refused {
         status: u16,
@@ -107,26 +118,6 @@ pub(super) struct Answer {
     /// By `Retry-After`.
     pub(super) wait_ms: Option<i64>,
     pub(super) is_probe: bool,
-    /// What the process knew when the call was made.
-    pub(super) resumes: u64,
-    pub(super) closings: u64,
-}
-
-/// What an answer says of the destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// 2xx.
-    Success,
-    /// Another status that came from behind the check of credentials.
-    Worked,
-    /// 403: of one resource, or of the credentials.
-    Forbidden,
-    /// A status that is tried again.
-    Failed,
-    TooMany,
-    /// 401.
-    Refused,
-    NoAnswer,
 }
 
 impl Call {
@@ -140,46 +131,43 @@ impl Call {
         Self { priority, class: operation.class(), checks_credentials }
     }
 
-    fn asking(self) -> Asking {
-        match (self.checks_credentials, self.priority, self.class) {
-            (true, _, _) => Asking::CredentialsCheck,
-            (false, Priority::OptOut, OperationClass::OptOutWrites) => Asking::OptOutWrite,
-            (false, _, _) => Asking::Other,
-        }
+    pub(super) fn is_opt_out_write(self) -> bool {
+        self.priority == Priority::OptOut && self.class == OperationClass::OptOutWrites && !self.checks_credentials
     }
 }
 
 impl Policy {
-    /// Decides about all calls of a process that wait, in the order of their priority; each comes with its number.
-    /// `out` are the calls of this process that were let through and have not ended.
+    /// Decides about the calls of a process that wait: those that may be made, and which of them are probes. `out` are the
+    /// calls of this process that were let through and have not ended.
     pub(super) fn decide_all(
         &mut self,
         now_ms: i64,
         process: &str,
         mut out: i64,
-        mut waiting: Vec<(u64, Call)>,
+        mut waiting: Vec<Call>,
         rules: &GateRules,
-    ) -> Vec<(u64, Decision)> {
+    ) -> Vec<(Call, bool)> {
         self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
-        let mut decisions = Vec::with_capacity(waiting.len());
+        self.set_out(now_ms, process, out);
+        let mut granted = Vec::new();
+        for call in &waiting {
+            let waits_until_ms = &mut self.waits_until_ms[call.priority as usize];
+            *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
+        }
+        // Contacts and notes take turns: as long as a round lets a call through, another may.
         loop {
-            self.out.insert(process.to_owned(), (out, now_ms));
-            let Some(call) = self.next(&waiting) else { break };
-            let is_next = |(_, waiting): &(u64, Call)| *waiting == call;
-            match self.decide(now_ms, call, rules) {
-                go @ Decision::Go { .. } => {
-                    let (number, _) = waiting.remove(waiting.iter().position(is_next).unwrap_or_default());
-                    decisions.push((number, go));
-                    out += 1;
-                }
-                // So must all calls of its kind.
-                Decision::Wait(wait) => {
-                    let held = waiting.extract_if(.., |waiting| is_next(waiting));
-                    decisions.extend(held.map(|(number, _)| (number, Decision::Wait(wait.clone()))));
-                }
+            let before = waiting.len();
+            waiting.retain(|call| {
+                let Decision::Go { is_probe } = self.decide(now_ms, *call, rules) else { return true };
+                out += 1;
+                self.set_out(now_ms, process, out);
+                granted.push((*call, is_probe));
+                false
+            });
+            if waiting.len() == before {
+                return granted;
             }
         }
-        decisions
     }
 
     /// Whether one call may be made now; takes what it needs.
@@ -195,7 +183,12 @@ impl Policy {
             return Decision::Wait(wait);
         }
         let out = self.out.values().map(|(calls, _)| calls).sum();
-        if let Err(again_ms) = self.rate_limit.take(now_ms, out, call.priority, rules) {
+        let taken = match self.is_anothers_turn(now_ms, call.priority) {
+            true => Err(now_ms + TURN_MS),
+            false => self.rate_limit.take(now_ms, out, call.priority, rules),
+        };
+        if let Err(again_ms) = taken {
+            self.waits_until_ms[call.priority as usize] = again_ms.max(now_ms) + TURN_MS * 2;
             return Decision::Wait(Wait { until_ms: Some(again_ms), why: Why::Turn });
         }
         match call.priority {
@@ -203,16 +196,32 @@ impl Policy {
             Priority::Contact => self.contacts_since_note = self.contacts_since_note.saturating_add(1),
             Priority::OptOut => {}
         }
+        self.waits_until_ms[call.priority as usize] = 0;
         let breaker = &mut self.breakers[call.class.index()];
         let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
         breaker.probe(now_ms);
-        self.pause.probe(now_ms, call.asking(), rules.probe_every_ms);
+        self.pause.probe(now_ms, call, rules.probe_every_ms);
         Decision::Go { is_probe }
+    }
+
+    /// While an opt-out waits for quota nothing else is called; contacts that wait go before notes, but for each fourth.
+    fn is_anothers_turn(&self, now_ms: i64, priority: Priority) -> bool {
+        let waits = |priority: Priority| self.waits_until_ms[priority as usize] > now_ms;
+        let is_notes_turn = self.contacts_since_note + 1 >= NOTES_TURN;
+        match priority {
+            Priority::OptOut => false,
+            Priority::Contact => waits(Priority::OptOut) || (is_notes_turn && waits(Priority::Note)),
+            Priority::Note => waits(Priority::OptOut) || (!is_notes_turn && waits(Priority::Contact)),
+        }
+    }
+
+    pub(super) fn set_out(&mut self, now_ms: i64, process: &str, out: i64) {
+        self.out.insert(process.to_owned(), (out, now_ms));
     }
 
     /// Why and until when a call is held, its quota aside; changes nothing.
     pub(super) fn holds(&self, now_ms: i64, call: Call) -> Option<Wait> {
-        if let Some((until_ms, reason)) = self.pause.holds(now_ms, call.asking()) {
+        if let Some((until_ms, reason)) = self.pause.holds(now_ms, call) {
             return Some(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
         }
         if now_ms < self.closed_until_ms {
@@ -227,9 +236,10 @@ impl Policy {
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
-            Report::Check { told: Told::Accepted, .. } => self.pause.accepted(),
+            Report::OptOutWaits { class } => self.breakers[class.index()].opt_out_waits(),
+            Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
             Report::Check { at_ms, told: Told::Refused { status } } => {
-                self.pause.refused(at_ms, rules.probe_every_ms, status, self.pause.resumes());
+                self.pause.refused(at_ms, at_ms, rules.probe_every_ms, status);
             }
             Report::Check { at_ms, told: Told::Nothing } => self.pause.check_told_nothing(at_ms, rules.probe_every_ms),
             Report::Check { at_ms, told: Told::Changed } => {
@@ -253,13 +263,13 @@ impl Policy {
         }
         match meaning {
             Meaning::TooMany => self.too_many(answer),
-            Meaning::Refused => self.pause.refused(at_ms, rules.probe_every_ms, 401, answer.resumes),
+            Meaning::Refused => self.pause.refused(sent_ms, at_ms, rules.probe_every_ms, 401),
             Meaning::Success | Meaning::Worked => {
-                if answer.closings == self.closings {
+                if sent_ms > self.refused_ms {
                     self.refusals_in_a_row = 0;
                 }
                 if is_probe {
-                    self.pause.accepted();
+                    self.pause.accepted(at_ms);
                 }
             }
             Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
@@ -271,8 +281,8 @@ impl Policy {
 
     fn too_many(&mut self, answer: &Answer) {
         // Calls that were on their way when the first 429 came all get one: only the first is news.
-        if answer.closings == self.closings {
-            self.closings += 1;
+        if answer.sent_ms > self.refused_ms {
+            self.refused_ms = answer.at_ms;
             self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
         }
         // `Retry-After` is the destination's own word on this very call, the window's end is second best.
@@ -301,12 +311,9 @@ impl Policy {
         self.out.len().max(1)
     }
 
-    /// Whose turn it is: opt-outs, then contacts and notes in turn.
-    fn next(&self, waiting: &[(u64, Call)]) -> Option<Call> {
-        let first = |priority| waiting.iter().map(|(_, call)| *call).find(|call| call.priority == priority);
-        let (contact, note) = (first(Priority::Contact), first(Priority::Note));
-        let is_notes_turn = self.contacts_since_note + 1 >= NOTES_TURN;
-        first(Priority::OptOut).or(if is_notes_turn { note.or(contact) } else { contact.or(note) })
+    /// Nothing holds or limits calls: there is nothing that processes have to share before each.
+    pub(super) fn is_free(&self) -> bool {
+        self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
     }
 }
 

@@ -40,8 +40,6 @@ pub(super) struct RateLimit {
     tokens_at_ms: Option<i64>,
     /// When the first call of a window that is not known yet was let through.
     probed_ms: Option<i64>,
-    /// An opt-out waits for quota: until then nothing else is called.
-    opt_outs_first_until_ms: i64,
     /// Where no answer tells a limit: how many calls may be in flight, and when a 429 last halved them.
     in_flight: f64,
     halved_ms: Option<i64>,
@@ -55,7 +53,6 @@ impl Default for RateLimit {
             tokens: 0.0,
             tokens_at_ms: None,
             probed_ms: None,
-            opt_outs_first_until_ms: 0,
             in_flight: 1.0,
             halved_ms: None,
             grown_ms: 0,
@@ -99,21 +96,15 @@ impl RateLimit {
     pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let is_opt_out = priority == Priority::OptOut;
         let taken = self.may(now_ms, out, is_opt_out, rules);
-        match taken {
-            Ok(()) if self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) => {
-                self.probed_ms = Some(now_ms);
-            }
-            Ok(()) if !is_opt_out => self.tokens = (self.tokens - 1.0).max(0.0),
-            Err(again_ms) if is_opt_out => self.opt_outs_first_until_ms = again_ms.max(now_ms) + 500,
-            Ok(()) | Err(_) => {}
+        if taken.is_ok() && self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) {
+            self.probed_ms = Some(now_ms);
+        } else if taken.is_ok() && !is_opt_out {
+            self.tokens = (self.tokens - 1.0).max(0.0);
         }
         taken
     }
 
     fn may(&mut self, now_ms: i64, out: i64, is_opt_out: bool, rules: &GateRules) -> Result<(), i64> {
-        if !is_opt_out && now_ms < self.opt_outs_first_until_ms {
-            return Err((now_ms + 100).min(self.opt_outs_first_until_ms));
-        }
         // A call that hangs must not hold all others.
         let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
         let Some(window) = &self.window else {

@@ -26,6 +26,10 @@ fn hold(error: &DestinationError) -> Timestamp {
     }
 }
 
+fn is_held(worker: &TestWorker) -> bool {
+    worker.gate.no_room_for(Priority::OptOut, &[OperationClass::OptOutWrites]).is_some()
+}
+
 fn is_state(worker: &TestWorker, state: &str) -> bool {
     worker.shows(&format!(r#"hookline_destination_state{{destination="textus",state="{state}"}} 1"#))
 }
@@ -42,7 +46,7 @@ async fn no_call_is_made_before_retry_after_has_passed() {
 
         let error = put(&api.worker, &api).await.unwrap_err();
         assert!(matches!(error, DestinationError::Throttled { .. }), "{error}");
-        assert!(api.worker.gate.open_at().is_some());
+        assert!(is_held(&api.worker));
         assert!(is_state(&api.worker, "open"));
 
         // Tries all the time, as a careless caller would.
@@ -117,7 +121,7 @@ async fn another_process_learns_of_a_closing_in_time() {
 
     put(&api.worker, &api).await.unwrap_err();
     let clock = Instant::now();
-    eventually("the other gate closes", || async { other.gate.open_at().is_some() }).await;
+    eventually("the other gate closes", || async { is_held(&other) }).await;
     let told = clock.elapsed();
 
     assert!(matches!(put(&other, &api).await, Err(DestinationError::GateClosed { .. })));
@@ -332,13 +336,13 @@ async fn an_operators_resume_ends_a_pause_at_once_and_everywhere() {
     let other = api.another_worker().await;
     api.fail_once(Fault::status(401));
     put(&api.worker, &api).await.unwrap_err();
-    eventually("the other process pauses", || async { other.gate.open_at().is_some() }).await;
+    eventually("the other process pauses", || async { is_held(&other) }).await;
 
     // As `hookline resume` does.
     api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
 
     let clock = Instant::now();
-    eventually("both go on", || async { api.worker.gate.open_at().is_none() && other.gate.open_at().is_none() }).await;
+    eventually("both go on", || async { !is_held(&api.worker) && !is_held(&other) }).await;
     assert!(clock.elapsed() < PAUSED_PROBE, "{:?}", clock.elapsed());
     put(&api.worker, &api).await.unwrap();
     put(&other, &api).await.unwrap();
@@ -378,10 +382,11 @@ async fn a_pause_outlives_a_restart_and_new_credentials_are_tried_at_once() {
     let before = api.another_worker().await;
     assert!(is_state(&before, "paused"));
     put(&before, &api).await.unwrap_err();
+    eventually("its own token is checked, and refused as well", || async { checks(&api) > 0 }).await;
     assert!(matches!(put(&before, &api).await, Err(DestinationError::GateClosed { .. })));
 
     api.sandbox.configure(|options| options.token = SandboxOptions::default().token);
     let after = api.another_worker().await;
     assert_eq!(put(&after, &api).await.unwrap(), 201);
-    assert!(after.gate.open_at().is_none());
+    assert!(!is_held(&after));
 }

@@ -14,7 +14,8 @@ use hookline_store::{Location, Store, StoreOptions};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::segment::Segment;
 use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::gate::{Gate, GateRules};
+use hookline_worker::destinations::textus::limits;
+use hookline_worker::gate::Gate;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -94,7 +95,7 @@ impl TestWorker {
         let store = Store::open(options).await.expect("the store opens");
         let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
         let gate =
-            Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), GateRules::of(settings)));
+            Arc::new(Gate::new(Destination::TextUs, store.clone(), Arc::clone(&metrics), limits::rules(settings)));
         gate.refresh().await.expect("the store answers");
         let shutdown = CancellationToken::new();
         tokio::spawn(Arc::clone(&gate).watch(shutdown.clone()));

@@ -6,10 +6,28 @@
 
 use std::time::Duration;
 
+use hookline_common::settings::TextUsSettings;
 use hookline_common::time::Timestamp;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use crate::gate::{Limits, MAX_WAIT};
+use crate::gate::{GateRules, Limits, MAX_WAIT, millis};
+
+/// A turn is waited for in hand for so long at most, whatever a call may take: longer waits are for the queue.
+const IN_HAND_MAX: Duration = Duration::from_secs(8);
+
+/// What the settings and the vendor fix of the gate: one quota for each token, whose window is 5 minutes long
+/// (<https://apidocs.next.textus.com/overview/rate_limiting>).
+#[must_use]
+pub fn rules(settings: &TextUsSettings) -> GateRules {
+    GateRules {
+        reserve: settings.opt_out_reserve,
+        window_ms: millis(settings.rate_limit_window),
+        open_min_ms: millis(settings.breaker.open_min),
+        open_max_ms: millis(settings.breaker.open_max),
+        probe_every_ms: millis(settings.paused_probe),
+        in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
+    }
+}
 
 /// Reads the headers of an answer that came at `now`; what is missing, unreadable or cannot be true is `None`.
 pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Limits {

@@ -2,7 +2,7 @@
 //! answers (`types`), and how its resources refer to each other (`links`).
 
 pub mod client;
-mod limits;
+pub mod limits;
 pub mod links;
 mod paths;
 mod people;

@@ -14,7 +14,7 @@ use super::paths::Path;
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::http::Answer;
-use crate::gate::paused_look;
+use crate::gate::{Told, paused_look};
 
 /// A search that finds nobody.
 const NOBODY: &str = "0000000000";
@@ -28,6 +28,8 @@ enum Verdict {
     Good,
     Refused { status: u16 },
     Nothing,
+    /// No check was made: another process makes it, or no call may be made now.
+    NotAsked,
 }
 
 impl TextUs {
@@ -37,7 +39,7 @@ impl TextUs {
     /// # Errors
     /// Any [`DestinationError`]; `Forbidden` may be about the token here.
     pub async fn check_token(&self, log: &CallLog) -> Result<(), DestinationError> {
-        self.ask_about_token(log).await.map(|_answer| self.gate().checked(Ok(())))
+        self.ask_about_token(log).await.map(|_answer| self.gate().check_told(Told::Accepted))
     }
 
     async fn ask_about_token(&self, log: &CallLog) -> Result<Answer, DestinationError> {
@@ -55,10 +57,10 @@ impl TextUs {
         Err(match self.verdict(log).await {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
-                self.gate().checked(Err(Some(status)));
+                self.gate().check_told(Told::Refused { status });
                 DestinationError::CredentialsRefused { status, until: Timestamp::now().plus(paused_look()) }
             }
-            Verdict::Nothing => DestinationError::Failed { status: 403, retry_after: None, detail },
+            Verdict::Nothing | Verdict::NotAsked => DestinationError::Failed { status: 403, retry_after: None, detail },
         })
     }
 
@@ -76,10 +78,9 @@ impl TextUs {
                 DestinationError::NotSent { .. }
                 | DestinationError::NoAnswer { .. }
                 | DestinationError::Failed { .. }
-                | DestinationError::Throttled { .. }
-                | DestinationError::GateClosed { .. }
                 | DestinationError::Rejected { .. },
             ) => Verdict::Nothing,
+            Err(DestinationError::Throttled { .. } | DestinationError::GateClosed { .. }) => Verdict::NotAsked,
         }
     }
 
@@ -94,9 +95,9 @@ impl TextUs {
             }
             if self.gate().check_due_in().is_some_and(|due| due.is_zero()) {
                 match self.verdict(&CallLog::default()).await {
-                    Verdict::Good => self.gate().checked(Ok(())),
-                    Verdict::Refused { status: 401 } => {}
-                    Verdict::Refused { .. } | Verdict::Nothing => self.gate().checked(Err(None)),
+                    Verdict::Good => self.gate().check_told(Told::Accepted),
+                    Verdict::Refused { status: 401 } | Verdict::NotAsked => {}
+                    Verdict::Refused { .. } | Verdict::Nothing => self.gate().check_told(Told::Nothing),
                 }
             }
         }

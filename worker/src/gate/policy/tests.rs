@@ -30,29 +30,13 @@ fn long_window() -> GateRules {
 
 /// How many of the calls that wait are let through, by kind.
 fn granted(policy: &mut Policy, now_ms: i64, process: &str, wanted: &[(Call, usize)]) -> Vec<usize> {
-    let calls = wanted.iter().flat_map(|(call, calls)| std::iter::repeat_n(*call, *calls));
-    let waiting: Vec<(u64, Call)> = (0..).zip(calls).collect();
-    let decisions = policy.decide_all(now_ms, process, 0, waiting.clone(), &rules());
-    assert_eq!(decisions.len(), waiting.len(), "each call is decided about");
-    let is_go = |number: u64| {
-        decisions.iter().any(|(decided, decision)| *decided == number && matches!(decision, Decision::Go { .. }))
-    };
-    let of = |call: &Call| waiting.iter().filter(|(number, waiting)| waiting == call && is_go(*number)).count();
-    wanted.iter().map(|(call, _)| of(call)).collect()
+    let waiting = wanted.iter().flat_map(|(call, calls)| std::iter::repeat_n(*call, *calls)).collect();
+    let granted = policy.decide_all(now_ms, process, 0, waiting, &rules());
+    wanted.iter().map(|(call, _)| granted.iter().filter(|(granted, _)| granted == call).count()).collect()
 }
 
 fn answer(class: OperationClass, at_ms: i64, meaning: Meaning) -> Answer {
-    Answer {
-        class,
-        at_ms,
-        sent_ms: at_ms - 10,
-        meaning,
-        window: None,
-        wait_ms: None,
-        is_probe: false,
-        resumes: 0,
-        closings: 0,
-    }
+    Answer { class, at_ms, sent_ms: at_ms - 10, meaning, window: None, wait_ms: None, is_probe: false }
 }
 
 fn is_go(policy: &mut Policy, now_ms: i64, call: Call) -> bool {
@@ -197,8 +181,7 @@ impl Simulation {
                 self.arriving.push((at, worker, is_probe));
                 continue;
             }
-            let closings = self.policy.closings;
-            let answer = Answer { is_probe, closings, ..self.server.call(now, true).expect("ours") };
+            let answer = Answer { is_probe, ..self.server.call(now, true).expect("ours") };
             self.answering.push((now + LATENCY_MS / 2, worker, answer));
         }
         for (at, worker, answer) in std::mem::take(&mut self.answering) {
@@ -224,13 +207,11 @@ impl Simulation {
         for report in std::mem::take(&mut self.reports[worker]) {
             self.policy.record(&report, &rules());
         }
-        let waiting = (0..4).map(|number| (number, NOTE)).collect();
-        for (_, decision) in self.policy.decide_all(now, &worker.to_string(), self.out[worker], waiting, &rules()) {
-            if let Decision::Go { is_probe } = decision {
-                self.calls.push(now);
-                self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
-                self.out[worker] += 1;
-            }
+        for (_, is_probe) in self.policy.decide_all(now, &worker.to_string(), self.out[worker], vec![NOTE; 4], &rules())
+        {
+            self.calls.push(now);
+            self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
+            self.out[worker] += 1;
         }
         self.again[worker] = now + self.every_ms;
     }
@@ -459,7 +440,7 @@ fn without_retry_after_the_wait_doubles_to_a_minute() {
     let mut policy = unlimited();
     let mut now_ms = 1_000;
     for least_s in [1, 2, 4, 8, 16, 32, 60, 60] {
-        let too_many = Answer { closings: policy.closings, ..answer(OperationClass::Reads, now_ms, Meaning::TooMany) };
+        let too_many = Answer { sent_ms: now_ms, ..answer(OperationClass::Reads, now_ms, Meaning::TooMany) };
         // The calls that were on their way count once.
         for _ in 0..3 {
             policy.record(&Report::Answer(too_many), &long_window());
@@ -468,9 +449,9 @@ fn without_retry_after_the_wait_doubles_to_a_minute() {
         assert!((least_s * 1_000..=(least_s * 1_250).min(60_000)).contains(&wait_ms), "{least_s}: {wait_ms}");
         now_ms = policy.closed_until_ms;
     }
-    let worked = Answer { closings: policy.closings, ..answer(OperationClass::Reads, now_ms, Meaning::Success) };
+    let worked = Answer { sent_ms: now_ms, ..answer(OperationClass::Reads, now_ms, Meaning::Success) };
     policy.record(&Report::Answer(worked), &long_window());
-    let again = Answer { closings: policy.closings, ..answer(OperationClass::Reads, now_ms, Meaning::TooMany) };
+    let again = Answer { sent_ms: now_ms, ..answer(OperationClass::Reads, now_ms, Meaning::TooMany) };
     policy.record(&Report::Answer(again), &long_window());
     assert!(policy.closed_until_ms - now_ms < 2_000);
 }
