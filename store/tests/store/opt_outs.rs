@@ -68,7 +68,9 @@ impl Opt {
         };
         match store.claim(&request).await.expect("the store answers") {
             Claim::Fresh(token) => token,
-            other => panic!("{} is not claimed for the first time: {other:?}", self.name),
+            claim @ (Claim::AfterUnknown { .. } | Claim::Done { .. } | Claim::Wait { .. }) => {
+                panic!("{} is not claimed for the first time: {claim:?}", self.name)
+            }
         }
     }
 
