@@ -81,7 +81,7 @@ impl Store {
         let rows = self.db.rows(sqlx::query(AssertSqlSafe(statement)).bind(phone.as_e164())).await?;
         let entries = rows.iter().map(Entry::read).collect::<Result<Vec<_>, StoreError>>()?;
         let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
-        Ok(state.and_then(|state| state.since().map(|since| (state.opted_out, since))))
+        Ok(state.and_then(|state| state.newest()))
     }
 
     /// The state of every account and phone, by account and phone.

@@ -108,10 +108,12 @@ impl State {
         })
     }
 
-    /// When it last changed or was confirmed: grows with every fact, so that a later state is never taken for an older.
-    pub(crate) fn since(&self) -> Option<Timestamp> {
+    /// Whether opted out, and when that last changed or was confirmed: a time that grows with every fact, so that a
+    /// later state is never taken for an older one.
+    pub(crate) fn newest(&self) -> Option<(bool, Timestamp)> {
         let cut = |times: Option<Times>| times.map(|times| times.cut);
-        cut(self.newest_out).max(cut(self.newest_in)).map(Timestamp::from_millis)
+        let newest = cut(self.newest_out).max(cut(self.newest_in))?;
+        Some((self.opted_out, Timestamp::from_millis(newest)))
     }
 }
 
@@ -201,14 +203,31 @@ async fn rebuild(connection: &mut Connection) -> Result<(), StoreError> {
             let entry = Entry::read(row)?;
             (phone, seq) = (entry.phone.clone(), row::number(row, "seq")?);
             if gathered.last().is_some_and(|last| last.phone != phone) {
-                write(connection, &standings(&std::mem::take(&mut gathered))).await?;
+                rebuild_phone(connection, &std::mem::take(&mut gathered)).await?;
             }
             gathered.push(entry);
         }
         if rows.is_empty() {
-            return write(connection, &standings(&gathered)).await;
+            return rebuild_phone(connection, &gathered).await;
         }
     }
+}
+
+async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result<(), StoreError> {
+    write(connection, &standings(entries)).await?;
+    let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
+    if let (Some(entry), Some((opted_out, since))) = (entries.first(), state.and_then(|state| state.newest())) {
+        // A flag that was dated ahead would take every later event for an older one.
+        sqlx::query(
+            "UPDATE records_opt_flags SET opted_out = $2, event_time_ms = $3 WHERE phone = $1 AND event_time_ms > $3",
+        )
+        .bind(entry.phone.as_str())
+        .bind(i64::from(opted_out))
+        .bind(since.as_millis())
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Where one phone stands in each account.
