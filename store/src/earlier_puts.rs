@@ -37,19 +37,17 @@ pub(crate) fn is_explained(past: &Past, event_id: &str, time: Timestamp, target:
     puts(past, event_id, target).any(explains)
 }
 
-/// Other events whose latest PUT to the target has no answer yet. None where this event's own has none either: that is
-/// to be made again, whoever else waits for it, so that no two wait for each other.
+/// Other events whose latest PUT to the target has no answer yet. Of those who have one each, only the earlier waits for
+/// the later, so that no two wait for each other.
 pub(crate) fn unanswered<'a>(past: &'a Past, event_id: &str, target: &str) -> Vec<&'a str> {
     let is_unanswered = |place: usize| answers(past, place).next().is_none();
-    let own = (0..past.len()).rfind(|&place| is_put(&past[place], target) && past[place].event_id == event_id);
-    if own.is_some_and(is_unanswered) {
-        return Vec::new();
-    }
     let is_latest = |place: usize| {
         !past[place + 1..].iter().any(|later| is_put(later, target) && later.event_id == past[place].event_id)
     };
+    let own = (0..past.len()).rfind(|&place| is_put(&past[place], target) && past[place].event_id == event_id);
+    let after = own.filter(|&own| is_unanswered(own)).unwrap_or(0);
     puts(past, event_id, target)
-        .filter(|&(place, _)| is_latest(place) && is_unanswered(place))
+        .filter(|&(place, _)| place >= after && is_latest(place) && is_unanswered(place))
         .map(|(_, sent)| sent.event_id.as_str())
         .collect()
 }

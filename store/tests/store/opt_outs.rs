@@ -301,21 +301,21 @@ async fn nobody_waits_for_a_put_whose_claim_has_ended_nor_for_one_that_was_answe
 }
 
 #[tokio::test]
-async fn two_whose_puts_have_no_answer_do_not_wait_for_each_other() {
+async fn of_those_whose_puts_have_no_answer_the_earlier_waits_for_the_later_and_never_both() {
     let TestStore { store, home: _home } = TestStore::new().await;
-    let pair = [out("one", 10), out("two", 11)];
-    for opt in &pair {
+    let [one, two] = [out("one", 10), out("two", 11)];
+    for opt in [&one, &two] {
         opt.record(&store).await;
         assert_eq!(opt.decide(&store, "acme").await, PutDecision::Put);
     }
 
-    for opt in &pair {
+    // Both come again, after a crash.
+    for opt in [&one, &two] {
         opt.claim(&store, "acme").await;
     }
 
-    for opt in &pair {
-        assert_eq!(opt.decide(&store, "acme").await, PutDecision::Put);
-    }
+    assert!(is_wait(one.decide(&store, "acme").await));
+    assert_eq!(two.decide(&store, "acme").await, PutDecision::Put);
     assert!(is_wait(out("three", 12).recorded_and_decided(&store, "acme").await));
 }
 
