@@ -16,7 +16,7 @@ use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
 
 async fn put(worker: &TestWorker, api: &TestApi) -> Result<u16, DestinationError> {
-    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await
+    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.map(|put| put.status)
 }
 
 fn hold(error: &DestinationError) -> Timestamp {

@@ -26,7 +26,9 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What the check told.
 enum Verdict {
     Good,
-    Refused { status: u16 },
+    Refused {
+        status: u16,
+    },
     Nothing,
     /// No check was made: another process makes it, or no call may be made now.
     NotAsked,
