@@ -246,7 +246,7 @@ impl RecordOptOut {
             Err(error) if is_final(&error) => {
                 try_again("the PUT was answered without this opt-out, and a GET of it is refused")
             }
-            Err(error) => HandlerError::textus(error),
+            Err(error) => reads_failed(error),
         };
         (PutAnswer::Unproven(status), Err(error))
     }
@@ -262,7 +262,7 @@ impl RecordOptOut {
     ) -> (PutAnswer, Result<(), HandlerError>) {
         match self.textus.get_opt_out(attempt.calls, account, event.number).await {
             Ok(Shows::This) => (PutAnswer::ReadBack(status), Ok(())),
-            Err(error) if !is_final(&error) => (PutAnswer::Status(status), Err(HandlerError::textus(error))),
+            Err(error) if !is_final(&error) => (PutAnswer::Status(status), Err(reads_failed(error))),
             Ok(Shows::TenDigits | Shows::SomethingElse | Shows::Nothing) | Err(_) => {
                 let refused = HandlerError::GiveUp {
                     reason: DeadReason::Rejected,
@@ -310,6 +310,16 @@ impl Handler for RecordOptOut {
         }
         let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
         self.opt_out(attempt, &OptOut { facts: &event, number }).await
+    }
+}
+
+/// What a GET that failed asks for. Reads that are held, because they fail in one account, keep no PUT from the others.
+fn reads_failed(error: DestinationError) -> HandlerError {
+    match error.disposition() {
+        Disposition::Hold { until, .. } => {
+            HandlerError::Wait { until, why: "reads are held, and a PUT waits for its proof" }
+        }
+        Disposition::Retry { .. } | Disposition::DeadLetter { .. } => HandlerError::textus(error),
     }
 }
 
