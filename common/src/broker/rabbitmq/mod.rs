@@ -176,7 +176,8 @@ impl RabbitBroker {
         asked(&connection, unrouted::list(&connection, limit)).await?
     }
 
-    /// Publishes up to `most` of what no queue took anew, with the same event ids; what handlers have done stays done.
+    /// Sends up to `most` of what no queue took where it was going: an event to its handlers, a retry or a dead letter with
+    /// what its headers tell of it. What handlers have done stays done.
     ///
     /// # Errors
     /// Where one is not stored: it, and those behind it, stay where they are.
