@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::DeadLetterInfo;
+use hookline_common::broker::{Again, DeadLetterInfo, Resumed};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
@@ -34,6 +34,48 @@ pub struct AttemptRecord {
     /// Skip reason, dead-letter reason, or what the retry waits for; redacted.
     pub detail: Option<String>,
     pub requests: Vec<RequestRecord>,
+}
+
+/// One copy of a delivery, as the broker handed it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// From 1.
+    pub attempt: u32,
+    pub again: Option<Again>,
+    /// When it was published anew; see `Delivery::copy`.
+    pub copy: Option<Timestamp>,
+}
+
+/// A delivery that waits in the broker, and how it comes back.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub until: Timestamp,
+    /// The attempt that it comes back for.
+    pub attempt: u32,
+    pub first_attempt_at: Option<Timestamp>,
+    /// The paused destination that it waits for.
+    pub held_by: Option<Destination>,
+}
+
+/// For how long something must be late before a delivery counts as lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// Since it was routed, where nobody has begun it.
+    pub unbegun: Duration,
+    /// Since it was due.
+    pub due: Duration,
+    /// Since it was published anew the last time.
+    pub again: Duration,
+}
+
+/// A delivery to publish anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub from: Resumed,
 }
 
 /// What the store says before an attempt starts.

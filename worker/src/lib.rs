@@ -17,6 +17,7 @@ mod missing;
 pub mod open;
 pub mod pace;
 mod patience;
+mod pauses;
 pub mod payload;
 mod presence;
 pub mod records;

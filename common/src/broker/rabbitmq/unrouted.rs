@@ -85,7 +85,7 @@ fn anew(got: &mut BasicGetMessage) -> Outgoing {
             Outgoing {
                 exchange: EVENTS,
                 routing_key: events_key(&event),
-                properties: message::properties(&event, &Standing::new(None)),
+                properties: message::properties(&event, &Standing::new()),
                 body: event.body.clone(),
             }
         }

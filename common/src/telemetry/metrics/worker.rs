@@ -211,9 +211,9 @@ impl WorkerMetrics {
         self.event_age_seconds.with_label_values(&[handler.as_str()]).observe(age.as_secs_f64());
     }
 
-    /// A delivery that nobody had begun was published anew.
-    pub fn republished(&self, handler: HandlerName) {
-        self.republished.with_label_values(&[handler.as_str()]).inc();
+    /// Deliveries that were in no queue were published anew.
+    pub fn republished(&self, handler: HandlerName, deliveries: u64) {
+        self.republished.with_label_values(&[handler.as_str()]).inc_by(deliveries);
     }
 
     #[must_use]
