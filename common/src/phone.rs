@@ -7,31 +7,55 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone(Arc<str>);
 
+/// Longest text that is read for a number, once what stands around it is gone.
+const MAX_CHARS: usize = 48;
+/// Longest extension: more digits behind a number are another number.
+const MAX_EXTENSION_DIGITS: usize = 9;
+/// What people and programs write before a number, in lower case.
+const PREFIXES: [&str; 6] = ["tel", "phone", "mobile", "cell", "sms", "callto"];
+/// What comes before an extension, in lower case, the longest first.
+const EXTENSIONS: [&str; 6] = ["extension", "extn", "ext", "x", "#", "*"];
+
 impl Phone {
-    /// Reads a number in any usual form. Without a `+`, ten digits, or eleven starting with 1, are taken for a
-    /// number of the North American plan (reference/textus-api.md section 14); `None` for what names no number.
+    /// Reads a number in any usual form, with what people write around it: an extension (which is no part of E.164),
+    /// `tel:`, marks of writing direction, dashes and spaces of any alphabet. Without a `+`, ten digits, or eleven
+    /// starting with 1, are taken for a number of the North American plan (reference/textus-api.md section 14); `None`
+    /// for what names no number, and for what names more than one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // An extension is no part of E.164: "1-202-555-0162 x318".
-        let main = text.split(['x', 'X', ';']).next().unwrap_or_default().trim();
-        if main.is_empty() || main.len() > 32 || !main.chars().all(|c| c.is_ascii_digit() || " +-().".contains(c)) {
+        let text = plain(text);
+        let text = without_prefix(text.trim());
+        if text.chars().count() > MAX_CHARS {
             return None;
         }
-        let digits: String = main.chars().filter(char::is_ascii_digit).collect();
-        let international = if main.starts_with('+') {
-            format!("+{digits}")
-        } else {
-            match digits.len() {
-                10 => format!("+1{digits}"),
-                11 if digits.starts_with('1') => format!("+{digits}"),
-                _ => return None,
+        let end = text.find(|c: char| !c.is_ascii_digit() && !" +-().".contains(c)).unwrap_or(text.len());
+        let (number, rest) = text.split_at(end);
+        if !is_extension(rest) {
+            return None;
+        }
+        let is_international = match number.split_once('+') {
+            None => false,
+            // "(+65) 6123 4567" too; a plus between digits is no number.
+            Some((before, after)) if before.contains(|c: char| c.is_ascii_digit()) || after.contains('+') => {
+                return None;
             }
+            Some(_) => true,
         };
-        // Plausible length and country code are asked for, not `is_valid`: test and newly opened ranges are real
-        // numbers to the people who own them.
-        let parsed = phonenumber::parse(None, &international).ok()?;
+        let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+        // By length alone: test ranges, and newly opened ones, are real numbers to the people who own them.
+        match digits.len() {
+            10 if !is_international => Some(Self(format!("+1{digits}").into())),
+            11 if digits.starts_with('1') => Some(Self(format!("+{digits}").into())),
+            _ if is_international && !digits.starts_with('1') => Self::from_abroad(&digits),
+            _ => None,
+        }
+    }
+
+    /// Plausible length and country code are asked for, not `is_valid`, for the same reason.
+    fn from_abroad(digits: &str) -> Option<Self> {
+        let parsed = phonenumber::parse(None, format!("+{digits}")).ok()?;
         let e164 = parsed.format().mode(phonenumber::Mode::E164).to_string();
-        (8..=16).contains(&e164.len()).then(|| Self(e164.into()))
+        ((8..=16).contains(&e164.len()) && !e164.starts_with("+1")).then(|| Self(e164.into()))
     }
 
     #[must_use]
@@ -39,21 +63,41 @@ impl Phone {
         &self.0
     }
 
-    /// The form of the Opt Outs API's path and of `q`: ten digits for +1 numbers, all digits otherwise.
+    /// All digits, country code included.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// The ten digits behind `+1`; `None` for a number outside the North American plan.
+    #[must_use]
+    pub fn plus_one(&self) -> Option<&str> {
+        self.0.strip_prefix("+1")
+    }
+
+    /// As payloads write it without its country code's plus: ten digits for +1 numbers, all digits otherwise.
     #[must_use]
     pub fn ten_digits(&self) -> &str {
-        let digits = &self.0[1..];
-        if digits.len() == 11 { digits.strip_prefix('1').unwrap_or(digits) } else { digits }
+        self.plus_one().unwrap_or(self.digits())
+    }
+
+    /// The form of `q` in searches, which looks for a part of a number: never one that reads as somebody else's +1
+    /// number, so the last nine digits where there are ten in all.
+    #[must_use]
+    pub fn search_digits(&self) -> &str {
+        match self.plus_one() {
+            Some(ten) => ten,
+            None if reads_as_plus_one(self.digits()) => &self.digits()[1..],
+            None => self.digits(),
+        }
     }
 
     /// The form of `phones[].number` in the Contacts API: `1-202-555-0147` for +1 numbers, E.164 otherwise.
     #[must_use]
     pub fn dashed(&self) -> String {
-        let digits = self.ten_digits();
-        if self.0.starts_with("+1") && digits.len() == 10 {
-            format!("1-{}-{}-{}", &digits[..3], &digits[3..6], &digits[6..])
-        } else {
-            self.0.to_string()
+        match self.plus_one() {
+            Some(ten) => format!("1-{}-{}-{}", &ten[..3], &ten[3..6], &ten[6..]),
+            None => self.0.to_string(),
         }
     }
 
@@ -72,8 +116,59 @@ impl fmt::Debug for Phone {
     }
 }
 
+/// Whether bare digits, without a plus, are those of a number of the North American plan.
+#[must_use]
+pub fn reads_as_plus_one(digits: &str) -> bool {
+    digits.len() == 10 || (digits.len() == 11 && digits.starts_with('1'))
+}
+
+/// Without what cannot be seen, and with ASCII for the signs that other alphabets and typography have.
+fn plain(text: &str) -> String {
+    let seen = |c: char| match c {
+        // Soft hyphen, zero width, marks and isolates of writing direction, byte order mark.
+        '\u{ad}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{feff}' => None,
+        '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}' => Some('-'),
+        '\u{ff08}' => Some('('),
+        '\u{ff09}' => Some(')'),
+        '\u{ff0b}' => Some('+'),
+        '\u{ff0e}' | '\u{b7}' => Some('.'),
+        // Full-width digits.
+        '\u{ff10}'..='\u{ff19}' => char::from_digit(u32::from(c) - 0xff10, 10),
+        c if c.is_whitespace() => Some(' '),
+        c => Some(c),
+    };
+    text.chars().filter_map(seen).collect()
+}
+
+fn without_prefix(text: &str) -> &str {
+    let lower = text.to_ascii_lowercase();
+    let rest = PREFIXES.iter().find_map(|prefix| lower.strip_prefix(prefix));
+    // Only where the word ends there.
+    match rest.filter(|rest| rest.starts_with([':', '.', ' ', '+', '('])) {
+        Some(rest) => text[text.len() - rest.len()..].trim_start_matches([':', '.', ' ', '/']),
+        None => text,
+    }
+}
+
+/// Whether nothing but an extension, or punctuation, stands behind the number.
+fn is_extension(rest: &str) -> bool {
+    let punctuation = |c: char| " ,;:.=-()".contains(c);
+    let lower = rest.trim_start_matches(punctuation).to_ascii_lowercase();
+    let marked = EXTENSIONS.iter().find_map(|mark| lower.strip_prefix(mark));
+    let digits =
+        marked.unwrap_or(&lower).trim_start_matches(punctuation).trim_end_matches([' ', ')', '.', ',', ';', '#']);
+    digits.len() <= MAX_EXTENSION_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -92,8 +187,85 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_around_a_number_is_understood() {
+        for text in [
+            "(202) 555-0147 ext. 12",
+            "(202) 555-0147 ext 12",
+            "(202) 555-0147 Ext.12",
+            "(202) 555-0147, extension 12",
+            "(202) 555-0147 extn: 12",
+            "202-555-0147x3",
+            "202-555-0147 X 3",
+            "202-555-0147 #12",
+            "202-555-0147,12",
+            "202-555-0147,,12#",
+            "202-555-0147,",
+            "202-555-0147;ext=12",
+            "202-555-0147 (ext. 12)",
+            "tel:+1-202-555-0147",
+            "tel:+1-202-555-0147;ext=12",
+            "TEL: 202-555-0147",
+            "tel://+12025550147",
+            "Tel. (202) 555-0147",
+            "mobile +12025550147",
+            "\u{202a}+1 202 555 0147\u{202c}",
+            "\u{2066}(202) 555\u{2011}0147\u{2069}",
+            "202\u{2013}555\u{2212}0147",
+            "+1\u{a0}202\u{a0}555\u{a0}0147",
+            "\u{feff}202\u{200b}5550147",
+            "\u{ff0b}\u{ff11}2025550147",
+            "(+1) 202 555 0147",
+        ] {
+            assert_eq!(Phone::parse(text).expect(text).as_e164(), "+12025550147", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_plus_decides_about_the_country_wherever_it_stands() {
+        for (text, e164) in [
+            ("+65 6123 4567", "+6561234567"),
+            ("(+65) 6123 4567", "+6561234567"),
+            ("tel:(+65) 6123 4567", "+6561234567"),
+            ("+1 656 123 4567", "+16561234567"),
+            ("656 123 4567", "+16561234567"),
+            ("+45 20 12 34 56", "+4520123456"),
+            ("+47 22 12 34 56", "+4722123456"),
+            ("+64 21 123 456", "+6421123456"),
+            ("+32 2 123 45 67", "+3221234567"),
+            ("+372 512 3456", "+3725123456"),
+            ("+354 611 1234", "+3546111234"),
+            ("+670 7723 4567", "+67077234567"),
+        ] {
+            assert_eq!(Phone::parse(text).expect(text).as_e164(), e164, "{text}");
+        }
+    }
+
+    #[test]
     fn what_names_no_number_is_refused() {
-        for text in ["", "12-34", "hello", "+", "+1", "../../etc", "5550147", "202555014x7", "+999999999999999999"] {
+        for text in [
+            "",
+            "12-34",
+            "hello",
+            "+",
+            "+1",
+            "../../etc",
+            "5550147",
+            "202555014x7",
+            "+999999999999999999",
+            "+1 202 555 014",
+            "+1 202 555 01477",
+            "+11 202 555 0147",
+            "202 555 0147 8",
+            "12025+550147",
+            "++12025550147",
+            "telephone2025550147",
+            "202-555-0147 / 202-555-0148",
+            "202-555-0147, 202-555-0148",
+            "202-555-0147 or 202-555-0148",
+            "+1 202 555 0147 +1 202 555 0148",
+            "1-800-555-CALL",
+            "202-555-0147 Anna",
+        ] {
             assert_eq!(Phone::parse(text), None, "{text}");
         }
     }
@@ -101,13 +273,33 @@ mod tests {
     #[test]
     fn each_path_gets_its_form_and_logs_get_none() {
         let phone = Phone::parse("+12025550147").expect("a number");
-        assert_eq!(phone.ten_digits(), "2025550147");
+        assert_eq!(phone.plus_one(), Some("2025550147"));
+        assert_eq!(phone.search_digits(), "2025550147");
         assert_eq!(phone.dashed(), "1-202-555-0147");
         assert_eq!(format!("{phone:?}"), "+1********47");
 
         let abroad = Phone::parse("+44 20 7946 0958").expect("a number");
         assert_eq!(abroad.as_e164(), "+442079460958");
-        assert_eq!(abroad.ten_digits(), "442079460958");
+        assert_eq!((abroad.plus_one(), abroad.digits()), (None, "442079460958"));
+        assert_eq!(abroad.search_digits(), "442079460958");
         assert_eq!(abroad.dashed(), "+442079460958");
+
+        let ten_in_all = Phone::parse("+65 6123 4567").expect("a number");
+        assert_eq!(ten_in_all.search_digits(), "561234567");
+        assert_eq!(ten_in_all.dashed(), "+6561234567");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_what_is_read_is_e164_and_reads_as_itself(text in "\\PC{0,40}|[0-9 +().x#,;-]{0,30}") {
+            if let Some(phone) = Phone::parse(&text) {
+                prop_assert!(phone.as_e164().starts_with('+'));
+                prop_assert!(phone.digits().bytes().all(|byte| byte.is_ascii_digit()));
+                prop_assert!(phone.plus_one().is_none_or(|ten| ten.len() == 10));
+                prop_assert!(!reads_as_plus_one(phone.search_digits()) || phone.plus_one().is_some());
+                let again = Phone::parse(phone.as_e164());
+                prop_assert_eq!(again.as_ref(), Some(&phone));
+            }
+        }
     }
 }

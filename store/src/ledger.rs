@@ -15,12 +15,17 @@ use crate::db::Turn;
 use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{LedgerCheck, LedgerEntry, LedgerKind};
+use crate::opt_outs::Opt;
 use crate::{Store, row, statements};
 
 /// What the first entry names as the one before.
 const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Entries read at a time when the chain is walked.
 const STRIDE: i64 = 1000;
+/// Of the entries that say nothing about their version; their hash covers less.
+const FIRST_VERSION: i64 = 1;
+/// Of the entries written now.
+const VERSION: i64 = 2;
 
 impl LedgerKind {
     pub(crate) const fn as_str(self) -> &'static str {
@@ -64,6 +69,7 @@ impl LedgerKey {
         hex::encode(&mac.finalize().into_bytes()[..8])
     }
 
+    /// By the version that the entry was written with: an old entry is verified as it was written.
     fn hash(&self, seq: i64, previous_hash: &str, entry: &Entry) -> String {
         let mut mac = self.0.clone();
         mac.update(previous_hash.as_bytes());
@@ -76,7 +82,7 @@ impl LedgerKey {
             None => mac.update(&u64::MAX.to_be_bytes()),
         };
         field(Some(&seq.to_be_bytes()));
-        field(Some(entry.kind.as_bytes()));
+        field(Some(entry.kind.as_str().as_bytes()));
         field(Some(&entry.at_ms.to_be_bytes()));
         field(Some(entry.event_id.as_bytes()));
         field(Some(entry.account.as_bytes()));
@@ -84,26 +90,42 @@ impl LedgerKey {
         field(entry.status.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         field(entry.event_time_ms.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
         field(entry.reason.as_deref().map(str::as_bytes));
+        if entry.hash_version != FIRST_VERSION {
+            field(Some(&entry.hash_version.to_be_bytes()));
+            field(entry.received_ms.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+            field(entry.method.as_deref().map(str::as_bytes));
+            field(entry.source_event_id.as_deref().map(str::as_bytes));
+        }
         hex::encode(mac.finalize().into_bytes())
     }
 }
 
 /// The fields of an entry that its hash covers, besides its place in the chain.
+#[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) kind: String,
+    pub(crate) kind: LedgerKind,
     pub(crate) at_ms: i64,
     pub(crate) event_id: String,
     pub(crate) account: String,
     pub(crate) phone: String,
     pub(crate) status: Option<i64>,
+    /// As the sender stated it.
     pub(crate) event_time_ms: Option<i64>,
     pub(crate) reason: Option<String>,
+    pub(crate) received_ms: Option<i64>,
+    pub(crate) method: Option<String>,
+    pub(crate) source_event_id: Option<String>,
+    pub(crate) hash_version: i64,
 }
 
 impl Entry {
+    /// Its columns, as [`Entry::read`] wants them.
+    pub(crate) const COLUMNS: &str = "kind, at_ms, event_id, account, phone, status, event_time_ms, reason, \
+                                      received_ms, method, source_event_id, hash_version";
+
     pub(crate) fn new(kind: LedgerKind, event_id: &str, account: &str, phone: &str) -> Self {
         Self {
-            kind: kind.as_str().to_owned(),
+            kind,
             at_ms: Timestamp::now().as_millis(),
             event_id: event_id.to_owned(),
             account: account.to_owned(),
@@ -111,12 +133,27 @@ impl Entry {
             status: None,
             event_time_ms: None,
             reason: None,
+            received_ms: None,
+            method: None,
+            source_event_id: None,
+            hash_version: VERSION,
         }
     }
 
-    fn read(row: &DbRow) -> Result<Self, StoreError> {
+    /// About an event, with all that is known of it.
+    pub(crate) fn of(kind: LedgerKind, opt: &Opt, account: &str) -> Self {
+        Self {
+            event_time_ms: opt.event_time,
+            received_ms: Some(opt.received_at),
+            method: Some(opt.method.as_str().to_owned()),
+            source_event_id: opt.source_event_id.clone(),
+            ..Self::new(kind, &opt.event_id, account, &opt.phone)
+        }
+    }
+
+    pub(crate) fn read(row: &DbRow) -> Result<Self, StoreError> {
         Ok(Self {
-            kind: row::text(row, "kind")?,
+            kind: row::name(row, "kind")?,
             at_ms: row::number(row, "at_ms")?,
             event_id: row::text(row, "event_id")?,
             account: row::text(row, "account")?,
@@ -124,8 +161,33 @@ impl Entry {
             status: row::maybe_number(row, "status")?,
             event_time_ms: row::maybe_number(row, "event_time_ms")?,
             reason: row::maybe_text(row, "reason")?,
+            received_ms: row::maybe_number(row, "received_ms")?,
+            method: row::maybe_text(row, "method")?,
+            source_event_id: row::maybe_text(row, "source_event_id")?,
+            hash_version: row::maybe_number(row, "hash_version")?.unwrap_or(FIRST_VERSION),
         })
     }
+
+    /// Whether it proves that a PUT was made: see [`proves_put`].
+    pub(crate) fn proves_put(&self) -> bool {
+        let accepted = self.status.is_some_and(|status| (200..300).contains(&status)) && self.reason.is_none();
+        self.kind == LedgerKind::ReadBack || (self.kind == LedgerKind::PutAnswered && accepted)
+    }
+
+    /// Whether it would hold the sender's own id.
+    pub(crate) fn names_source_event(&self) -> bool {
+        self.hash_version != FIRST_VERSION
+    }
+}
+
+/// True of the rows of `opt_ledger`, here called `ledger`, that prove a PUT: a GET showed the opt-out, or the PUT was
+/// answered 2xx and nothing in the answer contradicts it (a `reason` would). The one place that says so for SQL;
+/// [`Entry::proves_put`] says the same.
+pub(crate) fn proves_put(ledger: &str) -> String {
+    format!(
+        "({ledger}.kind = 'read_back' OR ({ledger}.kind = 'put_answered' AND {ledger}.reason IS NULL \
+         AND {ledger}.status >= 200 AND {ledger}.status < 300))"
+    )
 }
 
 /// The end of the chain, locked until the transaction ends: nobody else decides or appends meanwhile.
@@ -152,10 +214,9 @@ pub(crate) async fn append(
     }
     for chunk in statements::chunks(entries) {
         let statement = format!(
-            "INSERT INTO opt_ledger (seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason,
-                 previous_hash, hash)
-             VALUES {}",
-            statements::values(chunk.len(), 11)
+            "INSERT INTO opt_ledger (seq, {columns}, previous_hash, hash) VALUES {values}",
+            columns = Entry::COLUMNS,
+            values = statements::values(chunk.len(), 15)
         );
         let mut insert = sqlx::query(AssertSqlSafe(statement));
         for entry in chunk {
@@ -171,6 +232,10 @@ pub(crate) async fn append(
                 .bind(entry.status)
                 .bind(entry.event_time_ms)
                 .bind(entry.reason.as_deref())
+                .bind(entry.received_ms)
+                .bind(entry.method.as_deref())
+                .bind(entry.source_event_id.as_deref())
+                .bind(entry.hash_version)
                 .bind(head.hash)
                 .bind(hash.clone());
             head = Head { seq, hash };
@@ -191,16 +256,28 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn prove(&self, phone: &Phone) -> Result<Vec<LedgerEntry>, StoreError> {
-        let rows = self.db.rows(sqlx::query("SELECT kind, at_ms, event_id, account, status, hash, previous_hash FROM opt_ledger WHERE phone = $1 ORDER BY seq")
-            .bind(phone.as_e164())).await?;
+        let statement = format!(
+            "SELECT seq, {}, previous_hash, hash FROM opt_ledger WHERE phone = $1 ORDER BY seq",
+            Entry::COLUMNS
+        );
+        let rows = self.db.rows(sqlx::query(AssertSqlSafe(statement)).bind(phone.as_e164())).await?;
+        let time = |millis: i64| Timestamp::from_millis(millis).to_string();
         rows.iter()
             .map(|row| {
+                let entry = Entry::read(row)?;
                 Ok(LedgerEntry {
-                    kind: row::name(row, "kind")?,
-                    at: row::time(row, "at_ms")?.to_string(),
-                    event_id: row::text(row, "event_id")?,
-                    account: row::text(row, "account")?,
-                    status: row::maybe_number(row, "status")?.and_then(|status| u16::try_from(status).ok()),
+                    seq: row::number(row, "seq")?,
+                    kind: entry.kind,
+                    at: time(entry.at_ms),
+                    event_id: entry.event_id,
+                    account: entry.account,
+                    status: entry.status.and_then(|status| u16::try_from(status).ok()),
+                    event_time: entry.event_time_ms.map(time),
+                    received_at: entry.received_ms.map(time),
+                    reason: entry.reason,
+                    method: entry.method,
+                    source_event_id: entry.source_event_id,
+                    hash_version: entry.hash_version,
                     hash: row::text(row, "hash")?,
                     previous_hash: row::text(row, "previous_hash")?,
                 })
@@ -220,12 +297,11 @@ impl Store {
         let mut head_seen = expected_head.is_none_or(|head| head.eq_ignore_ascii_case(START));
         let mut after = 0;
         loop {
-            let strided = sqlx::query(
-                "SELECT seq, kind, at_ms, event_id, account, phone, status, event_time_ms, reason, previous_hash, hash
-                 FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2",
-            )
-            .bind(after)
-            .bind(STRIDE);
+            let statement = format!(
+                "SELECT seq, {}, previous_hash, hash FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2",
+                Entry::COLUMNS
+            );
+            let strided = sqlx::query(AssertSqlSafe(statement)).bind(after).bind(STRIDE);
             let rows = self.db.within(strided.fetch_all(&mut *transaction)).await?;
             for row in &rows {
                 let seq = row::number(row, "seq")?;

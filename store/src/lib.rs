@@ -33,6 +33,7 @@ pub mod model;
 mod opt_asks;
 mod opt_out_puts;
 mod opt_outs;
+mod opt_state;
 mod page;
 mod parks;
 mod records;
@@ -109,6 +110,7 @@ impl Store {
         };
         let mut connection = dialect.connect_writer().await?;
         dialect.migrate(&mut connection).await?;
+        opt_state::rebuild_once(&dialect, &mut connection).await?;
         let clock = Clock::default();
         clock.measure(&dialect, &mut connection).await?;
         let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);

@@ -145,17 +145,38 @@ pub struct OptEvent<'a> {
     pub account: &'a str,
     pub phone: &'a Phone,
     pub opted_out: bool,
-    /// `None` where the event's own time cannot be read.
+    /// As the sender stated; `None` where that cannot be read.
     pub event_time: Option<Timestamp>,
     pub received_at: Timestamp,
+    pub method: OptMethod,
+    /// The accounts that an opt-out is to be PUT to, as configured now: kept with its first record.
+    pub targets: &'a [String],
+}
+
+/// How an event tells of an opt-out or opt-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptMethod {
+    /// As its own kind of webhook.
+    Webhook,
+    /// As a text that is a stop word alone.
+    Keyword,
+}
+
+impl OptMethod {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Keyword => "keyword",
+        }
+    }
 }
 
 /// What an opt event is, by event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptStanding {
     Current,
-    /// Strictly older than the newest of the other kind, for this account and phone (an opt-in also on a tie, or
-    /// where its time cannot be read).
+    /// Of an opt-out: an opt-in of this account and phone undoes it. Of an opt-in: it does not undo every opt-out of
+    /// this account and phone, or its time cannot be read.
     Stale,
 }
 
@@ -164,22 +185,27 @@ pub enum OptStanding {
 pub enum PutDecision {
     /// `put_sent` was written to the ledger in the same transaction: make the call.
     Put,
-    /// This event is the echo of our own PUT.
+    /// Our ledger shows a PUT of this phone to this account that makes another needless, and the account raised this
+    /// event: it may be the echo of that PUT.
     Echo,
     /// This event's own effect on this target is done.
     Duplicate,
-    /// Our ledger shows a PUT of this phone to this account answered 2xx, with no opt-in since in any account.
+    /// As `Echo`, where another account raised this event.
     AlreadyDone,
-    /// An opt-in that is newer by event time was recorded since the event was.
+    /// An opt-in that undoes this opt-out was recorded since the event was.
     Stale,
+    /// Another event's PUT of this phone to this account is in flight: ask again when it may have ended.
+    Wait { until: Timestamp },
 }
 
 /// How a PUT ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutAnswer {
-    /// Answered with this status.
+    /// Answered with this status; a 2xx with the opt-out itself, or with no body: proof.
     Status(u16),
-    /// 409 or 422 came, and a GET then showed the opt-out.
+    /// A 2xx whose body is not this opt-out: no proof.
+    Unproven(u16),
+    /// 409, 422, or a 2xx that was no proof came, and a GET then showed the opt-out: proof.
     ReadBack(u16),
     /// No answer: it may have taken effect.
     NoAnswer,
@@ -198,14 +224,22 @@ pub enum LedgerKind {
     Skipped,
 }
 
-/// One row of the ledger, as `opt-outs prove` prints it.
+/// One row of the ledger, as `opt-outs prove` prints it. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LedgerEntry {
+    pub seq: i64,
     pub kind: LedgerKind,
     pub at: String,
     pub event_id: String,
     pub account: String,
     pub status: Option<u16>,
+    /// As the sender stated it.
+    pub event_time: Option<String>,
+    pub received_at: Option<String>,
+    pub reason: Option<String>,
+    pub method: Option<String>,
+    pub source_event_id: Option<String>,
+    pub hash_version: i64,
     pub hash: String,
     pub previous_hash: String,
 }

@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use hookline_common::names::SkipReason;
+use hookline_common::names::{HandlerName, SkipReason};
+use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
-use crate::earlier_puts::{self, Earlier};
+use crate::earlier_puts;
 use crate::error::StoreError;
 use crate::ledger::{self, Entry, LedgerKey};
 use crate::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_out_puts::{self, Put};
-use crate::opt_outs::{self, Advance, Opt};
+use crate::opt_outs::{self, Opt};
+use crate::opt_state::{self, Standing};
 use crate::{row, statements};
 
 #[derive(Clone)]
@@ -91,30 +93,20 @@ fn other_question() -> StoreError {
     StoreError::Invalid("the ledger answered another question".to_owned())
 }
 
-/// What is known of an ask before its batch.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Known {
-    /// The time that was recorded for this event; `None` where it was not recorded yet.
-    pub(crate) recorded: Option<Option<i64>>,
-    /// The newest opt-out and opt-in of this account and phone.
-    pub(crate) newest_out: Option<i64>,
-    pub(crate) newest_in: Option<i64>,
-    /// Whether the ledger holds any PUT for this phone.
-    pub(crate) put: bool,
-}
-
 /// What a batch writes.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) states: Vec<Advance>,
+    pub(crate) standings: Vec<Standing>,
+    /// Event and account.
+    pub(crate) targets: Vec<(String, String)>,
 }
 
 pub(crate) fn start(db: &Db, key: &Arc<LedgerKey>) -> Batches<OptAsk> {
-    let key = Arc::clone(key);
+    let (key, clock) = (Arc::clone(key), db.clock().clone());
     Batches::start(db, move |connection, asks| {
-        let key = Arc::clone(&key);
-        Box::pin(async move { carry_out(connection, &key, asks).await })
+        let (key, now) = (Arc::clone(&key), clock.now());
+        Box::pin(async move { carry_out(connection, &key, asks, now).await })
     })
 }
 
@@ -122,26 +114,23 @@ async fn carry_out(
     connection: &mut Connection,
     key: &LedgerKey,
     asks: &[OptAsk],
+    now: Timestamp,
 ) -> Result<Vec<OptAnswer>, StoreError> {
     let head = ledger::lock(connection).await?;
-    let known = look_up(connection, asks).await?;
-    let earlier = earlier(connection, asks, &known).await?;
+    let pasts = pasts(connection, asks).await?;
+    let in_flight = in_flight(connection, asks, &pasts, now).await?;
     let (mut changes, mut answers) = (Changes::default(), Vec::with_capacity(asks.len()));
-    for ((ask, known), earlier) in asks.iter().zip(&known).zip(&earlier) {
+    for ((ask, past), in_flight) in asks.iter().zip(&pasts).zip(&in_flight) {
         answers.push(match ask {
-            OptAsk::Record(opt) => OptAnswer::Standing(opt_outs::record(opt, known, &mut changes).0),
-            OptAsk::RecordAndDecide(opt, target) => OptAnswer::Recorded({
-                let (standing, recorded) = opt_outs::record(opt, known, &mut changes);
-                match standing {
-                    OptStanding::Current => {
-                        let known = Known { recorded: Some(recorded), ..*known };
-                        Some(opt_out_puts::decide(opt, target, &known, earlier, &mut changes))
-                    }
+            OptAsk::Record(opt) => OptAnswer::Standing(opt_outs::record(opt, past, &mut changes)),
+            OptAsk::RecordAndDecide(opt, target) => {
+                OptAnswer::Recorded(match opt_outs::record(opt, past, &mut changes) {
+                    OptStanding::Current => Some(opt_out_puts::decide(opt, target, past, *in_flight, &mut changes)),
                     OptStanding::Stale => None,
-                }
-            }),
+                })
+            }
             OptAsk::Decide(opt, target) => {
-                OptAnswer::Decision(opt_out_puts::decide(opt, target, known, earlier, &mut changes))
+                OptAnswer::Decision(opt_out_puts::decide(opt, target, past, *in_flight, &mut changes))
             }
             OptAsk::Answered(put, answer) => {
                 opt_out_puts::answered(put, *answer, &mut changes);
@@ -154,69 +143,88 @@ async fn carry_out(
         });
     }
     ledger::append(connection, key, head, &changes.entries).await?;
-    opt_outs::advance(connection, &changes.states).await?;
+    opt_state::write(connection, &changes.standings).await?;
+    opt_outs::keep_targets(connection, &changes.targets).await?;
     Ok(answers)
 }
 
-/// What was PUT before, of those whose phone was; one each, in their order.
-async fn earlier(connection: &mut Connection, asks: &[OptAsk], known: &[Known]) -> Result<Vec<Earlier>, StoreError> {
-    let mut earlier = vec![Earlier::default(); asks.len()];
-    let (places, wanted): (Vec<usize>, Vec<(&Opt, &str)>) = asks
-        .iter()
-        .zip(known)
-        .enumerate()
-        .filter(|(_, (_, known))| known.put)
-        .filter_map(|(place, (ask, _))| match ask {
-            OptAsk::RecordAndDecide(opt, target) | OptAsk::Decide(opt, target) => Some((place, (opt, target.as_str()))),
-            OptAsk::Record(_) | OptAsk::Answered(..) | OptAsk::Skipped(..) => None,
-        })
-        .unzip();
-    for (place, found) in places.into_iter().zip(earlier_puts::look_up(connection, &wanted).await?) {
-        earlier[place] = found;
+impl OptAsk {
+    /// Whose past decides.
+    fn opt(&self) -> Option<&Opt> {
+        match self {
+            Self::Record(opt) | Self::RecordAndDecide(opt, _) | Self::Decide(opt, _) => Some(opt),
+            Self::Answered(..) | Self::Skipped(..) => None,
+        }
     }
-    Ok(earlier)
+
+    /// Whether to PUT what to which account is asked.
+    fn put(&self) -> Option<(&Opt, &str)> {
+        match self {
+            Self::RecordAndDecide(opt, target) | Self::Decide(opt, target) => Some((opt, target)),
+            Self::Record(_) | Self::Answered(..) | Self::Skipped(..) => None,
+        }
+    }
 }
 
-/// One each, in their order.
-async fn look_up(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Known>, StoreError> {
-    let mut known = vec![Known::default(); asks.len()];
-    let mut asked: Vec<(i64, &Opt)> = (0..)
-        .zip(asks)
-        .filter_map(|(place, ask)| match ask {
-            OptAsk::Record(opt) | OptAsk::RecordAndDecide(opt, _) | OptAsk::Decide(opt, _) => Some((place, opt)),
-            OptAsk::Answered(..) | OptAsk::Skipped(..) => None,
-        })
-        .collect();
-    let Some(last) = asked.last().copied() else { return Ok(known) };
-    asked.resize(asked.len().next_power_of_two(), last);
-    // Each by a look-up of its own, which an index answers whatever the planner thinks of the tables' sizes.
-    let statement = format!(
-        "SELECT column1 AS place,
-             (SELECT 1 FROM opt_ledger l WHERE l.event_id = column2 AND l.kind IN ('received', 'opted_in') LIMIT 1)
-                 AS recorded,
-             (SELECT l.event_time_ms FROM opt_ledger l
-              WHERE l.event_id = column2 AND l.kind IN ('received', 'opted_in') LIMIT 1) AS event_time_ms,
-             (SELECT s.opted_out_ms FROM opt_state s WHERE s.account = column3 AND s.phone = column4) AS opted_out_ms,
-             (SELECT s.opted_in_ms FROM opt_state s WHERE s.account = column3 AND s.phone = column4) AS opted_in_ms,
-             (SELECT 1 FROM opt_ledger l WHERE l.phone = column4 AND l.kind IN ('put_sent', 'put_answered', 'read_back')
-              LIMIT 1) AS put
-         FROM (VALUES {}) AS asked",
-        statements::values(asked.len(), 4)
-    );
-    let mut query = sqlx::query(AssertSqlSafe(statement));
-    for (place, opt) in asked {
-        query = query.bind(place).bind(&opt.event_id).bind(&opt.account).bind(&opt.phone);
+/// What the ledger holds about each ask's phone, in order; one each, in their order.
+async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<Entry>>, StoreError> {
+    let mut pasts = vec![Vec::new(); asks.len()];
+    let asked: Vec<(i64, &Opt)> =
+        (0..).zip(asks).filter_map(|(place, ask)| ask.opt().map(|opt| (place, opt))).collect();
+    for chunk in statements::chunks(&asked) {
+        let statement = format!(
+            "SELECT column1 AS place, {columns} FROM (VALUES {values}) AS asked JOIN opt_ledger l ON l.phone = column2
+             WHERE l.kind IN ('received', 'opted_in', 'put_sent', 'put_answered', 'read_back') ORDER BY l.seq",
+            columns = Entry::COLUMNS,
+            values = statements::values(chunk.len(), 2)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for (place, opt) in chunk {
+            query = query.bind(*place).bind(opt.phone.as_str());
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let place = usize::try_from(row::number(&row, "place")?).ok().and_then(|place| pasts.get_mut(place));
+            place.ok_or_else(|| StoreError::unreadable("place"))?.push(Entry::read(&row)?);
+        }
     }
-    for row in query.fetch_all(connection).await? {
-        let recorded = row::maybe_number(&row, "recorded")?.is_some();
-        let found = Known {
-            recorded: if recorded { Some(row::maybe_number(&row, "event_time_ms")?) } else { None },
-            newest_out: row::maybe_number(&row, "opted_out_ms")?,
-            newest_in: row::maybe_number(&row, "opted_in_ms")?,
-            put: row::maybe_number(&row, "put")?.is_some(),
-        };
-        let place = usize::try_from(row::number(&row, "place")?).ok().and_then(|place| known.get_mut(place));
-        *place.ok_or_else(|| StoreError::unreadable("place"))? = found;
+    Ok(pasts)
+}
+
+/// Until when the claim runs of another event's unanswered PUT of the same phone to the same account, where there is
+/// one; one each, in their order.
+async fn in_flight(
+    connection: &mut Connection,
+    asks: &[OptAsk],
+    pasts: &[Vec<Entry>],
+    now: Timestamp,
+) -> Result<Vec<Option<Timestamp>>, StoreError> {
+    let mut until = vec![None; asks.len()];
+    let unanswered = |(place, (ask, past)): (usize, (&OptAsk, &Vec<Entry>))| {
+        let (opt, target) = ask.put()?;
+        let events = earlier_puts::unanswered(past, &opt.event_id, target);
+        Some(events.into_iter().map(|event_id| (place, target.to_owned(), event_id.to_owned())).collect::<Vec<_>>())
+    };
+    let sent: Vec<_> = asks.iter().zip(pasts).enumerate().filter_map(unanswered).flatten().collect();
+    for chunk in statements::chunks(&sent) {
+        let parameters = chunk.len() * 3;
+        let statement = format!(
+            "SELECT column1 AS place, e.lease_until FROM (VALUES {values}) AS asked
+             JOIN effects e ON e.handler = ${handler} AND e.target = column2 AND e.effect_key = column3
+             WHERE e.state = 'claimed' AND e.lease_until > ${now}",
+            values = statements::values(chunk.len(), 3),
+            handler = parameters + 1,
+            now = parameters + 2,
+        );
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for (place, target, event_id) in chunk {
+            query = query.bind(i64::try_from(*place).unwrap_or(i64::MAX)).bind(target).bind(event_id);
+        }
+        let query = query.bind(HandlerName::RecordOptOut.as_str()).bind(now.as_millis());
+        for row in query.fetch_all(&mut *connection).await? {
+            let place = usize::try_from(row::number(&row, "place")?).ok().and_then(|place| until.get_mut(place));
+            let place = place.ok_or_else(|| StoreError::unreadable("place"))?;
+            *place = (*place).max(Some(row::time(&row, "lease_until")?));
+        }
     }
-    Ok(known)
+    Ok(until)
 }

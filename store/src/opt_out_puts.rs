@@ -5,14 +5,15 @@
 
 use hookline_common::event::EventId;
 use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
 
 use crate::Store;
-use crate::earlier_puts::Earlier;
+use crate::earlier_puts::{self, Past};
 use crate::error::StoreError;
 use crate::ledger::Entry;
 use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
-use crate::opt_asks::{Changes, Known, OptAsk};
-use crate::opt_outs::{Opt, effective_time, standing};
+use crate::opt_asks::{Changes, OptAsk};
+use crate::opt_outs::{Opt, standing, times};
 
 impl Store {
     /// Whether this opt-out is still to be PUT to `target`. On [`PutDecision::Put`] the ledger holds `put_sent`
@@ -21,7 +22,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn decide_put(&self, event: &OptEvent<'_>, target: &str) -> Result<PutDecision, StoreError> {
-        self.opt_asks.ask(OptAsk::Decide(Opt::from(event), target.to_owned())).await?.decision()
+        let decision = self.opt_asks.ask(OptAsk::Decide(Opt::from(event), target.to_owned())).await?.decision()?;
+        Ok(self.wait_by_our_clock(decision))
     }
 
     /// Records the opt-out as [`Store::record_opt_event`] does and, where it is current, decides as
@@ -34,7 +36,19 @@ impl Store {
         event: &OptEvent<'_>,
         target: &str,
     ) -> Result<Option<PutDecision>, StoreError> {
-        self.opt_asks.ask(OptAsk::RecordAndDecide(Opt::from(event), target.to_owned())).await?.recorded()
+        let ask = OptAsk::RecordAndDecide(Opt::from(event), target.to_owned());
+        Ok(self.opt_asks.ask(ask).await?.recorded()?.map(|decision| self.wait_by_our_clock(decision)))
+    }
+
+    fn wait_by_our_clock(&self, decision: PutDecision) -> PutDecision {
+        match decision {
+            PutDecision::Wait { until } => PutDecision::Wait { until: self.db.clock().here(until) },
+            PutDecision::Put
+            | PutDecision::Echo
+            | PutDecision::Duplicate
+            | PutDecision::AlreadyDone
+            | PutDecision::Stale => decision,
+        }
     }
 
     /// How the PUT ended.
@@ -65,41 +79,56 @@ pub(crate) struct Put {
     target: String,
 }
 
-/// Whether to PUT, by what was recorded and by what was PUT before.
-pub(crate) fn decide(opt: &Opt, target: &str, known: &Known, earlier: &Earlier, changes: &mut Changes) -> PutDecision {
-    if let Some(made) = earlier.explains() {
-        return made;
+/// Whether to PUT, by what was recorded and by what was PUT before. `in_flight` is until when the claim of another
+/// event's unanswered PUT runs, where there is one.
+pub(crate) fn decide(
+    opt: &Opt,
+    target: &str,
+    past: &Past,
+    in_flight: Option<Timestamp>,
+    changes: &mut Changes,
+) -> PutDecision {
+    // What this event did itself explains more than what others did.
+    if earlier_puts::own_is_proved(past, &opt.event_id, target) {
+        return PutDecision::Duplicate;
     }
-    let time = known.recorded.unwrap_or_else(|| effective_time(opt, None));
     // An opt-in may have been recorded since this event was: our own echo, overtaken by it between the two, would
     // otherwise opt the person out again.
-    if standing(opt.opted_out, time, known.newest_out, known.newest_in) == OptStanding::Stale {
+    let Some(times) = times(opt, past).filter(|_| standing(opt, past) == OptStanding::Current) else {
         return PutDecision::Stale;
+    };
+    if earlier_puts::is_explained(past, &opt.event_id, times, target) {
+        return if opt.account == target { PutDecision::Echo } else { PutDecision::AlreadyDone };
     }
-    let mut entry = Entry::new(LedgerKind::PutSent, &opt.event_id, target, &opt.phone);
-    entry.event_time_ms = time;
-    changes.entries.push(entry);
+    if let Some(until) = in_flight {
+        return PutDecision::Wait { until };
+    }
+    changes.entries.push(Entry::of(LedgerKind::PutSent, opt, target));
     PutDecision::Put
 }
 
 pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
     let Put { event_id, phone, target } = put;
-    let (status, read_back) = match answer {
-        PutAnswer::Status(status) => (Some(i64::from(status)), false),
-        PutAnswer::ReadBack(status) => (Some(i64::from(status)), true),
-        PutAnswer::NoAnswer | PutAnswer::NotSent => (None, false),
+    let entry = |kind, status: Option<u16>, reason: Option<&str>| Entry {
+        status: status.map(i64::from),
+        reason: reason.map(str::to_owned),
+        ..Entry::new(kind, event_id, target, phone)
     };
-    let mut entry = Entry::new(LedgerKind::PutAnswered, event_id, target, phone);
-    entry.status = status;
-    entry.reason = (answer == PutAnswer::NotSent).then(|| NOT_SENT.to_owned());
-    changes.entries.push(entry);
-    if read_back {
-        let mut entry = Entry::new(LedgerKind::ReadBack, event_id, target, phone);
+    let unproven = |status: u16| (200..300).contains(&status).then_some(UNPROVEN);
+    let (status, reason) = match answer {
+        PutAnswer::Status(status) => (Some(status), None),
+        PutAnswer::Unproven(status) | PutAnswer::ReadBack(status) => (Some(status), unproven(status)),
+        PutAnswer::NoAnswer => (None, None),
+        PutAnswer::NotSent => (None, Some(NOT_SENT)),
+    };
+    changes.entries.push(entry(LedgerKind::PutAnswered, status, reason));
+    if matches!(answer, PutAnswer::ReadBack(_)) {
         // The GET that showed the opt-out.
-        entry.status = Some(200);
-        changes.entries.push(entry);
+        changes.entries.push(entry(LedgerKind::ReadBack, Some(200), None));
     }
 }
 
 /// Reason of a `put_answered` row whose call never left this machine.
-pub(crate) const NOT_SENT: &str = "not_sent";
+const NOT_SENT: &str = "not_sent";
+/// Reason of a `put_answered` row of a 2xx that did not show the opt-out: no proof.
+const UNPROVEN: &str = "unproven";

@@ -1,7 +1,6 @@
 //! Who has opted out, by event time, and whether a PUT is still to be made.
 //!
-//! State is kept per account and phone as the newest time of each kind; a tie is opted out. Whether a PUT is still
-//! to be made is `opt_out_puts.rs`.
+//! What follows from the events is `opt_state.rs`; whether a PUT is still to be made is `opt_out_puts.rs`.
 
 use hookline_common::names::SkipReason;
 use hookline_common::phone::Phone;
@@ -9,10 +8,12 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::dialect::Connection;
+use crate::earlier_puts::Past;
 use crate::error::StoreError;
-use crate::ledger::Entry;
-use crate::model::{LedgerKind, OptEvent, OptOutRow, OptStanding, Page};
-use crate::opt_asks::{Changes, Known, OptAsk};
+use crate::ledger::{self, Entry};
+use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
+use crate::opt_asks::{Changes, OptAsk};
+use crate::opt_state::{Fact, Standing, State, Times, received};
 use crate::page::{page, position, rows_to_read};
 use crate::{Store, row, statements};
 
@@ -26,6 +27,8 @@ pub(crate) struct Opt {
     pub(crate) opted_out: bool,
     pub(crate) event_time: Option<i64>,
     pub(crate) received_at: i64,
+    pub(crate) method: OptMethod,
+    targets: Vec<String>,
 }
 
 impl From<&OptEvent<'_>> for Opt {
@@ -38,6 +41,8 @@ impl From<&OptEvent<'_>> for Opt {
             opted_out: event.opted_out,
             event_time: event.event_time.map(Timestamp::as_millis),
             received_at: event.received_at.as_millis(),
+            method: event.method,
+            targets: event.targets.iter().map(|target| row::clean(target).into_owned()).collect(),
         }
     }
 }
@@ -46,8 +51,8 @@ impl Store {
     /// Records an opt-out or opt-in once, and says how it stands by event time. A repeat of the event writes nothing
     /// and is measured against the present state, never against itself.
     ///
-    /// An opt-out whose time cannot be read counts as made when it was received, or at the newest opt-in known then:
-    /// in doubt, opted out. An opt-in whose time cannot be read changes nothing.
+    /// An opt-out whose time cannot be read counts as made when it was received. An opt-in whose time cannot be read
+    /// changes nothing.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -64,17 +69,19 @@ impl Store {
     }
 
     /// Whether the person has opted out, over all accounts and by event time, and since when; `None` where nothing
-    /// was recorded.
+    /// that has a time was recorded.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn newest_state(&self, phone: &Phone) -> Result<Option<(bool, Timestamp)>, StoreError> {
-        let query = sqlx::query(
-            "SELECT MAX(opted_out_ms) AS opted_out_ms, MAX(opted_in_ms) AS opted_in_ms FROM opt_state WHERE phone = $1",
-        )
-        .bind(phone.as_e164());
-        let Some(row) = self.db.row(query).await? else { return Ok(None) };
-        Ok(newest(row::maybe_number(&row, "opted_out_ms")?, row::maybe_number(&row, "opted_in_ms")?))
+        let statement = format!(
+            "SELECT {} FROM opt_ledger WHERE phone = $1 AND kind IN ('received', 'opted_in') ORDER BY seq",
+            Entry::COLUMNS
+        );
+        let rows = self.db.rows(sqlx::query(AssertSqlSafe(statement)).bind(phone.as_e164())).await?;
+        let entries = rows.iter().map(Entry::read).collect::<Result<Vec<_>, StoreError>>()?;
+        let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
+        Ok(state.and_then(|state| state.since().map(|since| (state.opted_out, since))))
     }
 
     /// The state of every account and phone, by account and phone.
@@ -83,31 +90,32 @@ impl Store {
     /// See [`StoreError`].
     pub async fn opt_outs(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptOutRow>, StoreError> {
         let (account, phone): (String, String) = position(cursor, Default::default())?;
-        let rows = self
-            .db
-            .rows(
-                sqlx::query(
-                    "SELECT s.account, s.phone, s.opted_out_ms, s.opted_in_ms, s.source_event_id,
-                    (SELECT l.status FROM opt_ledger l
-                     WHERE l.phone = s.phone AND l.kind = 'put_answered' AND l.status IS NOT NULL
-                     ORDER BY l.seq DESC LIMIT 1) AS put_status
+        // Of the PUTs that were answered 2xx, those that are proof.
+        let statement = format!(
+            "SELECT s.account, s.phone, s.opted_out, s.opted_out_ms, s.opted_in_ms, s.source_event_id,
+                 (SELECT l.status FROM opt_ledger l WHERE l.phone = s.phone AND l.kind = 'put_answered'
+                  AND (l.status < 200 OR l.status >= 300 OR {proves_put}) ORDER BY l.seq DESC LIMIT 1) AS put_status
              FROM opt_state s WHERE (s.account, s.phone) > ($1, $2) ORDER BY s.account, s.phone LIMIT $3",
-                )
-                .bind(account)
-                .bind(phone)
-                .bind(rows_to_read(limit)),
-            )
-            .await?;
+            proves_put = ledger::proves_put("l")
+        );
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(account).bind(phone).bind(rows_to_read(limit));
+        let rows = self.db.rows(query).await?;
         let rows = rows
             .iter()
             .map(|row| {
-                let newest = newest(row::maybe_number(row, "opted_out_ms")?, row::maybe_number(row, "opted_in_ms")?);
-                let (opted_out, event_time) = newest.ok_or_else(|| StoreError::unreadable("opt-out state"))?;
+                let newest_out = row::maybe_number(row, "opted_out_ms")?;
+                let newest = newest_out.max(row::maybe_number(row, "opted_in_ms")?);
+                let newest = newest.ok_or_else(|| StoreError::unreadable("opt-out state"))?;
+                let opted_out = match row::maybe_number(row, "opted_out")? {
+                    Some(flag) => flag != 0,
+                    // An older version wrote it, which knew nothing but these times.
+                    None => newest_out == Some(newest),
+                };
                 Ok(OptOutRow {
                     account: row::text(row, "account")?,
                     phone: row::text(row, "phone")?,
                     opted_out,
-                    event_time,
+                    event_time: Timestamp::from_millis(newest),
                     source_event_id: row::maybe_text(row, "source_event_id")?,
                     put_status: row::maybe_number(row, "put_status")?.and_then(|status| u16::try_from(status).ok()),
                 })
@@ -117,45 +125,62 @@ impl Store {
     }
 }
 
-fn newest(opted_out: Option<i64>, opted_in: Option<i64>) -> Option<(bool, Timestamp)> {
-    let newest = opted_out.max(opted_in)?;
-    Some((opted_out == Some(newest), Timestamp::from_millis(newest)))
+/// The first record of an event.
+fn recorded<'a>(opt: &Opt, past: &'a Past) -> Option<&'a Entry> {
+    let is_record = |entry: &&Entry| matches!(entry.kind, LedgerKind::Received | LedgerKind::OptedIn);
+    past.iter().filter(is_record).find(|entry| entry.event_id == opt.event_id)
 }
 
-pub(crate) fn effective_time(opt: &Opt, newest_in: Option<i64>) -> Option<i64> {
-    match opt.event_time {
-        None if opt.opted_out => newest_in.max(Some(opt.received_at)),
-        time => time,
+/// As recorded first: a repeat is received later.
+pub(crate) fn times(opt: &Opt, past: &Past) -> Option<Times> {
+    match recorded(opt, past) {
+        Some(entry) => Times::of(opt.opted_out, entry.event_time_ms, received(entry)),
+        None => Times::of(opt.opted_out, opt.event_time, opt.received_at),
     }
 }
 
-pub(crate) fn standing(
-    opted_out: bool,
-    time: Option<i64>,
-    newest_out: Option<i64>,
-    newest_in: Option<i64>,
-) -> OptStanding {
-    // `None` sorts before every time: an opt-in without one is never newer than an opt-out.
-    let stale = if opted_out { time < newest_in } else { time.is_none() || time <= newest_out };
-    if stale { OptStanding::Stale } else { OptStanding::Current }
+/// Against what was recorded of this account and phone.
+pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
+    let others = past.iter().filter(|entry| entry.account == opt.account).filter_map(Fact::of);
+    let is_stale = match times(opt, past) {
+        None => true,
+        Some(own) if opt.opted_out => others.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(own)),
+        Some(own) => others.filter(|fact| fact.opted_out).any(|opt_out| !own.undoes(opt_out.times)),
+    };
+    if is_stale { OptStanding::Stale } else { OptStanding::Current }
 }
 
-/// Records the event where that was not done before; how it stands, and the time that is recorded for it.
-pub(crate) fn record(opt: &Opt, known: &Known, changes: &mut Changes) -> (OptStanding, Option<i64>) {
-    let time = known.recorded.unwrap_or_else(|| effective_time(opt, known.newest_in));
-    let standing = standing(opt.opted_out, time, known.newest_out, known.newest_in);
-    if known.recorded.is_some() {
-        return (standing, time);
+/// Records the event where that was not done before, and says how it stands.
+pub(crate) fn record(opt: &Opt, past: &Past, changes: &mut Changes) -> OptStanding {
+    if recorded(opt, past).is_none() {
+        let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
+        let entry = Entry::of(kind, opt, &opt.account);
+        let of_account = past.iter().filter(|entry| entry.account == opt.account).chain([&entry]);
+        if let Some(state) = State::of(&of_account.filter_map(Fact::of).collect::<Vec<_>>()) {
+            changes.standings.push(Standing { account: opt.account.clone(), phone: opt.phone.clone(), state });
+        }
+        if opt.opted_out {
+            changes.targets.extend(opt.targets.iter().map(|target| (opt.event_id.clone(), target.clone())));
+        }
+        changes.entries.push(entry);
     }
-    let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
-    let mut entry = Entry::new(kind, &opt.event_id, &opt.account, &opt.phone);
-    entry.event_time_ms = time;
-    changes.entries.push(entry);
-    if let Some(time) = time {
-        let decides = standing == OptStanding::Current && Some(time) >= known.newest_out.max(known.newest_in);
-        changes.states.push(Advance { opt: opt.clone(), time, decides });
+    standing(opt, past)
+}
+
+/// Keeps the accounts that opt-outs are to be PUT to.
+pub(crate) async fn keep_targets(connection: &mut Connection, targets: &[(String, String)]) -> Result<(), StoreError> {
+    for chunk in statements::chunks(targets) {
+        let statement = format!(
+            "INSERT INTO opt_out_targets (event_id, account) VALUES {} ON CONFLICT (event_id, account) DO NOTHING",
+            statements::values(chunk.len(), 2)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for (event_id, account) in chunk {
+            insert = insert.bind(event_id.as_str()).bind(account.as_str());
+        }
+        insert.execute(&mut *connection).await?;
     }
-    (standing, time)
+    Ok(())
 }
 
 /// Why nothing was PUT, once per event.
@@ -170,51 +195,8 @@ pub(crate) async fn skip(
         .fetch_optional(connection)
         .await?;
     if known.is_none() {
-        let mut entry = Entry::new(LedgerKind::Skipped, &opt.event_id, &opt.account, &opt.phone);
-        entry.reason = Some(reason.as_str().to_owned());
-        changes.entries.push(entry);
-    }
-    Ok(())
-}
-
-/// A newer time of one kind for an account and phone.
-pub(crate) struct Advance {
-    opt: Opt,
-    time: i64,
-    /// It decides the state: the event is named in it.
-    decides: bool,
-}
-
-/// No two of one account and phone.
-pub(crate) async fn advance(connection: &mut Connection, states: &[Advance]) -> Result<(), StoreError> {
-    for decides in [true, false] {
-        let states: Vec<&Advance> = states.iter().filter(|state| state.decides == decides).collect();
-        let named = if decides { "excluded" } else { "opt_state" };
-        for chunk in statements::chunks(&states) {
-            let statement = format!(
-                "INSERT INTO opt_state (account, phone, opted_out_ms, opted_in_ms, source_event_id) VALUES {}
-                 ON CONFLICT (account, phone) DO UPDATE SET
-                     opted_out_ms = CASE WHEN opt_state.opted_out_ms IS NULL
-                                              OR excluded.opted_out_ms > opt_state.opted_out_ms
-                                         THEN excluded.opted_out_ms ELSE opt_state.opted_out_ms END,
-                     opted_in_ms = CASE WHEN opt_state.opted_in_ms IS NULL
-                                             OR excluded.opted_in_ms > opt_state.opted_in_ms
-                                        THEN excluded.opted_in_ms ELSE opt_state.opted_in_ms END,
-                     source_event_id = {named}.source_event_id",
-                statements::values(chunk.len(), 5)
-            );
-            let mut insert = sqlx::query(AssertSqlSafe(statement));
-            for Advance { opt, time, .. } in chunk {
-                let (out, into) = if opt.opted_out { (Some(*time), None) } else { (None, Some(*time)) };
-                insert = insert
-                    .bind(opt.account.as_str())
-                    .bind(opt.phone.as_str())
-                    .bind(out)
-                    .bind(into)
-                    .bind(opt.source_event_id.as_deref());
-            }
-            insert.execute(&mut *connection).await?;
-        }
+        let reason = Some(reason.as_str().to_owned());
+        changes.entries.push(Entry { reason, ..Entry::of(LedgerKind::Skipped, opt, &opt.account) });
     }
     Ok(())
 }

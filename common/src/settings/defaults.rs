@@ -57,7 +57,14 @@ impl HandlersSettings {
     fn defaults() -> Self {
         let basics = HandlerBasics { enabled: true, concurrency: 32, retry: RetrySettings::defaults() };
         Self {
-            record_opt_out: RecordOptOutSettings { basics, accounts: Vec::new() },
+            record_opt_out: RecordOptOutSettings {
+                // An opt-out goes out soon after TextUs takes it again, however long that was away.
+                basics: HandlerBasics {
+                    retry: RetrySettings { max: Duration::from_mins(5), ..basics.retry },
+                    ..basics
+                },
+                accounts: Vec::new(),
+            },
             flag_opt_out: FlagOptOutSettings { basics },
             log_note: LogNoteSettings {
                 basics,

@@ -32,5 +32,7 @@ mod opt_outs;
 mod records;
 #[path = "../store/together.rs"]
 mod together;
+#[path = "../store/upgrade.rs"]
+mod upgrade;
 #[path = "../store/workers.rs"]
 mod workers;

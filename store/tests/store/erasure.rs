@@ -4,7 +4,7 @@ use hookline_common::broker::Again;
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, NewNote, OptEvent, Payload, PersonFacts,
+    Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, NewNote, OptEvent, OptMethod, Payload, PersonFacts,
 };
 
 use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
@@ -67,6 +67,8 @@ pub(crate) async fn with_records(test: &TestStore) {
         opted_out: true,
         event_time: Some(at(0)),
         received_at: at(1),
+        method: OptMethod::Webhook,
+        targets: &[],
     };
     test.store.record_opt_event(&opt_out).await.expect("the store answers");
     let Claim::Fresh(token) = claim(test).await else { panic!("claimed twice") };

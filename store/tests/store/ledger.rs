@@ -1,6 +1,6 @@
 use hookline_common::names::SkipReason;
 use hookline_store::Store;
-use hookline_store::model::{LedgerKind, OptEvent, PutAnswer, PutDecision};
+use hookline_store::model::{LedgerKind, OptEvent, OptMethod, PutAnswer, PutDecision};
 
 use crate::helpers::{TestStore, at, id_of, phone};
 
@@ -16,6 +16,8 @@ pub(crate) async fn opt_out(store: &Store, name: &str) {
         opted_out: true,
         event_time: Some(at(0)),
         received_at: at(1),
+        method: OptMethod::Webhook,
+        targets: &[],
     };
     store.record_opt_event(&event).await.expect("the store answers");
     assert_eq!(store.decide_put(&event, name).await.expect("the store answers"), PutDecision::Put);
@@ -60,6 +62,8 @@ async fn a_skip_is_noted_once_per_event() {
         opted_out: true,
         event_time: None,
         received_at: at(1),
+        method: OptMethod::Webhook,
+        targets: &[],
     };
 
     store.note_skipped(&event, SkipReason::Echo).await.unwrap();
@@ -139,6 +143,12 @@ async fn every_kind_of_tampering_is_found() {
         "UPDATE opt_ledger SET kind = 'opted_in' WHERE seq = 1",
         "UPDATE opt_ledger SET account = 'else' WHERE seq = 1",
         "UPDATE opt_ledger SET reason = 'echo' WHERE seq = 1",
+        "UPDATE opt_ledger SET received_ms = received_ms + 1 WHERE seq = 1",
+        "UPDATE opt_ledger SET received_ms = NULL WHERE seq = 1",
+        "UPDATE opt_ledger SET method = 'keyword' WHERE seq = 1",
+        "UPDATE opt_ledger SET source_event_id = 'else' WHERE seq = 1",
+        "UPDATE opt_ledger SET hash_version = 1 WHERE seq = 1",
+        "UPDATE opt_ledger SET hash_version = NULL WHERE seq = 3",
         // The first digit becomes another one, whatever it was: the key is new in every run, and so are the hashes.
         "UPDATE opt_ledger SET hash = CASE substr(hash, 1, 1) WHEN 'a' THEN 'b' ELSE 'a' END || substr(hash, 2) \
          WHERE seq = 6",
@@ -201,4 +211,45 @@ async fn an_entry_of_another_past_does_not_fit_into_the_chain() {
 
     let broken = test.store.verify(None).await.unwrap().broken.expect("a foreign entry");
     assert!(broken.contains("entry 6 was changed"), "{broken}");
+}
+
+#[tokio::test]
+async fn the_evidence_tells_when_and_how_the_news_came() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    opt_out(&store, "acme").await;
+    let (event_id, phone) = (id_of("keyword"), phone());
+    let untimed = OptEvent {
+        event_id: &event_id,
+        source_event_id: None,
+        account: "acme",
+        phone: &phone,
+        opted_out: true,
+        event_time: None,
+        received_at: at(5),
+        method: OptMethod::Keyword,
+        targets: &[],
+    };
+    store.record_opt_event(&untimed).await.unwrap();
+
+    let entries = store.prove(&phone).await.unwrap();
+
+    let told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            (entry.seq, text(&entry.event_time), text(&entry.received_at), text(&entry.method))
+        })
+        .collect();
+    let (stated, received) = (at(0).to_string(), at(1).to_string());
+    assert_eq!(
+        told,
+        [
+            (1, stated.clone(), received.clone(), "webhook".to_owned()),
+            (2, stated, received, "webhook".to_owned()),
+            (3, String::new(), String::new(), String::new()),
+            (4, String::new(), at(5).to_string(), "keyword".to_owned()),
+        ]
+    );
+    assert_eq!(entries[0].source_event_id.as_deref(), Some("acme"));
+    assert!(entries.iter().all(|entry| entry.hash_version == 2));
 }

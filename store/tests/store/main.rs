@@ -17,4 +17,5 @@ mod opt_outs;
 mod records;
 mod sqlite_only;
 mod together;
+mod upgrade;
 mod workers;

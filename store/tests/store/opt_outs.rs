@@ -1,12 +1,17 @@
 //! The matrix of opt-outs and opt-ins: order of arrival, ties, unreadable times, echoes, re-arming, two accounts.
 
-use hookline_common::event::EventId;
-use hookline_common::names::{DeadReason, DeliveryState, HandlerName, SkipReason, Verdict};
-use hookline_common::phone::Phone;
-use hookline_store::Store;
-use hookline_store::model::{Begin, Ending, OptEvent, OptStanding, PutAnswer, PutDecision};
+use std::time::Duration;
 
-use crate::helpers::{TestStore, at, attempt, dead, event, id_of, phone};
+use hookline_common::event::EventId;
+use hookline_common::names::HandlerName;
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::{
+    Claim, ClaimRequest, ClaimToken, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision,
+};
+
+use crate::helpers::{TestStore, at, id_of, phone};
 
 /// An opt event of `acme` by default; its name is its identity.
 #[derive(Clone)]
@@ -46,6 +51,29 @@ impl Opt {
         Self { time: None, received, ..self }
     }
 
+    pub(crate) fn received(self, received: i64) -> Self {
+        Self { received, ..self }
+    }
+
+    /// As `record_opt_out` holds it while it makes the PUT.
+    async fn claim(&self, store: &Store, target: &str) -> ClaimToken {
+        let request = ClaimRequest {
+            handler: HandlerName::RecordOptOut,
+            target,
+            effect_key: self.id.as_str(),
+            event_id: &self.id,
+            owner: &self.name,
+            lease: Duration::from_secs(35),
+            settle_after: Duration::from_secs(10),
+        };
+        match store.claim(&request).await.expect("the store answers") {
+            Claim::Fresh(token) => token,
+            claim @ (Claim::AfterUnknown { .. } | Claim::Done { .. } | Claim::Wait { .. }) => {
+                panic!("{} is not claimed for the first time: {claim:?}", self.name)
+            }
+        }
+    }
+
     fn event(&self) -> OptEvent<'_> {
         OptEvent {
             event_id: &self.id,
@@ -55,6 +83,8 @@ impl Opt {
             opted_out: self.opted_out,
             event_time: self.time.map(at),
             received_at: at(self.received),
+            method: OptMethod::Webhook,
+            targets: &[],
         }
     }
 
@@ -98,6 +128,8 @@ pub(crate) fn opted_out<'a>(event_id: &'a EventId, phone: &'a Phone) -> OptEvent
         opted_out: true,
         event_time: Some(at(10)),
         received_at: at(11),
+        method: OptMethod::Webhook,
+        targets: &[],
     }
 }
 
@@ -127,8 +159,23 @@ async fn state_follows_event_time_whatever_the_order_of_arrival() {
         ("untimed out", vec![(out("a", 0).untimed(15), Current)], (true, 15)),
         (
             "untimed out received before the newest in",
-            vec![(into("a", 20), Current), (out("b", 0).untimed(15), Current)],
+            vec![(into("a", 20), Current), (out("b", 0).untimed(15), Stale)],
+            (false, 20),
+        ),
+        (
+            "an in that is dated ahead of its receipt, then an out",
+            vec![(into("a", 1_000_000).received(10), Current), (out("b", 20), Current)],
             (true, 20),
+        ),
+        (
+            "an out that is dated ahead of its receipt, then an in that is newer than the receipt only",
+            vec![(out("a", 100).received(10), Current), (into("b", 90), Stale)],
+            (true, 90),
+        ),
+        (
+            "an out that is dated ahead of its receipt, then an in that is newer both ways",
+            vec![(out("a", 100).received(10), Current), (into("b", 110), Current)],
+            (false, 110),
         ),
         (
             "untimed out, then a newer in",
@@ -216,36 +263,112 @@ async fn a_retry_puts_again_until_its_answer_is_in() {
 }
 
 #[tokio::test]
-async fn an_echo_is_recognised_before_the_answer_and_after_it() {
+async fn an_echo_waits_for_the_put_in_flight_and_is_one_once_that_is_proved() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let cause = out("cause", 10);
+    let claim = cause.claim(&store, "other").await;
     cause.record(&store).await;
     assert_eq!(cause.decide(&store, "other").await, PutDecision::Put);
 
     let early = out("early echo", 11).of("other");
-    assert_eq!(early.recorded_and_decided(&store, "other").await, PutDecision::Echo);
-    assert_eq!(early.decide(&store, "acme").await, PutDecision::Echo, "for every target");
+    assert!(is_wait(early.recorded_and_decided(&store, "other").await));
+    assert_eq!(early.decide(&store, "acme").await, PutDecision::Put, "no other target waits");
 
+    cause.answered(&store, "other", OK).await;
+    store.release(&claim).await.unwrap();
+    assert_eq!(early.decide(&store, "other").await, PutDecision::Echo);
+}
+
+fn is_wait(decision: PutDecision) -> bool {
+    matches!(decision, PutDecision::Wait { .. })
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_put_whose_claim_has_ended_nor_for_one_that_was_answered() {
+    for answer in [None, Some(PutAnswer::NoAnswer), Some(PutAnswer::Status(503))] {
+        let TestStore { store, home: _home } = TestStore::new().await;
+        let cause = out("cause", 10);
+        let claim = cause.claim(&store, "acme").await;
+        cause.record(&store).await;
+        assert_eq!(cause.decide(&store, "acme").await, PutDecision::Put);
+        match answer {
+            Some(answer) => cause.answered(&store, "acme", answer).await,
+            None => store.release(&claim).await.unwrap(),
+        }
+
+        assert_eq!(out("next", 12).recorded_and_decided(&store, "acme").await, PutDecision::Put, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_whose_puts_have_no_answer_do_not_wait_for_each_other() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let pair = [out("one", 10), out("two", 11)];
+    for opt in &pair {
+        opt.record(&store).await;
+        assert_eq!(opt.decide(&store, "acme").await, PutDecision::Put);
+    }
+
+    for opt in &pair {
+        opt.claim(&store, "acme").await;
+    }
+
+    for opt in &pair {
+        assert_eq!(opt.decide(&store, "acme").await, PutDecision::Put);
+    }
+    assert!(is_wait(out("three", 12).recorded_and_decided(&store, "acme").await));
+}
+
+#[tokio::test]
+async fn only_a_proved_put_explains_an_echo() {
     for (answer, expected) in [
-        (PutAnswer::NoAnswer, PutDecision::Echo),
-        // Nothing left this machine, so nothing can have come back.
+        (PutAnswer::NoAnswer, PutDecision::Put),
         (PutAnswer::NotSent, PutDecision::Put),
-        (PutAnswer::Status(502), PutDecision::Echo),
+        (PutAnswer::Status(502), PutDecision::Put),
         (PutAnswer::Status(422), PutDecision::Put),
+        (PutAnswer::Unproven(200), PutDecision::Put),
+        (PutAnswer::ReadBack(422), PutDecision::Echo),
+        (PutAnswer::ReadBack(200), PutDecision::Echo),
+        (OK, PutDecision::Echo),
     ] {
         let TestStore { store, home: _home } = TestStore::new().await;
-        cause.put(&store, &["other"], answer).await;
+        out("cause", 10).put(&store, &["other"], answer).await;
         let event = out("event", 12).of("other");
         assert_eq!(event.recorded_and_decided(&store, "other").await, expected, "{answer:?}");
+        assert_eq!(event.decide(&store, "acme").await, PutDecision::Put, "each target on its own, {answer:?}");
     }
-    for answer in [OK, PutAnswer::ReadBack(422)] {
+}
+
+#[tokio::test]
+async fn an_opt_out_that_is_newer_by_more_than_five_minutes_is_news() {
+    let now = (Timestamp::now().as_millis() - at(0).as_millis()) / 1000;
+    for (ahead, expected) in [(4 * 60, PutDecision::Echo), (6 * 60, PutDecision::Put)] {
         let TestStore { store, home: _home } = TestStore::new().await;
-        cause.put(&store, &["other"], answer).await;
-        let late = out("late echo", 12).of("other");
-        assert_eq!(late.recorded_and_decided(&store, "other").await, PutDecision::Echo, "{answer:?}");
-        store.note_skipped(&late.event(), SkipReason::Echo).await.unwrap();
-        assert_eq!(store.newest_state(&phone()).await.unwrap(), Some((true, at(12))), "an echo advances the time");
+        out("cause", now).put(&store, &["acme"], OK).await;
+
+        assert_eq!(out("next", now + ahead).recorded_and_decided(&store, "acme").await, expected, "{ahead} s");
+        let dated_ahead = out("dated ahead", now + 1_000_000).received(now + ahead);
+        assert_eq!(dated_ahead.recorded_and_decided(&store, "acme").await, expected, "by its receipt, {ahead} s");
     }
+}
+
+#[tokio::test]
+async fn the_targets_that_were_configured_first_are_kept() {
+    let test = TestStore::new().await;
+    let (event_id, opt_in_id, phone) = (id_of("a"), id_of("in"), phone());
+    let [first, later] = [vec!["acme".to_owned(), "other".to_owned()], vec!["new".to_owned()]];
+    for targets in [&first, &later] {
+        test.store.record_opt_event(&OptEvent { targets, ..opted_out(&event_id, &phone) }).await.unwrap();
+    }
+    let opt_in = OptEvent { opted_out: false, targets: &first, ..opted_out(&opt_in_id, &phone) };
+    test.store.record_opt_event(&opt_in).await.unwrap();
+
+    let rows = sqlx::query_as::<_, (String, String)>("SELECT event_id, account FROM opt_out_targets ORDER BY account")
+        .fetch_all(&mut test.sql().await)
+        .await
+        .unwrap();
+
+    assert_eq!(rows, first.iter().map(|account| (event_id.to_string(), account.clone())).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -287,15 +410,14 @@ async fn an_opt_in_since_in_any_account_arms_the_put_again() {
 }
 
 #[tokio::test]
-async fn an_opt_in_that_is_older_than_the_cause_arms_nothing() {
+async fn an_opt_in_that_is_recorded_after_the_put_arms_it_again_however_old_it_is() {
     for time in [9, 10] {
         let TestStore { store, home: _home } = TestStore::new().await;
         out("first", 10).put(&store, &["acme"], OK).await;
         assert_eq!(into("in", time).record(&store).await, OptStanding::Stale, "{time}");
 
-        assert_eq!(out("echo", 30).recorded_and_decided(&store, "acme").await, PutDecision::Echo, "{time}");
-        let other = out("other", 30).of("elsewhere");
-        assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone, "{time}");
+        out("next", 30).put(&store, &["acme"], OK).await;
+        assert_eq!(out("echo", 31).recorded_and_decided(&store, "acme").await, PutDecision::Echo, "once, {time}");
     }
 }
 
@@ -310,66 +432,16 @@ async fn an_opt_in_since_that_cannot_say_when_it_was_arms_the_put_again() {
     assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::Put, "not done already");
 }
 
-/// Puts the delivery of the event named `cause` where a test needs it.
-async fn delivery_is(store: &Store, state: DeliveryState) {
-    let cause = event("cause");
-    let skipped = attempt(&cause, HandlerName::RecordOptOut, 1, Verdict::Skipped);
-    let handler = HandlerName::RecordOptOut;
-    match state {
-        DeliveryState::Waiting => {
-            assert_eq!(store.begin(&cause, handler, 1, None).await.expect("the store answers"), Begin::Go)
-        }
-        DeliveryState::Done => store.finish(&skipped, Ending::Done, &[]).await.expect("the store answers"),
-        DeliveryState::Skipped => {
-            store.finish(&skipped, Ending::Skipped(SkipReason::Stale), &[]).await.expect("the store answers")
-        }
-        DeliveryState::DeadLettered | DeliveryState::Discarded => {
-            store
-                .insert_dead_letter(&cause, handler, &dead(DeadReason::AttemptsExhausted, at(50)), &[])
-                .await
-                .expect("the store answers");
-            if state == DeliveryState::Discarded {
-                let id = store.dead_letter(cause.id.as_str()).await.expect("the store answers").remove(0).id;
-                assert!(store.discard(&id, "by hand").await.expect("the store answers"));
-            }
-        }
-    }
-}
-
 #[tokio::test]
-async fn a_put_in_doubt_explains_an_echo_only_until_it_is_given_up() {
-    for (state, expected) in [
-        (DeliveryState::Waiting, PutDecision::Echo),
-        (DeliveryState::Done, PutDecision::Echo),
-        (DeliveryState::Skipped, PutDecision::Put),
-        (DeliveryState::DeadLettered, PutDecision::Put),
-        (DeliveryState::Discarded, PutDecision::Put),
-    ] {
-        for answer in [PutAnswer::NoAnswer, PutAnswer::Status(503)] {
-            let TestStore { store, home: _home } = TestStore::new().await;
-            out("cause", 10).put(&store, &["acme"], answer).await;
-            delivery_is(&store, state).await;
-
-            let decision = out("next", 12).recorded_and_decided(&store, "acme").await;
-
-            assert_eq!(decision, expected, "{state}, {answer:?}");
-        }
-        let TestStore { store, home: _home } = TestStore::new().await;
-        out("cause", 10).put(&store, &["acme"], OK).await;
-        delivery_is(&store, state).await;
-        let decision = out("next", 12).recorded_and_decided(&store, "acme").await;
-        assert_eq!(decision, PutDecision::Echo, "a PUT that was answered well, {state}");
-    }
-}
-
-#[tokio::test]
-async fn an_opt_in_that_was_known_before_the_put_arms_nothing() {
+async fn an_opt_in_that_was_known_before_the_put_arms_it_only_where_it_is_newer_than_its_cause() {
     let TestStore { store, home: _home } = TestStore::new().await;
     into("in", 20).of("elsewhere").record(&store).await;
     out("first", 10).put(&store, &["acme"], OK).await;
 
-    assert_eq!(out("echo", 11).recorded_and_decided(&store, "acme").await, PutDecision::Echo);
-    let other = out("other", 11).of("third account");
+    out("second", 21).put(&store, &["acme"], OK).await;
+
+    assert_eq!(out("echo", 22).recorded_and_decided(&store, "acme").await, PutDecision::Echo);
+    let other = out("other", 22).of("third account");
     assert_eq!(other.recorded_and_decided(&store, "acme").await, PutDecision::AlreadyDone);
 }
 
@@ -394,19 +466,21 @@ async fn another_phone_is_another_story() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_twins_in_two_processes_the_second_is_an_echo() {
+async fn of_twins_in_two_processes_one_waits_for_the_other() {
     let test = TestStore::new().await;
     let other = test.other().await;
     for round in 0..10 {
         let number = Phone::parse(&format!("+1202555{:04}", 1000 + round)).unwrap();
         let [left, right] = [0, 1].map(|i| Opt { phone: number.clone(), ..out(&format!("{round}-{i}"), 10) });
+        let decide = async |opt: &Opt, store: &Store| {
+            opt.claim(store, "acme").await;
+            opt.recorded_and_decided(store, "acme").await
+        };
 
-        let (a, b) =
-            tokio::join!(left.recorded_and_decided(&test.store, "acme"), right.recorded_and_decided(&other, "acme"));
+        let (a, b) = tokio::join!(decide(&left, &test.store), decide(&right, &other));
 
-        let mut decisions = [a, b].map(|decision| format!("{decision:?}"));
-        decisions.sort();
-        assert_eq!(decisions, ["Echo", "Put"]);
+        assert!([a, b].contains(&PutDecision::Put), "{a:?} {b:?}");
+        assert!(is_wait(a) || is_wait(b), "{a:?} {b:?}");
     }
     assert_eq!(test.store.verify(None).await.unwrap().broken, None);
 }

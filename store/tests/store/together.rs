@@ -2,11 +2,11 @@
 
 use futures::future::join_all;
 use hookline_common::broker::Again;
-use hookline_common::names::{DeliveryState, SkipReason, Verdict};
+use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{
-    Begin, Claim, ClaimToken, Copied, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
+    Begin, Claim, ClaimRequest, ClaimToken, Copied, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
 };
 
 use crate::deliveries::{HANDLER, counts};
@@ -210,6 +210,17 @@ async fn opt_outs_that_come_together_are_each_decided_once() {
     let opts: Vec<OptEvent<'_>> =
         names.iter().flat_map(|name| [name, name]).map(|(event_id, phone)| opted_out(event_id, phone)).collect();
 
+    join_all(names.iter().map(|(event_id, _)| async {
+        let request = ClaimRequest {
+            handler: HandlerName::RecordOptOut,
+            target: "acme",
+            effect_key: event_id.as_str(),
+            ..wanting("", event_id, "a worker")
+        };
+        assert!(matches!(store.claim(&request).await, Ok(Claim::Fresh(_))));
+    }))
+    .await;
+
     let decisions = join_all(opts.iter().map(|opt| store.record_and_decide(opt, "acme"))).await;
 
     let decisions: Vec<PutDecision> =
@@ -218,8 +229,12 @@ async fn opt_outs_that_come_together_are_each_decided_once() {
     for (opts, decisions) in opts.chunks(4).zip(decisions.chunks(4)) {
         // Whichever came first is PUT; the other event of the phone may be what our own PUT raised.
         let (first, again) = match decisions {
-            [PutDecision::Put, PutDecision::Put, PutDecision::Echo, PutDecision::Echo] => (0, ["Duplicate", "Echo"]),
-            [PutDecision::Echo, PutDecision::Echo, PutDecision::Put, PutDecision::Put] => (2, ["Echo", "Duplicate"]),
+            [PutDecision::Put, PutDecision::Put, PutDecision::Wait { .. }, PutDecision::Wait { .. }] => {
+                (0, ["Duplicate", "Echo"])
+            }
+            [PutDecision::Wait { .. }, PutDecision::Wait { .. }, PutDecision::Put, PutDecision::Put] => {
+                (2, ["Echo", "Duplicate"])
+            }
             others => panic!("{others:?}"),
         };
         let put = &opts[first];

@@ -36,7 +36,7 @@ pub(crate) struct Clients {
 pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -> Option<Arc<dyn Handler>> {
     let handler: Arc<dyn Handler> = match name {
         HandlerName::RecordOptOut => Arc::new(record_opt_out::RecordOptOut::new(settings, clients)),
-        HandlerName::FlagOptOut => Arc::new(flag_opt_out::FlagOptOut::new(clients)),
+        HandlerName::FlagOptOut => Arc::new(flag_opt_out::FlagOptOut::new(settings, clients)),
         HandlerName::LogNote => Arc::new(log_note::LogNote::new(settings, clients)),
         HandlerName::CreateContact => Arc::new(create_contact::CreateContact::new(settings, clients)),
         HandlerName::SyncContact => Arc::new(sync_contact::SyncContact::new(settings, clients)),

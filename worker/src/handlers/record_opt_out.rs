@@ -11,7 +11,9 @@ use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{
+    Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision,
+};
 
 use super::{Clients, Leases, Targets, soon};
 use crate::destinations::error::DestinationError;
@@ -80,13 +82,14 @@ impl RecordOptOut {
             targets.add(self.put_to(attempt, event, account).await)?;
         }
         let targets = targets.all()?;
-        let skipped = targets.iter().find_map(|target| match target {
-            Target::Skipped(reason) => Some(*reason),
-            Target::Put => None,
-        });
-        match skipped {
-            Some(reason) if !targets.contains(&Target::Put) => self.skip(event, reason).await,
-            _ => Ok(Outcome::Done),
+        if targets.contains(&Target::Put) {
+            return Ok(Outcome::Done);
+        }
+        // An echo explains why the event came at all.
+        let echo = targets.iter().find(|target| **target == Target::Skipped(SkipReason::Echo));
+        match echo.or(targets.first()) {
+            Some(Target::Skipped(reason)) => self.skip(event, *reason).await,
+            Some(Target::Put) | None => Ok(Outcome::Done),
         }
     }
 
@@ -167,6 +170,9 @@ impl RecordOptOut {
             PutDecision::Echo => Ok(Target::Skipped(SkipReason::Echo)),
             PutDecision::AlreadyDone => Ok(Target::Skipped(SkipReason::AlreadyDone)),
             PutDecision::Stale => Ok(Target::Skipped(SkipReason::Stale)),
+            PutDecision::Wait { until } => {
+                Err(HandlerError::Wait { until: soon(until), why: "another event's PUT of this number is in flight" })
+            }
             PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
         };
         match &result {
@@ -255,7 +261,7 @@ impl Handler for RecordOptOut {
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
         let payload = opt_out_payload(attempt)?;
-        let event = opt_event(attempt, &payload);
+        let event = opt_event(attempt, &payload, &self.accounts);
         if payload.disagrees {
             tracing::warn!(event.id = %attempt.event.id,
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
@@ -280,8 +286,12 @@ pub(super) fn opt_out_payload(attempt: &Attempt<'_>) -> Result<OptOutPayload, Ha
     }
 }
 
-/// What the ledger records of it.
-pub(super) fn opt_event<'a>(attempt: &'a Attempt<'_>, payload: &'a OptOutPayload) -> OptEvent<'a> {
+/// What the ledger records of it. `targets`: the accounts that opt-outs are PUT to.
+pub(super) fn opt_event<'a>(
+    attempt: &'a Attempt<'_>,
+    payload: &'a OptOutPayload,
+    targets: &'a [String],
+) -> OptEvent<'a> {
     OptEvent {
         event_id: &attempt.event.id,
         source_event_id: attempt.event.source_event_id.as_deref(),
@@ -290,5 +300,7 @@ pub(super) fn opt_event<'a>(attempt: &'a Attempt<'_>, payload: &'a OptOutPayload
         opted_out: payload.opted_out,
         event_time: payload.event_time,
         received_at: attempt.event.received_at,
+        method: OptMethod::Webhook,
+        targets,
     }
 }
