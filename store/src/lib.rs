@@ -41,6 +41,7 @@ mod row;
 mod statements;
 mod undelivered;
 mod unrouted;
+mod unsent;
 mod waiting;
 mod workers;
 

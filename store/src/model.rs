@@ -78,6 +78,55 @@ pub struct Undelivered {
     pub from: Resumed,
 }
 
+/// An opt-out that was received and is not PUT to every account that it is to be PUT to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    pub event_id: EventId,
+    pub source_event_id: Option<String>,
+    pub received_at: Timestamp,
+    /// Never later than received; with account and phone, `None` where no worker has handled it.
+    pub event_time: Option<Timestamp>,
+    pub account: Option<String>,
+    pub phone: Option<String>,
+    pub missing_accounts: Vec<String>,
+    pub why: UnsentWhy,
+    /// Of the last call that was made for it.
+    pub last_status: Option<u16>,
+}
+
+/// What keeps an opt-out from being sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnsentWhy {
+    DeadLetter {
+        /// `None`: a newer version's.
+        reason: Option<DeadReason>,
+        status: Option<u16>,
+    },
+    /// Nobody has begun it.
+    NotBegun,
+    UnderWay {
+        attempt: u32,
+    },
+    Waiting {
+        attempt: u32,
+        until: Timestamp,
+    },
+    Paused {
+        destination: String,
+    },
+    /// It was due, and nothing brings it back.
+    Lost,
+}
+
+/// All of them, as the metrics tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnsentSum {
+    pub opt_outs: u64,
+    /// Dead letters and lost ones: they do not come right by themselves.
+    pub stuck: u64,
+    pub oldest: Option<Timestamp>,
+}
+
 /// What the store says before an attempt starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {

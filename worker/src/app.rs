@@ -21,7 +21,7 @@ use crate::gate::{Gate, Pacing};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
-use crate::{dead_letters, history, housekeeping, missing, pauses, presence};
+use crate::{dead_letters, history, housekeeping, missing, pauses, presence, unsent};
 
 /// A worker that is ready to run.
 pub struct WorkerApp {
@@ -120,6 +120,7 @@ impl WorkerApp {
         parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(missing::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(pauses::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(unsent::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
         if let Some(live) = live {
             let (textus, gate) = (self.clients.textus.clone(), Arc::clone(&self.clients.textus_gate));

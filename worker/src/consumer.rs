@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::destinations::calls::CallLog;
 use crate::gate::Priority;
 use crate::handler::{Attempt, Handler};
+use crate::history::HistoryLag;
 use crate::pauses::Pauses;
 use crate::settle::{self, Ended};
 
@@ -46,6 +47,7 @@ pub(crate) struct Context {
     /// Unique to this process: claims and locks are held under it.
     pub(crate) worker_id: String,
     pub(crate) pauses: Pauses,
+    pub(crate) history_lag: HistoryLag,
     deliveries_taken: AtomicU64,
     store_is_away: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl Context {
             journey,
             worker_id,
             pauses: Pauses::default(),
+            history_lag: HistoryLag::default(),
             deliveries_taken: AtomicU64::new(0),
             store_is_away: AtomicBool::new(false),
         }

@@ -24,3 +24,4 @@ pub mod records;
 mod retry;
 pub mod service;
 mod settle;
+pub mod unsent;

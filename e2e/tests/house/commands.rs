@@ -13,6 +13,7 @@ const LISTS: [(&[&str], &str); 6] = [
     (&["events", "list"], "events"),
     (&["dead-letters", "list"], "dead_letters"),
     (&["opt-outs", "list"], "opt_outs"),
+    (&["opt-outs", "list", "--unsent"], "opt_outs"),
     (&["records", "notes"], "notes"),
     (&["records", "contacts"], "contacts"),
     (&["records", "opt-outs"], "opt_outs"),

@@ -9,3 +9,6 @@ ALTER TABLE deliveries ADD COLUMN copy_ms BIGINT;
 -- The paused destination that it is parked for: it is published anew when the pause ends.
 ALTER TABLE deliveries ADD COLUMN held_by TEXT;
 CREATE INDEX deliveries_held ON deliveries (held_by) WHERE held_by IS NOT NULL;
+-- The opt-outs that are not settled: what the watchman over unsent ones looks at.
+CREATE INDEX deliveries_open_opt_outs ON deliveries (event_id)
+    WHERE handler = 'record_opt_out' AND state IN ('waiting', 'dead_lettered');

@@ -38,6 +38,7 @@ pub(crate) struct TestPipeline {
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Store,
     pub(crate) broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
     intake: Intake,
     shutdown: CancellationToken,
     _dir: TempDir,
@@ -82,11 +83,25 @@ impl TestPipeline {
         let intake = Intake::new(Arc::clone(&broker));
         sandbox.set_webhook(intake.listen().await);
 
-        let worker = WorkerApp::new(&settings, Arc::clone(&broker), store.clone(), metrics, Journey::default(), None)
-            .expect("a worker");
+        let worker = WorkerApp::new(
+            &settings,
+            Arc::clone(&broker),
+            store.clone(),
+            Arc::clone(&metrics),
+            Journey::default(),
+            None,
+        )
+        .expect("a worker");
         let shutdown = CancellationToken::new();
         tokio::spawn(worker.run(None, shutdown.clone()));
-        Self { sandbox, store, broker, intake, shutdown, _dir: dir }
+        Self { sandbox, store, broker, metrics, intake, shutdown, _dir: dir }
+    }
+
+    /// The value of a metric without labels; `None` where it is absent.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().expect("a number"))
     }
 
     /// The worker is told to end.

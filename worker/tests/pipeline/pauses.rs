@@ -7,7 +7,7 @@ use hookline_common::event::EventId;
 use hookline_common::names::Destination;
 use hookline_common::names::HandlerName::RecordOptOut;
 use hookline_common::secret::Secret;
-use hookline_common::testing::nodes::RabbitNode;
+use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
 use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{EffectKind, Endpoint};
 
@@ -54,6 +54,32 @@ async fn a_pause_is_over(pipeline: TestPipeline) {
 
     each_goes_on(&pipeline, &sent, &people).await;
     pipeline.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_pause_holds_for_long_is_told_as_unsent_and_nothing_is_told_while_the_store_is_away() {
+    let node = PostgresNode::start().await;
+    let url = node.database().await;
+    let pipeline = TestPipeline::with(|setup| setup.settings.store.url = Some(Secret::new(url))).await;
+    let unsent = || ["", "_stuck"].map(|of| pipeline.metric(&format!("hookline_opt_outs_unsent{of}")));
+    eventually("it is counted", async || unsent() == [Some(0.0), Some(0.0)]).await;
+    pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
+    let people = [someone(), someone()];
+    let sent = opt_outs_that_waited(&pipeline, &people).await;
+    pipeline.send_sample("contact.opted_out", &someone()).await;
+
+    eventually("they are told", async || unsent() == [Some(2.0), Some(0.0)]).await;
+    assert!(pipeline.metric("hookline_opt_outs_unsent_oldest_seconds").is_some_and(|age| age >= LATE.as_secs_f64()));
+    node.kill().await;
+    eventually("nothing is told", async || unsent() == [None, None]).await;
+    node.up().await;
+    eventually("they are told again", async || unsent() == [Some(2.0), Some(0.0)]).await;
+
+    pipeline.store.resume_gate(Destination::TextUs).await.expect("written down");
+    for id in &sent {
+        pipeline.settled(id).await;
+    }
+    eventually("they are sent", async || unsent() == [Some(0.0), Some(0.0)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
