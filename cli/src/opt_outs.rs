@@ -197,13 +197,14 @@ async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<Ex
         output::hint(&format!("The ledger holds nothing about {}.", phone.as_e164()));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["AT", "KIND", "ACCOUNT", "STATUS", "EVENT", "HASH"]);
+    let mut table = Table::new(&["AT", "KIND", "ACCOUNT", "STATUS", "REASON", "EVENT", "HASH"]);
     for entry in &entries {
         table.row([
             entry.at.clone(),
             kind(entry)?,
             entry.account.clone(),
             or_dash(entry.status),
+            or_dash(entry.reason.as_deref()),
             entry.event_id.clone(),
             entry.hash.clone(),
         ]);

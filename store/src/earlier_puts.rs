@@ -5,13 +5,17 @@
 //! opt-in speaks against it: none was recorded after it was sent, and none is newer than its event, in any account. In
 //! doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks the law.
 
+use std::time::Duration;
+
+use hookline_common::time::Timestamp;
+
 use crate::ledger::Entry;
 use crate::model::LedgerKind;
-use crate::opt_state::{Fact, Times, received};
+use crate::opt_state::{Fact, received};
 
 /// By how much an event's time may be after the PUT that explains it. It covers clocks that disagree; an opt-out that
 /// is newer than this is news.
-const EXPLAINS_MS: i64 = 5 * 60 * 1000;
+const EXPLAINS: Duration = Duration::from_mins(5);
 
 /// What the ledger holds about one phone, in order: all but the skips.
 pub(crate) type Past = [Entry];
@@ -21,31 +25,29 @@ pub(crate) fn own_is_proved(past: &Past, event_id: &str, target: &str) -> bool {
     past.iter().any(|entry| entry.event_id == event_id && entry.account == target && entry.proves_put())
 }
 
-/// Whether the PUT of another event makes one of this event needless.
-pub(crate) fn is_explained(past: &Past, event_id: &str, times: Times, target: &str) -> bool {
+/// Whether the PUT of another event makes one of this event needless; `time` is this event's.
+pub(crate) fn is_explained(past: &Past, event_id: &str, time: Timestamp, target: &str) -> bool {
     let newest_in = past.iter().filter_map(Fact::of).filter(|fact| !fact.opted_out).map(|fact| fact.times.cut).max();
     let explains = |(place, sent): (usize, &Entry)| {
         let stands = !past[place..].iter().any(|later| later.kind == LedgerKind::OptedIn)
             && newest_in.is_none_or(|newest_in| newest_in <= event_time(sent));
-        let in_time = sent.at_ms >= times.cut.saturating_sub(EXPLAINS_MS);
+        let in_time = sent.at_ms >= time.minus(EXPLAINS).as_millis();
         stands && in_time && answers(past, place).any(Entry::proves_put)
     };
     puts(past, event_id, target).any(explains)
 }
 
-/// Other events whose latest PUT to the target has no answer yet. None where this event's own has none either: that is
-/// to be made again, whoever else waits for it, so that no two wait for each other.
+/// Other events whose latest PUT to the target has no answer yet. Of those who have one each, only the earlier waits for
+/// the later, so that no two wait for each other.
 pub(crate) fn unanswered<'a>(past: &'a Past, event_id: &str, target: &str) -> Vec<&'a str> {
     let is_unanswered = |place: usize| answers(past, place).next().is_none();
-    let own = (0..past.len()).rfind(|&place| is_put(&past[place], target) && past[place].event_id == event_id);
-    if own.is_some_and(is_unanswered) {
-        return Vec::new();
-    }
     let is_latest = |place: usize| {
         !past[place + 1..].iter().any(|later| is_put(later, target) && later.event_id == past[place].event_id)
     };
+    let own = (0..past.len()).rfind(|&place| is_put(&past[place], target) && past[place].event_id == event_id);
+    let after = own.filter(|&own| is_unanswered(own)).unwrap_or(0);
     puts(past, event_id, target)
-        .filter(|&(place, _)| is_latest(place) && is_unanswered(place))
+        .filter(|&(place, _)| place >= after && is_latest(place) && is_unanswered(place))
         .map(|(_, sent)| sent.event_id.as_str())
         .collect()
 }

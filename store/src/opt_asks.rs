@@ -17,7 +17,7 @@ use crate::ledger::{self, Entry, LedgerKey};
 use crate::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_out_puts::{self, Put};
 use crate::opt_outs::{self, Opt};
-use crate::opt_state::{self, Standing};
+use crate::opt_state::{self, CUT, STATED, Standing};
 use crate::{row, statements};
 
 #[derive(Clone)]
@@ -166,21 +166,29 @@ impl OptAsk {
     }
 }
 
-/// What the ledger holds about each ask's phone, in order; one each, in their order.
+/// What the ledger holds about each ask's phone, in order, as far as it decides anything: every PUT, and of each account
+/// the opt-outs and opt-ins that others do not outdo, the last of each kind, and the ask's own. One each, in their order.
 async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<Entry>>, StoreError> {
     let mut pasts = vec![Vec::new(); asks.len()];
     let asked: Vec<(i64, &Opt)> =
         (0..).zip(asks).filter_map(|(place, ask)| ask.opt().map(|opt| (place, opt))).collect();
     for chunk in statements::chunks(&asked) {
         let statement = format!(
-            "SELECT column1 AS place, {columns} FROM (VALUES {values}) AS asked JOIN opt_ledger l ON l.phone = column2
-             WHERE l.kind IN ('received', 'opted_in', 'put_sent', 'put_answered', 'read_back') ORDER BY l.seq",
+            "WITH asked (place, of_phone, of_event) AS (VALUES {values}),
+             newest (in_place, of_account, of_kind, newest_cut, last_seq) AS
+                 (SELECT place, l.account, l.kind, MAX({CUT}), MAX(l.seq) FROM asked JOIN opt_ledger l ON l.phone = of_phone
+                  WHERE l.kind IN ('received', 'opted_in') GROUP BY place, l.account, l.kind)
+             SELECT place, {columns} FROM asked JOIN opt_ledger l ON l.phone = of_phone
+             LEFT JOIN newest ON in_place = place AND of_account = l.account AND of_kind = l.kind
+             WHERE l.kind IN ('put_sent', 'put_answered', 'read_back') OR (l.kind IN ('received', 'opted_in')
+                 AND (l.event_id = of_event OR l.seq = last_seq OR {STATED} >= newest_cut))
+             ORDER BY l.seq",
             columns = Entry::COLUMNS,
-            values = statements::values(chunk.len(), 2)
+            values = statements::values(chunk.len(), 3)
         );
         let mut query = sqlx::query(AssertSqlSafe(statement));
         for (place, opt) in chunk {
-            query = query.bind(*place).bind(opt.phone.as_str());
+            query = query.bind(*place).bind(opt.phone.as_str()).bind(opt.event_id.as_str());
         }
         for row in query.fetch_all(&mut *connection).await? {
             let place = usize::try_from(row::number(&row, "place")?).ok().and_then(|place| pasts.get_mut(place));

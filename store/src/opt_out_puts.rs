@@ -97,7 +97,10 @@ pub(crate) fn decide(
     let Some(times) = times(opt, past).filter(|_| standing(opt, past) == OptStanding::Current) else {
         return PutDecision::Stale;
     };
-    if earlier_puts::is_explained(past, &opt.event_id, times, target) {
+    // By the clock that dates our PUTs as well: were it far behind the one that dates receipts, every echo would look
+    // like news, and be PUT, and be echoed.
+    let time = Timestamp::from_millis(times.cut).min(Timestamp::now());
+    if earlier_puts::is_explained(past, &opt.event_id, time, target) {
         return if opt.account == target { PutDecision::Echo } else { PutDecision::AlreadyDone };
     }
     if let Some(until) = in_flight {

@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::ledger::{self, Entry};
 use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
 use crate::opt_asks::{Changes, OptAsk};
-use crate::opt_state::{Fact, Standing, State, Times, received};
+use crate::opt_state::{CUT, Fact, STATED, Standing, State, Times, received};
 use crate::page::{page, position, rows_to_read};
 use crate::{Store, row, statements};
 
@@ -74,14 +74,22 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn newest_state(&self, phone: &Phone) -> Result<Option<(bool, Timestamp)>, StoreError> {
+        let of = |kind: &str| {
+            format!(
+                "(l.kind = '{kind}' AND {STATED} >=
+                  (SELECT MAX({CUT}) FROM opt_ledger l WHERE l.phone = $1 AND l.kind = '{kind}'))"
+            )
+        };
         let statement = format!(
-            "SELECT {} FROM opt_ledger WHERE phone = $1 AND kind IN ('received', 'opted_in') ORDER BY seq",
-            Entry::COLUMNS
+            "SELECT {} FROM opt_ledger l WHERE l.phone = $1 AND ({} OR {})",
+            Entry::COLUMNS,
+            of("received"),
+            of("opted_in")
         );
         let rows = self.db.rows(sqlx::query(AssertSqlSafe(statement)).bind(phone.as_e164())).await?;
         let entries = rows.iter().map(Entry::read).collect::<Result<Vec<_>, StoreError>>()?;
         let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
-        Ok(state.and_then(|state| state.since().map(|since| (state.opted_out, since))))
+        Ok(state.and_then(|state| state.newest()))
     }
 
     /// The state of every account and phone, by account and phone.

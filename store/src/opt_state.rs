@@ -74,6 +74,17 @@ pub(crate) fn received(entry: &Entry) -> i64 {
     entry.received_ms.unwrap_or(entry.at_ms)
 }
 
+/// [`Fact`]'s times in SQL, of a row of `opt_ledger` that is called `l`: as stated, and never later than received.
+/// NULL for an opt-in without a time.
+///
+/// What these are for: of one kind and account, whatever was stated before the newest `cut` adds nothing to the state,
+/// since the event of that was stated no earlier. So a number that is opted out a thousand times costs little.
+pub(crate) const STATED: &str = "CASE WHEN l.kind = 'opted_in' THEN l.event_time_ms \
+                                 ELSE COALESCE(l.event_time_ms, l.received_ms, l.at_ms) END";
+pub(crate) const CUT: &str = "CASE WHEN l.kind = 'opted_in' AND l.event_time_ms IS NULL THEN NULL \
+                              WHEN l.event_time_ms < COALESCE(l.received_ms, l.at_ms) THEN l.event_time_ms \
+                              ELSE COALESCE(l.received_ms, l.at_ms) END";
+
 /// Where a phone stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
@@ -108,10 +119,12 @@ impl State {
         })
     }
 
-    /// When it last changed or was confirmed: grows with every fact, so that a later state is never taken for an older.
-    pub(crate) fn since(&self) -> Option<Timestamp> {
+    /// Whether opted out, and when that last changed or was confirmed: a time that grows with every fact, so that a
+    /// later state is never taken for an older one.
+    pub(crate) fn newest(&self) -> Option<(bool, Timestamp)> {
         let cut = |times: Option<Times>| times.map(|times| times.cut);
-        cut(self.newest_out).max(cut(self.newest_in)).map(Timestamp::from_millis)
+        let newest = cut(self.newest_out).max(cut(self.newest_in))?;
+        Some((self.opted_out, Timestamp::from_millis(newest)))
     }
 }
 
@@ -201,14 +214,31 @@ async fn rebuild(connection: &mut Connection) -> Result<(), StoreError> {
             let entry = Entry::read(row)?;
             (phone, seq) = (entry.phone.clone(), row::number(row, "seq")?);
             if gathered.last().is_some_and(|last| last.phone != phone) {
-                write(connection, &standings(&std::mem::take(&mut gathered))).await?;
+                rebuild_phone(connection, &std::mem::take(&mut gathered)).await?;
             }
             gathered.push(entry);
         }
         if rows.is_empty() {
-            return write(connection, &standings(&gathered)).await;
+            return rebuild_phone(connection, &gathered).await;
         }
     }
+}
+
+async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result<(), StoreError> {
+    write(connection, &standings(entries)).await?;
+    let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
+    if let (Some(entry), Some((opted_out, since))) = (entries.first(), state.and_then(|state| state.newest())) {
+        // A flag that was dated ahead would take every later event for an older one.
+        sqlx::query(
+            "UPDATE records_opt_flags SET opted_out = $2, event_time_ms = $3 WHERE phone = $1 AND event_time_ms > $3",
+        )
+        .bind(entry.phone.as_str())
+        .bind(i64::from(opted_out))
+        .bind(since.as_millis())
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Where one phone stands in each account.

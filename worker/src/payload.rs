@@ -13,7 +13,7 @@ use crate::destinations::redact::debug_by_id;
 pub use crate::destinations::segment::Segment;
 use crate::destinations::textus::links::Link;
 use crate::destinations::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
-pub use crate::destinations::textus::types::{ContactRef, Direction, NamedContact, PhonesRef};
+pub use crate::destinations::textus::types::{ContactRef, Direction, NamedContact, Numbers, PhonesRef};
 
 /// What one of the events that handlers act on says.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct OptOutPayload {
     /// Slug of the account that raised the event.
     pub account: String,
     pub phone: Phone,
+    /// The last segment of `optOut.id`: the number in the vendor's own form.
+    pub number_in_id: Option<Segment>,
     pub opted_out: bool,
     /// `action` and `optOut.type` say opposite things; then the opted-out reading is taken.
     pub disagrees: bool,
@@ -118,6 +120,7 @@ fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unr
     Ok(OptOutPayload {
         account: account.as_str().to_owned(),
         phone,
+        number_in_id: parts_of_id(said).and_then(|(_account, number)| Segment::new(number)),
         // Texting someone who said stop is the one mistake that cannot be made good.
         opted_out: opted_out_by_action || disagrees,
         disagrees,
@@ -130,12 +133,13 @@ fn opt_out_account(said: &Value) -> Result<Option<Segment>, Unreadable> {
     let account = said.get("account").cloned().unwrap_or_default();
     let link: Link<Account> = serde_json::from_value(account).unwrap_or_default();
     let named = account_slug(&link).map_err(|_bad| Unreadable::new("`optOut.account` is not one segment of a path"))?;
-    let from_id = || {
-        let id = said.get("id").and_then(Value::as_str)?;
-        let (account, _number) = id.strip_prefix('/')?.split_once("/opt_outs/")?;
-        Segment::new(account)
-    };
+    let from_id = || parts_of_id(said).and_then(|(account, _number)| Segment::new(account));
     Ok(named.or_else(from_id))
+}
+
+/// Account and number of `/{account}/opt_outs/{number}`.
+fn parts_of_id(said: &Value) -> Option<(&str, &str)> {
+    said.get("id").and_then(Value::as_str)?.strip_prefix('/')?.split_once("/opt_outs/")
 }
 
 fn opted_out_by_type(text: &str) -> Option<bool> {

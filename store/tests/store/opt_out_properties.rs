@@ -10,7 +10,7 @@ use crate::helpers::{TestStore, at, phone};
 use crate::opt_outs::{into, out};
 
 const ACCOUNTS: [&str; 2] = ["acme", "other"];
-/// Times are multiples of this from now: far from the five minutes by which a PUT explains an event.
+/// Times are multiples of this from now.
 const STEP_SECONDS: i64 = 4 * 60;
 
 #[derive(Clone, Debug)]
@@ -122,10 +122,8 @@ impl Model<'_> {
         let explains = |made_at: usize, put: &Put| {
             let cause = &self.steps[put.cause];
             let opt_ins = || self.steps[..=now].iter().enumerate().filter(|(_, other)| !other.opted_out);
-            // It was made now: by more than one step of time ahead, the event is news.
-            step.time() <= 1
-                && !opt_ins().any(|(place, _)| place > made_at)
-                && !opt_ins().any(|(_, other)| other.time() > cause.time())
+            // It was made just now, so no event is newer by five minutes.
+            !opt_ins().any(|(place, _)| place > made_at) && !opt_ins().any(|(_, other)| other.time() > cause.time())
         };
         if to_target().any(|(_, put)| put.cause == event) {
             PutDecision::Duplicate

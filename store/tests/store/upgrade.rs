@@ -1,6 +1,8 @@
-//! A ledger that an older version wrote: verified as it was written, and read by the present rules.
+//! A ledger that an older version wrote: verified as it was written, and read by the present rules. What a rule says of
+//! the past is tested here too: only entries that are made by hand are old.
 
 use hmac::{Hmac, KeyInit, Mac};
+use hookline_common::time::Timestamp;
 use hookline_store::model::PutDecision;
 use sha2::Sha256;
 
@@ -144,4 +146,39 @@ async fn the_state_is_derived_once() {
     let store = test.open(KEY).await.unwrap();
 
     assert!(!store.opt_outs(10, None).await.unwrap().rows[0].opted_out);
+}
+
+#[tokio::test]
+async fn an_opt_out_that_is_newer_than_the_put_by_more_than_five_minutes_is_news() {
+    let now = (Timestamp::now().as_millis() - at(0).as_millis()) / 1000;
+    for (minutes, expected) in [(4, PutDecision::Echo), (6, PutDecision::Put)] {
+        let made = now - minutes * 60;
+        let answered = Old { status: Some(201), ..Old::new("put_answered", "cause", made, None) };
+        let test = with_old_ledger(&[
+            Old::new("received", "cause", made, Some(made)),
+            Old::new("put_sent", "cause", made, Some(made)),
+            answered,
+        ])
+        .await;
+
+        let next = out("next", now).received(now);
+        assert_eq!(next.record_and_decide(&test.store, "acme").await, Some(expected), "{minutes} min");
+        let dated_ahead = out("dated ahead", now + 1_000_000).received(now);
+        assert_eq!(dated_ahead.record_and_decide(&test.store, "acme").await, Some(expected), "{minutes} min");
+        let late = out("late", made + 60).received(now);
+        assert_eq!(late.record_and_decide(&test.store, "acme").await, Some(PutDecision::Echo), "{minutes} min");
+    }
+}
+
+#[tokio::test]
+async fn a_flag_of_the_future_is_mended_too() {
+    let test =
+        with_old_ledger(&[Old::new("opted_in", "in", 10, Some(1_000_000)), Old::new("received", "stop", 31, Some(30))])
+            .await;
+    test.store.set_opt_flag(&phone(), false, at(1_000_000)).await.unwrap();
+
+    let store = test.open(KEY).await.unwrap();
+
+    let flags = store.opt_flags(10, None).await.unwrap().rows;
+    assert_eq!(flags.iter().map(|flag| (flag.opted_out, flag.event_time)).collect::<Vec<_>>(), [(true, at(30))]);
 }

@@ -234,6 +234,11 @@ impl Inner {
 }
 
 impl Answer {
+    /// Whether it was read whole and says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.as_ref().is_ok_and(|body| body.trim_ascii().is_empty())
+    }
+
     /// A resource: an object. (serde would read a list as an object's fields in order.)
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use crate::destinations::error::DestinationError;
 use crate::destinations::textus::client::{NewContact, TextUs};
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::{self, ContactPayload, Payload, PhonesRef, Unreadable};
+use crate::payload::{self, ContactPayload, Numbers, Payload, PhonesRef, Unreadable};
 
 const NAME: HandlerName = HandlerName::CreateContact;
 
@@ -35,8 +35,7 @@ pub(super) struct CreateContact {
 /// What a contact's event, or the API where the event holds only links, tells of it.
 pub(super) struct Details {
     pub(super) name: Option<String>,
-    /// Usable numbers with their types (`Mobile`, `Work`), in the sender's order.
-    pub(super) phones: Vec<(Phone, String)>,
+    pub(super) numbers: Numbers,
     data: serde_json::Value,
 }
 
@@ -136,7 +135,7 @@ impl CreateContact {
         }
         let request = NewContact {
             name: contact.details.name.clone().unwrap_or_else(|| contact.phone.as_e164().to_owned()),
-            phones: contact.details.phones.clone(),
+            phones: contact.details.numbers.usable.clone(),
             data: contact.details.data.clone(),
         };
         let key = attempt.idempotency_key(NAME, account);
@@ -293,34 +292,31 @@ pub(super) async fn details_of(
     attempt: &Attempt<'_>,
     payload: &ContactPayload,
 ) -> Result<Details, HandlerError> {
-    let mut details = Details { name: payload.name.clone(), phones: Vec::new(), data: payload.data.clone() };
-    match &payload.phones {
-        PhonesRef::Known(phones) => details.phones.clone_from(phones),
-        PhonesRef::Link => {
-            details.phones =
-                textus.contact_phone_list(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?;
-        }
-        PhonesRef::None if payload.is_link => {
-            let contact = textus.contact(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?;
-            let Some(contact) = contact else {
-                return Err(HandlerError::GiveUp {
-                    reason: DeadReason::NotFound,
-                    destination: Some(Destination::TextUs),
-                    status: Some(404),
-                    detail: "TextUs does not know the contact that the event names".to_owned(),
-                });
-            };
-            details.phones = match contact.phones() {
-                PhonesRef::Known(phones) => phones,
-                PhonesRef::Link => {
-                    textus.contact_phone_list(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?
-                }
-                PhonesRef::None => Vec::new(),
-            };
-            details.data = contact.data.clone();
-            details.name = contact.name;
-        }
-        PhonesRef::None => {}
+    let mut details = Details { name: payload.name.clone(), numbers: Numbers::default(), data: payload.data.clone() };
+    let mut phones = payload.phones.clone();
+    if phones == PhonesRef::None && payload.is_link {
+        let contact = textus.contact(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?;
+        let Some(contact) = contact else {
+            return Err(HandlerError::GiveUp {
+                reason: DeadReason::NotFound,
+                destination: Some(Destination::TextUs),
+                status: Some(404),
+                detail: "TextUs does not know the contact that the event names".to_owned(),
+            });
+        };
+        phones = contact.phones();
+        details.data = contact.data.clone();
+        details.name = contact.name;
+    }
+    details.numbers = match phones {
+        PhonesRef::Known(numbers) => numbers,
+        PhonesRef::Link => textus.contact_phone_list(attempt.calls, &payload.id).await.map_err(HandlerError::textus)?,
+        PhonesRef::None => Numbers::default(),
+    };
+    if details.numbers.unreadable > 0 {
+        attempt.remark(format!("{} of the contact's phone numbers cannot be read", details.numbers.unreadable));
+        tracing::warn!(event.id = %attempt.event.id, contact.id = %payload.raw_id, numbers = details.numbers.unreadable,
+            "contact.number_unreadable: it is left out; correct it in TextUs");
     }
     Ok(details)
 }
@@ -341,8 +337,13 @@ impl Handler for CreateContact {
             return Ok(Outcome::Skipped(SkipReason::Echo));
         }
         let details = details_of(&self.textus, attempt, &payload).await?;
-        let Some((phone, _)) = details.phones.first() else {
-            return Err(Unreadable::new("the contact has no phone number to look it up by").into());
+        let Some((phone, _)) = details.numbers.usable.first() else {
+            return Err(Unreadable::new(if details.numbers.unreadable > 0 {
+                "none of the contact's phone numbers can be read"
+            } else {
+                "the contact has no phone number to look it up by"
+            })
+            .into());
         };
         let contact = Contact { payload: &payload, details: &details, phone };
 

@@ -4,6 +4,7 @@
 //! store decides per target, from the ledger (design.md section 6, contract.md section 8).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason};
@@ -16,8 +17,9 @@ use hookline_store::model::{
 };
 
 use super::{Clients, Leases, Targets, soon};
-use crate::destinations::error::DestinationError;
+use crate::destinations::error::{DestinationError, Disposition};
 use crate::destinations::textus::client::TextUs;
+use crate::destinations::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::payload::{self, OptOutPayload, Payload, Unreadable};
@@ -31,6 +33,12 @@ pub(super) struct RecordOptOut {
     metrics: Arc<Metrics>,
     accounts: Vec<String>,
     leases: Leases,
+}
+
+/// An opt-out on its way to the accounts.
+struct OptOut<'a> {
+    facts: &'a OptEvent<'a>,
+    number: OptOutNumber<'a>,
 }
 
 /// What became of one target account.
@@ -67,16 +75,16 @@ impl RecordOptOut {
         }
     }
 
-    async fn opt_out(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>) -> Result<Outcome, HandlerError> {
+    async fn opt_out(&self, attempt: &Attempt<'_>, event: &OptOut<'_>) -> Result<Outcome, HandlerError> {
         let mut targets = Targets::default();
         let mut accounts = self.accounts.iter();
         match accounts.next() {
             Some(first) => match self.record_and_put_to(attempt, event, first).await {
                 Some(target) => targets.add(target)?,
-                None => return self.skip(event, SkipReason::Stale).await,
+                None => return self.skip(event.facts, SkipReason::Stale).await,
             },
             // Settings name one at least.
-            None => drop(self.store.record_opt_event(event).await?),
+            None => drop(self.store.record_opt_event(event.facts).await?),
         }
         for account in accounts {
             targets.add(self.put_to(attempt, event, account).await)?;
@@ -88,7 +96,7 @@ impl RecordOptOut {
         // An echo explains why the event came at all.
         let echo = targets.iter().find(|target| **target == Target::Skipped(SkipReason::Echo));
         match echo.or(targets.first()) {
-            Some(Target::Skipped(reason)) => self.skip(event, *reason).await,
+            Some(Target::Skipped(reason)) => self.skip(event.facts, *reason).await,
             Some(Target::Put) | None => Ok(Outcome::Done),
         }
     }
@@ -97,13 +105,13 @@ impl RecordOptOut {
     async fn record_and_put_to(
         &self,
         attempt: &Attempt<'_>,
-        event: &OptEvent<'_>,
+        event: &OptOut<'_>,
         account: &str,
     ) -> Option<Result<Target, HandlerError>> {
         // The claim first: then the record and what is decided from it are one write.
         let turn = match self.turn(attempt, account).await {
             Ok(Turn::Ours(token)) => {
-                let decision = match self.store.record_and_decide(event, account).await {
+                let decision = match self.store.record_and_decide(event.facts, account).await {
                     Ok(decision) => decision,
                     Err(error) => return Some(self.let_go(&token).await.and(Err(error.into()))),
                 };
@@ -115,19 +123,19 @@ impl RecordOptOut {
             Ok(Turn::Done) => Ok(Target::Put),
             Err(error) => Err(error),
         };
-        match self.store.record_opt_event(event).await {
+        match self.store.record_opt_event(event.facts).await {
             Ok(OptStanding::Current) => Some(turn),
             Ok(OptStanding::Stale) => None,
             Err(error) => Some(Err(error.into())),
         }
     }
 
-    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<Target, HandlerError> {
+    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptOut<'_>, account: &str) -> Result<Target, HandlerError> {
         let token = match self.turn(attempt, account).await? {
             Turn::Ours(token) => token,
             Turn::Done => return Ok(Target::Put),
         };
-        match self.store.decide_put(event, account).await {
+        match self.store.decide_put(event.facts, account).await {
             Ok(decision) => self.carry_out(attempt, event, account, token, decision).await,
             Err(error) => self.let_go(&token).await.and(Err(error.into())),
         }
@@ -159,7 +167,7 @@ impl RecordOptOut {
     async fn carry_out(
         &self,
         attempt: &Attempt<'_>,
-        event: &OptEvent<'_>,
+        event: &OptOut<'_>,
         account: &str,
         token: ClaimToken,
         decision: PutDecision,
@@ -191,39 +199,71 @@ impl RecordOptOut {
         Ok(self.store.release(token).await?)
     }
 
-    async fn put(&self, attempt: &Attempt<'_>, event: &OptEvent<'_>, account: &str) -> Result<(), HandlerError> {
-        let mut put = self.textus.put_opt_out(attempt.calls, account, event.phone).await;
+    async fn put(&self, attempt: &Attempt<'_>, event: &OptOut<'_>, account: &str) -> Result<(), HandlerError> {
+        let mut put = self.textus.put_opt_out(attempt.calls, account, event.number).await;
         // A 429 did nothing. Parked, the opt-out would come back by a queue's clock, long after the gate opens.
         if matches!(put, Err(DestinationError::Throttled { .. })) && self.gate.shut().is_ok() {
-            put = self.textus.put_opt_out(attempt.calls, account, event.phone).await;
+            put = self.textus.put_opt_out(attempt.calls, account, event.number).await;
         }
         let (answer, result) = match put {
-            Ok(status) => (PutAnswer::Status(status), Ok(())),
+            Ok(PutAnswered { status, shows: Shows::This }) => (PutAnswer::Status(status), Ok(())),
+            Ok(PutAnswered { status, shows }) => self.look_for_proof(attempt, event, account, status, shows).await,
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
                 self.read_back(attempt, event, account, status, detail).await
             }
-            Err(error) => (answer_of(&error), Err(HandlerError::textus(error))),
+            Err(error) => (answer_of(&error), Err(failed(attempt, account, error))),
         };
-        self.store.put_answered(event.event_id, event.phone, account, answer).await?;
+        self.store.put_answered(&attempt.event.id, event.number.phone, account, answer).await?;
         if result.is_ok() {
-            let latency = Timestamp::now().since(event.received_at);
+            let latency = Timestamp::now().since(event.facts.received_at);
             self.metrics.worker.opt_out_latency_seconds.observe(latency.as_secs_f64());
         }
         result
+    }
+
+    /// A 2xx alone proves nothing: a maintenance page has one too. A GET may show the opt-out.
+    async fn look_for_proof(
+        &self,
+        attempt: &Attempt<'_>,
+        event: &OptOut<'_>,
+        account: &str,
+        status: u16,
+        put_shows: Shows,
+    ) -> (PutAnswer, Result<(), HandlerError>) {
+        let shows = self.textus.get_opt_out(attempt.calls, account, event.number).await;
+        let error = match shows {
+            Ok(Shows::This) => return (PutAnswer::ReadBack(status), Ok(())),
+            // Once more would be as doubtful, and perhaps about somebody else again.
+            Ok(shows) if [put_shows, shows].contains(&Shows::TenDigits) => HandlerError::GiveUp {
+                reason: DeadReason::Rejected,
+                destination: Some(Destination::TextUs),
+                status: Some(status),
+                detail: "the answer names ten digits only, which may be another person's +1 number; look in TextUs \
+                         whether this number is opted out, and whether that one was by mistake"
+                    .to_owned(),
+            },
+            Ok(_) => try_again("the PUT was answered without this opt-out, and a GET does not show it"),
+            Err(error) if is_final(&error) => {
+                try_again("the PUT was answered without this opt-out, and a GET of it is refused")
+            }
+            Err(error) => HandlerError::textus(error),
+        };
+        (PutAnswer::Unproven(status), Err(error))
     }
 
     /// 409 and 422 may say "already there" (reference/textus-api.md section 8): a GET tells.
     async fn read_back(
         &self,
         attempt: &Attempt<'_>,
-        event: &OptEvent<'_>,
+        event: &OptOut<'_>,
         account: &str,
         status: u16,
         detail: String,
     ) -> (PutAnswer, Result<(), HandlerError>) {
-        match self.textus.get_opt_out(attempt.calls, account, event.phone).await {
-            Ok(true) => (PutAnswer::ReadBack(status), Ok(())),
-            Ok(false) => {
+        match self.textus.get_opt_out(attempt.calls, account, event.number).await {
+            Ok(Shows::This) => (PutAnswer::ReadBack(status), Ok(())),
+            Err(error) if !is_final(&error) => (PutAnswer::Status(status), Err(HandlerError::textus(error))),
+            Ok(Shows::TenDigits | Shows::SomethingElse | Shows::Nothing) | Err(_) => {
                 let refused = HandlerError::GiveUp {
                     reason: DeadReason::Rejected,
                     destination: Some(Destination::TextUs),
@@ -232,7 +272,6 @@ impl RecordOptOut {
                 };
                 (PutAnswer::Status(status), Err(refused))
             }
-            Err(error) => (PutAnswer::Status(status), Err(HandlerError::textus(error))),
         }
     }
 
@@ -266,8 +305,36 @@ impl Handler for RecordOptOut {
             tracing::warn!(event.id = %attempt.event.id,
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
         }
-        if payload.opted_out { self.opt_out(attempt, &event).await } else { self.opt_in(&event).await }
+        if !payload.opted_out {
+            return self.opt_in(&event).await;
+        }
+        let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
+        self.opt_out(attempt, &OptOut { facts: &event, number }).await
     }
+}
+
+/// What a PUT that failed asks for. What says that the account is not ours to write to, or not there, is mended in
+/// TextUs or in the configuration: the opt-out is tried until it is too old, and somebody told at once.
+fn failed(attempt: &Attempt<'_>, account: &str, error: DestinationError) -> HandlerError {
+    let Some(status @ (403 | 404)) = error.status().filter(|_| is_final(&error)) else {
+        return HandlerError::textus(error);
+    };
+    tracing::error!(event.id = %attempt.event.id, account, status,
+        "opt_out.refused: TextUs does not take this opt-out; it is tried again until it is too old. Mend the rights \
+         of the token, or [handlers.record_opt_out] accounts");
+    try_again(if status == 403 {
+        "TextUs answered the PUT with 403: the token has no right to opt out in this account"
+    } else {
+        "TextUs answered the PUT with 404: it does not know this account or this number"
+    })
+}
+
+fn try_again(why: &'static str) -> HandlerError {
+    HandlerError::TryAgain { after: Duration::ZERO, destination: Destination::TextUs, why }
+}
+
+fn is_final(error: &DestinationError) -> bool {
+    matches!(error.disposition(), Disposition::DeadLetter { .. })
 }
 
 fn answer_of(error: &DestinationError) -> PutAnswer {
@@ -292,6 +359,9 @@ pub(super) fn opt_event<'a>(
     payload: &'a OptOutPayload,
     targets: &'a [String],
 ) -> OptEvent<'a> {
+    if payload.event_time.is_some_and(|stated| stated > attempt.event.received_at) {
+        attempt.remark("the event is dated ahead of its receipt: it counts as received");
+    }
     OptEvent {
         event_id: &attempt.event.id,
         source_event_id: attempt.event.source_event_id.as_deref(),

@@ -47,10 +47,10 @@ impl SyncContact {
         let details = details_of(&self.textus, attempt, payload).await?;
         let facts = PersonFacts {
             contact_id: Some(payload.raw_id.clone()),
-            phone: details.phones.first().map(|(phone, _)| phone.clone()),
+            phone: details.numbers.usable.first().map(|(phone, _)| phone.clone()),
             name: details.name,
         };
-        if let Some((phone, _)) = details.phones.first()
+        if let Some((phone, _)) = details.numbers.usable.first()
             && self.store.contact_in_doubt(phone, &attempt.event.id).await?
         {
             let until = soon(Timestamp::now().plus(Duration::from_secs(1)));

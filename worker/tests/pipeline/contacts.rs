@@ -7,6 +7,8 @@ use hookline_common::event::EventId;
 use hookline_common::names::HandlerName::{CreateContact, SyncContact};
 use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule, Related};
+use hookline_store::model::Payload;
+use serde_json::{Value, json};
 
 use crate::helpers::{ACCOUNT, SECOND, Setup, TestPipeline, ending, someone};
 
@@ -233,4 +235,45 @@ async fn a_contact_that_the_event_only_links_to_is_fetched() {
         assert_eq!(posts(&pipeline, SECOND, &person.phone), 1, "{related:?}");
         assert_eq!(pipeline.people().await.len(), 1, "{related:?}");
     }
+}
+
+/// A created contact with these numbers.
+fn with_numbers(person: &SampleFacts, numbers: &[&str]) -> Value {
+    let mut body = sample(CREATED, person);
+    let members: Vec<Value> = numbers.iter().map(|number| json!({"phoneNumber": number, "type": "Mobile"})).collect();
+    body["contact"]["phones"] = json!({"members": members, "totalItems": members.len()});
+    body
+}
+
+#[tokio::test]
+async fn numbers_with_an_extension_are_posted_like_the_others() {
+    let pipeline = TestPipeline::start().await;
+
+    let id = pipeline.send(&with_numbers(&someone(), &["(303) 555-0160 ext. 12", "(303) 555-0161"])).await;
+    pipeline.quiet().await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done");
+    // The echo tells what was posted.
+    let [echo] = pipeline.echoes(&[&id]).try_into().expect("one POST");
+    let Payload::Here(echo) = pipeline.store.event_payload(&echo).await.unwrap() else { panic!("the echo is kept") };
+    let echo: Value = serde_json::from_slice(&echo.body).unwrap();
+    let members = echo["contact"]["phones"]["members"].as_array().unwrap();
+    let numbers: Vec<_> = members.iter().map(|phone| phone["phoneNumber"].clone()).collect();
+    assert_eq!(numbers, ["+13035550160", "+13035550161"]);
+    assert_eq!(pipeline.people().await[0].phone.as_deref(), Some("+13035550160"));
+}
+
+#[tokio::test]
+async fn a_number_that_cannot_be_read_is_left_out_and_alone_makes_a_dead_letter() {
+    let pipeline = TestPipeline::start().await;
+
+    let id = pipeline.send(&with_numbers(&someone(), &["ask Anna", "(303) 555-0161"])).await;
+    pipeline.quiet().await;
+    assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done");
+    assert_eq!(posts(&pipeline, ACCOUNT, "+13035550161"), 1);
+
+    let alone = pipeline.send(&with_numbers(&someone(), &["ask Anna"])).await;
+    assert_eq!(ending(&pipeline.settled(&alone).await, CreateContact), "dead_lettered: unreadable");
+    let detail = pipeline.dead_letter().await.info.detail;
+    assert!(detail.contains("phone numbers") && !detail.contains("Anna"), "{detail}");
 }

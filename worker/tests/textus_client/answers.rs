@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hookline_common::names::DeadReason;
-use hookline_common::phone::Phone;
 use hookline_sandbox::{Direction, EffectKind, Fault, FaultRule, MessageForm, Method, Related};
 use hookline_worker::destinations::error::{DestinationError, Disposition};
 use hookline_worker::destinations::textus::client::NewContact;
-use hookline_worker::destinations::textus::types::{ContactRef, PhonesRef};
+use hookline_worker::destinations::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
+use hookline_worker::destinations::textus::types::{ContactRef, Numbers, PhonesRef};
 use serde_json::{Value, json};
 
 use crate::helpers::{PHONE, TestApi, phone, segment};
@@ -26,9 +26,10 @@ async fn every_call_is_one_that_the_documented_api_takes() {
     let phone = phone(PHONE);
     let (textus, log) = (api.textus(), &api.log);
 
-    assert!(!textus.get_opt_out(log, "acme", &phone).await.unwrap());
-    assert_eq!(textus.put_opt_out(log, "acme", &phone).await.unwrap(), 201);
-    assert!(textus.get_opt_out(log, "acme", &phone).await.unwrap());
+    assert_eq!(textus.get_opt_out(log, "acme", &phone).await.unwrap(), Shows::Nothing);
+    let put = textus.put_opt_out(log, "acme", &phone).await.unwrap();
+    assert_eq!(put, PutAnswered { status: 201, shows: Shows::This });
+    assert_eq!(textus.get_opt_out(log, "acme", &phone).await.unwrap(), Shows::This);
 
     assert!(textus.conversation(log, "acme", &phone).await.unwrap().is_none());
     assert!(textus.contact_phones(log, "acme", &phone).await.unwrap().is_empty());
@@ -40,7 +41,7 @@ async fn every_call_is_one_that_the_documented_api_takes() {
     assert_eq!(found[0].contact().unwrap().raw_id(), created.raw_id());
 
     let slug = created.segment().unwrap();
-    let known = vec![(phone.clone(), "Mobile".to_owned())];
+    let known = Numbers { usable: vec![(phone.clone(), "Mobile".to_owned())], unreadable: 0 };
     let contact = textus.contact(log, &slug).await.unwrap().unwrap();
     assert_eq!(contact.phones(), PhonesRef::Known(known.clone()));
     assert_eq!(textus.contact_phone_list(log, &slug).await.unwrap(), known);
@@ -91,7 +92,7 @@ async fn what_is_not_there_is_an_answer() {
 
     assert!(api.textus().get_message(&api.log, &nobody).await.unwrap().is_empty());
     assert!(api.textus().contact(&api.log, &nobody).await.unwrap().is_none());
-    assert!(api.textus().contact_phone_list(&api.log, &nobody).await.unwrap().is_empty());
+    assert!(api.textus().contact_phone_list(&api.log, &nobody).await.unwrap().usable.is_empty());
     // An account that is not there is a mistake of ours, not an empty answer.
     let error = api.textus().contact_phones(&api.log, "elsewhere", &phone(PHONE)).await.unwrap_err();
     assert!(matches!(error, DestinationError::NotFound { .. }), "{error}");
@@ -137,15 +138,30 @@ async fn each_status_asks_for_what_its_class_asks_for() {
 }
 
 #[tokio::test]
-async fn any_2xx_means_that_the_opt_out_is_there_whatever_its_body() {
+async fn a_2xx_is_proof_with_this_opt_out_or_without_a_body_and_with_nothing_else() {
     let api = TestApi::start().await;
+    let put = async || api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap();
     for status in [200, 201, 202, 204] {
         api.fail_once(Fault::EffectThenStatus(status));
-        assert_eq!(api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap(), status);
+        assert_eq!(put().await, PutAnswered { status, shows: Shows::This });
     }
     for fault in [Fault::GarbageBody, Fault::TruncatedBody, Fault::HugeBody(10_000_000)] {
+        let case = format!("{fault:?}");
         api.fail_once(fault);
-        assert!((200..300).contains(&api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap()));
+        assert_eq!(put().await.shows, Shows::SomethingElse, "{case}");
+    }
+    for body in [
+        "<html><body>We will be back soon.</body></html>",
+        "null",
+        "true",
+        "[]",
+        "{}",
+        r#"{"@type":"OptOut","id":"/acme/opt_outs/2025550199","formattedPhoneNumber":"2025550199"}"#,
+        r#"{"@type":"ContactPhone","id":"/contact_phones/a","phoneNumber":"+12025550147"}"#,
+        r#"[{"@type":"OptOut","id":"/acme/opt_outs/2025550147","formattedPhoneNumber":"2025550147"}]"#,
+    ] {
+        api.answer_once(200, &[], body);
+        assert_eq!(put().await.shows, Shows::SomethingElse, "{body}");
     }
 }
 
@@ -224,10 +240,12 @@ async fn an_answer_about_another_number_is_no_answer_about_this_one() {
     api.answer_once(200, &[], &another.to_string());
     assert!(api.textus().conversation(&api.log, "acme", &phone(PHONE)).await.unwrap().is_none());
 
-    for (formatted, opted_out) in [("2025550199", false), ("(202) 555-0147", true), ("2025550147", true)] {
+    for (formatted, shows) in
+        [("2025550199", Shows::SomethingElse), ("(202) 555-0147", Shows::This), ("2025550147", Shows::This)]
+    {
         let opt_out = json!({"@type": "OptOut", "id": "/acme/opt_outs/1", "formattedPhoneNumber": formatted});
         api.answer_once(200, &[], &opt_out.to_string());
-        assert_eq!(api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap(), opted_out, "{formatted}");
+        assert_eq!(api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap(), shows, "{formatted}");
     }
 }
 
@@ -322,15 +340,40 @@ async fn a_search_that_cannot_be_read_to_its_end_finds_nothing_out() {
 }
 
 #[tokio::test]
-async fn a_number_from_abroad_is_sent_whole() {
+async fn a_number_from_abroad_is_never_sent_as_one_of_the_north_american_plan() {
+    let (london, singapore) = (phone("+442079460958"), phone("+6561234567"));
+    let [own_london, own_singapore] = ["442079460958", "6561234567"].map(segment);
+    for (number, paths) in [
+        (OptOutNumber::from(&london), vec!["/acme/opt_outs/%2B442079460958"]),
+        (OptOutNumber::from(&singapore), vec!["/acme/opt_outs/%2B6561234567"]),
+        (OptOutNumber { phone: &singapore, in_id: Some(&own_singapore) }, vec!["/acme/opt_outs/%2B6561234567"]),
+        (
+            OptOutNumber { phone: &london, in_id: Some(&own_london) },
+            vec!["/acme/opt_outs/442079460958", "/acme/opt_outs/%2B442079460958"],
+        ),
+    ] {
+        for method in [Method::PUT, Method::GET] {
+            let api = TestApi::start().await;
+            api.sandbox.fault(FaultRule::new(Fault::status(404)));
+
+            if method == Method::PUT {
+                let refused = api.textus().put_opt_out(&api.log, "acme", number).await.unwrap_err();
+                assert_eq!(refused.status(), Some(404), "{number:?}");
+            } else {
+                assert_eq!(api.textus().get_opt_out(&api.log, "acme", number).await.unwrap(), Shows::Nothing);
+            }
+
+            let asked: Vec<_> = api.sandbox.requests().into_iter().map(|request| request.path).collect();
+            assert_eq!(asked, paths, "{number:?}");
+        }
+    }
+
     let api = TestApi::start().await;
-    let abroad = Phone::parse("+442079460958").unwrap();
-
-    let _ = api.textus().put_opt_out(&api.log, "acme", &abroad).await;
-    let _ = api.textus().conversation(&api.log, "acme", &abroad).await;
-
-    let paths: Vec<String> = api.sandbox.requests().into_iter().map(|request| request.path).collect();
-    assert_eq!(paths, ["/acme/opt_outs/442079460958", "/acme/conversations/%2B442079460958"]);
+    let _ = api.textus().conversation(&api.log, "acme", &singapore).await;
+    let _ = api.textus().contact_phones(&api.log, "acme", &singapore).await;
+    let asked: Vec<_> = api.sandbox.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked[0], "/acme/conversations/%2B6561234567");
+    assert!(!asked[1].contains("6561234567"), "{asked:?}");
 }
 
 /// Has the vendor's example answer the next request.
@@ -349,9 +392,10 @@ async fn the_vendors_examples_are_read() {
     let (textus, log, phone) = (api.textus(), &api.log, phone(PHONE));
 
     answer_with_example(&api, "opt_out.put.201");
-    assert_eq!(textus.put_opt_out(log, "harbor_staffing", &phone).await.unwrap(), 201);
+    let put = textus.put_opt_out(log, "harbor_staffing", &phone).await.unwrap();
+    assert_eq!(put, PutAnswered { status: 201, shows: Shows::This });
     answer_with_example(&api, "opt_out.get.200");
-    assert!(textus.get_opt_out(log, "harbor_staffing", &phone).await.unwrap());
+    assert_eq!(textus.get_opt_out(log, "harbor_staffing", &phone).await.unwrap(), Shows::This);
     answer_with_example(&api, "conversation.get.200");
     let conversation = textus.conversation(log, "harbor_staffing", &phone).await.unwrap().unwrap();
     assert_eq!(conversation.contact().one(), Some(&segment("Bn3RkQ8")));
@@ -360,7 +404,7 @@ async fn the_vendors_examples_are_read() {
     assert_eq!(found[0].contact().unwrap().raw_id(), "/contacts/Bn3RkQ8");
     answer_with_example(&api, "contact.post.200");
     let created = textus.create_contact(log, "harbor_staffing", &marisol(), "k").await.unwrap();
-    assert!(matches!(created.phones(), PhonesRef::Known(phones) if phones.len() == 2));
+    assert!(matches!(created.phones(), PhonesRef::Known(phones) if phones.usable.len() == 2));
     for (name, direction) in [("message.get.200", "out"), ("message.get.inbound.200", "in")] {
         answer_with_example(&api, name);
         let messages = textus.get_message(log, &segment("Hf9MzR")).await.unwrap();
@@ -376,7 +420,7 @@ async fn the_vendors_examples_are_read() {
         );
     }
     answer_with_example(&api, "error.404");
-    assert!(!textus.get_opt_out(log, "harbor_staffing", &phone).await.unwrap());
+    assert_eq!(textus.get_opt_out(log, "harbor_staffing", &phone).await.unwrap(), Shows::Nothing);
     answer_with_example(&api, "error.401");
     let error = textus.get_opt_out(log, "harbor_staffing", &phone).await.unwrap_err();
     assert!(matches!(error, DestinationError::CredentialsRefused { status: 401, .. }), "{error:?}");

@@ -6,6 +6,7 @@ use futures::future::join_all;
 use hookline_sandbox::{Endpoint, Fault, FaultRule};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
+use hookline_worker::destinations::textus::opt_outs::Shows;
 
 use crate::helpers::{PHONE, TestApi, eventually, phone, segment};
 
@@ -74,6 +75,6 @@ async fn a_look_after_a_write_does_not_get_an_answer_from_before_it() {
 
     api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap();
 
-    assert!(api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap());
-    assert!(!early.await.unwrap().unwrap());
+    assert_eq!(api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap(), Shows::This);
+    assert_eq!(early.await.unwrap().unwrap(), Shows::Nothing);
 }

@@ -7,6 +7,7 @@ use hookline_common::names::Destination;
 use hookline_common::time::Timestamp;
 use hookline_sandbox::{Fault, FaultRule, SandboxOptions};
 use hookline_worker::destinations::error::{DestinationError, Disposition};
+use hookline_worker::destinations::textus::opt_outs::Shows;
 
 use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone};
 
@@ -14,7 +15,7 @@ use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
 
 async fn put(worker: &TestWorker, api: &TestApi) -> Result<u16, DestinationError> {
-    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await
+    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.map(|put| put.status)
 }
 
 fn hold(error: &DestinationError) -> Timestamp {
@@ -224,7 +225,7 @@ async fn a_probe_that_is_answered_not_found_shows_that_the_credentials_are_taken
     put(&api.worker, &api).await.unwrap_err();
 
     eventually("a probe resumes", || async {
-        api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.is_ok_and(|opted_out| !opted_out)
+        api.textus().get_opt_out(&api.log, "acme", &phone(PHONE)).await.is_ok_and(|shows| shows == Shows::Nothing)
     })
     .await;
 

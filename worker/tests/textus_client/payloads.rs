@@ -5,7 +5,8 @@ use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use hookline_worker::payload::{
-    self, ContactPayload, ContactRef, Direction, MessagePayload, OptOutPayload, Payload, PhonesRef, Unreadable,
+    self, ContactPayload, ContactRef, Direction, MessagePayload, Numbers, OptOutPayload, Payload, PhonesRef, Segment,
+    Unreadable,
 };
 use serde_json::{Value, json};
 
@@ -108,6 +109,18 @@ fn an_opt_out_is_read_from_as_little_as_names_account_and_phone() {
     assert_eq!(opt_out(&from_id).account, "harbor_staffing");
     let ten_digits = with("contact.opted_out", "/optOut/phoneNumber", json!("(202) 555-0147"));
     assert_eq!(opt_out(&ten_digits).phone, phone());
+    let abroad = with("contact.opted_out", "/optOut/phoneNumber", json!("(+65) 6123 4567"));
+    assert_eq!(opt_out(&abroad).phone.as_e164(), "+6561234567");
+    for (id, number) in [
+        ("/acme/opt_outs/2025550147", Some("2025550147")),
+        ("/acme/opt_outs/+6561234567", Some("+6561234567")),
+        ("/acme/opt_outs/", None),
+        ("/acme/opt_outs/a/b", None),
+        ("2025550147", None),
+    ] {
+        let read = opt_out(&with("contact.opted_out", "/optOut/id", json!(id)));
+        assert_eq!(read.number_in_id.as_ref().map(Segment::as_str), number, "{id}");
+    }
     let timeless = with("contact.opted_out", "/timestamp", json!("yesterday"));
     assert_eq!(opt_out(&timeless).event_time, None);
 }
@@ -165,7 +178,7 @@ fn a_message_needs_nothing_but_its_id() {
 #[test]
 fn a_created_contact_is_read_in_all_its_possible_forms() {
     let name = "contact.created.unverified";
-    let known = PhonesRef::Known(vec![(phone(), "Mobile".to_owned())]);
+    let known = PhonesRef::Known(Numbers { usable: vec![(phone(), "Mobile".to_owned())], unreadable: 0 });
     let read = contact(&fixture(name));
     assert_eq!((read.id.as_str(), read.raw_id.as_str(), read.is_link), ("Bn3RkQ8", "/contacts/Bn3RkQ8", false));
     assert_eq!((read.name.as_deref(), &read.phones), (Some("Marisol Ektberg"), &known));

@@ -15,7 +15,7 @@ use crate::helpers::{PHONE, TestApi, TestWorker, eventually, phone, settings};
 const LONG: Duration = Duration::from_secs(60);
 
 async fn put(worker: &TestWorker, api: &TestApi) -> Option<u16> {
-    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.ok()
+    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.ok().map(|put| put.status)
 }
 
 #[tokio::test]

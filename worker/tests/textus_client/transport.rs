@@ -115,7 +115,7 @@ async fn a_destination_that_comes_back_is_called_as_before() {
     api.fail_once(Fault::Reset);
     api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap_err();
 
-    assert_eq!(api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap(), 201);
+    assert_eq!(api.textus().put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap().status, 201);
 
     assert_eq!(api.sandbox.effect_count(EffectKind::OptOutPut, "acme", PHONE), 1);
 }

@@ -21,7 +21,7 @@ use url::Url;
 
 use super::links::{Collection, Link};
 use super::paths::Path;
-use super::types::{Contact, ContactPhone, Conversation, Message, OptOut};
+use super::types::{Contact, ContactPhone, Conversation, Message, Numbers};
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::http::{Answer, Call, Http, HttpOptions, unreadable};
@@ -105,23 +105,6 @@ impl TextUs {
         self.http.timeout()
     }
 
-    /// `PUT /{account}/opt_outs/{ten digits}`. Returns the 2xx status; its body is of no interest, so one that cannot
-    /// be read makes no failure of it. 409 and 422 come back as `Rejected`.
-    pub async fn put_opt_out(&self, log: &CallLog, account: &str, phone: &Phone) -> Result<u16, DestinationError> {
-        let path = Path::of_account(account)?.word("opt_outs").phone(phone.ten_digits(), phone);
-        let call = self.call(Operation::PutOptOut, Method::PUT, &path)?;
-        Ok(self.http.write(log, call).await?.status)
-    }
-
-    /// `GET /{account}/opt_outs/{ten digits}`: whether the number is opted out. 404: no.
-    pub async fn get_opt_out(&self, log: &CallLog, account: &str, phone: &Phone) -> Result<bool, DestinationError> {
-        let path = Path::of_account(account)?.word("opt_outs").phone(phone.ten_digits(), phone);
-        let Some(answer) = known(self.get(log, Operation::GetOptOut, &path).await)? else { return Ok(false) };
-        let opt_out: OptOut = answer.object()?;
-        // "The first opt-out for that number": one for another number proves nothing about this one.
-        Ok(opt_out.phone().is_none_or(|other| other == *phone))
-    }
-
     /// `GET /messages/{slug}`. The slug is a message's or, as the help centre has it, a contact's; the answer one
     /// message or the first page of a collection. 404: empty.
     pub async fn get_message(&self, log: &CallLog, slug: &Segment) -> Result<Vec<Message>, DestinationError> {
@@ -147,14 +130,15 @@ impl TextUs {
         Ok(Some(conversation).filter(|conversation| conversation.phone().is_none_or(|other| other == *phone)))
     }
 
-    /// `GET /{account}/contact_phones?q={ten digits}`, all pages: the entries with exactly this number.
+    /// `GET /{account}/contact_phones?q={digits}`, all pages: the entries with exactly this number.
     pub async fn contact_phones(
         &self,
         log: &CallLog,
         account: &str,
         phone: &Phone,
     ) -> Result<Vec<ContactPhone>, DestinationError> {
-        let first = Path::of_account(account)?.word("contact_phones").query("q", phone.ten_digits(), &phone.masked());
+        let first =
+            Path::of_account(account)?.word("contact_phones").query("q", phone.search_digits(), &phone.masked());
         let mut found = self.pages(log, Operation::FindContactPhones, first).await?;
         found.retain(|entry| entry.phone().as_ref() == Some(phone));
         Ok(found)
@@ -169,16 +153,12 @@ impl TextUs {
         }
     }
 
-    /// `GET /contacts/{slug}/phones`, where a contact gives its phones as a link: numbers with their types. 404: none.
-    pub async fn contact_phone_list(
-        &self,
-        log: &CallLog,
-        slug: &Segment,
-    ) -> Result<Vec<(Phone, String)>, DestinationError> {
+    /// `GET /contacts/{slug}/phones`, where a contact gives its phones as a link. 404: none.
+    pub async fn contact_phone_list(&self, log: &CallLog, slug: &Segment) -> Result<Numbers, DestinationError> {
         let first = Path::root().word("contacts").segment(slug).word("phones");
         match self.pages(log, Operation::GetContact, first).await {
-            Ok(phones) => Ok(phones.iter().filter_map(ContactPhone::typed).collect()),
-            Err(DestinationError::NotFound { .. }) => Ok(Vec::new()),
+            Ok(phones) => Ok(Numbers::of(&phones)),
+            Err(DestinationError::NotFound { .. }) => Ok(Numbers::default()),
             Err(error) => Err(error),
         }
     }
@@ -240,9 +220,26 @@ impl TextUs {
         Ok(phones)
     }
 
-    async fn get(&self, log: &CallLog, operation: Operation, path: &Path) -> Result<Answer, DestinationError> {
+    pub(super) async fn get(
+        &self,
+        log: &CallLog,
+        operation: Operation,
+        path: &Path,
+    ) -> Result<Answer, DestinationError> {
         let call = self.call(operation, Method::GET, path)?;
         self.http.get(log, call).await
+    }
+
+    /// A write without a body.
+    pub(super) async fn write(
+        &self,
+        log: &CallLog,
+        operation: Operation,
+        method: Method,
+        path: &Path,
+    ) -> Result<Answer, DestinationError> {
+        let call = self.call(operation, method, path)?;
+        self.http.write(log, call).await
     }
 
     fn call(&self, operation: Operation, method: Method, path: &Path) -> Result<Call, DestinationError> {

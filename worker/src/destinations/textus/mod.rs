@@ -1,8 +1,9 @@
 //! The TextUs REST API (<https://apidocs.next.textus.com/overview/making_requests/>): what we call (`client`), what it
-//! answers (`types`), and how its resources refer to each other (`links`).
+//! answers (`types`), what proves an opt-out (`opt_outs`), and how its resources refer to each other (`links`).
 
 pub mod client;
 pub mod links;
+pub mod opt_outs;
 mod paths;
 mod people;
 pub mod types;

@@ -108,7 +108,7 @@ mod tests {
         );
         assert_eq!(conversation.shown, "/sanford.llc/conversations/+1********47");
 
-        let search = account().word("contact_phones").query("q", phone.ten_digits(), &phone.masked());
+        let search = account().word("contact_phones").query("q", phone.search_digits(), &phone.masked());
         assert_eq!(search.sent, "/sanford.llc/contact_phones?q=2025550147");
         assert_eq!(search.shown, "/sanford.llc/contact_phones?q=+1********47");
     }

@@ -6,7 +6,7 @@ use hookline_common::phone::Phone;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::links::{Collection, Link, text};
+use super::links::{Collection, Link, text, text_or_number};
 use crate::destinations::redact::debug_by_id;
 use crate::destinations::segment::Segment;
 
@@ -85,7 +85,7 @@ impl Contact {
                 if !phones.is_whole() || here.len() != phones.members.len() {
                     return PhonesRef::Link;
                 }
-                PhonesRef::Known(here.into_iter().filter_map(ContactPhone::typed).collect())
+                PhonesRef::Known(Numbers::of(here))
             }
         }
     }
@@ -94,11 +94,33 @@ impl Contact {
 /// The phones of a contact, as far as one answer or payload tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PhonesRef {
-    /// Usable numbers with their types (`Mobile`, `Work`), in the sender's order.
-    Known(Vec<(Phone, String)>),
+    Known(Numbers),
     /// They are elsewhere, or not all of them are here.
     Link,
     None,
+}
+
+/// The numbers of a contact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// With their types (`Mobile`, `Work`), in the sender's order.
+    pub usable: Vec<(Phone, String)>,
+    /// How many are there that cannot be read: none is dropped in silence.
+    pub unreadable: usize,
+}
+
+impl Numbers {
+    pub(super) fn of<'a>(phones: impl IntoIterator<Item = &'a ContactPhone>) -> Self {
+        let mut numbers = Self::default();
+        for phone in phones {
+            match phone.typed() {
+                Some(typed) => numbers.usable.push(typed),
+                // An entry without any number drops nothing.
+                None => numbers.unreadable += usize::from(phone.has_text()),
+            }
+        }
+        numbers
+    }
 }
 
 /// One number of a contact.
@@ -107,7 +129,7 @@ pub enum PhonesRef {
 pub struct ContactPhone {
     #[serde(default, deserialize_with = "text")]
     pub id: Option<String>,
-    #[serde(default, alias = "number", deserialize_with = "text")]
+    #[serde(default, alias = "number", deserialize_with = "text_or_number")]
     phone_number: Option<String>,
     #[serde(default, rename = "type", deserialize_with = "text")]
     kind: Option<String>,
@@ -126,6 +148,10 @@ impl ContactPhone {
     pub fn typed(&self) -> Option<(Phone, String)> {
         let kind = self.kind.as_deref().unwrap_or(DEFAULT_PHONE_TYPE);
         self.phone().map(|phone| (phone, kind.to_owned()))
+    }
+
+    fn has_text(&self) -> bool {
+        self.phone_number.as_deref().is_some_and(|text| !text.trim().is_empty())
     }
 
     /// Whose number it is.
@@ -148,7 +174,7 @@ mod tests {
         let phone = json!({"phoneNumber": "+12025550147", "type": "Work"});
         let contact =
             |phones: Value| -> Contact { serde_json::from_value(json!({"id": "a", "phones": phones})).unwrap() };
-        let known = vec![(Phone::parse("+12025550147").unwrap(), "Work".to_owned())];
+        let known = Numbers { usable: vec![(Phone::parse("+12025550147").unwrap(), "Work".to_owned())], unreadable: 0 };
 
         assert_eq!(contact(json!({"members": [phone], "totalItems": 1})).phones(), PhonesRef::Known(known.clone()));
         assert_eq!(contact(json!([{"number": "1-202-555-0147", "type": "Work"}])).phones(), PhonesRef::Known(known));
@@ -156,7 +182,8 @@ mod tests {
         assert_eq!(contact(json!({"members": ["/contact_phones/x"], "totalItems": 1})).phones(), PhonesRef::Link);
         assert_eq!(contact(json!("/contacts/a/phones")).phones(), PhonesRef::Link);
         assert_eq!(contact(json!(null)).phones(), PhonesRef::None);
-        assert_eq!(contact(json!([{"number": "nobody"}])).phones(), PhonesRef::Known(Vec::new()));
+        let of_nobody = contact(json!([{"number": "nobody"}, {"number": ""}, {"number": null}])).phones();
+        assert_eq!(of_nobody, PhonesRef::Known(Numbers { usable: Vec::new(), unreadable: 1 }));
     }
 
     #[test]

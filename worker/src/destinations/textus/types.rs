@@ -6,7 +6,7 @@ use hookline_common::time::Timestamp;
 use serde::Deserialize;
 
 use super::links::{Collection, Link, text};
-pub use super::people::{CONTACTS, Contact, ContactPhone, NamedContact, NotASegment, PhonesRef};
+pub use super::people::{CONTACTS, Contact, ContactPhone, NamedContact, NotASegment, Numbers, PhonesRef};
 use crate::destinations::redact::debug_by_id;
 use crate::destinations::segment::Segment;
 
@@ -194,21 +194,6 @@ impl ContactRef {
             Self::One(contact) => Some(&contact.id),
             Self::None | Self::Many => None,
         }
-    }
-}
-
-/// An opt-out as the API answers it: no `phoneNumber`, unlike in a webhook
-/// (<https://apidocs.next.textus.com/docs/opt_outs/show>).
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct OptOut {
-    #[serde(default, deserialize_with = "text")]
-    formatted_phone_number: Option<String>,
-}
-
-impl OptOut {
-    pub(super) fn phone(&self) -> Option<Phone> {
-        self.formatted_phone_number.as_deref().and_then(Phone::parse)
     }
 }
 
