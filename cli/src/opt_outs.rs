@@ -4,9 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use hookline_common::names::DeadReason;
 use hookline_common::phone::Phone;
+use hookline_common::settings::Settings;
 use hookline_store::Store;
-use hookline_store::model::OptOutRow;
+use hookline_store::model::{OptOutRow, Unsent, UnsentWhy};
+use hookline_worker::unsent::UNSENT_AFTER;
 use serde_json::json;
 
 use crate::open;
@@ -15,12 +18,21 @@ use crate::table::{Table, or_dash};
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum OptOutsCommand {
-    /// Where each phone number stands, per account
-    List(ListArgs),
+    /// Where each phone number stands, per account; or which opt-outs are not PUT everywhere yet
+    List(OptOutsListArgs),
     /// Every entry of the ledger about one phone number
     Prove(ProveArgs),
     /// Walk the whole chain: exit 0 whole, 1 broken
     Verify(VerifyArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OptOutsListArgs {
+    /// Only what was received over 15 minutes ago and is not PUT to every account, with the reason, oldest first
+    #[arg(long)]
+    unsent: bool,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -45,7 +57,11 @@ pub(crate) struct VerifyArgs {
 pub(crate) async fn run(config: Option<&Path>, command: OptOutsCommand) -> anyhow::Result<ExitCode> {
     let settings = open::settings(config)?;
     match command {
-        OptOutsCommand::List(list) => {
+        OptOutsCommand::List(OptOutsListArgs { unsent: true, list }) => {
+            unsent(&settings, &list).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        OptOutsCommand::List(OptOutsListArgs { unsent: false, list }) => {
             let page = open::store(&settings).await?.opt_outs(list.limit, list.cursor.as_deref()).await?;
             listing(&page.rows, page.next).print(list.json)?;
             Ok(ExitCode::SUCCESS)
@@ -97,6 +113,77 @@ fn listing(rows: &[OptOutRow], next: Option<String>) -> Listing<'static> {
         next,
         when_empty: "The ledger is empty: entries come with \
          contact.opted_out. Try `hookline trigger contact.opted_out`.",
+    }
+}
+
+async fn unsent(settings: &Settings, args: &ListArgs) -> anyhow::Result<()> {
+    let store = open::store(settings).await?;
+    let accounts = &settings.handlers.record_opt_out.accounts;
+    let page = store.unsent(accounts, UNSENT_AFTER, args.limit, args.cursor.as_deref()).await?;
+    let mut table = Table::new(&["RECEIVED", "EVENT", "PHONE", "NOT PUT TO", "WHY"]);
+    for row in &page.rows {
+        table.row([
+            row.received_at.to_string(),
+            row.event_id.to_string(),
+            or_dash(row.phone.as_deref()),
+            row.missing_accounts.join(", "),
+            why(row),
+        ]);
+    }
+    let rows = page.rows.iter().map(unsent_row).collect();
+    let when_empty = "Every opt-out that was received over 15 minutes ago is PUT to all of its accounts.";
+    Listing { key: "opt_outs", rows, table, next: page.next, when_empty }.print(args.json)
+}
+
+fn unsent_row(row: &Unsent) -> serde_json::Value {
+    json!({
+        "account": row.account,
+        "phone": row.phone,
+        "state": "opted_out",
+        "event_time": row.event_time.map(|time| time.to_string()),
+        "source_event_id": row.source_event_id,
+        "put_status": row.last_status,
+        "unsent": {
+            "event_id": row.event_id,
+            "received_at": row.received_at.to_string(),
+            "missing_accounts": row.missing_accounts,
+            "kind": kind_of(&row.why),
+            "reason": why(row),
+        },
+    })
+}
+
+/// For programs: a closed set.
+const fn kind_of(why: &UnsentWhy) -> &'static str {
+    match why {
+        UnsentWhy::DeadLetter { .. } => "dead_letter",
+        UnsentWhy::NotBegun => "not_begun",
+        UnsentWhy::UnderWay { .. } => "under_way",
+        UnsentWhy::Waiting { .. } => "waiting",
+        UnsentWhy::Paused { .. } => "paused",
+        UnsentWhy::Lost => "lost",
+    }
+}
+
+/// For people.
+fn why(row: &Unsent) -> String {
+    let answered = |status: Option<u16>| status.map_or_else(String::new, |status| format!(", last answered {status}"));
+    match &row.why {
+        UnsentWhy::DeadLetter { reason, status } => {
+            let reason = reason.map_or("unknown to this version", DeadReason::as_str);
+            format!("dead letter: {reason}{}", answered(status.or(row.last_status)))
+        }
+        UnsentWhy::NotBegun => "no worker has begun it: it waits in its queue, or is published anew soon".to_owned(),
+        UnsentWhy::UnderWay { attempt } => format!("attempt {attempt} is under way{}", answered(row.last_status)),
+        UnsentWhy::Waiting { attempt, until } => {
+            format!("attempt {attempt} is due at {until}{}", answered(row.last_status))
+        }
+        UnsentWhy::Paused { destination } => {
+            format!("{destination} is paused; `hookline resume {destination}`{}", answered(row.last_status))
+        }
+        UnsentWhy::Lost => {
+            format!("lost: it was due and did not come back; `hookline events replay {}`", row.event_id)
+        }
     }
 }
 
@@ -152,4 +239,57 @@ async fn verify(store: &Store, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         output::hint("Keep the head somewhere else: `verify --head HASH` later also shows a cut tail.");
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_common::event::{EventId, SourceName};
+    use hookline_common::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_unsent_opt_out_says_where_it_is_missing_and_why() {
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let row = |why, last_status| Unsent {
+            event_id: EventId::derive(&SourceName::new("textus").expect("a name"), None, b"{}"),
+            source_event_id: Some("d-1".to_owned()),
+            received_at: at,
+            event_time: Some(at),
+            account: Some("acme".to_owned()),
+            phone: Some("+12025550147".to_owned()),
+            missing_accounts: vec!["acme".to_owned(), "second".to_owned()],
+            why,
+            last_status,
+        };
+        let dead = UnsentWhy::DeadLetter { reason: Some(DeadReason::Rejected), status: Some(422) };
+        let json = unsent_row(&row(dead, Some(409)));
+        assert_eq!(json["unsent"]["missing_accounts"], json!(["acme", "second"]));
+        assert_eq!(json["unsent"]["received_at"], at.to_string());
+        assert_eq!(
+            (&json["phone"], &json["put_status"], &json["state"]),
+            (&json!("+12025550147"), &json!(409), &json!("opted_out"))
+        );
+        let cases = [
+            (
+                UnsentWhy::DeadLetter { reason: Some(DeadReason::Rejected), status: Some(422) },
+                "dead letter: rejected, last answered 422",
+            ),
+            (UnsentWhy::NotBegun, "no worker has begun it: it waits in its queue, or is published anew soon"),
+            (UnsentWhy::UnderWay { attempt: 2 }, "attempt 2 is under way, last answered 503"),
+            (
+                UnsentWhy::Waiting { attempt: 3, until: at },
+                "attempt 3 is due at 2027-01-15T08:00:00.000Z, last answered 503",
+            ),
+            (
+                UnsentWhy::Paused { destination: "textus".to_owned() },
+                "textus is paused; `hookline resume textus`, last answered 503",
+            ),
+        ];
+        for (reason, words) in cases {
+            let json = unsent_row(&row(reason.clone(), Some(503)));
+            assert_eq!(json["unsent"]["reason"], words);
+            assert_eq!(json["unsent"]["kind"], kind_of(&reason));
+        }
+    }
 }

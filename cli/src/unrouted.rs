@@ -25,9 +25,9 @@ const PAGE: usize = 500;
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum UnroutedCommand {
-    /// Events that no queue took, oldest first; they stay where they are
+    /// Messages that no queue took, oldest first; they stay where they are
     List(ListArgs),
-    /// Publish them anew under the same ids; what was done already stays done
+    /// Send them where they were going, under the same ids; what was done already stays done
     Redrive(RedriveArgs),
     /// Remove these copies for good, with a reason; the events stay in the history
     Discard(DiscardArgs),
@@ -141,7 +141,7 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
     if args.dry_run {
         return match args.json {
             true => output::print_json(&json!({ "redriven": 0, "would_redrive": waiting })),
-            false => output::print_line(&format!("would redrive {waiting} events; nothing was changed")),
+            false => output::print_line(&format!("would redrive {waiting} messages; nothing was changed")),
         };
     }
     let differences = broker.differences().await?;

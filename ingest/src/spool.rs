@@ -18,7 +18,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Stored,
+    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
 };
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::HandlerName;
@@ -170,8 +170,12 @@ impl Broker for Spooling {
         self.publish_or_spool(event, self.remote.publish_patiently(event)).await
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
         self.remote.publish_again(handler, event, why).await
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        self.remote.publish_anew(handler, event, from).await
     }
 
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {

@@ -1,5 +1,7 @@
 //! Begins attempts of deliveries, ends them, and logs them; many at a time, as they come.
 
+use std::time::Duration;
+
 use hookline_common::broker::Again;
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::{DeliveryState, HandlerName};
@@ -11,8 +13,11 @@ use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
 use crate::erasure::ERASED;
 use crate::error::StoreError;
-use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Ending, Made};
+use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Copied, Ending, Made};
 use crate::{Store, made, row, statements};
+
+/// No attempt takes as long: one that has begun and is not heard of by then is in nobody's hand.
+const IN_HAND: Duration = Duration::from_mins(5);
 
 impl Store {
     /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
@@ -29,10 +34,11 @@ impl Store {
         attempt: u32,
         again: Option<Again>,
     ) -> Result<Begin, StoreError> {
-        self.begin_claiming(event, handler, attempt, again, None).await.map(|(begin, _)| begin)
+        let copy = Copied { attempt, again, copy: None };
+        self.begin_claiming(event, handler, copy, None).await.map(|(begin, _)| begin)
     }
 
-    /// As [`Store::begin`]; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
+    /// As [`Store::begin`], and unless a newer copy of the delivery has begun; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
     /// transaction.
     ///
     /// # Errors
@@ -41,15 +47,15 @@ impl Store {
         &self,
         event: &Event,
         handler: HandlerName,
-        attempt: u32,
-        again: Option<Again>,
+        copied: Copied,
         claim: Option<&ClaimRequest<'_>>,
     ) -> Result<(Begin, Option<Claim>), StoreError> {
         let ask = BeginAsk {
             event_id: event.id.clone(),
             handler,
-            attempt: i64::from(attempt),
-            again: again.is_some(),
+            attempt: i64::from(copied.attempt),
+            copy: copied.copy,
+            again: copied.again.is_some(),
             wanted: claim.map(Wanted::from),
         };
         let (begin, claim) = self.begins.ask(ask).await?;
@@ -65,7 +71,7 @@ impl Store {
         self.finishes.ask(FinishAsk { record: record.clone(), ending, made: made.to_vec() }).await
     }
 
-    /// Logs an attempt that did not settle the delivery (parked, released, dead-lettered), and what it made all the same.
+    /// Logs an attempt that did not settle the delivery (dead-lettered), and what it made all the same.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -88,6 +94,7 @@ pub(crate) struct BeginAsk {
     event_id: EventId,
     handler: HandlerName,
     attempt: i64,
+    copy: Option<Timestamp>,
     again: bool,
     wanted: Option<Wanted>,
 }
@@ -188,32 +195,44 @@ async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec
 }
 
 /// Counts those that may begin; their events and handlers. All of them `again`, or none.
+///
+/// Several copies of one delivery may be on their way: the newest counts and, of equally new ones, that of the later
+/// attempt. What the row holds is what the last one that began was, so one that goes on is never taken for stale.
 async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<(String, String)>, StoreError> {
-    let next = asks.len() * 5;
+    let next = asks.len() * 7;
     let (again, erased) = (next + 1, next + 2);
     // A redrive or replay of something settled starts counting at its own attempt: kept at the old run's, its
     // retries would look like stale copies.
     let statement = format!(
-        "INSERT INTO deliveries (event_id, handler, state, attempt, created_ms) VALUES {}
+        "INSERT INTO deliveries (event_id, handler, state, attempt, created_ms, due_ms, copy_ms) VALUES {}
          ON CONFLICT (event_id, handler) DO UPDATE SET
              attempt = CASE WHEN deliveries.state = 'waiting' AND deliveries.attempt > excluded.attempt
+                             AND COALESCE(deliveries.copy_ms, 0) = COALESCE(excluded.copy_ms, deliveries.copy_ms, 0)
                             THEN deliveries.attempt ELSE excluded.attempt END,
+             copy_ms = COALESCE(excluded.copy_ms, deliveries.copy_ms),
+             due_ms = excluded.due_ms, due_attempt = NULL, held_by = NULL,
              state = 'waiting', reason = NULL
-         WHERE (deliveries.state = 'waiting' AND (deliveries.attempt <= excluded.attempt OR ${again} = 1))
+         WHERE (deliveries.state = 'waiting'
+                AND (${again} = 1
+                     OR COALESCE(deliveries.copy_ms, 0) < excluded.copy_ms
+                     OR (COALESCE(deliveries.copy_ms, 0) = COALESCE(excluded.copy_ms, deliveries.copy_ms, 0)
+                         AND deliveries.attempt <= excluded.attempt)))
             OR (deliveries.state IN ('skipped', 'discarded') AND ${again} = 1
                 AND COALESCE(deliveries.reason, '') <> ${erased})
          RETURNING event_id, handler",
-        statements::values(asks.len(), 5)
+        statements::values(asks.len(), 7)
     );
     let mut insert = sqlx::query(AssertSqlSafe(statement));
-    let now = Timestamp::now().as_millis();
+    let now = Timestamp::now();
     for (_, ask) in asks {
         insert = insert
             .bind(ask.event_id.as_str())
             .bind(ask.handler.as_str())
             .bind(DeliveryState::Waiting.as_str())
             .bind(ask.attempt)
-            .bind(now);
+            .bind(now.as_millis())
+            .bind(now.plus(IN_HAND).as_millis())
+            .bind(ask.copy.map(Timestamp::as_millis));
     }
     let again = asks.first().is_some_and(|(_, ask)| ask.again);
     let rows = insert.bind(i64::from(again)).bind(ERASED).fetch_all(connection).await?;
@@ -278,7 +297,7 @@ async fn settle(connection: &mut Connection, asks: &[&FinishAsk]) -> Result<(), 
     Ok(())
 }
 
-async fn log(connection: &mut Connection, records: &[&AttemptRecord]) -> Result<(), StoreError> {
+pub(crate) async fn log(connection: &mut Connection, records: &[&AttemptRecord]) -> Result<(), StoreError> {
     for chunk in statements::chunks(records) {
         let statement = format!(
             "INSERT INTO attempts (event_id, handler, attempt, started_ms, duration_ms, verdict, detail, requests)

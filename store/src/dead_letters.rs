@@ -120,7 +120,8 @@ impl Store {
                     let handler = row::name(&row, "handler")?;
                     // Only from `dead_lettered`: a resumed redrive must not undo what its first copy has begun.
                     sqlx::query(
-                        "UPDATE deliveries SET state = 'waiting', reason = NULL, attempt = 0, republished_ms = $3
+                        "UPDATE deliveries SET state = 'waiting', reason = NULL, attempt = 0, republished_ms = $3,
+                             due_ms = NULL, due_attempt = NULL, first_attempt_ms = NULL, held_by = NULL
                          WHERE event_id = $1 AND handler = $2 AND state = 'dead_lettered'",
                     )
                     .bind(event.id.as_str())

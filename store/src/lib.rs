@@ -35,11 +35,13 @@ mod opt_out_puts;
 mod opt_outs;
 mod opt_state;
 mod page;
+mod parks;
 mod records;
 mod row;
 mod statements;
-mod unbegun;
+mod undelivered;
 mod unrouted;
+mod unsent;
 mod waiting;
 mod workers;
 
@@ -57,6 +59,7 @@ use crate::ledger::LedgerKey;
 pub use crate::ledger_key::ledger_key_file;
 use crate::made::{Made, SendAsk};
 use crate::opt_asks::OptAsk;
+use crate::parks::ParkAsk;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -82,6 +85,7 @@ pub struct Store {
     opt_asks: Batches<OptAsk>,
     begins: Batches<BeginAsk>,
     finishes: Batches<FinishAsk>,
+    parks: Batches<ParkAsk>,
     claims: Batches<Wanted>,
     sends: Batches<SendAsk>,
     mades: Batches<Made>,
@@ -116,6 +120,7 @@ impl Store {
             opt_asks: opt_asks::start(&db, &ledger_key),
             begins: attempts::begins(&db),
             finishes: attempts::finishes(&db),
+            parks: parks::parks(&db),
             claims: claims::claims(&db),
             sends: made::sends(&db),
             mades: made::mades(&db),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::DeadLetterInfo;
+use hookline_common::broker::{Again, DeadLetterInfo, Resumed};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{
     DeadReason, DeliveryState, Destination, HandlerName, OperationClass, SkipReason, Verdict,
@@ -36,6 +36,97 @@ pub struct AttemptRecord {
     /// Skip reason, dead-letter reason, or what the retry waits for; redacted.
     pub detail: Option<String>,
     pub requests: Vec<RequestRecord>,
+}
+
+/// One copy of a delivery, as the broker handed it out.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// From 1.
+    pub attempt: u32,
+    pub again: Option<Again>,
+    /// When it was published anew; see `Delivery::copy`.
+    pub copy: Option<Timestamp>,
+}
+
+/// A delivery that waits in the broker, and how it comes back.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub until: Timestamp,
+    /// The attempt that it comes back for.
+    pub attempt: u32,
+    pub first_attempt_at: Option<Timestamp>,
+    /// The paused destination that it waits for.
+    pub held_by: Option<Destination>,
+}
+
+/// For how long something must be late before a delivery counts as lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// Since it was routed, where nobody has begun it.
+    pub unbegun: Duration,
+    /// Since it was due.
+    pub due: Duration,
+    /// Since it was published anew the last time.
+    pub again: Duration,
+}
+
+/// A delivery to publish anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    pub event_id: EventId,
+    pub handler: HandlerName,
+    pub from: Resumed,
+}
+
+/// An opt-out that was received and is not PUT to every account that it is to be PUT to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    pub event_id: EventId,
+    pub source_event_id: Option<String>,
+    pub received_at: Timestamp,
+    /// Never later than received; with account and phone, `None` where no worker has handled it.
+    pub event_time: Option<Timestamp>,
+    pub account: Option<String>,
+    pub phone: Option<String>,
+    pub missing_accounts: Vec<String>,
+    pub why: UnsentWhy,
+    /// Of the last call that was made for it.
+    pub last_status: Option<u16>,
+}
+
+/// What keeps an opt-out from being sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnsentWhy {
+    DeadLetter {
+        /// `None`: a newer version's.
+        reason: Option<DeadReason>,
+        status: Option<u16>,
+    },
+    /// Nobody has begun it.
+    NotBegun,
+    UnderWay {
+        attempt: u32,
+    },
+    Waiting {
+        attempt: u32,
+        until: Timestamp,
+    },
+    Paused {
+        destination: String,
+    },
+    /// It was due, and nothing brings it back.
+    Lost,
+}
+
+/// All of them, as the metrics tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnsentSum {
+    pub opt_outs: u64,
+    /// Dead letters and lost ones: they do not come right by themselves.
+    pub stuck: u64,
+    pub oldest: Option<Timestamp>,
 }
 
 /// What the store says before an attempt starts.

@@ -63,7 +63,11 @@ pub(crate) fn name<N: FromStr>(row: &DbRow, column: &str) -> Result<N, StoreErro
 }
 
 pub(crate) fn event_id(row: &DbRow) -> Result<EventId, StoreError> {
-    EventId::parse(&text(row, "event_id")?).map_err(|_| StoreError::unreadable("event id"))
+    parse_event_id(&text(row, "event_id")?)
+}
+
+pub(crate) fn parse_event_id(id: &str) -> Result<EventId, StoreError> {
+    EventId::parse(id).map_err(|_| StoreError::unreadable("event id"))
 }
 
 pub(crate) fn source(row: &DbRow) -> Result<SourceName, StoreError> {

@@ -22,6 +22,11 @@ pub(crate) fn values(rows: usize, columns: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
+/// `($1, $2)`: parameters for so many keys.
+pub(crate) fn list(keys: usize) -> String {
+    values(1, keys)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use crate::gate::{Gate, Told};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
-use crate::{dead_letters, history, housekeeping, missing, presence};
+use crate::{dead_letters, history, housekeeping, missing, pauses, presence, unsent};
 
 /// A worker that is ready to run.
 pub struct WorkerApp {
@@ -119,6 +119,8 @@ impl WorkerApp {
         parts.spawn(housekeeping::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(missing::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(pauses::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(unsent::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
         parts.spawn(self.clients.textus.clone().check_refused_token(shutdown.clone()));
         if let Some(live) = live {

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use hookline_common::broker::{Again, Broker, Deliveries, Delivery};
+use hookline_common::broker::{Broker, Deliveries, Delivery};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
-use hookline_store::model::Begin;
+use hookline_store::model::{Begin, Copied};
 use hookline_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,8 @@ use tokio_util::task::TaskTracker;
 use crate::destinations::calls::CallLog;
 use crate::gate::Priority;
 use crate::handler::{Attempt, Handler};
+use crate::history::HistoryLag;
+use crate::pauses::Pauses;
 use crate::settle::{self, Ended};
 
 /// How often a consumer looks again while the broker does not let it consume.
@@ -44,6 +46,8 @@ pub(crate) struct Context {
     pub(crate) journey: Journey,
     /// Unique to this process: claims and locks are held under it.
     pub(crate) worker_id: String,
+    pub(crate) pauses: Pauses,
+    pub(crate) history_lag: HistoryLag,
     deliveries_taken: AtomicU64,
     store_is_away: AtomicBool,
 }
@@ -64,6 +68,8 @@ impl Context {
             metrics,
             journey,
             worker_id,
+            pauses: Pauses::default(),
+            history_lag: HistoryLag::default(),
             deliveries_taken: AtomicU64::new(0),
             store_is_away: AtomicBool::new(false),
         }
@@ -221,7 +227,8 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
     let owner = context.next_owner();
     let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
     let attempt = Attempt::new(&event, &owner, &calls);
-    match begin(context, handler, &attempt, delivery.attempt, delivery.again).await {
+    let copy = Copied { attempt: delivery.attempt, again: delivery.again, copy: delivery.copy };
+    match begin(context, handler, &attempt, copy).await {
         Ok(Begin::Go) => {}
         Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
         Err(error) => {
@@ -247,19 +254,18 @@ async fn begin(
     context: &Context,
     handler: &dyn Handler,
     attempt: &Attempt<'_>,
-    number: u32,
-    again: Option<Again>,
+    copy: Copied,
 ) -> Result<Begin, StoreError> {
     // Whatever panics there panics in the attempt as well, where it is counted and told.
     let claim = std::panic::catch_unwind(AssertUnwindSafe(|| handler.first_claim(attempt))).unwrap_or_default();
-    match context.store.begin_claiming(attempt.event, handler.name(), number, again, claim.as_ref()).await {
+    match context.store.begin_claiming(attempt.event, handler.name(), copy, claim.as_ref()).await {
         Ok((begin, claimed)) => {
             claimed.into_iter().for_each(|claim| attempt.claimed(claim));
             Ok(begin)
         }
         // What is wrong with the claim alone must not keep the attempt from recording what came, or from failing.
         Err(StoreError::Contended(_) | StoreError::Invalid(_)) if claim.is_some() => {
-            context.store.begin(attempt.event, handler.name(), number, again).await
+            context.store.begin_claiming(attempt.event, handler.name(), copy, None).await.map(|(begin, _)| begin)
         }
         Err(error) => Err(error),
     }

@@ -88,7 +88,7 @@ async fn move_to_store(
 /// Where the store or the broker cannot be asked; `Ok(false)` where there is no such dead letter.
 pub async fn redrive(store: &Store, broker: &dyn Broker, id: &str) -> anyhow::Result<bool> {
     let Some((event, handler)) = store.mark_redriving(id).await? else { return Ok(false) };
-    broker.publish_again(handler, &event, Some(Again::Redrive)).await?;
+    broker.publish_again(handler, &event, Again::Redrive).await?;
     store.redriven(id).await?;
     Ok(true)
 }

@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_common::names::Destination;
+use hookline_common::broker::QueueDepth;
+use hookline_common::names::{Destination, HandlerName};
 use hookline_common::time::Timestamp;
+use hookline_common::topology::Queue;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Context;
 use crate::{dead_letters, pace};
 
+const HISTORY: Queue = Queue::Work(HandlerName::RecordHistory);
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);
 /// Counting a million rows takes more than half a second of a reader: never more than this share of its time.
 const DEPTHS_SHARE: u32 = 20;
@@ -48,12 +51,13 @@ async fn tell_depths(context: &Context) {
     for other in context.broker.other_queues().await.unwrap_or_default() {
         metrics.queue_messages(&other.name, other.messages);
     }
+    tell_history_age(context, &queues).await;
     // What the store has to be asked for stays as it was while it is away: what is late must not look as if it were not.
     let waiting =
         if queues.iter().any(pace::counts_only_ready) { context.store.waiting().await } else { Ok(Vec::new()) };
     let (Ok(waiting), Ok(gates)) = (waiting, context.store.gates().await) else { return };
     let now = Timestamp::now();
-    for depth in &queues {
+    for depth in queues.iter().filter(|depth| depth.queue != HISTORY) {
         metrics.queue_oldest(depth.queue, pace::oldest(depth, &waiting).map(|oldest| now.since(oldest)));
     }
     let known: Vec<_> = waiting.iter().map(|of| (of.handler, of.deliveries)).collect();
@@ -62,6 +66,18 @@ async fn tell_depths(context: &Context) {
     for destination in [Destination::TextUs, Destination::SystemOfRecord] {
         metrics.to_drain(destination, pace::to_drain(&context.settings, &gates, &backlog, destination));
     }
+}
+
+/// Without the store: that it is away is what the history waits for most of the time.
+async fn tell_history_age(context: &Context, queues: &[QueueDepth]) {
+    let Some(depth) = queues.iter().find(|depth| depth.queue == HISTORY) else { return };
+    let now = Timestamp::now();
+    let oldest = if pace::counts_only_ready(depth) {
+        context.history_lag.oldest(depth.messages + context.broker.held(HISTORY).await, now)
+    } else {
+        depth.oldest
+    };
+    context.metrics.worker.queue_oldest(HISTORY, oldest.map(|oldest| now.since(oldest)));
 }
 
 /// A redrive that the command line began and could not end would wait for nobody.

@@ -1,17 +1,18 @@
-//! Publishes anew what the history knows and nobody began, with nothing in its handler's queue: a message that the
-//! broker lost, or stored in some of its queues only (it died while it did, or a binding was missing).
+//! Publishes anew what the history knows and the broker has no more, with nothing in its handler's queue: a message that
+//! the broker lost, or stored in some of its queues only (it died while it did, or a binding was missing), and one whose
+//! delay queue was deleted or purged while it waited there.
 //!
-//! A copy too many makes no effect twice: what was begun meanwhile is met by it, or both meet at the effect's claim.
+//! A copy too many makes no effect twice: what was begun meanwhile is met by it, or both meet at the effect's claim. Nor do
+//! two copies go on side by side: of one that has begun, the older are dropped when they come.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookline_common::broker::{PublishError, QueueDepth};
-use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::topology::Queue;
-use hookline_store::model::Payload;
+use hookline_store::model::{Overdue, Payload, Undelivered};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -20,20 +21,30 @@ use crate::consumer::Context;
 /// What was published anew and still not begun waits so many times longer: it is in somebody's hand, most likely.
 const AGAIN_AFTER: u32 = 5;
 /// Published at a time.
-const MOST: u32 = 100;
+pub(crate) const MOST: u32 = 100;
+/// Between two looks, at most: with the wait for an opt-out less than a minute.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long an opt-out may be late that nobody has begun, whatever `missing_after` is.
+const OPT_OUT_MISSING_AFTER: Duration = Duration::from_secs(45);
+/// How long something may be late that was parked: a broker moves it within seconds.
+const DUE_FOR: Duration = Duration::from_mins(1);
+/// Looking at a million deliveries that wait takes more than half a second: never more than this share of the time.
+const SHARE: u32 = 20;
 
 /// Looks for them until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let every = (context.settings.broker.missing_after / 4).clamp(Duration::from_secs(1), Duration::from_secs(30));
+    let every = (context.settings.broker.missing_after / 4).clamp(Duration::from_secs(1), LOOK_EVERY);
     let mut ticker = tokio::time::interval(every);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let looking = async {
         let mut idle_since = BTreeMap::new();
         loop {
             ticker.tick().await;
+            let clock = Instant::now();
             if let Err(error) = look(&context, &mut idle_since).await {
                 tracing::debug!(error = %format!("{error:#}"), "missing.not_looked_for: trying again");
             }
+            ticker.reset_after(every.max(clock.elapsed() * SHARE));
         }
     };
     tokio::select! {
@@ -45,21 +56,32 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 /// `idle_since`: when each handler that has nothing in its queues was first seen so.
 async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>) -> anyhow::Result<()> {
     let queues = context.broker.queues().await?;
-    let quiet = context.settings.broker.missing_after;
+    let missing_after = context.settings.broker.missing_after;
     for handler in context.settings.handlers.enabled() {
+        let overdue = overdue(handler, missing_after);
         if !is_idle(&queues, handler) {
             idle_since.remove(&handler);
-        } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= quiet
+        } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= overdue.unbegun
             && handler != HandlerName::RecordHistory
         {
             // One that cannot be published must not keep those of other handlers.
-            if let Err(error) = publish_missing(context, handler, quiet).await {
+            if let Err(error) = publish_missing(context, handler, overdue).await {
                 tracing::warn!(handler = %handler, error = %format!("{error:#}"),
-                    "missing.not_published: what nobody began is looked for again later");
+                    "missing.not_published: what is in no queue is looked for again later");
             }
         }
     }
     Ok(())
+}
+
+fn overdue(handler: HandlerName, missing_after: Duration) -> Overdue {
+    let unbegun = match handler {
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut => missing_after.min(OPT_OUT_MISSING_AFTER),
+        HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact | HandlerName::RecordHistory => {
+            missing_after
+        }
+    };
+    Overdue { unbegun, due: missing_after.min(DUE_FOR), again: missing_after * AGAIN_AFTER }
 }
 
 /// Nothing waits in its queues, and somebody consumes them. A queue that is not there looks as if nobody did.
@@ -69,30 +91,19 @@ fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
     })
 }
 
-async fn publish_missing(context: &Context, handler: HandlerName, quiet: Duration) -> anyhow::Result<()> {
+async fn publish_missing(context: &Context, handler: HandlerName, overdue: Overdue) -> anyhow::Result<()> {
     let clock = Instant::now();
     // No longer than that: what was given first would be given again while its copy waits.
-    while clock.elapsed() < quiet {
-        let missing = context.store.take_unbegun(handler, quiet, quiet * AGAIN_AFTER, MOST).await?;
-        let publish = missing.iter().map(async |event_id| (event_id, publish(context, handler, event_id).await));
-        let (mut published, mut not_stored, mut why) = (0, Vec::new(), None);
-        for (event_id, outcome) in futures::future::join_all(publish).await {
-            let Err(error) = outcome else {
-                published += 1;
-                continue;
-            };
-            // The others may be stored, or are what cannot be read: they have their time.
-            if matches!(error.downcast_ref(), Some(PublishError::Unavailable(_) | PublishError::Overloaded)) {
-                not_stored.push(event_id.clone());
-            }
-            why = Some(error);
+    while clock.elapsed() < overdue.unbegun {
+        let missing = context.store.take_undelivered(handler, overdue, MOST).await?;
+        let outcome = publish_anew(context, &missing).await;
+        context.metrics.worker.republished(handler, outcome.published);
+        if outcome.published > 0 {
+            tracing::warn!(handler = %handler, deliveries = outcome.published,
+                "delivery.missing: they are late, and nothing is in their queue: published anew from the history");
         }
-        if published > 0 {
-            tracing::warn!(handler = %handler, deliveries = published,
-                "delivery.missing: nobody began them, and nothing is in their queue: published anew from the history");
-        }
-        if let Some(why) = why {
-            context.store.put_back_unbegun(handler, &not_stored).await?;
+        if let Some(why) = outcome.why {
+            context.store.put_back(&outcome.not_stored, None).await?;
             return Err(why);
         }
         if missing.len() < usize::try_from(MOST).unwrap_or(usize::MAX) {
@@ -102,12 +113,37 @@ async fn publish_missing(context: &Context, handler: HandlerName, quiet: Duratio
     Ok(())
 }
 
-async fn publish(context: &Context, handler: HandlerName, event_id: &EventId) -> anyhow::Result<()> {
+/// What became of deliveries that were to be published anew.
+#[derive(Default)]
+pub(crate) struct Republished {
+    pub(crate) published: u64,
+    /// They may be published later. Others that were not may be stored, or are what cannot be read: they have their time.
+    pub(crate) not_stored: Vec<Undelivered>,
+    /// Why some were not, or may not be.
+    pub(crate) why: Option<anyhow::Error>,
+}
+
+/// Publishes deliveries from the history, side by side.
+pub(crate) async fn publish_anew(context: &Context, given: &[Undelivered]) -> Republished {
+    let publishing = given.iter().map(async |given| (given, publish(context, given).await));
+    let mut outcome = Republished::default();
+    for (given, published) in futures::future::join_all(publishing).await {
+        let Err(error) = published else {
+            outcome.published += 1;
+            continue;
+        };
+        if matches!(error.downcast_ref(), Some(PublishError::Unavailable(_) | PublishError::Overloaded)) {
+            outcome.not_stored.push(given.clone());
+        }
+        outcome.why = Some(error);
+    }
+    outcome
+}
+
+async fn publish(context: &Context, given: &Undelivered) -> anyhow::Result<()> {
     // Erased, or at the end of its retention, since it was taken: there is nothing to publish.
-    let Payload::Here(event) = context.store.event_payload(event_id).await? else { return Ok(()) };
-    context.broker.publish_again(handler, &event, None).await?;
-    context.metrics.worker.republished(handler);
-    Ok(())
+    let Payload::Here(event) = context.store.event_payload(&given.event_id).await? else { return Ok(()) };
+    Ok(context.broker.publish_anew(given.handler, &event, given.from).await?)
 }
 
 #[cfg(test)]
@@ -129,6 +165,15 @@ mod tests {
         ];
         for (expected, queues) in cases {
             assert_eq!(is_idle(&queues, HandlerName::LogNote), expected, "{queues:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_opt_out_is_published_anew_within_a_minute() {
+        for missing_after in [1, 30, 120, 3600].map(Duration::from_secs) {
+            let overdue = overdue(HandlerName::RecordOptOut, missing_after);
+            assert!(overdue.unbegun + LOOK_EVERY < Duration::from_mins(1) && overdue.unbegun <= missing_after);
+            assert!(overdue.due <= Duration::from_mins(1));
         }
     }
 }

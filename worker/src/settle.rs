@@ -13,12 +13,13 @@ use hookline_common::telemetry::metrics::Suppressed;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::{AttemptRecord, Ending, Made};
+use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
 
 use crate::consumer::Context;
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::Disposition;
 use crate::handler::{Attempt, HandlerError, Outcome};
+use crate::pauses;
 use crate::retry::{self, Decision};
 
 /// How long a delivery waits while the store is away; jittered, so that a backlog does not come back at once.
@@ -73,7 +74,11 @@ impl Ended {
 
 /// Settles a delivery by how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
-    let plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
+    let mut plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
+    let held_by = paused_for(context, &ended.result);
+    if let (Some(_), Plan::Park { until, spent: false, .. }) = (held_by, &mut plan) {
+        *until = pauses::look_again(delivery.event.received_at, Timestamp::now()).max(*until);
+    }
     let record = AttemptRecord {
         event_id: delivery.event.id.clone(),
         handler,
@@ -84,7 +89,8 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         detail: plan.detail(),
         requests: ended.calls.records(),
     };
-    if let Err(error) = write_down(context, &plan, &record, &ended.made).await {
+    let parked = parked(&plan, handler, &delivery, held_by);
+    if let Err(error) = write_down(context, &plan, parked, &record, &ended.made).await {
         // Nothing is settled that the store does not know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
         if !matches!(error, StoreError::Unavailable(_)) {
@@ -96,7 +102,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         hold(context, delivery).await;
         return;
     }
-    tell(context, handler, &delivery, &plan, &record, ended.remarks);
+    tell(context, handler, &delivery, &plan, &record, ended.remarks, held_by);
     carry_out(delivery, plan).await;
 }
 
@@ -208,14 +214,46 @@ impl Plan {
     }
 }
 
-async fn write_down(context: &Context, plan: &Plan, record: &AttemptRecord, made: &[Made]) -> Result<(), StoreError> {
-    match plan {
-        Plan::End(ending) => context.store.finish(record, *ending, made).await,
-        Plan::Dead { .. } => context.store.log_attempt(record, made).await,
-        // A hold that made no call is no attempt: a closed gate must not fill the log.
-        Plan::Park { spent: false, .. } if record.requests.is_empty() && made.is_empty() => Ok(()),
-        Plan::Park { .. } => context.store.log_attempt(record, made).await,
+/// The destination that is paused and keeps the delivery waiting.
+fn paused_for(context: &Context, result: &Result<Outcome, HandlerError>) -> Option<Destination> {
+    match result {
+        Err(HandlerError::Destination { destination, error }) if context.pauses.is_paused(*destination) => {
+            matches!(error.disposition(), Disposition::Hold { .. }).then_some(*destination)
+        }
+        _ => None,
     }
+}
+
+/// How it comes back, where the plan is to park it.
+fn parked(plan: &Plan, handler: HandlerName, delivery: &Delivery, held_by: Option<Destination>) -> Option<Parked> {
+    let Plan::Park { until, spent, .. } = *plan else { return None };
+    let first_attempt_at = match (spent, delivery.attempt) {
+        (true, _) => Some(delivery.first_attempt_at),
+        (false, 1) => None,
+        // Waiting without an attempt does not age a delivery.
+        (false, _) => Some(delivery.first_attempt_at.plus(until.since(Timestamp::now()))),
+    };
+    let (event_id, attempt) = (delivery.event.id.clone(), delivery.attempt.saturating_add(u32::from(spent)));
+    Some(Parked { event_id, handler, until, attempt, first_attempt_at, held_by })
+}
+
+async fn write_down(
+    context: &Context,
+    plan: &Plan,
+    parked: Option<Parked>,
+    record: &AttemptRecord,
+    made: &[Made],
+) -> Result<(), StoreError> {
+    let Some(parked) = parked else {
+        return match plan {
+            Plan::End(ending) => context.store.finish(record, *ending, made).await,
+            Plan::Dead { .. } | Plan::Park { .. } => context.store.log_attempt(record, made).await,
+        };
+    };
+    // A hold that made no call is no attempt: a closed gate must not fill the log.
+    let is_hold = matches!(plan, Plan::Park { spent: false, .. });
+    let is_attempt = !is_hold || !record.requests.is_empty() || !made.is_empty();
+    context.store.park(&parked, is_attempt.then_some(record), made).await
 }
 
 /// Metrics, one log line, and the journey feed.
@@ -226,6 +264,7 @@ fn tell(
     plan: &Plan,
     record: &AttemptRecord,
     remarks: Vec<String>,
+    held_by: Option<Destination>,
 ) {
     let metrics = &context.metrics.worker;
     metrics.attempt(handler, record.verdict, record.duration);
@@ -242,6 +281,13 @@ fn tell(
         Plan::End(_) => {
             tracing::debug!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
                 attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms, "delivery.settled");
+        }
+        // One by one they would say for days that the pause goes on.
+        Plan::Park { spent: false, until, .. } if let Some(destination) = held_by => {
+            if let Some(deliveries) = context.pauses.holds(handler) {
+                tracing::info!(handler = %handler, destination = %destination, deliveries, until = %until,
+                    "delivery.held: the destination is paused; what waits for it looks again ever more seldom");
+            }
         }
         // The destination's own words are for `events show` and `dead-letters show`: however redacted, text that
         // others wrote is not for a log.

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_common::broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Stored};
+use hookline_common::broker::{
+    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored,
+};
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::HandlerName;
 use hookline_common::topology::Queue;
@@ -26,8 +28,12 @@ impl Broker for Teaching {
         self.broker.publish(event).await
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
         self.broker.publish_again(handler, event, why).await
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        self.broker.publish_anew(handler, event, from).await
     }
 
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {

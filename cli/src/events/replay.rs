@@ -133,7 +133,7 @@ async fn replayable(store: &Store, id: &str) -> anyhow::Result<Result<Event, &'s
 async fn publish(settings: &Settings, broker: &dyn Broker, event: &Event) -> anyhow::Result<()> {
     for handler in settings.handlers.enabled() {
         if handler != HandlerName::RecordHistory && topology::takes(handler, &event.event_type) {
-            broker.publish_again(handler, event, Some(Again::Replay)).await?;
+            broker.publish_again(handler, event, Again::Replay).await?;
         }
     }
     Ok(())

@@ -81,6 +81,16 @@ pub enum Again {
     Replay,
 }
 
+/// Where a delivery that is published anew goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    pub attempt: u32,
+    /// `None`: none was made.
+    pub first_attempt_at: Option<Timestamp>,
+    /// Tells this copy from those before it; see [`Delivery::copy`].
+    pub copy: Timestamp,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
     pub queue: Queue,
@@ -112,9 +122,13 @@ pub trait Broker: Send + Sync + 'static {
         self.publish(event).await
     }
 
-    /// Puts an event on one handler's work queue, at attempt 1, whether or not it was there before; without a reason,
-    /// as if it came for the first time. Where it is still waiting there, nothing changes.
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError>;
+    /// Puts an event on one handler's work queue, at attempt 1, whether or not it was there before. Where it is still
+    /// waiting there, nothing changes.
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError>;
+
+    /// Puts a delivery that is lost, or must wait no longer, on its handler's work queue, to go on where it was. One that
+    /// is parked there still is due at once.
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError>;
 
     /// Consumes a queue. At most `prefetch` deliveries are out and not settled. Needs the owner's role on the
     /// embedded broker.
@@ -270,6 +284,9 @@ pub struct Delivery {
     /// How often it was handed out and came back without a settlement.
     pub redeliveries: u32,
     pub again: Option<Again>,
+    /// Where several copies of one delivery may be on their way, when this one was published anew: of an older one nothing
+    /// is expected any more. Zero where it never was; `None` where the broker holds one copy at most.
+    pub copy: Option<Timestamp>,
     /// What the attempt before ran into.
     pub last: Option<LastFailure>,
     /// On a dead queue: why it is there.
@@ -287,6 +304,7 @@ pub struct DeliveryParts {
     pub first_attempt_at: Timestamp,
     pub redeliveries: u32,
     pub again: Option<Again>,
+    pub copy: Option<Timestamp>,
     pub last: Option<LastFailure>,
     pub dead: Option<DeadLetterInfo>,
     pub routed_to: Vec<HandlerName>,
@@ -295,7 +313,7 @@ pub struct DeliveryParts {
 impl Delivery {
     #[must_use]
     pub fn new(parts: DeliveryParts, settler: Box<dyn Settler>) -> Self {
-        let DeliveryParts { event, queue, attempt, first_attempt_at, redeliveries, again, last, dead, routed_to } =
+        let DeliveryParts { event, queue, attempt, first_attempt_at, redeliveries, again, copy, last, dead, routed_to } =
             parts;
         Self {
             event,
@@ -304,6 +322,7 @@ impl Delivery {
             first_attempt_at,
             redeliveries,
             again,
+            copy,
             last,
             dead,
             routed_to,

@@ -79,8 +79,9 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
         );
         v.key(
             "missing_after",
-            "A delivery that nobody began, while its handler's queue was found empty for so long, is published anew from the \
-             history: its message may have been lost. Longer than workers keep deliveries in hand.",
+            "A delivery that nobody began, or that is a minute late after it was parked, while its handler's queue was found \
+             empty for so long, is published anew from the history: its message may have been lost. Longer than workers keep \
+             deliveries in hand; opt-outs wait no longer than 45 s.",
             Span::SECONDS,
             &mut s.broker.missing_after,
         );

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hookline_common::broker::conformance::{next, nothing_comes, settle};
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions, forgetful_file_system};
 use hookline_common::broker::{
-    Again, Broker, BrokerError, BrokerState, DeadLetterInfo, PublishError, Settled, Settlement,
+    Again, Broker, BrokerError, BrokerState, DeadLetterInfo, PublishError, Resumed, Settled, Settlement,
 };
 use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, HandlerName};
@@ -59,7 +59,7 @@ async fn a_redrive_by_another_process_is_noticed() {
     let event = an_inbound_message();
     let guest = EmbeddedBroker::open(directory.options().guest()).await.unwrap();
 
-    guest.publish_again(HandlerName::LogNote, &event, Some(Again::Redrive)).await.unwrap();
+    guest.publish_again(HandlerName::LogNote, &event, Again::Redrive).await.unwrap();
 
     let delivery = tokio::time::timeout(Duration::from_secs(2), notes.next()).await.expect("noticed").unwrap();
     assert_eq!((&*delivery.event, delivery.again), (&event, Some(Again::Redrive)));
@@ -145,10 +145,10 @@ async fn publishing_again_while_it_waits_changes_nothing() {
     let event = an_inbound_message();
     broker.publish(&event).await.unwrap();
 
-    broker.publish_again(HandlerName::LogNote, &event, Some(Again::Replay)).await.unwrap();
+    broker.publish_again(HandlerName::LogNote, &event, Again::Replay).await.unwrap();
     let mut notes = broker.consume(NOTES, 4).await.unwrap();
     let held = next(&mut notes).await;
-    broker.publish_again(HandlerName::LogNote, &event, Some(Again::Replay)).await.unwrap();
+    broker.publish_again(HandlerName::LogNote, &event, Again::Replay).await.unwrap();
 
     assert_eq!(held.again, None);
     nothing_comes(&mut notes).await;
@@ -176,9 +176,10 @@ async fn a_redrive_takes_a_dead_letter_that_was_not_settled_yet_and_nothing_else
     settle(next(&mut notes).await, Settlement::DeadLetter(info)).await;
     let letter = next(&mut dead).await;
 
-    broker.publish_again(HandlerName::LogNote, &event, None).await.unwrap();
+    let from = Resumed { attempt: 1, first_attempt_at: None, copy: Timestamp::now() };
+    broker.publish_anew(HandlerName::LogNote, &event, from).await.unwrap();
     nothing_comes(&mut notes).await;
-    broker.publish_again(HandlerName::LogNote, &event, Some(Again::Redrive)).await.unwrap();
+    broker.publish_again(HandlerName::LogNote, &event, Again::Redrive).await.unwrap();
 
     let redriven = next(&mut notes).await;
     assert_eq!((redriven.attempt, redriven.again, redriven.dead.clone()), (1, Some(Again::Redrive), None));

@@ -65,7 +65,7 @@ async fn the_first_event_that_is_stored_makes_it_ready_at_once() {
 async fn what_another_process_sends_again_is_due_by_any_clock() {
     let directory = Directory::new();
     let guest = EmbeddedBroker::open(directory.options().guest()).await.unwrap();
-    guest.publish_again(HandlerName::LogNote, &an_inbound_message(), Some(Again::Redrive)).await.unwrap();
+    guest.publish_again(HandlerName::LogNote, &an_inbound_message(), Again::Redrive).await.unwrap();
     guest.close().await;
 
     // No test can step the clock of one process: the file tells that none was asked.

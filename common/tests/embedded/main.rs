@@ -85,6 +85,7 @@ conforms! {
     a_delivery_that_ends_every_process_becomes_a_dead_letter,
     a_settlement_from_before_a_crash_changes_nothing,
     publishing_again_changes_nothing_while_it_waits_and_repeats_it_after,
+    what_is_published_anew_goes_on_where_it_was,
     rows_are_handed_out_as_they_came,
     one_handlers_backlog_delays_no_other,
     closing_gives_back_what_was_not_taken,

@@ -187,7 +187,7 @@ async fn what_the_delivery_limit_ended_goes_through_a_tier_when_it_is_redriven()
     assert_eq!(letter.dead.as_ref().map(|dead| dead.reason), Some(DeadReason::DeliveryLimit));
     settle(letter, Settlement::Done).await;
 
-    broker.publish_again(HandlerName::LogNote, &event, Some(Again::Redrive)).await.expect("stored");
+    broker.publish_again(HandlerName::LogNote, &event, Again::Redrive).await.expect("stored");
     let redriven = next(&mut deliveries).await;
     let until = Timestamp::now().plus(Duration::from_millis(500));
     settle(redriven, Settlement::Park { until, counts_as_attempt: true, last: None }).await;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_common::broker::conformance::{nothing_comes, settle};
-use hookline_common::broker::rabbitmq::{Difference, RabbitBroker, RabbitRole};
-use hookline_common::broker::{Broker, BrokerState, Settlement};
+use hookline_common::broker::rabbitmq::{Difference, RabbitBroker, RabbitRole, Unrouted};
+use hookline_common::broker::{Broker, BrokerState, DeadLetterInfo, Delivery, LastFailure, Settlement};
 use hookline_common::event::Event;
-use hookline_common::names::HandlerName;
+use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::testing::events::{an_event, an_inbound_message, an_opt_out};
 use hookline_common::testing::nodes::RabbitNode;
+use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
 use lapin::options::{ExchangeUnbindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -53,6 +54,106 @@ async fn what_a_deleted_queue_misses_is_in_unrouted_and_is_redriven_from_there()
     assert_eq!(broker.redrive_unrouted(10).await.expect("redriven"), 1);
     assert_eq!(unrouted(&broker).await, []);
     assert_eq!(drain(&broker, HandlerName::RecordOptOut).await, BTreeSet::from([event.id]));
+    broker.close().await;
+}
+
+/// Waits until something is there, and says from where.
+async fn fallen(broker: &RabbitBroker) -> Unrouted {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = broker.unrouted(1).await.expect("asked").into_iter().next() {
+            return found;
+        }
+        assert!(std::time::Instant::now() < deadline, "nothing falls into hookline.unrouted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The first delivery of a queue that has just been declared.
+async fn first_of(broker: &RabbitBroker, queue: Queue) -> Delivery {
+    let mut deliveries = broker.consume(queue, 1).await.expect("consumed");
+    tokio::time::timeout(DEADLINE, deliveries.next()).await.expect("in time").expect("a delivery")
+}
+
+/// Parks it for about a second, and it counts.
+async fn fail_once(broker: &RabbitBroker, queue: Queue) -> Delivery {
+    let delivery = first_of(broker, queue).await;
+    let (attempt, first_attempt_at) = (delivery.attempt, delivery.first_attempt_at);
+    let last = LastFailure { status: Some(503), detail: "busy".to_owned() };
+    let until = Timestamp::now().plus(Duration::from_millis(500));
+    settle(delivery, Settlement::Park { until, counts_as_attempt: true, last: Some(last) }).await;
+    let delivery = first_of(broker, queue).await;
+    assert_eq!((delivery.attempt, delivery.first_attempt_at), (attempt + 1, first_attempt_at));
+    delivery
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_fell_into_unrouted_goes_on_where_it_was() {
+    for tier_is_missing in [false, true] {
+        let url = RabbitNode::shared().await.vhost().await;
+        let broker = worker(&url).await;
+        let (_connection, channel) = operator(&url).await;
+        let queue = Queue::Work(HandlerName::RecordOptOut);
+        let event = an_opt_out();
+        broker.publish(&event).await.expect("stored");
+        let delivery = fail_once(&broker, queue).await;
+        let first_attempt_at = delivery.first_attempt_at;
+
+        let missing = if tier_is_missing { "hookline.delay.1s".to_owned() } else { queue.name() };
+        let until = Timestamp::now().plus(Duration::from_millis(500));
+        let last = LastFailure { status: Some(502), detail: "still busy".to_owned() };
+        let park = Settlement::Park { until, counts_as_attempt: true, last: Some(last.clone()) };
+        if tier_is_missing {
+            channel.queue_delete(missing.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
+            settle(delivery, park).await;
+        } else {
+            settle(delivery, park).await;
+            delete(&channel, queue).await;
+        }
+
+        let fallen = fallen(&broker).await;
+        assert_eq!(fallen.exchange, if tier_is_missing { "hookline.delay" } else { "hookline.work" });
+        broker.apply_topology().await.expect("declared");
+        assert_eq!(broker.redrive_unrouted(10).await.expect("redriven"), 1);
+        let delivery = first_of(&broker, queue).await;
+        assert_eq!((delivery.event.id.clone(), delivery.attempt), (event.id, 3));
+        assert_eq!(delivery.first_attempt_at, first_attempt_at, "its age goes on");
+        assert_eq!(delivery.last, Some(last));
+        settle(delivery, Settlement::Done).await;
+        assert_eq!(unrouted(&broker).await, []);
+        broker.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_fell_into_unrouted_is_a_dead_letter_still() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let broker = worker(&url).await;
+    let (_connection, channel) = operator(&url).await;
+    let (work, dead) = (Queue::Work(HandlerName::RecordOptOut), Queue::Dead(HandlerName::RecordOptOut));
+    let event = an_opt_out();
+    broker.publish(&event).await.expect("stored");
+    let delivery = first_of(&broker, work).await;
+    delete(&channel, dead).await;
+    let info = DeadLetterInfo {
+        reason: DeadReason::Rejected,
+        destination: Some(Destination::TextUs),
+        status: Some(422),
+        detail: "refused".to_owned(),
+        attempts: 7,
+        dead_lettered_at: Timestamp::now(),
+    };
+    settle(delivery, Settlement::DeadLetter(info.clone())).await;
+
+    assert_eq!(fallen(&broker).await.exchange, "hookline.dead");
+    broker.apply_topology().await.expect("declared");
+    assert_eq!(broker.redrive_unrouted(10).await.expect("redriven"), 1);
+
+    let delivery = first_of(&broker, dead).await;
+    assert_eq!((delivery.event.id.clone(), delivery.dead.clone()), (event.id, Some(info)));
+    settle(delivery, Settlement::Done).await;
+    let mut deliveries = broker.consume(work, 1).await.expect("consumed");
+    nothing_comes(&mut deliveries).await;
     broker.close().await;
 }
 

@@ -142,6 +142,9 @@ fn destinations_are_there(metrics: &Metrics) {
             assert_eq!(metrics.value("hookline_destination_state", &[own, ("state", state)]), expected);
         }
     }
+    for unsent in ["", "_stuck", "_oldest_seconds"] {
+        metrics.is_zero(&format!("hookline_opt_outs_unsent{unsent}"), &[]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use hookline_common::admin::AdminServer;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Settlement, Stored,
+    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Settlement, Stored,
 };
 use hookline_common::event::{Event, EventId, SourceName};
 use hookline_common::names::HandlerName;
@@ -363,8 +363,12 @@ impl Broker for FaultyBroker {
         }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Option<Again>) -> Result<(), PublishError> {
+    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
         unreachable!("ingest redrives nothing")
+    }
+
+    async fn publish_anew(&self, _: HandlerName, _: &Event, _: Resumed) -> Result<(), PublishError> {
+        unreachable!("ingest brings nothing back")
     }
 
     async fn consume(&self, _: Queue, _: u16) -> Result<Deliveries, BrokerError> {

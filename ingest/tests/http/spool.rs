@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Stored};
+use hookline_common::broker::{
+    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored,
+};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::{OnBrokerOutage, Settings};
@@ -113,8 +115,12 @@ impl Broker for FarSide {
         if way == Way::StoreUnseen { Err(PublishError::Unknown) } else { Ok(stored) }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Option<Again>) -> Result<(), PublishError> {
+    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
         unreachable!("ingest redrives nothing")
+    }
+
+    async fn publish_anew(&self, _: HandlerName, _: &Event, _: Resumed) -> Result<(), PublishError> {
+        unreachable!("ingest brings nothing back")
     }
 
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {

@@ -32,6 +32,8 @@ mod opt_outs;
 mod records;
 #[path = "../store/together.rs"]
 mod together;
+#[path = "../store/unsent.rs"]
+mod unsent;
 #[path = "../store/upgrade.rs"]
 mod upgrade;
 #[path = "../store/workers.rs"]

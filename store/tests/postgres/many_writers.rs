@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use hookline_common::names::{DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
-use hookline_store::model::{Begin, Claim, ContactLink, Ending, PersonFacts, PhoneLock};
+use hookline_store::model::{Begin, Claim, ContactLink, Copied, Ending, PersonFacts, PhoneLock};
 use hookline_store::{Store, StoreError};
 use sqlx::Connection as _;
 
@@ -241,7 +241,9 @@ async fn an_effect_that_somebody_keeps_fails_only_the_attempt_that_claims_it() {
     let begin = || {
         join_all(events.iter().map(|event| async {
             let claim = wanting(event.id.as_str(), &event.id, "a");
-            test.store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await
+            test.store
+                .begin_claiming(event, HANDLER, Copied { attempt: 1, again: None, copy: None }, Some(&claim))
+                .await
         }))
     };
     assert!(begin().await.into_iter().all(|begun| matches!(begun, Ok((Begin::Go, Some(Claim::Fresh(_)))))));

@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookline_common::broker::{Again, DeadLetterInfo};
-use hookline_common::event::EventId;
+use hookline_common::event::{Event, EventId};
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Begin, Ending, HandlerCounts};
+use hookline_store::model::{Begin, Copied, Ending, HandlerCounts, Overdue, Parked};
 
 use crate::helpers::{TestStore, at, attempt, dead, event, event_at, id_of};
 
@@ -159,7 +159,9 @@ async fn a_write_that_fails_does_not_take_its_group_with_it() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn taken(store: &Store, quiet: Duration, again: Duration) -> Vec<EventId> {
-    store.take_unbegun(HANDLER, quiet, again, 10).await.expect("the store answers")
+    let overdue = Overdue { unbegun: quiet, due: quiet, again };
+    let taken = store.take_undelivered(HANDLER, overdue, 10).await.expect("the store answers");
+    taken.into_iter().map(|taken| taken.event_id).collect()
 }
 
 #[tokio::test]
@@ -190,14 +192,16 @@ async fn what_is_missing_is_taken_by_one_asker_and_again_only_later_or_when_put_
     }
 
     assert_eq!(taken(&store, HOUR, HOUR).await, [], "it is on its way, most likely");
-    let first = store.take_unbegun(HANDLER, Duration::ZERO, HOUR, 2).await.unwrap();
-    let second = taken(&store, Duration::ZERO, HOUR).await;
+    let at_once = Overdue { unbegun: Duration::ZERO, due: HOUR, again: HOUR };
+    let first = store.take_undelivered(HANDLER, at_once, 2).await.unwrap();
+    let second = store.take_undelivered(HANDLER, at_once, 9).await.unwrap();
     assert_eq!((first.len(), second.len()), (2, 1));
-    assert_eq!(first.iter().chain(&second).map(|id| id.as_str().to_owned()).collect::<BTreeSet<_>>(), all);
+    let taken_ids = first.iter().chain(&second).map(|taken| taken.event_id.as_str().to_owned());
+    assert_eq!(taken_ids.collect::<BTreeSet<_>>(), all);
     assert_eq!(taken(&store, Duration::ZERO, HOUR).await, []);
 
-    store.put_back_unbegun(HANDLER, &second).await.unwrap();
-    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, second);
+    store.put_back(&second, None).await.unwrap();
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [second[0].event_id.clone()]);
     assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 3, "it may be lost again");
     store.begin(&event("a"), HANDLER, 1, None).await.unwrap();
     assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await.len(), 2);
@@ -216,4 +220,82 @@ async fn what_is_being_redriven_is_not_missing_yet() {
 
     assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [], "it was just published");
     assert_eq!(taken(&store, Duration::ZERO, Duration::ZERO).await, [event.id]);
+}
+
+fn overdue(due: Duration) -> Overdue {
+    Overdue { unbegun: HOUR, due, again: HOUR }
+}
+
+fn parked(event: &Event, until: Timestamp, attempt: u32) -> Parked {
+    let first_attempt_at = (attempt > 1).then(|| at(500));
+    Parked { event_id: event.id.clone(), handler: HANDLER, until, attempt, first_attempt_at, held_by: None }
+}
+
+#[tokio::test]
+async fn what_is_parked_is_lost_only_once_it_is_late_and_goes_on_with_its_attempt() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let event = event("a");
+    store.record_events(&[(event.clone(), vec![HANDLER])]).await.unwrap();
+    store.begin(&event, HANDLER, 2, None).await.unwrap();
+    assert_eq!(store.take_undelivered(HANDLER, overdue(Duration::ZERO), 9).await.unwrap(), [], "it is in hand");
+
+    let now = Timestamp::now();
+    let log = attempt(&event, HANDLER, 2, Verdict::Parked);
+    store.park(&parked(&event, now.plus(HOUR), 3), Some(&log), &[]).await.unwrap();
+    assert_eq!(store.take_undelivered(HANDLER, overdue(Duration::ZERO), 9).await.unwrap(), [], "it waits");
+    store.park(&parked(&event, now.minus(HOUR / 2), 3), None, &[]).await.unwrap();
+    assert_eq!(store.take_undelivered(HANDLER, overdue(HOUR), 9).await.unwrap(), [], "the broker may be slow");
+
+    let [lost] = <[_; 1]>::try_from(store.take_undelivered(HANDLER, overdue(HOUR / 3), 9).await.unwrap()).unwrap();
+    assert_eq!((&lost.event_id, lost.handler), (&event.id, HANDLER));
+    assert_eq!((lost.from.attempt, lost.from.first_attempt_at), (3, Some(at(500))));
+    assert_eq!(store.take_undelivered(HANDLER, overdue(HOUR / 3), 9).await.unwrap(), [], "it was just given");
+    store.put_back(std::slice::from_ref(&lost), None).await.unwrap();
+    assert_eq!(store.take_undelivered(HANDLER, overdue(HOUR / 3), 9).await.unwrap().len(), 1);
+    assert_eq!(store.event(&event.id).await.unwrap().unwrap().1.len(), 1, "one was an attempt");
+}
+
+#[tokio::test]
+async fn of_several_copies_the_newest_goes_on_and_of_equal_ones_the_later_attempt() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let event = event("a");
+    let begin = async |copy: Option<i64>, attempt, again| {
+        let copied = Copied { attempt, again, copy: copy.map(Timestamp::from_millis) };
+        store.begin_claiming(&event, HANDLER, copied, None).await.unwrap().0
+    };
+    assert_eq!(begin(Some(0), 3, None).await, Begin::Go);
+    assert_eq!(begin(Some(0), 2, None).await, Begin::StaleCopy);
+    assert_eq!(begin(Some(70), 3, None).await, Begin::Go, "published anew");
+    assert_eq!(begin(Some(0), 3, None).await, Begin::StaleCopy, "the one that was parked all the time");
+    assert_eq!(begin(Some(0), 4, None).await, Begin::StaleCopy, "whatever came of it meanwhile");
+    assert_eq!(begin(Some(70), 4, None).await, Begin::Go);
+    assert_eq!(begin(Some(70), 3, None).await, Begin::StaleCopy);
+    // A replay begins anew, and its retries are not taken for stale.
+    assert_eq!(begin(Some(90), 1, Some(Again::Replay)).await, Begin::Go);
+    assert_eq!(begin(Some(90), 2, None).await, Begin::Go);
+    assert_eq!(begin(Some(70), 5, None).await, Begin::StaleCopy);
+    assert_eq!(begin(None, 2, None).await, Begin::Go, "a broker that holds one copy at most");
+    assert_eq!(begin(None, 1, None).await, Begin::StaleCopy, "as if there were no copies");
+}
+
+#[tokio::test]
+async fn what_a_pause_held_is_given_once_when_it_is_over() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let [held, begun, other, unknown] = ["held", "begun", "other", "unknown"].map(event);
+    for event in [&held, &begun, &other] {
+        store.record_events(&[(event.clone(), vec![HANDLER])]).await.unwrap();
+    }
+    for event in [&held, &begun, &other, &unknown] {
+        store.begin(event, HANDLER, 1, None).await.unwrap();
+        let held_by = Some(if event.id == other.id { Destination::SystemOfRecord } else { Destination::TextUs });
+        let parked = Parked { held_by, ..parked(event, Timestamp::now().plus(HOUR), 1) };
+        store.park(&parked, None, &[]).await.unwrap();
+    }
+    store.begin(&begun, HANDLER, 1, None).await.unwrap();
+
+    let given = store.take_held(Destination::TextUs, 9).await.unwrap();
+    assert_eq!(given.iter().map(|given| (&given.event_id, given.from.attempt)).collect::<Vec<_>>(), [(&held.id, 1)]);
+    assert_eq!(store.take_held(Destination::TextUs, 9).await.unwrap(), []);
+    store.put_back(&given, Some(Destination::TextUs)).await.unwrap();
+    assert_eq!(store.take_held(Destination::TextUs, 9).await.unwrap().len(), 1);
 }

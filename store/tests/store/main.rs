@@ -17,5 +17,6 @@ mod opt_outs;
 mod records;
 mod sqlite_only;
 mod together;
+mod unsent;
 mod upgrade;
 mod workers;

@@ -6,7 +6,7 @@ use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ClaimToken, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
+    Begin, Claim, ClaimRequest, ClaimToken, Copied, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
 };
 
 use crate::deliveries::{HANDLER, counts};
@@ -68,7 +68,10 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
         let (store, event, key) = (&store, &events[i], key(i));
         async move {
             let claim = wanting(&key, &event.id, owner);
-            store.begin_claiming(event, HANDLER, 1, None, Some(&claim)).await.unwrap()
+            store
+                .begin_claiming(event, HANDLER, Copied { attempt: 1, again: None, copy: None }, Some(&claim))
+                .await
+                .unwrap()
         }
     };
     // Every third is done, every third is at work elsewhere.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::event::EventId;
 use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
@@ -13,6 +14,7 @@ use hookline_common::secret::Secret;
 use hookline_common::settings::{RetrySettings, Settings};
 use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_common::time::Timestamp;
 use hookline_common::topology;
 use hookline_sandbox::samples::{self, SampleFacts};
 use hookline_sandbox::{Effect, EffectKind, Endpoint, RecordedRequest, Sandbox, SandboxOptions};
@@ -36,6 +38,7 @@ pub(crate) struct TestPipeline {
     pub(crate) sandbox: Sandbox,
     pub(crate) store: Store,
     pub(crate) broker: Arc<dyn Broker>,
+    metrics: Arc<Metrics>,
     intake: Intake,
     shutdown: CancellationToken,
     _dir: TempDir,
@@ -61,8 +64,12 @@ impl TestPipeline {
         let sandbox = Sandbox::start(sandbox).await.expect("the sandbox starts");
         settings.textus.base_url = sandbox.base_url().parse().expect("a URL");
 
-        let options = EmbeddedOptions::new(dir.path(), settings.handlers.enabled());
-        let broker: Arc<dyn Broker> = EmbeddedBroker::open(options).await.expect("the broker opens");
+        let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
+        let handlers = settings.handlers.enabled();
+        let broker: Arc<dyn Broker> = match settings.broker.url.as_slice() {
+            [_, ..] => rabbit(settings.broker.url.clone(), handlers, &metrics).await,
+            [] => EmbeddedBroker::open(EmbeddedOptions::new(dir.path(), handlers)).await.expect("the broker opens"),
+        };
         let location = match &settings.store.url {
             Some(url) => Location::Url(url.clone()),
             None => Location::Sqlite(dir.path().to_owned()),
@@ -76,12 +83,25 @@ impl TestPipeline {
         let intake = Intake::new(Arc::clone(&broker));
         sandbox.set_webhook(intake.listen().await);
 
-        let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
-        let worker = WorkerApp::new(&settings, Arc::clone(&broker), store.clone(), metrics, Journey::default(), None)
-            .expect("a worker");
+        let worker = WorkerApp::new(
+            &settings,
+            Arc::clone(&broker),
+            store.clone(),
+            Arc::clone(&metrics),
+            Journey::default(),
+            None,
+        )
+        .expect("a worker");
         let shutdown = CancellationToken::new();
         tokio::spawn(worker.run(None, shutdown.clone()));
-        Self { sandbox, store, broker, intake, shutdown, _dir: dir }
+        Self { sandbox, store, broker, metrics, intake, shutdown, _dir: dir }
+    }
+
+    /// The value of a metric without labels; `None` where it is absent.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().expect("a number"))
     }
 
     /// The worker is told to end.
@@ -92,6 +112,11 @@ impl TestPipeline {
     /// A webhook arrives.
     pub(crate) async fn send(&self, body: &Value) -> EventId {
         self.intake.take(Bytes::from(body.to_string())).await
+    }
+
+    /// A webhook arrives that was received a while ago: it has waited somewhere.
+    pub(crate) async fn send_late(&self, body: &Value, late: Duration) -> EventId {
+        self.intake.take_at(Bytes::from(body.to_string()), Timestamp::now().minus(late)).await
     }
 
     /// A sample arrives that TextUs knows nothing of but what its webhook says.
@@ -248,6 +273,18 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn rabbit(urls: Vec<Secret>, handlers: Vec<HandlerName>, metrics: &Metrics) -> Arc<dyn Broker> {
+    let broker = RabbitBroker::start(RabbitOptions {
+        urls,
+        ca_pem: None,
+        handlers,
+        role: RabbitRole::Worker,
+        metrics: Arc::clone(&metrics.broker),
+    });
+    broker.wait_ready(DEADLINE).await.expect("ready");
+    broker
 }
 
 fn is_settled(row: &EventRow) -> bool {

@@ -35,6 +35,11 @@ impl Intake {
 
     /// Publishes a webhook's bytes as ingest would.
     pub(crate) async fn take(&self, bytes: Bytes) -> EventId {
+        self.take_at(bytes, Timestamp::now()).await
+    }
+
+    /// The same, as if it had come then.
+    pub(crate) async fn take_at(&self, bytes: Bytes, received_at: Timestamp) -> EventId {
         let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let source = SourceName::new("textus").expect("a name");
         let sent_id = said["id"].as_str().map(str::to_owned);
@@ -43,7 +48,7 @@ impl Intake {
             source,
             source_event_id: sent_id,
             event_type: said["action"].as_str().map_or_else(EventType::unparsed, EventType::new),
-            received_at: Timestamp::now(),
+            received_at,
             content_type: Some("application/json".to_owned()),
             request_id: None,
             traceparent: None,

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     DEAD_NOTES, HISTORY, Harness, NOTES, consume, depth_becomes, next, nothing_comes, routed, settle, within_deadline,
 };
-use crate::broker::{Again, Settlement};
+use crate::broker::{Again, Resumed, Settlement};
 use crate::event::{Event, EventId};
 use crate::names::HandlerName;
 use crate::testing::events::{an_event, an_inbound_message, an_opt_out};
@@ -112,15 +112,42 @@ pub async fn publishing_again_changes_nothing_while_it_waits_and_repeats_it_afte
 
     let first = next(&mut notes).await;
     settle(first, Settlement::Done).await;
-    for why in [Some(Again::Redrive), Some(Again::Replay), None] {
+    for why in [Again::Redrive, Again::Replay] {
         broker.publish_again(HandlerName::LogNote, &event, why).await.expect("stored");
         let repeat = next(&mut notes).await;
-        assert_eq!((&*repeat.event, repeat.attempt, repeat.again), (&event, 1, why));
+        assert_eq!((&*repeat.event, repeat.attempt, repeat.again), (&event, 1, Some(why)));
         assert_eq!(repeat.routed_to, routed(&event));
         settle(repeat, Settlement::Done).await;
     }
 
     nothing_comes(&mut history).await;
+    broker.close().await;
+}
+
+pub async fn what_is_published_anew_goes_on_where_it_was(harness: &dyn Harness) {
+    let broker = harness.open().await;
+    let event = an_inbound_message();
+    broker.publish(&event).await.expect("stored");
+    let mut notes = consume(&broker, NOTES, 4).await;
+    let first = next(&mut notes).await;
+    let far = Timestamp::now().plus(Duration::from_secs(4000));
+    settle(first, Settlement::Park { until: far, counts_as_attempt: true, last: None }).await;
+    nothing_comes(&mut notes).await;
+
+    // Parked still; then nowhere.
+    for copy in [1, 2] {
+        let first_attempt_at = Some(Timestamp::from_millis(Timestamp::now().as_millis() - 77_000));
+        let from = Resumed { attempt: 2, first_attempt_at, copy: Timestamp::from_millis(copy) };
+        broker.publish_anew(HandlerName::LogNote, &event, from).await.expect("stored");
+        let delivery = next(&mut notes).await;
+        assert_eq!((&*delivery.event, delivery.attempt, delivery.again), (&event, 2, None));
+        assert!(delivery.copy.is_none_or(|of| of == from.copy), "{:?}", delivery.copy);
+        // Where one copy is held at most and is there, its age is its own.
+        let is_its_own = delivery.copy.is_none() && copy == 1;
+        assert_eq!(Some(delivery.first_attempt_at) == first_attempt_at, !is_its_own);
+        settle(delivery, Settlement::Done).await;
+        nothing_comes(&mut notes).await;
+    }
     broker.close().await;
 }
 

@@ -142,6 +142,7 @@ impl Dispatcher {
             attempt: row.attempt,
             first_attempt_at: Timestamp::from_millis(row.first_attempt_ms),
             redeliveries: row.deliveries.saturating_sub(1),
+            copy: None,
             again: row.again.as_deref().and_then(rare::read_again),
             last: row.last.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),

@@ -63,7 +63,7 @@ use self::rows::MessageRow;
 use self::schema::Use;
 use self::shelf::{Counter, Shelf};
 use self::writer::Writer;
-use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Stored};
+use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
 use crate::event::{Event, EventId};
 use crate::names::HandlerName;
 use crate::testing::crash_point;
@@ -303,11 +303,19 @@ impl Broker for EmbeddedBroker {
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
         let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
         self.ops.send(again).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
+        self.ops.send(anew).map_err(|_| self.refusal())?;
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 

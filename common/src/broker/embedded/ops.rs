@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::rare;
 use super::round::{Change, Count, Lease, LeasedRow, Wants};
 use super::rows::{IdBytes, MessageRow};
-use crate::broker::{Again, BrokerError, BrokerState, PublishError, Settled, Stored};
+use crate::broker::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Stored};
 use crate::names::HandlerName;
 
 pub(super) struct Publish {
@@ -44,7 +44,13 @@ pub(super) enum Rare {
     PublishAgain {
         message: MessageRow,
         handler: HandlerName,
-        why: Option<Again>,
+        why: Again,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    PublishAnew {
+        message: MessageRow,
+        handler: HandlerName,
+        from: Resumed,
         reply: oneshot::Sender<Result<(), PublishError>>,
     },
     Remove {

@@ -2,12 +2,14 @@
 //! script and one transaction.
 
 use futures::TryStreamExt;
-use sqlx::Executor;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Executor, Sqlite};
 
 use super::rows::{self, IdBytes, MessageRow};
-use crate::broker::Again;
+use crate::broker::{Again, Resumed};
 use crate::names::HandlerName;
+use crate::time::Timestamp;
 
 /// The id's first byte: ids are hashes, so each slice is a 256th of them.
 pub(super) type Slice = u8;
@@ -22,17 +24,51 @@ const AGAIN: &str = "
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE event_id = ?1);
      INSERT INTO queue (id, handler, due_ms, again) SELECT seq * 16 + ?7, ?7, 0, ?8 FROM seen WHERE event_id = ?1
          ON CONFLICT (id) DO UPDATE SET dead = 0, lease = 0, due_ms = 0, attempt = 1, deliveries = 0, again = ?8,
-             first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1 AND ?8 IS NOT NULL;
+             first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1;
+     COMMIT";
+
+/// The same for a delivery that goes on where it was. A row that is there knows better than the store where that is.
+const ANEW: &str = "
+     BEGIN IMMEDIATE;
+     DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
+     INSERT INTO messages (event_id, received_ms, stored_ms, routed, head, body)
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM seen WHERE event_id = ?1);
+     INSERT INTO queue (id, handler, due_ms, attempt, first_attempt_ms)
+         SELECT seq * 16 + ?7, ?7, 0, ?8, ?9 FROM seen WHERE event_id = ?1
+         ON CONFLICT (id) DO UPDATE SET due_ms = 0 WHERE dead = 0 AND lease = 0;
      COMMIT";
 
 pub(super) async fn publish_again(
     conn: &mut SqliteConnection,
     message: &MessageRow,
     handler: HandlerName,
-    why: Option<Again>,
+    why: Again,
     now_ms: i64,
 ) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(AGAIN)
+    let query = of_one_handler(AGAIN, message, handler, now_ms).bind(again_text(why));
+    conn.fetch_many(query).try_for_each(|_| std::future::ready(Ok(()))).await
+}
+
+pub(super) async fn publish_anew(
+    conn: &mut SqliteConnection,
+    message: &MessageRow,
+    handler: HandlerName,
+    from: Resumed,
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let query = of_one_handler(ANEW, message, handler, now_ms)
+        .bind(i64::from(from.attempt.max(1)))
+        .bind(from.first_attempt_at.map(Timestamp::as_millis));
+    conn.fetch_many(query).try_for_each(|_| std::future::ready(Ok(()))).await
+}
+
+fn of_one_handler(
+    script: &'static str,
+    message: &MessageRow,
+    handler: HandlerName,
+    now_ms: i64,
+) -> Query<'static, Sqlite, SqliteArguments> {
+    sqlx::query(script)
         .bind(message.event_id.to_vec())
         .bind(message.received_ms)
         .bind(now_ms)
@@ -40,8 +76,6 @@ pub(super) async fn publish_again(
         .bind(message.head.clone())
         .bind(message.body.to_vec())
         .bind(rows::code(handler))
-        .bind(why.map(again_text));
-    conn.fetch_many(query).try_for_each(|_| std::future::ready(Ok(()))).await
 }
 
 pub(super) const fn again_text(why: Again) -> &'static str {

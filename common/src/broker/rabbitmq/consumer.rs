@@ -297,6 +297,7 @@ impl Pump {
             first_attempt_at,
             redeliveries,
             again: standing.again,
+            copy: Some(standing.copy.unwrap_or(Timestamp::from_millis(0))),
             last: standing.last.clone(),
             dead: standing.dead.clone(),
             routed_to: self.handlers.iter().copied().filter(|name| takes(*name, &event.event_type)).collect(),

@@ -34,6 +34,7 @@ const H_FIRST_ATTEMPT: &str = "x-hookline-first-attempt-ms";
 const H_NOT_BEFORE: &str = "x-hookline-not-before-ms";
 const H_LAST_STATUS: &str = "x-hookline-last-status";
 const H_LAST_ERROR: &str = "x-hookline-last-error";
+const H_COPY: &str = "x-hookline-copy-ms";
 const H_REDRIVE: &str = "x-hookline-redrive";
 const H_DEAD_REASON: &str = "x-hookline-dead-reason";
 const H_DEAD_DESTINATION: &str = "x-hookline-dead-destination";
@@ -54,13 +55,15 @@ pub(super) struct Standing {
     pub(super) not_before: Option<Timestamp>,
     pub(super) last: Option<LastFailure>,
     pub(super) again: Option<Again>,
+    /// When it was published anew.
+    pub(super) copy: Option<Timestamp>,
     pub(super) dead: Option<DeadLetterInfo>,
 }
 
 impl Standing {
     /// Never handed out before.
-    pub(super) const fn new(again: Option<Again>) -> Self {
-        Self { attempt: 1, first_attempt_at: None, not_before: None, last: None, again, dead: None }
+    pub(super) const fn new() -> Self {
+        Self { attempt: 1, first_attempt_at: None, not_before: None, last: None, again: None, copy: None, dead: None }
     }
 }
 
@@ -95,6 +98,7 @@ pub(super) fn properties(event: &Event, standing: &Standing) -> BasicProperties 
     headers.maybe_number(H_LAST_STATUS, status.map(i64::from));
     headers.maybe_text(H_LAST_ERROR, words);
     headers.maybe_text(H_REDRIVE, standing.again.map(again_name));
+    headers.maybe_number(H_COPY, standing.copy.map(Timestamp::as_millis));
     headers.maybe_text(H_TRACEPARENT, event.traceparent.as_deref());
 
     let seconds = u64::try_from(event.received_at.as_millis() / 1000).unwrap_or_default();
@@ -180,6 +184,7 @@ pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
         not_before: None,
         last,
         again: text(properties, H_REDRIVE).as_deref().and_then(read_again),
+        copy: number(properties, H_COPY).map(Timestamp::from_millis),
         dead,
     };
     let counted = number(properties, H_DELIVERY_COUNT).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);

@@ -46,11 +46,14 @@ use self::declare::{DeclareError, Reopening};
 use self::message::Standing;
 use self::recent::Recent;
 use self::shared::Shared;
-use super::{Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Stored};
+use super::{
+    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
+};
 use crate::event::{Event, EventId};
 use crate::names::HandlerName;
 use crate::secret::Secret;
 use crate::telemetry::metrics::BrokerMetrics;
+use crate::time::Timestamp;
 use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
 use crate::topology::{Queue, Tier};
 
@@ -176,7 +179,8 @@ impl RabbitBroker {
         asked(&connection, unrouted::list(&connection, limit)).await?
     }
 
-    /// Publishes up to `most` of what no queue took anew, with the same event ids; what handlers have done stays done.
+    /// Sends up to `most` of what no queue took where it was going: an event to its handlers, a retry or a dead letter with
+    /// what its headers tell of it. What handlers have done stays done.
     ///
     /// # Errors
     /// Where one is not stored: it, and those behind it, stay where they are.
@@ -252,7 +256,17 @@ fn new(event: &Event) -> Outgoing {
     Outgoing {
         exchange: EVENTS,
         routing_key: events_key(event),
-        properties: message::properties(event, &Standing::new(None)),
+        properties: message::properties(event, &Standing::new()),
+        body: event.body.clone(),
+    }
+}
+
+/// A delivery for one handler.
+fn to_work(handler: HandlerName, event: &Event, standing: &Standing) -> Outgoing {
+    Outgoing {
+        exchange: WORK,
+        routing_key: handler.as_str().to_owned(),
+        properties: message::properties(event, standing),
         body: event.body.clone(),
     }
 }
@@ -289,14 +303,15 @@ impl Broker for RabbitBroker {
         Ok(Stored { duplicate })
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Option<Again>) -> Result<(), PublishError> {
-        let outgoing = Outgoing {
-            exchange: WORK,
-            routing_key: handler.as_str().to_owned(),
-            properties: message::properties(event, &Standing::new(why)),
-            body: event.body.clone(),
-        };
-        self.stored(self.publisher.try_publish(outgoing).await)
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let Resumed { attempt, first_attempt_at, copy } = from;
+        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
     }
 
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {

@@ -1,6 +1,7 @@
 //! `hookline.unrouted`: what no queue took, because a queue or a binding was missing. An operator looks at it, and
 //! puts it back once the topology is whole.
 
+use bytes::Bytes;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::{Channel, Connection};
@@ -11,7 +12,7 @@ use super::publisher::{Outgoing, Published, Publisher};
 use crate::broker::BrokerError;
 use crate::event::Event;
 use crate::topology::Queue;
-use crate::topology::rabbitmq::{EVENTS, RabbitQueue};
+use crate::topology::rabbitmq::{DEAD, DELAY, EVENTS, RabbitQueue, WORK};
 
 /// One message that no queue took.
 #[derive(Clone, Debug)]
@@ -36,21 +37,14 @@ pub(super) async fn list(connection: &Connection, limit: usize) -> Result<Vec<Un
     Ok(found)
 }
 
-/// Publishes up to `most` messages anew, each acknowledged when it is stored; returns how many.
+/// Sends up to `most` messages where they were going, each acknowledged when it is stored; returns how many.
 pub(super) async fn redrive(connection: &Connection, publisher: &Publisher, most: usize) -> Result<usize, BrokerError> {
     let channel = open(connection).await?;
     let mut redriven = 0;
     while redriven < most
         && let Some(mut got) = get(&channel).await?
     {
-        let Unrouted { event, .. } = unrouted(&mut got);
-        let outgoing = Outgoing {
-            exchange: EVENTS,
-            routing_key: events_key(&event),
-            properties: message::properties(&event, &Standing::new(None)),
-            body: event.body.clone(),
-        };
-        let answer = publisher.publish(outgoing).await;
+        let answer = publisher.publish(anew(&mut got)).await;
         if answer != Published::Stored {
             return Err(BrokerError::Unavailable(format!("it was not stored again: {answer:?}")));
         }
@@ -71,6 +65,31 @@ pub(super) async fn discard(connection: &Connection, most: usize) -> Result<Vec<
         ack(&got).await?;
     }
     Ok(discarded)
+}
+
+/// The message on its way to where it was going. Made an event, a retry would begin at attempt 1 and be dropped as a stale
+/// copy of itself, and a dead letter would be tried again unasked.
+fn anew(got: &mut BasicGetMessage) -> Outgoing {
+    let ours = [EVENTS, WORK, DELAY, DEAD].into_iter().find(|exchange| got.delivery.exchange.as_str() == *exchange);
+    match ours {
+        // As it is: a newer program may have written it.
+        Some(exchange) => Outgoing {
+            exchange,
+            routing_key: got.delivery.routing_key.to_string(),
+            properties: message::again(&got.delivery.properties),
+            body: Bytes::from(std::mem::take(&mut got.delivery.data)),
+        },
+        // Somebody put it there by hand.
+        None => {
+            let Unrouted { event, .. } = unrouted(got);
+            Outgoing {
+                exchange: EVENTS,
+                routing_key: events_key(&event),
+                properties: message::properties(&event, &Standing::new()),
+                body: event.body.clone(),
+            }
+        }
+    }
 }
 
 async fn open(connection: &Connection) -> Result<Channel, BrokerError> {

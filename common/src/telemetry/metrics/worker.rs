@@ -13,6 +13,7 @@ const AGE_BUCKETS: &[f64] =
     &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
 const API_STATUSES: &[&str] = &["2xx", "3xx", "4xx", "429", "5xx", "error"];
 const SUPPRESSED: &[&str] = &["duplicate", "echo", "stale"];
+const NO_LABELS: &[&str] = &[];
 const DESTINATION_STATES: &[&str] = &["closed", "open", "half_open", "paused"];
 
 #[derive(Debug)]
@@ -34,6 +35,10 @@ pub struct WorkerMetrics {
     pub opt_out_latency_seconds: Histogram,
     pub panics: IntCounterVec,
     republished: IntCounterVec,
+    /// Without labels, so that they can be absent: what is not known is not 0.
+    opt_outs_unsent: IntGaugeVec,
+    opt_outs_unsent_stuck: IntGaugeVec,
+    opt_outs_unsent_oldest_seconds: GaugeVec,
 }
 
 /// Why an API call's effect was not repeated.
@@ -153,8 +158,27 @@ impl WorkerMetrics {
             republished: counter(
                 registry,
                 "hookline_deliveries_republished_total",
-                "Deliveries published anew from the history because nobody had begun them.",
+                "Deliveries published anew from the history because nobody had begun them, or they were long due.",
                 &["handler"],
+            ),
+            opt_outs_unsent: gauge_vec(
+                registry,
+                "hookline_opt_outs_unsent",
+                "Opt-outs received over 15 minutes ago, not superseded, and not PUT with proof in every account. Absent while \
+                 the store is away.",
+                &[],
+            ),
+            opt_outs_unsent_stuck: gauge_vec(
+                registry,
+                "hookline_opt_outs_unsent_stuck",
+                "Those of them that do not come right by themselves: dead letters, and lost ones.",
+                &[],
+            ),
+            opt_outs_unsent_oldest_seconds: float_gauge_vec(
+                registry,
+                "hookline_opt_outs_unsent_oldest_seconds",
+                "How long ago the oldest of them was received; 0 where there is none.",
+                &[],
             ),
         };
         register(registry, this.opt_out_latency_seconds.clone());
@@ -211,9 +235,9 @@ impl WorkerMetrics {
         self.event_age_seconds.with_label_values(&[handler.as_str()]).observe(age.as_secs_f64());
     }
 
-    /// A delivery that nobody had begun was published anew.
-    pub fn republished(&self, handler: HandlerName) {
-        self.republished.with_label_values(&[handler.as_str()]).inc();
+    /// Deliveries that were in no queue were published anew.
+    pub fn republished(&self, handler: HandlerName, deliveries: u64) {
+        self.republished.with_label_values(&[handler.as_str()]).inc_by(deliveries);
     }
 
     #[must_use]
@@ -229,6 +253,22 @@ impl WorkerMetrics {
     /// `None`: there is none.
     pub fn queue_oldest(&self, queue: Queue, age: Option<Duration>) {
         self.queue_oldest_seconds.with_label_values(&[&queue.name()]).set(age.map_or(0.0, |age| age.as_secs_f64()));
+    }
+
+    /// Opt-outs that are not sent everywhere, how many of them are stuck, and the age of the oldest.
+    pub fn opt_outs_unsent(&self, opt_outs: u64, stuck: u64, oldest: Duration) {
+        let count = |n| i64::try_from(n).unwrap_or(i64::MAX);
+        self.opt_outs_unsent.with_label_values(NO_LABELS).set(count(opt_outs));
+        self.opt_outs_unsent_stuck.with_label_values(NO_LABELS).set(count(stuck));
+        self.opt_outs_unsent_oldest_seconds.with_label_values(NO_LABELS).set(oldest.as_secs_f64());
+    }
+
+    /// They cannot be counted now.
+    pub fn opt_outs_unsent_unknown(&self) {
+        // They may be absent already.
+        let _ = self.opt_outs_unsent.remove_label_values(NO_LABELS);
+        let _ = self.opt_outs_unsent_stuck.remove_label_values(NO_LABELS);
+        let _ = self.opt_outs_unsent_oldest_seconds.remove_label_values(NO_LABELS);
     }
 
     /// Counts one call; `status` is the HTTP status, `None` where no answer came.

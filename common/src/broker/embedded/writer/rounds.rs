@@ -12,8 +12,9 @@ use crate::broker::embedded::ops::{Rare, SettleReply, released};
 use crate::broker::embedded::rare;
 use crate::broker::embedded::round::{self, Change, Count, Lease, LeasedRow, Wants};
 use crate::broker::embedded::rows::{self, SLOTS};
-use crate::broker::{BrokerError, DeadLetterInfo, Settled};
+use crate::broker::{BrokerError, DeadLetterInfo, PublishError, Settled};
 use crate::names::DeadReason;
+use crate::names::HandlerName;
 use crate::time::Timestamp;
 use crate::topology::{DELIVERY_LIMIT, Queue};
 
@@ -147,14 +148,11 @@ impl Writer {
         match rare {
             Rare::PublishAgain { message, handler, why, reply } => {
                 let done = rare::publish_again(&mut self.conn, &message, handler, why, now_ms).await;
-                if done.is_err() {
-                    round::roll_back(&mut self.conn).await;
-                }
-                let done = done.map_err(|error| self.note_fault(&error, "storing an event again").into());
-                if done.is_ok() {
-                    self.announce(1 << rows::code(handler), now_ms);
-                }
-                let _ = reply.send(done);
+                let _ = reply.send(self.published(handler, done, now_ms).await);
+            }
+            Rare::PublishAnew { message, handler, from, reply } => {
+                let done = rare::publish_anew(&mut self.conn, &message, handler, from, now_ms).await;
+                let _ = reply.send(self.published(handler, done, now_ms).await);
             }
             Rare::Remove { event_id, handler, reply } => {
                 let removed = rare::remove(&mut self.conn, &event_id, handler).await;
@@ -173,6 +171,21 @@ impl Writer {
             }
         }
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the consumers of what was published to one handler.
+    async fn published(
+        &mut self,
+        handler: HandlerName,
+        done: Result<(), sqlx::Error>,
+        now_ms: i64,
+    ) -> Result<(), PublishError> {
+        if done.is_err() {
+            round::roll_back(&mut self.conn).await;
+        }
+        done.map_err(|error| PublishError::from(self.note_fault(&error, "storing an event again")))?;
+        self.announce(1 << rows::code(handler), now_ms);
+        Ok(())
     }
 }
 
