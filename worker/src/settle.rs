@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::{DeadLetterInfo, Delivery, LastFailure, Settlement};
+use hookline_common::broker::{DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::settings::RetrySettings;
 use hookline_common::telemetry::journey::Milestone;
@@ -29,19 +29,8 @@ const STORE_AWAY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 enum Plan {
     End(Ending),
-    /// `spent`: it counts as an attempt.
-    Park {
-        until: Timestamp,
-        spent: bool,
-        why: String,
-        status: Option<u16>,
-    },
-    Dead {
-        reason: DeadReason,
-        destination: Option<Destination>,
-        status: Option<u16>,
-        detail: String,
-    },
+    Park { until: Timestamp, spends: Spends, why: String, status: Option<u16> },
+    Dead { reason: DeadReason, destination: Option<Destination>, status: Option<u16>, detail: String },
 }
 
 /// Facts of an attempt that ended.
@@ -76,7 +65,9 @@ impl Ended {
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
     let mut plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
     let held_by = paused_for(context, &ended.result);
-    if let (Some(_), Plan::Park { until, spent: false, .. }) = (held_by, &mut plan) {
+    if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
+        // An operator's pause may last for longer than a delivery is tried.
+        *spends = Spends::Nothing;
         *until = pauses::look_again(delivery.event.received_at, Timestamp::now()).max(*until);
     }
     let record = AttemptRecord {
@@ -116,7 +107,7 @@ pub(crate) async fn drop_copy(context: &Context, handler: HandlerName, delivery:
 pub(crate) async fn hold(context: &Context, delivery: Delivery) {
     context.metrics.worker.attempt(delivery.queue.handler(), Verdict::Parked, Duration::ZERO);
     let until = Timestamp::now().plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>()));
-    answer(delivery, Settlement::Park { until, counts_as_attempt: false, last: None }).await;
+    answer(delivery, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
 }
 
 /// Gives back what was handed out and not begun.
@@ -139,14 +130,14 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
     let now = Timestamp::now();
     match error {
         HandlerError::Destination { destination, error } => match error.disposition() {
-            Disposition::Hold { until, why } => Plan::Park { until, spent: false, why, status: error.status() },
+            Disposition::Hold { until, why } => Plan::Park { until, spends: Spends::Age, why, status: error.status() },
             // The call was made to see whether the destination works again: no attempt, but the delivery ages.
             Disposition::Retry { .. } if let Some(until) = ended.calls.failed_probe() => {
                 match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
-                    Plan::Park { why, status, .. } => Plan::Park { until, spent: false, why, status },
+                    Plan::Park { why, status, .. } => Plan::Park { until, spends: Spends::Age, why, status },
                     too_old @ (Plan::Dead { reason: DeadReason::TooOld, .. } | Plan::End(_)) => too_old,
                     // Attempts were exhausted before: this is none.
-                    Plan::Dead { status, detail, .. } => Plan::Park { until, spent: false, why: detail, status },
+                    Plan::Dead { status, detail, .. } => Plan::Park { until, spends: Spends::Age, why: detail, status },
                 }
             }
             Disposition::Retry { after } => {
@@ -158,7 +149,7 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
         },
         HandlerError::Store(error) if error.is_unavailable() => Plan::Park {
             until: now.plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>())),
-            spent: false,
+            spends: Spends::Nothing,
             why: format!("the store is not available: {error}"),
             status: None,
         },
@@ -167,7 +158,7 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
             try_again(retry, delivery, Some(Destination::Store), None, format!("the store refused: {error}"), None)
         }
         HandlerError::Wait { until, why } => {
-            Plan::Park { until: *until, spent: false, why: (*why).to_owned(), status: None }
+            Plan::Park { until: *until, spends: Spends::Age, why: (*why).to_owned(), status: None }
         }
         HandlerError::TryAgain { after, destination, why } => {
             try_again(retry, delivery, Some(*destination), None, (*why).to_owned(), Some(*after))
@@ -189,7 +180,7 @@ fn try_again(
     let now = Timestamp::now();
     // By the first attempt, not by arrival: a redriven delivery of an old event gets its full time again.
     match retry::decide(retry, delivery.attempt, now.since(delivery.first_attempt_at), at_least) {
-        Decision::Again(delay) => Plan::Park { until: now.plus(delay), spent: true, why, status },
+        Decision::Again(delay) => Plan::Park { until: now.plus(delay), spends: Spends::Attempt, why, status },
         Decision::GiveUp(reason) => Plan::Dead { reason, destination, status, detail: why },
     }
 }
@@ -226,14 +217,14 @@ fn paused_for(context: &Context, result: &Result<Outcome, HandlerError>) -> Opti
 
 /// How it comes back, where the plan is to park it.
 fn parked(plan: &Plan, handler: HandlerName, delivery: &Delivery, held_by: Option<Destination>) -> Option<Parked> {
-    let Plan::Park { until, spent, .. } = *plan else { return None };
-    let first_attempt_at = match (spent, delivery.attempt) {
-        (true, _) => Some(delivery.first_attempt_at),
-        (false, 1) => None,
-        // Waiting without an attempt does not age a delivery.
-        (false, _) => Some(delivery.first_attempt_at.plus(until.since(Timestamp::now()))),
+    let Plan::Park { until, spends, .. } = *plan else { return None };
+    let first_attempt_at = match (spends, delivery.attempt) {
+        (Spends::Attempt | Spends::Age, _) => Some(delivery.first_attempt_at),
+        (Spends::Nothing, 1) => None,
+        (Spends::Nothing, _) => Some(delivery.first_attempt_at.plus(until.since(Timestamp::now()))),
     };
-    let (event_id, attempt) = (delivery.event.id.clone(), delivery.attempt.saturating_add(u32::from(spent)));
+    let is_next = u32::from(spends == Spends::Attempt);
+    let (event_id, attempt) = (delivery.event.id.clone(), delivery.attempt.saturating_add(is_next));
     Some(Parked { event_id, handler, until, attempt, first_attempt_at, held_by })
 }
 
@@ -251,7 +242,7 @@ async fn write_down(
         };
     };
     // A hold that made no call is no attempt: a closed gate must not fill the log.
-    let is_hold = matches!(plan, Plan::Park { spent: false, .. });
+    let is_hold = matches!(plan, Plan::Park { spends: Spends::Age | Spends::Nothing, .. });
     let is_attempt = !is_hold || !record.requests.is_empty() || !made.is_empty();
     context.store.park(&parked, is_attempt.then_some(record), made).await
 }
@@ -283,7 +274,7 @@ fn tell(
                 attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms, "delivery.settled");
         }
         // One by one they would say for days that the pause goes on.
-        Plan::Park { spent: false, until, .. } if let Some(destination) = held_by => {
+        Plan::Park { spends: Spends::Nothing, until, .. } if let Some(destination) = held_by => {
             if let Some(deliveries) = context.pauses.holds(handler) {
                 tracing::info!(handler = %handler, destination = %destination, deliveries, until = %until,
                     "delivery.held: the destination is paused; what waits for it looks again ever more seldom");
@@ -291,9 +282,9 @@ fn tell(
         }
         // The destination's own words are for `events show` and `dead-letters show`: however redacted, text that
         // others wrote is not for a log.
-        Plan::Park { until, spent, status, .. } => {
+        Plan::Park { until, spends, status, .. } => {
             tracing::info!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
-                attempt = record.attempt, verdict = %record.verdict, status, attempt_spent = spent,
+                attempt = record.attempt, verdict = %record.verdict, status, attempt_spent = *spends == Spends::Attempt,
                 duration_ms = took_ms, until = %until, "delivery.parked");
         }
         Plan::Dead { status, destination, .. } => {
@@ -342,8 +333,8 @@ fn count_suppressed(context: &Context, handler: HandlerName, reason: SkipReason)
 async fn carry_out(delivery: Delivery, plan: Plan) {
     let settlement = match plan {
         Plan::End(_) => Settlement::Done,
-        Plan::Park { until, spent, why, status } => {
-            Settlement::Park { until, counts_as_attempt: spent, last: Some(LastFailure { status, detail: cut(why) }) }
+        Plan::Park { until, spends, why, status } => {
+            Settlement::Park { until, spends, last: Some(LastFailure { status, detail: cut(why) }) }
         }
         Plan::Dead { reason, destination, status, detail } => Settlement::DeadLetter(DeadLetterInfo {
             reason,

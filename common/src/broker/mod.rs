@@ -247,11 +247,22 @@ pub enum Settlement {
     /// Its next state is recorded elsewhere: forget it.
     Done,
     /// Hand it out again not before `until`.
-    Park { until: Timestamp, counts_as_attempt: bool, last: Option<LastFailure> },
+    Park { until: Timestamp, spends: Spends, last: Option<LastFailure> },
     /// Move it to the handler's dead queue.
     DeadLetter(DeadLetterInfo),
     /// Hand it out again, to whoever is there, as if it had not been handed out.
     Release,
+}
+
+/// What the time costs a delivery that is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spends {
+    /// The delivery comes back with its next attempt, and ages.
+    Attempt,
+    /// The delivery comes back with the same attempt, and ages: its time is counted from its first attempt.
+    Age,
+    /// Neither: nothing was wrong with the destination.
+    Nothing,
 }
 
 /// Whether the settlement counts.

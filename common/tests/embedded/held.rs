@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hookline_common::broker::conformance::{next, nothing_comes, settle};
 use hookline_common::broker::embedded::EmbeddedOptions;
-use hookline_common::broker::{Broker, Delivery, Settled, Settlement};
+use hookline_common::broker::{Broker, Delivery, Settled, Settlement, Spends};
 use hookline_common::names::HandlerName;
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::time::Timestamp;
@@ -101,5 +101,6 @@ async fn what_nobody_took_within_its_lease_is_handed_out_once_and_uncounted() {
 
 async fn park(delivery: Delivery, delay: Duration, counts_as_attempt: bool) {
     let until = Timestamp::now().plus(delay);
-    settle(delivery, Settlement::Park { until, counts_as_attempt, last: None }).await;
+    let spends = if counts_as_attempt { Spends::Attempt } else { Spends::Nothing };
+    settle(delivery, Settlement::Park { until, spends, last: None }).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookline_common::broker::conformance::{next, nothing_comes, settle};
 use hookline_common::broker::rabbitmq::{Outgoing, Published};
-use hookline_common::broker::{Again, Broker, Settlement};
+use hookline_common::broker::{Again, Broker, Settlement, Spends};
 use hookline_common::names::{DeadReason, HandlerName};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
@@ -70,7 +70,7 @@ async fn what_waits_longer_than_the_longest_tier_hops_without_an_attempt() {
     let mut deliveries = broker.consume(NOTES, 4).await.expect("consumed");
     let until = Timestamp::now().plus(Duration::from_secs(13 * 3600));
     let delivery = next(&mut deliveries).await;
-    settle(delivery, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+    settle(delivery, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
     let parked = take(&url, "hookline.delay.12h").await;
     assert_eq!(
         header(&parked.properties, "x-hookline-not-before-ms"),
@@ -190,7 +190,7 @@ async fn what_the_delivery_limit_ended_goes_through_a_tier_when_it_is_redriven()
     broker.publish_again(HandlerName::LogNote, &event, Again::Redrive).await.expect("stored");
     let redriven = next(&mut deliveries).await;
     let until = Timestamp::now().plus(Duration::from_millis(500));
-    settle(redriven, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+    settle(redriven, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
 
     let retried = next(&mut deliveries).await;
     assert_eq!((retried.attempt, retried.again, retried.redeliveries), (2, Some(Again::Redrive), 0));
@@ -217,7 +217,7 @@ async fn what_a_dead_queue_cannot_be_rid_of_stays_there() {
     settle(next(&mut work).await, Settlement::DeadLetter(info.clone())).await;
 
     for settlement in
-        [Settlement::Park { until: Timestamp::now(), counts_as_attempt: false, last: None }, Settlement::Release]
+        [Settlement::Park { until: Timestamp::now(), spends: Spends::Nothing, last: None }, Settlement::Release]
     {
         let letter = next(&mut dead).await;
         assert_eq!((&letter.dead, letter.attempt), (&Some(info.clone()), 3));

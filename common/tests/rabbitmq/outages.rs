@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use hookline_common::broker::conformance::{next, settle};
 use hookline_common::broker::rabbitmq::RabbitRole;
-use hookline_common::broker::{Broker, BrokerState, PublishError, Settled, Settlement};
+use hookline_common::broker::{Broker, BrokerState, PublishError, Settled, Settlement, Spends};
 use hookline_common::names::HandlerName;
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
@@ -109,7 +109,7 @@ async fn under_an_alarm_publishes_are_bounded_and_unknown_acks_go_on_and_all_rec
     let parked = held.pop().expect("eight were handed out");
     let until = Timestamp::now().plus(Duration::from_millis(100));
     let parking = tokio::spawn(async move {
-        settle(parked, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+        settle(parked, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
     });
     for delivery in held {
         settle(delivery, Settlement::Done).await;

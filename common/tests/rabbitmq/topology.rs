@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookline_common::broker::conformance::{nothing_comes, settle};
 use hookline_common::broker::rabbitmq::{Difference, RabbitBroker, RabbitRole, Unrouted};
-use hookline_common::broker::{Broker, BrokerState, DeadLetterInfo, Delivery, LastFailure, Settlement};
+use hookline_common::broker::{Broker, BrokerState, DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
 use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::testing::events::{an_event, an_inbound_message, an_opt_out};
@@ -81,7 +81,7 @@ async fn fail_once(broker: &RabbitBroker, queue: Queue) -> Delivery {
     let (attempt, first_attempt_at) = (delivery.attempt, delivery.first_attempt_at);
     let last = LastFailure { status: Some(503), detail: "busy".to_owned() };
     let until = Timestamp::now().plus(Duration::from_millis(500));
-    settle(delivery, Settlement::Park { until, counts_as_attempt: true, last: Some(last) }).await;
+    settle(delivery, Settlement::Park { until, spends: Spends::Attempt, last: Some(last) }).await;
     let delivery = first_of(broker, queue).await;
     assert_eq!((delivery.attempt, delivery.first_attempt_at), (attempt + 1, first_attempt_at));
     delivery
@@ -102,7 +102,7 @@ async fn a_retry_that_fell_into_unrouted_goes_on_where_it_was() {
         let missing = if tier_is_missing { "hookline.delay.1s".to_owned() } else { queue.name() };
         let until = Timestamp::now().plus(Duration::from_millis(500));
         let last = LastFailure { status: Some(502), detail: "still busy".to_owned() };
-        let park = Settlement::Park { until, counts_as_attempt: true, last: Some(last.clone()) };
+        let park = Settlement::Park { until, spends: Spends::Attempt, last: Some(last.clone()) };
         if tier_is_missing {
             channel.queue_delete(missing.as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
             settle(delivery, park).await;

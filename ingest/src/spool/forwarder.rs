@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use hookline_common::broker::{
-    Broker, BrokerError, BrokerState, Deliveries, Delivery, PublishError, Settled, Settlement,
+    Broker, BrokerError, BrokerState, Deliveries, Delivery, PublishError, Settled, Settlement, Spends,
 };
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
@@ -146,7 +146,7 @@ async fn forward(spool: &Spool, remote: &dyn Broker, delivery: Delivery, stop: &
         Err(PublishError::Unavailable(why)) if *remote.state().borrow() == BrokerState::Ready => {
             tracing::debug!(event.id = event.id.as_str(), why, "spool.put_off");
             let until = Timestamp::now().plus(PUT_OFF.mul_f64(1.0 + rand::random::<f64>()));
-            settle(delivery, Settlement::Park { until, counts_as_attempt: false, last: None }).await;
+            settle(delivery, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
             Forwarded::PutOff
         }
         Err(

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     DEAD_NOTES, HISTORY, Harness, NOTES, consume, depth_becomes, next, nothing_comes, routed, settle, within_deadline,
 };
-use crate::broker::{Again, Resumed, Settlement};
+use crate::broker::{Again, Resumed, Settlement, Spends};
 use crate::event::{Event, EventId};
 use crate::names::HandlerName;
 use crate::testing::events::{an_event, an_inbound_message, an_opt_out};
@@ -131,7 +131,7 @@ pub async fn what_is_published_anew_goes_on_where_it_was(harness: &dyn Harness) 
     let mut notes = consume(&broker, NOTES, 4).await;
     let first = next(&mut notes).await;
     let far = Timestamp::now().plus(Duration::from_secs(4000));
-    settle(first, Settlement::Park { until: far, counts_as_attempt: true, last: None }).await;
+    settle(first, Settlement::Park { until: far, spends: Spends::Attempt, last: None }).await;
     nothing_comes(&mut notes).await;
 
     // Parked still; then nowhere.
@@ -237,7 +237,7 @@ pub async fn depths_count_what_is_ready_parked_and_out(harness: &dyn Harness) {
     }
     let mut deliveries = consume(&broker, NOTES, 2).await;
     let until = Timestamp::now().plus(Duration::from_secs(3600));
-    settle(next(&mut deliveries).await, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+    settle(next(&mut deliveries).await, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
     let held = next(&mut deliveries).await;
 
     depth_becomes(&broker, NOTES, |depth| depth.messages == 3 && depth.oldest == Some(received_at)).await;

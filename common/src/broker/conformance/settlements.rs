@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{DEAD_NOTES, Harness, NOTES, consume, next, nothing_comes, settle, within_deadline};
-use crate::broker::{DeadLetterInfo, LastFailure, Settled, Settlement};
+use crate::broker::{DeadLetterInfo, LastFailure, Settled, Settlement, Spends};
 use crate::names::{DeadReason, Destination};
 use crate::testing::events::an_inbound_message;
 use crate::time::Timestamp;
@@ -32,14 +32,14 @@ pub async fn a_parked_delivery_waits_for_its_time_and_counts_its_attempts(harnes
 
     let until = Timestamp::now().plus(Duration::from_millis(1500));
     let failure = LastFailure { status: Some(503), detail: "no answer".to_owned() };
-    settle(first, Settlement::Park { until, counts_as_attempt: true, last: Some(failure.clone()) }).await;
+    settle(first, Settlement::Park { until, spends: Spends::Attempt, last: Some(failure.clone()) }).await;
     let second = next(&mut deliveries).await;
     assert!(Timestamp::now() >= until, "it came before its time");
     assert_eq!((second.attempt, second.last.clone()), (2, Some(failure.clone())));
     assert_eq!(second.first_attempt_at, first_attempt_at);
 
     let until = Timestamp::now().plus(Duration::from_millis(1));
-    settle(second, Settlement::Park { until, counts_as_attempt: false, last: None }).await;
+    settle(second, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
     let third = next(&mut deliveries).await;
     assert_eq!((third.attempt, third.redeliveries), (2, 0), "waiting costs no attempt and is no redelivery");
     // A broker may leave out the time of a hold, and no more than that.
@@ -54,7 +54,7 @@ pub async fn what_is_parked_outlives_a_crash(harness: &dyn Harness) {
     broker.publish(&an_inbound_message()).await.expect("stored");
     let mut deliveries = consume(&broker, NOTES, 4).await;
     let until = Timestamp::now().plus(Duration::from_secs(2));
-    settle(next(&mut deliveries).await, Settlement::Park { until, counts_as_attempt: true, last: None }).await;
+    settle(next(&mut deliveries).await, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
     harness.crash(broker).await;
 
     let broker = harness.open().await;

@@ -17,7 +17,7 @@ use super::round::{Change, Count, LeasedRow, Wants};
 use super::rows::{self, SLOTS};
 use super::settler::EmbeddedSettler;
 use super::shelf::{Held, Shelf};
-use crate::broker::DeliveryParts;
+use crate::broker::{DeliveryParts, Spends};
 use crate::time::Timestamp;
 use crate::topology::Queue;
 
@@ -154,7 +154,7 @@ impl Dispatcher {
     /// A message that a newer version wrote may not be readable here: it waits for that version.
     fn put_off(&self, row: LeasedRow) {
         let due_ms = self.shared.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
-        let change = Change::Back { due_ms: Some(due_ms), spend_attempt: false, count: Count::Undo, last: None };
+        let change = Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Undo, last: None };
         let _ = self.ops.send(Op::Settle { lease: row.lease, change, reply: None });
     }
 

@@ -10,7 +10,7 @@ use super::clock::Clock;
 use super::rare;
 use super::round::{Change, Count, Lease, LeasedRow, Wants};
 use super::rows::{IdBytes, MessageRow};
-use crate::broker::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Stored};
+use crate::broker::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Spends, Stored};
 use crate::names::HandlerName;
 
 pub(super) struct Publish {
@@ -80,5 +80,5 @@ pub(super) struct Shared {
 
 /// As if it had not been handed out.
 pub(super) const fn released() -> Change {
-    Change::Back { due_ms: None, spend_attempt: false, count: Count::Undo, last: None }
+    Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Undo, last: None }
 }

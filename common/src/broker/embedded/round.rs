@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Either, Executor, Row};
 
 use super::rows::{self, SLOTS};
-use crate::broker::DeadLetterInfo;
+use crate::broker::{DeadLetterInfo, Spends};
 use crate::topology::Queue;
 
 /// How many rows each queue can take now; by slot.
@@ -34,7 +34,7 @@ pub(super) enum Change {
     /// retries' age: a first attempt begins anew, a later one's age stands still until `due_ms`.
     Back {
         due_ms: Option<i64>,
-        spend_attempt: bool,
+        spends: Spends,
         count: Count,
         last: Option<String>,
     },
@@ -94,11 +94,11 @@ static SCRIPT: LazyLock<Arc<str>> = LazyLock::new(|| {
          ) RETURNING id;
          UPDATE queue SET lease = 0, due_ms = COALESCE(s.due, due_ms), attempt = attempt + s.spent,
              deliveries = CASE s.count WHEN 'keep' THEN deliveries WHEN 'undo' THEN MAX(deliveries - 1, 0) ELSE 0 END,
-             first_attempt_ms = CASE WHEN s.spent OR s.to_dead THEN first_attempt_ms
+             first_attempt_ms = CASE WHEN s.ages OR s.to_dead THEN first_attempt_ms
                  WHEN attempt > 1 THEN first_attempt_ms + MAX(COALESCE(s.due, due_ms) - ?4, 0) END,
              last = COALESCE(s.failure, last), dead = MAX(dead, s.to_dead), dead_info = COALESCE(s.info, dead_info)
          FROM (SELECT value->>0 AS row, value->>1 AS token, value->>2 AS due, value->>3 AS spent, value->>4 AS count,
-                      value->>5 AS failure, value->>6 AS to_dead, value->>7 AS info FROM json_each(?2)) AS s
+                      value->>5 AS failure, value->>6 AS to_dead, value->>7 AS info, COALESCE(value->>8, 0) AS ages FROM json_each(?2)) AS s
          WHERE id = s.row AND lease = s.token RETURNING id;
          UPDATE queue SET lease = ?3, deliveries = deliveries + 1, first_attempt_ms = COALESCE(first_attempt_ms, ?4)
          WHERE id IN ({})
@@ -179,13 +179,14 @@ fn update(lease: Lease, change: &Change) -> Option<Value> {
     let Lease { row, token } = lease;
     match change {
         Change::Done => None,
-        Change::Back { due_ms, spend_attempt, count, last } => {
+        Change::Back { due_ms, spends, count, last } => {
             let count = match count {
                 Count::Keep => "keep",
                 Count::Undo => "undo",
                 Count::Reset => "reset",
             };
-            Some(json!([row, token, due_ms, i64::from(*spend_attempt), count, last, 0, null]))
+            let (spent, ages) = (*spends == Spends::Attempt, *spends != Spends::Nothing);
+            Some(json!([row, token, due_ms, i64::from(spent), count, last, 0, null, i64::from(ages)]))
         }
         Change::Dead { due_ms, info } => {
             Some(json!([row, token, due_ms, 0, "reset", null, 1, serde_json::to_string(info).ok()]))

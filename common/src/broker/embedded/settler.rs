@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::ops::{Op, Shared, released};
 use super::round::{Change, Count, Lease};
-use crate::broker::{BrokerError, Settled, Settlement, Settler};
+use crate::broker::{BrokerError, Settled, Settlement, Settler, Spends};
 use crate::testing::crash_point;
 
 /// Before a delivery that was dropped (a panic) goes out again, so that it doesn't spin.
@@ -40,11 +40,11 @@ impl EmbeddedSettler {
         match settlement {
             Settlement::Done => Change::Done,
             Settlement::Release => released(),
-            Settlement::Park { until, counts_as_attempt, last } => Change::Back {
+            Settlement::Park { until, spends, last } => Change::Back {
                 due_ms: Some(clock.due_ms(until)),
-                spend_attempt: counts_as_attempt,
+                spends,
                 // What waits without an attempt came to no end: the panics before it still count.
-                count: if counts_as_attempt { Count::Reset } else { Count::Undo },
+                count: if spends == Spends::Attempt { Count::Reset } else { Count::Undo },
                 last: last.and_then(|last| serde_json::to_string(&last).ok()),
             },
             Settlement::DeadLetter(info) => Change::Dead { due_ms: clock.now_ms(), info },
@@ -80,7 +80,7 @@ impl Settler for EmbeddedSettler {
 
     fn abandon(self: Box<Self>) {
         let due_ms = self.shared.clock.now_ms() + i64::try_from(AFTER_ABANDON.as_millis()).unwrap_or_default();
-        self.send(Change::Back { due_ms: Some(due_ms), spend_attempt: false, count: Count::Keep, last: None }, None);
+        self.send(Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Keep, last: None }, None);
     }
 }
 

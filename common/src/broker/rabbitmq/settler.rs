@@ -17,7 +17,7 @@ use super::link;
 use super::message::{self, Standing};
 use super::publisher::{Outgoing, Published, Publisher};
 use crate::backoff::full_jitter;
-use crate::broker::{BrokerError, Settled, Settlement, Settler};
+use crate::broker::{BrokerError, Settled, Settlement, Settler, Spends};
 use crate::event::Event;
 use crate::names::HandlerName;
 use crate::testing::crash_point;
@@ -109,9 +109,13 @@ impl RabbitSettler {
         let (exchange, key, standing, point) = match settlement {
             Settlement::Done => return self.handle.ack().await,
             Settlement::Release => (DELAY, delay_key(Tier::SHORTEST, handler), self.released(), None),
-            Settlement::Park { until, counts_as_attempt, ref last } => {
+            Settlement::Park { until, spends, ref last } => {
                 let wait = until.since(Timestamp::now());
-                let mut standing = if counts_as_attempt { self.next_attempt() } else { self.held(wait) };
+                let mut standing = match spends {
+                    Spends::Attempt => self.next_attempt(),
+                    Spends::Age => self.standing.clone(),
+                    Spends::Nothing => self.held(wait),
+                };
                 standing.last = last.clone().or(standing.last);
                 standing.not_before = (wait > Tier::LONGEST.time()).then_some(until);
                 (DELAY, delay_key(Tier::for_delay(wait), handler), standing, Some("retry.confirmed"))

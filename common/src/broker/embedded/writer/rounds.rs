@@ -12,7 +12,7 @@ use crate::broker::embedded::ops::{Rare, SettleReply, released};
 use crate::broker::embedded::rare;
 use crate::broker::embedded::round::{self, Change, Count, Lease, LeasedRow, Wants};
 use crate::broker::embedded::rows::{self, SLOTS};
-use crate::broker::{BrokerError, DeadLetterInfo, PublishError, Settled};
+use crate::broker::{BrokerError, DeadLetterInfo, PublishError, Settled, Spends};
 use crate::names::DeadReason;
 use crate::names::HandlerName;
 use crate::time::Timestamp;
@@ -52,7 +52,7 @@ impl Writer {
         let expired = expired.map(|(lease, _)| *lease).collect::<Vec<_>>();
         for lease in expired {
             self.out.remove(&lease.row);
-            let change = Change::Back { due_ms: None, spend_attempt: false, count: Count::Keep, last: None };
+            let change = Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Keep, last: None };
             self.waiting.settlements.push((lease, change, None));
         }
         let version = sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(&mut self.conn).await;
