@@ -4,6 +4,8 @@
 //! Nothing in a payload steers a call: an id that is not one segment of a path makes the payload unreadable, and so a
 //! dead letter that a person looks at.
 
+use std::fmt;
+
 use hookline_common::event::Event;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
@@ -24,7 +26,7 @@ pub enum Payload {
 }
 
 /// `contact.opted_out` and `contact.opted_in`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OptOutPayload {
     /// Slug of the account that raised the event.
     pub account: String,
@@ -70,6 +72,17 @@ pub struct ContactPayload {
     /// Free-form; `null` where there is none.
     pub data: Value,
     pub event_time: Option<Timestamp>,
+}
+
+impl fmt::Debug for OptOutPayload {
+    /// Without the number in the id, which is in clear.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptOutPayload")
+            .field("account", &self.account)
+            .field("phone", &self.phone)
+            .field("opted_out", &self.opted_out)
+            .finish_non_exhaustive()
+    }
 }
 
 debug_by_id!(MessagePayload.raw_message_id, ContactPayload.raw_id);

@@ -120,6 +120,7 @@ fn an_opt_out_is_read_from_as_little_as_names_account_and_phone() {
     ] {
         let read = opt_out(&with("contact.opted_out", "/optOut/id", json!(id)));
         assert_eq!(read.number_in_id.as_ref().map(Segment::as_str), number, "{id}");
+        assert!(!format!("{read:?}").contains("5550147"), "{read:?}");
     }
     let timeless = with("contact.opted_out", "/timestamp", json!("yesterday"));
     assert_eq!(opt_out(&timeless).event_time, None);

@@ -4,6 +4,8 @@
 //! TextUs documents ten bare digits and nothing for numbers outside the North American plan. Ten bare digits of such a
 //! number would be somebody else's: they are never sent, and in an answer they prove nothing.
 
+use std::fmt;
+
 use hookline_common::names::Operation;
 use hookline_common::phone::{Phone, reads_as_plus_one};
 use percent_encoding::percent_decode_str;
@@ -19,11 +21,18 @@ use crate::destinations::http::Answer;
 use crate::destinations::segment::Segment;
 
 /// A number as this API is asked about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct OptOutNumber<'a> {
     pub phone: &'a Phone,
     /// The last segment of the `optOut.id` that named it, where there is one: the vendor's own form.
     pub in_id: Option<&'a Segment>,
+}
+
+impl fmt::Debug for OptOutNumber<'_> {
+    /// Masked; the number in the id is in clear.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.phone.fmt(f)
+    }
 }
 
 impl<'a> From<&'a Phone> for OptOutNumber<'a> {
@@ -126,7 +135,7 @@ fn shown_by_put(answer: Answer, phone: &Phone) -> Shows {
 
 /// An opt-out as the API answers it; its `id` ends in the number, or is opaque. No `phoneNumber`, unlike in a webhook,
 /// but read where there is one.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OptOut {
     #[serde(rename = "@type", default, deserialize_with = "text")]
@@ -226,7 +235,7 @@ mod tests {
         ] {
             let in_id = in_id.map(|text| Segment::new(text).expect("a segment"));
             let number = OptOutNumber { phone: &phone(number), in_id: in_id.as_ref() };
-            assert_eq!(number.forms(), forms, "{number:?}");
+            assert_eq!(number.forms(), forms, "{} {in_id:?}", number.phone.as_e164());
         }
     }
 
