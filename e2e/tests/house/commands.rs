@@ -9,7 +9,7 @@ use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
 
 /// Lists with the key that their rows are under.
-const LISTS: [(&[&str], &str); 6] = [
+const LISTS: [(&[&str], &str); 7] = [
     (&["events", "list"], "events"),
     (&["dead-letters", "list"], "dead_letters"),
     (&["opt-outs", "list"], "opt_outs"),
