@@ -28,8 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const OPT_OUT_MISSING_AFTER: Duration = Duration::from_secs(45);
 /// How long something may be late that was parked: a broker moves it within seconds.
 const DUE_FOR: Duration = Duration::from_mins(1);
-/// Looking at a million deliveries that wait takes more than half a second: never more than this share of the time.
-const SHARE: u32 = 20;
 
 /// Looks for them until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
@@ -40,11 +38,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         let mut idle_since = BTreeMap::new();
         loop {
             ticker.tick().await;
-            let clock = Instant::now();
             if let Err(error) = look(&context, &mut idle_since).await {
                 tracing::debug!(error = %format!("{error:#}"), "missing.not_looked_for: trying again");
             }
-            ticker.reset_after(every.max(clock.elapsed() * SHARE));
         }
     };
     tokio::select! {

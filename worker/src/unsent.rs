@@ -24,8 +24,10 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         loop {
             ticker.tick().await;
             let clock = Instant::now();
-            look(&context).await;
-            ticker.reset_after(LOOK_EVERY.max(clock.elapsed() * SHARE));
+            // What was waited for in vain is no work of the store's.
+            if look(&context).await {
+                ticker.reset_after(LOOK_EVERY.max(clock.elapsed() * SHARE));
+            }
         }
     };
     tokio::select! {
@@ -34,18 +36,21 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-async fn look(context: &Context) {
+/// `false` where they could not be counted.
+async fn look(context: &Context) -> bool {
     let accounts = &context.settings.handlers.record_opt_out.accounts;
     let metrics = &context.metrics.worker;
     match context.store.unsent_sum(accounts, UNSENT_AFTER).await {
         Ok(sum) => {
             let oldest = sum.oldest.map(|oldest| Timestamp::now().since(oldest)).unwrap_or_default();
             metrics.opt_outs_unsent(sum.opt_outs, sum.stuck, oldest);
+            true
         }
         // Nothing is told rather than that all is well.
         Err(error) => {
             tracing::debug!(error = %error, "opt_outs.not_counted: trying again");
             metrics.opt_outs_unsent_unknown();
+            false
         }
     }
 }
