@@ -11,8 +11,7 @@ use crate::play::{Play, Sent};
 
 type Key = (String, String, u16);
 
-pub(crate) async fn holds(play: &Play<'_>, calls: &Calls) -> Vec<String> {
-    let mut failures = nobody_else(play, calls);
+pub(crate) async fn holds(play: &Play<'_>) -> Vec<String> {
     let mut evidence = BTreeMap::new();
     let phones: BTreeSet<&str> =
         play.plan.said.iter().filter(|said| said.is_about_opting()).map(|said| said.phone()).collect();
@@ -20,7 +19,10 @@ pub(crate) async fn holds(play: &Play<'_>, calls: &Calls) -> Vec<String> {
         let proof = play.stage.json(&["opt-outs", "prove", phone]).await.unwrap_or_default();
         evidence.insert(phone, proof["entries"].as_array().cloned().unwrap_or_default());
     }
-    failures.extend(claims(&evidence, calls));
+    // After the ledger: what it holds was answered before, though a run that fails may go on.
+    let calls = Calls::of(play);
+    let mut failures = nobody_else(play, &calls);
+    failures.extend(claims(&evidence, &calls));
     for owed in owed(play) {
         let is_proof = |entry: &Value| {
             let kind = entry["kind"].as_str().unwrap_or_default();
@@ -47,39 +49,33 @@ fn nobody_else(play: &Play<'_>, calls: &Calls) -> Vec<String> {
     strange.map(|put| format!("(b) {} was PUT, and nobody opted that number out", put.path)).collect()
 }
 
-/// Every PUT that the ledger calls answered was answered so, and every opt-out that it saw was there.
+/// Every PUT that the ledger calls answered was answered so, each by a call of its own; and every opt-out that it read was
+/// there. One read may serve several.
 fn claims(evidence: &BTreeMap<&str, Vec<Value>>, calls: &Calls) -> Vec<String> {
-    let count = |requests: &mut dyn Iterator<Item = &RecordedRequest>| {
-        let mut counts: BTreeMap<Key, i64> = BTreeMap::new();
-        for request in requests {
-            let key = (request.account.clone(), request.phone.clone(), request.status);
-            if let (Some(account), Some(phone), Some(status)) = key {
-                *counts.entry((account, phone, status)).or_default() += 1;
-            }
-        }
-        counts
-    };
-    let mut answered = count(&mut calls.puts());
-    let mut shown = count(&mut calls.reads().filter(|read| read.genuine));
+    let mut answered: BTreeMap<Key, u64> = BTreeMap::new();
+    calls.puts().filter_map(key).for_each(|key| *answered.entry(key).or_default() += 1);
+    let shown: BTreeSet<Key> = calls.reads().filter(|read| read.genuine).filter_map(key).collect();
     let mut failures = Vec::new();
     for (phone, entries) in evidence {
         for entry in entries {
             let (Some(kind), Some(status)) = (entry["kind"].as_str(), entry["status"].as_u64()) else { continue };
-            let of = match kind {
-                "put_answered" => &mut answered,
-                "read_back" => &mut shown,
-                _ => continue,
-            };
             let account = entry["account"].as_str().unwrap_or_default();
-            let status = u16::try_from(status).unwrap_or_default();
-            let left = of.entry((account.to_owned(), (*phone).to_owned(), status)).or_default();
-            *left -= 1;
-            if *left < 0 {
+            let key = (account.to_owned(), (*phone).to_owned(), u16::try_from(status).unwrap_or_default());
+            let is_so = match kind {
+                "put_answered" => answered.get_mut(&key).filter(|left| **left > 0).map(|left| *left -= 1).is_some(),
+                "read_back" => shown.contains(&key),
+                _ => true,
+            };
+            if !is_so {
                 failures.push(format!("(c) the ledger says {kind} {status} of {phone} at {account}, the API does not"));
             }
         }
     }
     failures
+}
+
+fn key(request: &RecordedRequest) -> Option<Key> {
+    Some((request.account.clone()?, request.phone.clone()?, request.status?))
 }
 
 /// Where each number stands, in the account of its events, follows from event time (invariant 4).

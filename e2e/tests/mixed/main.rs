@@ -15,6 +15,7 @@ mod maker;
 mod numbers;
 mod operator;
 mod owed;
+mod pace;
 mod plan;
 mod play;
 mod runs;

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::bodies;
 use crate::clock::{Clock, Ms};
 use crate::plan::{Below, Plan, Step};
 use crate::stage::{self, Stage};
+use crate::{bodies, pace};
 
 /// For how long a webhook is posted until it is accepted.
 const SENDING: Duration = Duration::from_secs(60);
@@ -28,6 +28,8 @@ pub(crate) struct Sent {
     /// When its post was answered 200, by the first of its posts.
     pub(crate) accepted: Ms,
     pub(crate) id: String,
+    /// The same, by the machine's pace.
+    pub(crate) ready: Duration,
     /// How many accounts were configured then.
     pub(crate) accounts: usize,
 }
@@ -40,8 +42,8 @@ pub(crate) struct Play<'a> {
     sent: Arc<Mutex<BTreeMap<usize, Sent>>>,
     bodies: BTreeMap<usize, (Vec<u8>, Ms)>,
     begun: BTreeMap<usize, FaultId>,
-    /// Until when PUTs could not be expected to be made; each counts for what was accepted before.
-    pub(crate) held_until: Vec<Ms>,
+    /// Since when PUTs can be expected to be made, by the machine's pace.
+    pub(crate) held_until: Duration,
     /// Since when the clock is how far ahead.
     pub(crate) leaps: Vec<(Timestamp, Ms)>,
     pub(crate) restarts: usize,
@@ -61,7 +63,7 @@ impl<'a> Play<'a> {
             sent: Arc::default(),
             bodies: BTreeMap::new(),
             begun: BTreeMap::new(),
-            held_until: Vec::new(),
+            held_until: pace::now(),
             leaps: Vec::new(),
             restarts: 0,
             accounts: plan.accounts,
@@ -144,7 +146,7 @@ impl<'a> Play<'a> {
 
     /// PUTs can be expected from now on, or a while later.
     pub(crate) fn hold(&mut self, and_then: Duration) {
-        self.held_until.push(self.clock.now() + millis(and_then));
+        self.held_until = self.held_until.max(pace::now() + and_then);
     }
 
     async fn restart(&mut self, is_kill: bool, leap: i64) {
@@ -156,7 +158,7 @@ impl<'a> Play<'a> {
         self.stage.start().await;
         self.restarts += 1;
         // The claim of a call that was cut off is believed until its lease has ended.
-        self.hold(if is_kill { stage::TIMEOUT * 5 } else { Duration::ZERO });
+        self.hold(if is_kill { stage::LEASE } else { Duration::ZERO });
     }
 
     fn send(&mut self, said: usize) {
@@ -179,7 +181,8 @@ impl<'a> Play<'a> {
             let id = accepted(&sender, &bytes, &signature).await;
             let accepted = clock.now();
             let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.entry(said).or_insert(Sent { said, stated, posted, accepted, id, accounts });
+            let ready = pace::now();
+            sent.entry(said).or_insert(Sent { said, stated, posted, accepted, id, ready, accounts });
         });
     }
 
@@ -213,8 +216,4 @@ async fn accepted(sender: &Sender, bytes: &[u8], signature: &str) -> String {
         assert!(Instant::now() < deadline, "never accepted");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-pub(crate) fn millis(time: Duration) -> Ms {
-    i64::try_from(time.as_millis()).expect("a short time")
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -63,7 +64,13 @@ pub(crate) async fn all(below: Below, quick: u64, full: u64) {
         }
     }
     failed.sort_unstable();
-    println!("mixed lane on {}: {count} seeds in {} s, failed: {failed:?}", name(below), began.elapsed().as_secs());
+    let took = began.elapsed().as_secs();
+    println!("mixed lane on {}: {count} seeds in {took} s, failed: {failed:?}", name(below));
+    if let Some(path) = text("HOOKLINE_MIXED_RESULTS") {
+        let row = format!("{}\t{count}\t{took}\t{}\n", name(below), failed.len());
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.expect("the results can be written").write_all(row.as_bytes()).expect("written");
+    }
     assert!(failed.is_empty(), "{} of {count} seeds failed: {failed:?}", failed.len());
 }
 
@@ -76,18 +83,33 @@ async fn one(seed: u64, below: Below) -> Vec<String> {
     };
     let failures =
         tokio::time::timeout(WITHIN, run).await.unwrap_or_else(|_| vec![format!("not over after {WITHIN:?}")]);
-    if !failures.is_empty() && number("HOOKLINE_MIXED_SEED").is_some() {
-        println!("{}", told(&plan));
-        play.stage.written().iter().for_each(|line| println!("  {line}"));
-        for request in play.stage.house.sandbox.requests() {
-            println!(
-                "  {} {} {} {:?} effect {}",
-                request.at, request.method, request.path, request.status, request.effect
-            );
-        }
+    if !failures.is_empty() || number("HOOKLINE_MIXED_SEED").is_some() {
+        keep(&play);
     }
     play.stage.strike().await;
     failures
+}
+
+/// Everything there is to know of a run, in a file.
+fn keep(play: &Play<'_>) {
+    let mut text = told(play.plan);
+    for request in play.stage.house.sandbox.requests() {
+        let hookline_sandbox::RecordedRequest { at, method, path, status, effect, genuine, .. } = request;
+        let _ = writeln!(text, "{at} {method} {path} {status:?} effect {effect} genuine {genuine}");
+    }
+    for sent in play.sent() {
+        let at = |ms| jiff::Timestamp::from_millisecond(ms).expect("a time");
+        let _ = writeln!(text, "{} posted {} accepted {} {}", sent.said, at(sent.posted), at(sent.accepted), sent.id);
+    }
+    for line in play.stage.written().iter().flat_map(|text| text.lines()) {
+        let _ = writeln!(text, "{line}");
+    }
+    std::fs::write(kept(play.plan.seed, play.plan.below), text).expect("written");
+}
+
+fn kept(seed: u64, below: Below) -> PathBuf {
+    let broker = if below == Below::OneMachine { "one-machine" } else { "rabbitmq" };
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mixed-{broker}-{seed}.log"))
 }
 
 /// The failures of a seed, in one write: runs are side by side.
@@ -98,6 +120,7 @@ fn tell(seed: u64, below: Below, failures: &[String]) {
     for failure in failures {
         let _ = writeln!(text, "  {failure}");
     }
+    let _ = writeln!(text, "  all of it: {}", kept(seed, below).display());
     let _ = writeln!(text, "  again: scripts/faults mixed{option} --seed {seed}");
     // Not captured by the test harness.
     let _ = std::io::stderr().write_all(text.as_bytes());

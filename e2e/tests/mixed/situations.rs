@@ -79,8 +79,8 @@ fn an_account_refuses(maker: &mut Maker, at: u64) {
 fn refused_credentials(maker: &mut Maker, at: u64) {
     let until = at + maker.rng.random_range(300..900);
     let rule = FaultRule::new(Fault::status(401));
-    // The next probe finds out.
-    let and_then = crate::stage::PAUSED_PROBE;
+    // A probe finds out, or the next one, where reads tell nothing.
+    let and_then = 2 * crate::stage::PAUSED_PROBE;
     maker.trouble_that(at, until, Trouble { rule, holds_puts: true, and_then, is_lasting: false });
     for _ in 0..2 {
         let (facts, after) = (maker.somebody(), maker.rng.random_range(0..900));

@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::plan::{Below, Plan};
 
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
+/// For how long a worker's claim on a PUT is believed that was killed meanwhile: three time-outs and five seconds.
+pub(crate) const LEASE: Duration = Duration::from_millis(3 * 400 + 5_000);
 pub(crate) const PAUSED_PROBE: Duration = Duration::from_secs(3);
 pub(crate) const OPEN_MAX: Duration = Duration::from_secs(1);
 /// What [`House`] configures; the shortest delay of RabbitMQ is longer.

@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::owed::{Calls, Owed, opt_ins, owed};
-use crate::play::{Play, millis};
-use crate::{accounts, ledger};
+use crate::play::Play;
+use crate::{accounts, ledger, pace};
 
-/// For a machine that has other things to do: scheduling, starting processes, several runs at once.
+/// What its way takes besides, by the machine's pace: queues, the store, several runs at once.
 const SLACK: Duration = Duration::from_secs(3);
-/// How many times the worst delay of a timer that was seen is added.
-const LAGS: u32 = 20;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(700);
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
@@ -48,7 +46,7 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     for dead in dead_opt_outs(play).await {
         failures.push(format!("(a) an opt-out is a dead letter: {} ({})", dead.reason, dead.event_id));
     }
-    failures.extend(ledger::holds(play, &calls).await);
+    failures.extend(ledger::holds(play).await);
     match settled {
         Ok(()) => failures.extend(accounts::hold(play).await),
         Err(why) => failures.push(why),
@@ -65,7 +63,7 @@ fn told(owed: &Owed) -> String {
 /// Waits for each PUT that is owed, and gives those that are late. Of an opt-out that the API refused for good only
 /// `with_refused`, and none that was `late` before.
 async fn wait_for_puts(play: &Play<'_>, late: &[Owed], with_refused: bool) -> Vec<Owed> {
-    let (mut lag, mut asked) = (Duration::ZERO, None::<Instant>);
+    let mut asked = None::<Instant>;
     let mut open: Vec<Owed> = owed(play).into_iter().filter(|owed| !late.contains(owed)).collect();
     let (mut refused, mut too_late) = (BTreeSet::new(), Vec::new());
     loop {
@@ -77,16 +75,13 @@ async fn wait_for_puts(play: &Play<'_>, late: &[Owed], with_refused: bool) -> Ve
             asked = Some(Instant::now());
         }
         open.retain(|owed| !refused.contains(&owed.sent.id));
-        let (now, patience) = (play.clock.now(), millis(play.patience() + SLACK + LAGS * lag));
-        let held = play.held_until.iter().copied().max().unwrap_or_default();
-        let is_late = |owed: &mut Owed| now - held.max(owed.sent.accepted) > patience;
+        let (now, patience) = (pace::now(), play.patience() + SLACK);
+        let is_late = |owed: &mut Owed| now > play.held_until.max(owed.sent.ready) + patience;
         too_late.extend(open.extract_if(.., is_late));
         if open.is_empty() {
             return too_late;
         }
-        let slept = Instant::now();
         tokio::time::sleep(LOOK_EVERY).await;
-        lag = lag.max(slept.elapsed().saturating_sub(LOOK_EVERY));
     }
 }
 
