@@ -76,10 +76,15 @@ impl<'a> Play<'a> {
     /// # Panics
     /// Where a post is refused, or never accepted.
     pub(crate) async fn all_steps(&mut self) {
-        let began = Instant::now();
+        let mut began = Instant::now();
         for (at, step) in &self.plan.steps {
             tokio::time::sleep_until((began + *at).into()).await;
+            let taking = Instant::now();
             self.take(*step).await;
+            if matches!(step, Step::Unroute | Step::Route) {
+                // rabbitmqctl takes seconds, which are nobody's plan.
+                began += taking.elapsed();
+            }
         }
         while let Some(sent) = self.sending.join_next().await {
             sent.expect("a webhook is accepted");

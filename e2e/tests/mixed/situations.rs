@@ -240,13 +240,13 @@ fn a_lost_opt_in(maker: &mut Maker, at: u64) {
     maker.stop(at + 1_000, &facts);
 }
 
-/// Retries fall out of the topology while the API fails, and are redriven.
+/// Retries, second ones too, fall out of the topology while the API fails, and are redriven when it works.
 fn unrouted(maker: &mut Maker, at: u64) {
-    maker.trouble(at, at + 1_200, FaultRule::new(Fault::status(503)).method(Method::PUT));
+    maker.trouble(at, at + 4_000, FaultRule::new(Fault::status(503)).method(Method::PUT));
     for _ in 0..3 {
-        let (facts, after) = (maker.somebody(), maker.rng.random_range(0..400));
+        let (facts, after) = (maker.somebody(), maker.rng.random_range(20..1_000));
         maker.stop(at + after, &facts);
     }
-    maker.step(at + 500, Step::Unroute);
-    maker.step(at + 2_500, Step::Route);
+    maker.step(at + 2_500, Step::Unroute);
+    maker.step(at + 4_500, Step::Route);
 }
