@@ -42,7 +42,7 @@ pub(crate) fn its_double(abroad: &str) -> Option<String> {
     (digits.len() == 10 && digits.as_bytes()[0] >= b'2').then(|| format!("+1{digits}"))
 }
 
-/// Digits that are sure to start with 2 or more at home, so that the double is a number, too.
+/// Area code, exchange and line of a number at home.
 fn national(e164: &str) -> Option<(&str, &str, &str)> {
     let digits = e164.strip_prefix("+1").filter(|digits| digits.len() == 10)?;
     Some((&digits[..3], &digits[3..6], &digits[6..]))
@@ -68,5 +68,28 @@ pub(crate) fn opt_out_id(rng: &mut StdRng, e164: &str) -> Option<String> {
         0 => Some(e164.to_owned()),
         1 => Some(e164.trim_start_matches('+').to_owned()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+
+    use super::*;
+
+    #[test]
+    fn numbers_from_abroad_have_their_length_and_most_a_double_at_home() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let numbers: Vec<String> = (0..500).map(|_| abroad(&mut rng)).collect();
+        for number in &numbers {
+            assert!(
+                number[1..].bytes().all(|byte| byte.is_ascii_digit()) && (11..14).contains(&number.len()),
+                "{number}"
+            );
+        }
+        let doubles: Vec<String> = numbers.iter().filter_map(|number| its_double(number)).collect();
+        assert!(doubles.len() > 300 && doubles.iter().all(|double| double.len() == 12), "{}", doubles.len());
+        assert_eq!(its_double("+6561234567").as_deref(), Some("+16561234567"));
+        assert_eq!(its_double("+442079460958"), None);
     }
 }

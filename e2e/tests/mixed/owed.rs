@@ -103,3 +103,76 @@ pub(crate) fn opt_ins(play: &Play<'_>, phone: &str) -> Vec<Sent> {
     let is_it = |said: &Said| said.what == What::OptIn && said.phone() == phone;
     play.sent().into_iter().filter(|sent| is_it(&play.plan.said[sent.said])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hookline_sandbox::Method;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const PHONE: &str = "+12025550147";
+
+    fn sent(stated: Ms, received: Ms) -> Sent {
+        let ready = Duration::ZERO;
+        Sent { said: 0, stated, posted: received, accepted: received + 10, id: "evt".to_owned(), ready, accounts: 1 }
+    }
+
+    fn request(endpoint: Endpoint, status: u16, effect: bool) -> RecordedRequest {
+        RecordedRequest {
+            at: Timestamp::UNIX_EPOCH,
+            method: Method::PUT,
+            path: String::new(),
+            endpoint: Some(endpoint),
+            account: Some(ACCOUNT.to_owned()),
+            phone: Some(PHONE.to_owned()),
+            effect,
+            status: Some(status),
+            answered_at: None,
+            genuine: true,
+            idempotency_key: None,
+        }
+    }
+
+    #[test]
+    fn an_opt_in_undoes_what_is_older_as_stated_and_cut() {
+        for (opt_in, out, undoes) in [
+            (sent(2_000, 2_000), sent(1_000, 1_000), true),
+            (sent(1_000, 2_000), sent(1_000, 1_000), false),
+            (sent(500, 2_000), sent(1_000, 1_000), false),
+            // Dated ahead, and older by its receipt.
+            (sent(9_000_000, 1_000), sent(2_000, 2_000), false),
+            (sent(9_000_000, 3_000), sent(2_000, 2_000), true),
+            // The opt-out is dated ahead: nothing that is stated to be earlier undoes it.
+            (sent(3_000, 3_000), sent(9_000_000, 2_000), false),
+        ] {
+            assert_eq!(may_undo(&opt_in, &out), undoes, "{opt_in:?} {out:?}");
+            assert_eq!(surely_undoes(&opt_in, &out), undoes, "{opt_in:?} {out:?}");
+        }
+        let (opt_in, out) = (sent(2_000, 1_005), sent(1_000, 1_000));
+        assert!(may_undo(&opt_in, &out) && !surely_undoes(&opt_in, &sent(1_500, 1_000)), "received at about one time");
+    }
+
+    #[test]
+    fn a_put_settles_what_is_owed_by_what_was_carried_out_and_answered() {
+        let owed = Owed { sent: sent(1_000_000, 1_000_000), phone: PHONE.to_owned(), account: ACCOUNT };
+        let settles = |at, status, effect, reads: &[(Ms, RecordedRequest)], opt_ins: &[Sent]| {
+            let put = (at, at + 5, request(Endpoint::PutOptOut, status, effect));
+            Calls { puts: vec![put], reads: reads.to_vec() }.settle(&owed, opt_ins)
+        };
+        let read = |at| vec![(at, request(Endpoint::GetOptOut, 200, false))];
+
+        assert!(settles(1_000_100, 201, true, &[], &[]));
+        assert!(!settles(1_000_100, 200, false, &[], &[]), "a page, say: nothing was carried out");
+        assert!(!settles(1_000_100, 500, true, &[], &[]), "no proof");
+        assert!(settles(1_000_100, 500, true, &read(1_000_200), &[]), "read back");
+        assert!(!settles(1_000_100, 500, true, &read(900_000), &[]), "read before");
+
+        assert!(settles(900_000, 201, true, &[], &[]), "made before, and less than five minutes");
+        assert!(!settles(600_000, 201, true, &[], &[]), "more than five minutes before");
+        assert!(!settles(900_000, 201, true, &[], &[sent(950_000, 950_000)]), "an opt-in between");
+        assert!(settles(900_000, 201, true, &[], &[sent(800_000, 800_000)]), "an opt-in before");
+    }
+}

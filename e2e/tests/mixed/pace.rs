@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const REST: Duration = Duration::from_millis(60);
+/// It goes no slower than that: a run has to end.
+const LEAST: f64 = 0.1;
 /// Some milliseconds of work: enough to be kept from it.
 const ROUNDS: u64 = 400_000;
 /// A worker gives way to the rest of its process by as much.
@@ -23,7 +25,7 @@ pub(crate) fn now() -> Duration {
     Duration::from_micros(clock.load(Ordering::Relaxed))
 }
 
-/// Goes on by what a rest and a piece of work take where nothing is in the way, and by no more than they took.
+/// Goes on by the time that passes, as much slower as a piece of work takes longer than where nothing is in the way.
 fn go(clock: &AtomicU64) {
     // Refused at worst, and then the clock is a little fast.
     let _ = rustix::process::nice(NICENESS);
@@ -35,8 +37,10 @@ fn go(clock: &AtomicU64) {
         for round in 0..ROUNDS {
             let _ = black_box(round);
         }
-        best = best.min(working.elapsed());
-        let given = (REST + best).min(began.elapsed());
+        let worked = working.elapsed();
+        best = best.min(worked);
+        let share = (best.as_secs_f64() / worked.as_secs_f64()).max(LEAST);
+        let given = began.elapsed().mul_f64(share);
         clock.fetch_add(u64::try_from(given.as_micros()).unwrap_or_default(), Ordering::Relaxed);
     }
 }

@@ -10,6 +10,8 @@ use crate::owed::{Calls, Owed, opt_ins, owed};
 use crate::play::Play;
 use crate::{accounts, ledger, pace};
 
+/// What the failure begins with that time alone makes.
+pub(crate) const LATE: &str = "(a) too late:";
 /// What its way takes besides, by the machine's pace: queues, the store, several runs at once.
 const SLACK: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -36,9 +38,9 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     play.end_lasting();
 
     let mut failures: Vec<String> =
-        late.iter().map(|owed| format!("(a) {} has not in time {}", owed.account, told(owed))).collect();
+        late.iter().map(|owed| format!("{LATE} {} has {}", owed.account, told(owed))).collect();
     // Whoever is late already may take for ever.
-    let within = if late.is_empty() { SETTLED_WITHIN } else { SETTLED_WITHIN / 10 };
+    let within = if late.is_empty() { SETTLED_WITHIN } else { SETTLED_WITHIN / 4 };
     let settled = settled(play, within).await;
     let calls = Calls::of(play);
     let never = owed(play).into_iter().filter(|owed| !calls.settle(owed, &opt_ins(play, &owed.phone)));
