@@ -65,7 +65,7 @@ impl House {
     }
 
     /// Sets a variable for every process from now on.
-    pub fn set(&mut self, name: &'static str, value: &'static str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         self.commands.set(name, value);
     }
 
@@ -83,6 +83,12 @@ impl House {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.commands.command(arguments)
+    }
+
+    /// As [`Self::command`], of another of our programs.
+    #[must_use]
+    pub fn program(&self, name: &str, arguments: &[&str]) -> Command {
+        self.commands.of(name, arguments)
     }
 
     /// Runs one command to its end.

@@ -1,15 +1,19 @@
-//! Faults that tests order for the next requests of some kind.
+//! What can happen to a request. Which requests meet it: [`crate::FaultRule`].
 
 use std::time::Duration;
 
-use hyper::Method;
+use bytes::Bytes;
+use serde_json::json;
 
-use crate::route::Endpoint;
+use crate::answer::MEDIA_TYPE;
+use crate::shapes;
 
 /// What happens to a request instead of, or besides, its normal answer.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Answered at once, nothing carried out. The headers come on top of the usual ones and replace those they name.
+    /// A status below 200 is sent as the interim head that it is, and the connection closed after it: a client that
+    /// waits for the final answer gets none. 101 is final for a client that knows no upgrade.
     Status { status: u16, headers: Vec<(String, String)>, body: Option<String> },
     /// 429 with this `Retry-After`, word for word; nothing carried out.
     Throttle { retry_after: String },
@@ -25,14 +29,28 @@ pub enum Fault {
     EffectThenHang(Duration),
     /// Carried out, then answered with this status and no body.
     EffectThenStatus(u16),
+    /// Carried out, then answered with this body.
+    EffectThenBody { status: u16, media_type: String, body: Bytes },
+    /// Carried out and answered as usual, with an interim head (102, 103) before the answer.
+    Interim(u16),
     /// Carried out, answered 200 with something that is not JSON.
     GarbageBody,
     /// Carried out, answered 200 with this many bytes of JSON.
     HugeBody(u64),
+    /// Carried out and answered, but a text in the JSON ends in the escape of half an emoji (`\ud83d`): legal JSON for
+    /// some readers, an error for others.
+    LoneSurrogate,
+    /// Carried out and answered, but a text in the JSON ends in the first bytes of an emoji, which is no UTF-8.
+    CutUtf8,
     /// Carried out and answered, but the connection is cut in the middle of the body.
     TruncatedBody,
     /// Carried out and answered, one byte of the body after each of these pauses.
     DripBody(Duration),
+    /// Besides whatever else the request meets: its answer, or its end without one, comes this much later. Several
+    /// add up.
+    Delay(Duration),
+    /// Besides whatever else the request meets: the body is compressed, though no client asks for that.
+    Gzip,
 }
 
 impl Fault {
@@ -40,6 +58,38 @@ impl Fault {
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status { status, headers: Vec::new(), body: None }
+    }
+
+    /// A redirect, as a proxy in maintenance sends it. Nothing is carried out.
+    #[must_use]
+    pub fn redirect(status: u16, location: &str) -> Self {
+        let headers = vec![("Location".to_owned(), location.to_owned())];
+        Self::Status { status, headers, body: None }
+    }
+
+    /// 200 with a page for people. Nothing is carried out.
+    #[must_use]
+    pub fn maintenance_page() -> Self {
+        Self::unasked("text/html; charset=utf-8", "<!doctype html><title>Back soon</title><p>We are working on it.")
+    }
+
+    /// 200 with the `OptOut` of this number (E.164), whatever was asked. Nothing is carried out.
+    #[must_use]
+    pub fn opt_out_of(account: &str, phone: &str) -> Self {
+        let body = shapes::opt_out_of_another(account, phone);
+        Self::unasked(MEDIA_TYPE, &body.to_string())
+    }
+
+    /// 200 with a resource that no endpoint answers. Nothing is carried out.
+    #[must_use]
+    pub fn another_resource() -> Self {
+        let body = json!({ "@type": "Account", "@context": "/contexts/Account.jsonld", "id": "/accounts/elsewhere" });
+        Self::unasked(MEDIA_TYPE, &body.to_string())
+    }
+
+    fn unasked(media_type: &str, body: &str) -> Self {
+        let headers = vec![("Content-Type".to_owned(), media_type.to_owned())];
+        Self::Status { status: 200, headers, body: Some(body.to_owned()) }
     }
 
     /// Whether the request has its effect all the same.
@@ -50,87 +100,26 @@ impl Fault {
             | Self::EffectThenReset
             | Self::EffectThenHang(_)
             | Self::EffectThenStatus(_)
+            | Self::EffectThenBody { .. }
+            | Self::Interim(_)
             | Self::GarbageBody
             | Self::HugeBody(_)
+            | Self::LoneSurrogate
+            | Self::CutUtf8
             | Self::TruncatedBody
-            | Self::DripBody(_) => true,
+            | Self::DripBody(_)
+            | Self::Delay(_)
+            | Self::Gzip => true,
         }
     }
-}
 
-/// Which requests meet a fault, and how often. Every condition that is set must hold; the first rule that matches
-/// is applied.
-///
-/// ```
-/// use hookline_sandbox::{Endpoint, Fault, FaultRule};
-/// let burst = FaultRule::new(Fault::status(503)).on(Endpoint::PutOptOut).times(3);
-/// ```
-#[derive(Clone, Debug)]
-pub struct FaultRule {
-    pub method: Option<Method>,
-    /// Compared with the path as sent, percent-encoded.
-    pub path_prefix: Option<String>,
-    pub endpoint: Option<Endpoint>,
-    /// Matching requests that are left alone first.
-    pub skip: usize,
-    /// How many requests meet the fault; `None`: all, until [`crate::Sandbox::clear_faults`].
-    pub times: Option<usize>,
-    pub fault: Fault,
-}
-
-impl FaultRule {
-    #[must_use]
-    pub fn new(fault: Fault) -> Self {
-        Self { method: None, path_prefix: None, endpoint: None, skip: 0, times: None, fault }
+    /// Whether what is sent is the API's own answer, whole, however late.
+    pub(crate) fn leaves_answer(&self) -> bool {
+        matches!(self, Self::Slow(_) | Self::Interim(_) | Self::DripBody(_) | Self::Delay(_))
     }
 
-    #[must_use]
-    pub fn on(mut self, endpoint: Endpoint) -> Self {
-        self.endpoint = Some(endpoint);
-        self
+    /// Whether it comes besides another fault rather than instead of one.
+    pub(crate) fn comes_besides(&self) -> bool {
+        matches!(self, Self::Delay(_) | Self::Gzip)
     }
-
-    #[must_use]
-    pub fn method(mut self, method: Method) -> Self {
-        self.method = Some(method);
-        self
-    }
-
-    #[must_use]
-    pub fn path_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.path_prefix = Some(prefix.into());
-        self
-    }
-
-    #[must_use]
-    pub fn skip(mut self, requests: usize) -> Self {
-        self.skip = requests;
-        self
-    }
-
-    #[must_use]
-    pub fn times(mut self, times: usize) -> Self {
-        self.times = Some(times);
-        self
-    }
-
-    fn matches(&self, method: &Method, path: &str, endpoint: Option<Endpoint>) -> bool {
-        self.times != Some(0)
-            && self.method.as_ref().is_none_or(|wanted| wanted == method)
-            && self.path_prefix.as_deref().is_none_or(|prefix| path.starts_with(prefix))
-            && self.endpoint.is_none_or(|wanted| endpoint == Some(wanted))
-    }
-}
-
-/// Takes the fault that this request meets, and counts it.
-pub(crate) fn take(rules: &mut [FaultRule], method: &Method, path: &str, endpoint: Option<Endpoint>) -> Option<Fault> {
-    for rule in rules.iter_mut().filter(|rule| rule.matches(method, path, endpoint)) {
-        if rule.skip > 0 {
-            rule.skip -= 1;
-            continue;
-        }
-        rule.times = rule.times.map(|times| times - 1);
-        return Some(rule.fault.clone());
-    }
-    None
 }

@@ -20,7 +20,8 @@ impl World {
             let phone = text(payload, "/optOut/phoneNumber").context("an opt-out has a phone")?;
             match action.as_str() {
                 "contact.opted_out" => {
-                    self.opt_out_now(&account, phone);
+                    let id = text(payload, "/optOut/id").unwrap_or(phone);
+                    self.opt_out_now(&account, phone, slug_of(id));
                 }
                 "contact.opted_in" => self.opt_in(&account, phone),
                 _ => bail!("an optOut belongs to contact.opted_out or contact.opted_in"),
@@ -60,6 +61,7 @@ impl World {
 
     fn learn_message(&mut self, conversation: &str, message: &Value) -> anyhow::Result<()> {
         let id = text(message, "/id").context("a message has an id")?;
+        let attachments = message.pointer("/attachments/members").and_then(Value::as_array);
         let incoming = text(message, "/direction").is_some_and(|direction| direction.starts_with("in"));
         self.put_message(Message {
             slug: slug_of(id).to_owned(),
@@ -67,6 +69,7 @@ impl World {
             direction: if incoming { Direction::In } else { Direction::Out },
             body: text(message, "/body").unwrap_or_default().to_owned(),
             state: text(message, "/deliveryState").unwrap_or("unknown").to_owned(),
+            attachments: attachments.into_iter().flatten().cloned().collect(),
             at: time(message, "/displayTimestamp"),
         });
         Ok(())

@@ -40,8 +40,18 @@ pub struct RecordedRequest {
     pub path: String,
     /// `None`: no such endpoint.
     pub endpoint: Option<Endpoint>,
+    /// In the path, or that of the message, conversation or contact which the path names.
+    pub account: Option<String>,
+    /// The number that the path or the query is about, E.164, in the likeliest reading.
+    pub phone: Option<String>,
+    /// Whether it was carried out as a write, whatever was answered.
+    pub effect: bool,
     /// The status that was sent; `None` while there is no answer, and where a fault or the client's leaving lost it.
     pub status: Option<u16>,
+    /// When the status was sent.
+    pub answered_at: Option<Timestamp>,
+    /// Whether the answer was the API's own and whole: no fault made it, or changed its body.
+    pub genuine: bool,
     /// The value of the `Idempotency-Key` header, which TextUs itself ignores.
     pub idempotency_key: Option<String>,
 }
@@ -78,12 +88,24 @@ impl Ledger {
         self.first + self.requests.len() as u64 - 1
     }
 
-    /// A request that was cleared meanwhile is left alone.
-    pub(crate) fn answered(&mut self, number: u64, status: u16) {
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(request) = index.and_then(|index| self.requests.get_mut(index)) {
+    /// A request that was cleared meanwhile is left alone, here and below.
+    pub(crate) fn answered(&mut self, number: u64, status: u16, genuine: bool) {
+        if let Some(request) = self.request(number) {
             request.status = Some(status);
+            request.answered_at = Some(Timestamp::now());
+            request.genuine = genuine;
         }
+    }
+
+    pub(crate) fn had_effect(&mut self, number: u64) {
+        if let Some(request) = self.request(number) {
+            request.effect = true;
+        }
+    }
+
+    fn request(&mut self, number: u64) -> Option<&mut RecordedRequest> {
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.requests.get_mut(index))
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {

@@ -22,6 +22,8 @@ mod answer;
 mod echo;
 mod endpoints;
 mod fault;
+mod fault_rule;
+mod gzip;
 mod learn;
 mod ledger;
 mod model;
@@ -29,6 +31,7 @@ mod options;
 mod phone;
 mod post;
 pub mod rate_limit;
+mod raw;
 mod reply;
 mod route;
 pub mod samples;
@@ -36,17 +39,19 @@ mod sandbox;
 mod server;
 mod shapes;
 mod state;
+mod subject;
 mod webhooks;
 mod world;
 
 pub use echo::EchoCounts;
-pub use fault::{Fault, FaultRule};
+pub use fault::Fault;
+pub use fault_rule::FaultRule;
 pub use hyper::Method;
 pub use ledger::{Effect, EffectKind, RecordedRequest, Violation};
 pub use model::Direction;
 pub use options::{
-    DOCUMENTED_RATE_LIMIT, EchoTiming, MessageForm, Related, RetryAfterForm, SandboxOptions, WebhookTarget,
+    DOCUMENTED_RATE_LIMIT, EchoTiming, MessageForm, Related, RetryAfterForm, Rights, SandboxOptions, WebhookTarget,
 };
 pub use route::Endpoint;
 pub use samples::SampleFacts;
-pub use sandbox::{MessageIds, Sandbox};
+pub use sandbox::{FaultId, MessageIds, Sandbox};

@@ -52,6 +52,7 @@ pub(crate) struct Message {
     pub(crate) body: String,
     /// One of the vendor's delivery states: `received`, `delivered`, `failed`, `unknown`.
     pub(crate) state: String,
+    pub(crate) attachments: Vec<Value>,
     pub(crate) at: Timestamp,
 }
 
@@ -67,7 +68,8 @@ pub(crate) struct OptOut {
     pub(crate) account: String,
     /// E.164.
     pub(crate) phone: String,
-    pub(crate) number: u64,
+    /// The last segment of its id: the number as it was asked for, or what a webhook called it by.
+    pub(crate) slug: String,
     pub(crate) created_at: Timestamp,
 }
 

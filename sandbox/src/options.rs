@@ -1,6 +1,7 @@
 //! What a stand-in is told when it starts. Everything but the address can be changed later with
 //! [`crate::Sandbox::configure`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ pub struct SandboxOptions {
     /// Account slugs; any other account answers 404. The first is the one to which a learnt `contact.created`
     /// belongs, as that payload names none.
     pub accounts: Vec<String>,
+    /// What the token may do in an account; everything in one that is not named here. A message, conversation or
+    /// contact of an account that is not in `accounts` answers 403: the token may not see it.
+    pub rights: HashMap<String, Rights>,
     /// Which id `GET /messages/{id}` takes: the vendor's texts disagree.
     pub message_form: MessageForm,
     /// Requests per window and token; `None`: [`DOCUMENTED_RATE_LIMIT`].
@@ -44,6 +48,7 @@ impl Default for SandboxOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: "synthetic-token".to_owned(),
             accounts: vec!["acme".to_owned()],
+            rights: HashMap::new(),
             message_form: MessageForm::ByMessageId,
             rate_limit: None,
             retry_after_form: RetryAfterForm::Seconds,
@@ -56,6 +61,13 @@ impl Default for SandboxOptions {
             webhook: None,
         }
     }
+}
+
+/// What a token may do in one account; what it may not is answered 403 without a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    pub reads: bool,
+    pub writes: bool,
 }
 
 /// The API reference says that `GET /messages/{id}` takes a message id

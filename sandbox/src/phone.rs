@@ -1,6 +1,8 @@
 //! Phone numbers as the vendor's pages write them. Read here on purpose without the code that Hookline itself uses,
 //! so that a mistake there is not repeated by what it is tested against.
 
+use crate::route::Route;
+
 /// A number as it was given in `phones[].number`: E.164 and, after an `x`, the extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Number {
@@ -44,9 +46,19 @@ pub(crate) fn is_e164(text: &str) -> bool {
     })
 }
 
-/// The form of `/{account}/opt_outs/{phone}`: ten bare digits.
+/// The number that `/{account}/opt_outs/{phone}` names: ten bare digits are one of +1, as on the vendor's pages, and E.164
+/// with the plus encoded is itself. Nobody documents another form, so any other names none.
 /// <https://apidocs.next.textus.com/docs/opt_outs/update>
-pub(crate) fn is_ten_digits(text: &str) -> bool {
+pub(crate) fn in_opt_out_path(route: &Route) -> Option<String> {
+    let (raw, decoded) = (route.raw_parameter.as_str(), route.parameter.as_str());
+    if is_ten_digits(raw) {
+        return Some(format!("+1{raw}"));
+    }
+    let has_encoded_plus = raw.get(..3).is_some_and(|plus| plus.eq_ignore_ascii_case("%2B"));
+    (has_encoded_plus && is_digits(&raw[3..]) && is_e164(decoded)).then(|| decoded.to_owned())
+}
+
+fn is_ten_digits(text: &str) -> bool {
     text.len() == 10 && is_digits(text)
 }
 
@@ -54,10 +66,9 @@ pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `2025550147` for a +1 number, all digits otherwise.
+/// `2025550147` for a +1 number, E.164 otherwise: bare digits of a number from abroad can be those of another one.
 pub(crate) fn bare_digits(e164: &str) -> &str {
-    let digits = e164.trim_start_matches('+');
-    if digits.len() == 11 { digits.strip_prefix('1').unwrap_or(digits) } else { digits }
+    e164.strip_prefix("+1").filter(|national| is_ten_digits(national)).unwrap_or(e164)
 }
 
 /// `(202) 555-0147` for a +1 number, E.164 otherwise.
@@ -87,5 +98,13 @@ mod tests {
         for text in ["", "12-34", "+1", "x12", "2025550147 x", "2025550147 xyz", "+0123456789", "tel 2025550147"] {
             assert_eq!(Number::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_from_abroad_is_never_shortened() {
+        for abroad in ["+6561234567", "+4520123456", "+442079460958"] {
+            assert_eq!((bare_digits(abroad), formatted(abroad).as_str()), (abroad, abroad));
+        }
+        assert_eq!(bare_digits("+16561234567"), "6561234567");
     }
 }

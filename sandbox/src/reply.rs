@@ -8,10 +8,12 @@ use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
-use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{StatusCode, http};
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, MEDIA_TYPE};
+use crate::gzip::gzip;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub(crate) type Response = http::Response<Body>;
@@ -40,6 +42,49 @@ pub(crate) fn status(status: u16, headers: &[(String, String)], body: Option<Str
         }
     }
     response
+}
+
+pub(crate) fn with_body(status: u16, media_type: &str, body: Bytes) -> Response {
+    let mut response = http::Response::new(whole(body));
+    *response.status_mut() = status_code(status);
+    if let Ok(value) = HeaderValue::try_from(media_type) {
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    response
+}
+
+/// Half a surrogate pair, as JSON escapes it.
+pub(crate) const LONE_SURROGATE: &[u8] = br"\ud83d";
+/// Three of an emoji's four bytes.
+pub(crate) const CUT_UTF8: &[u8] = b"\xf0\x9f\x98";
+
+/// A text of the answer's JSON, that of a message for choice, ends in these bytes.
+pub(crate) fn ending_in(mut answer: Answer, end: &[u8]) -> Response {
+    // No JSON of ours holds this character.
+    const MARK: &str = "\u{e000}";
+    if let Some(Value::Object(fields)) = &mut answer.body {
+        let key = ["body", "name", "formattedPhoneNumber"]
+            .into_iter()
+            .find(|key| fields.get(*key).is_some_and(Value::is_string));
+        let text = fields.entry(key.unwrap_or("comment")).or_insert_with(|| json!(""));
+        *text = json!(format!("{}{MARK}", text.as_str().unwrap_or_default()));
+    }
+    let (head, body) = parts(answer);
+    let at = body.windows(MARK.len()).position(|bytes| bytes == MARK.as_bytes());
+    let body = match at {
+        Some(at) => [&body[..at], end, &body[at + MARK.len()..]].concat().into(),
+        None => body,
+    };
+    http::Response::from_parts(head, whole(body))
+}
+
+/// The same response with its body packed; one that breaks off becomes empty.
+pub(crate) async fn compressed(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let Ok(body) = body.collect().await else { return http::Response::from_parts(head, whole(Bytes::new())) };
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    http::Response::from_parts(head, whole(gzip(&body.to_bytes()).into()))
 }
 
 pub(crate) fn garbage() -> Response {

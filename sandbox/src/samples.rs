@@ -45,6 +45,10 @@ pub struct SampleFacts {
     pub conversation_id: String,
     /// The text of message events.
     pub body: String,
+    /// How many attachments message events have.
+    pub attachments: usize,
+    /// What else a contact can be called by, E.164.
+    pub more_phones: Vec<String>,
     pub timestamp: Timestamp,
 }
 
@@ -63,6 +67,8 @@ impl SampleFacts {
             contact_id: fresh_slug(),
             embed_contact: false,
             conversation_id: fresh_slug(),
+            attachments: 0,
+            more_phones: Vec::new(),
             timestamp: Timestamp::now(),
         }
     }
@@ -114,7 +120,7 @@ fn contact(facts: &SampleFacts) -> Contact {
         slug: facts.contact_id.clone(),
         account: facts.account.clone(),
         name: Some(facts.contact_name.clone()),
-        phones: vec![mobile(&facts.phone)],
+        phones: std::iter::once(&facts.phone).chain(&facts.more_phones).map(|phone| mobile(phone)).collect(),
         data: json!({}),
         notes: Vec::new(),
         created_at: facts.timestamp,
@@ -139,6 +145,7 @@ fn message(facts: &SampleFacts, direction: Direction, state: &str) -> Message {
         direction,
         body: facts.body.clone(),
         state: state.to_owned(),
+        attachments: (0..facts.attachments).map(|_| shapes::attachment(&fresh_slug())).collect(),
         at: facts.timestamp,
     }
 }
@@ -147,7 +154,7 @@ fn opt_out(facts: &SampleFacts) -> OptOut {
     OptOut {
         account: facts.account.clone(),
         phone: facts.phone.clone(),
-        number: rand::rng().random_range(100_000..10_000_000),
+        slug: rand::rng().random_range(100_000..10_000_000_u32).to_string(),
         created_at: facts.timestamp,
     }
 }

@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::echo::EchoCounts;
-use crate::fault::FaultRule;
+use crate::fault_rule::FaultRule;
 use crate::ledger::{Effect, EffectKind, RecordedRequest, Violation};
 use crate::model::{Contact, Direction, Message, fresh_slug, slug_of};
 use crate::options::{SandboxOptions, WebhookTarget};
 use crate::phone::Number;
 use crate::server::{self, Shared};
+use crate::shapes;
 use crate::state::State;
 use crate::world::mobile;
 
@@ -23,6 +24,10 @@ pub struct Sandbox {
     shared: Arc<Shared>,
     addr: SocketAddr,
 }
+
+/// A rule that was added, for [`Sandbox::remove_fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultId(u64);
 
 /// The ids of a seeded message, as the API writes them: `/messages/{slug}` and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +80,18 @@ impl Sandbox {
         self.configure(|options| options.webhook = Some(target));
     }
 
-    /// Adds a rule after those that are there; the first that matches a request is applied.
-    pub fn fault(&self, rule: FaultRule) {
-        self.shared.state().faults.push(rule);
+    /// Adds a rule after those that are there; [`FaultRule`] says how they come together.
+    pub fn fault(&self, rule: FaultRule) -> FaultId {
+        let mut state = self.shared.state();
+        state.rules_made += 1;
+        let id = FaultId(state.rules_made);
+        state.faults.push((id, rule));
+        id
+    }
+
+    /// Takes one rule away, if it is there.
+    pub fn remove_fault(&self, id: FaultId) {
+        self.shared.state().faults.retain(|(other, _)| *other != id);
     }
 
     pub fn clear_faults(&self) {
@@ -89,11 +103,19 @@ impl Sandbox {
     /// # Panics
     /// Where `phone` is no phone number.
     pub fn add_contact(&self, account: &str, name: &str, phone: &str) -> String {
+        self.add_contact_with_phones(account, name, &[phone])
+    }
+
+    /// As [`Self::add_contact`], with several numbers or none.
+    ///
+    /// # Panics
+    /// Where one of them is no phone number.
+    pub fn add_contact_with_phones(&self, account: &str, name: &str, phones: &[&str]) -> String {
         let contact = Contact {
             slug: fresh_slug(),
             account: account.to_owned(),
             name: Some(name.to_owned()),
-            phones: vec![mobile(&e164(phone))],
+            phones: phones.iter().map(|phone| mobile(&e164(phone))).collect(),
             data: json!({}),
             notes: Vec::new(),
             created_at: Timestamp::now(),
@@ -127,6 +149,21 @@ impl Sandbox {
     /// # Panics
     /// Where `phone` is no phone number.
     pub fn add_message(&self, account: &str, phone: &str, direction: Direction, body: &str) -> MessageIds {
+        self.add_message_with_attachments(account, phone, direction, body, 0)
+    }
+
+    /// As [`Self::add_message`], with so many attachments.
+    ///
+    /// # Panics
+    /// Where `phone` is no phone number.
+    pub fn add_message_with_attachments(
+        &self,
+        account: &str,
+        phone: &str,
+        direction: Direction,
+        body: &str,
+        attachments: usize,
+    ) -> MessageIds {
         let mut state = self.shared.state();
         let phone = e164(phone);
         let conversation = state.world.open_conversation(account, &phone, None, None).slug.clone();
@@ -139,6 +176,7 @@ impl Sandbox {
                 Direction::In => "received".to_owned(),
                 Direction::Out => "delivered".to_owned(),
             },
+            attachments: (0..attachments).map(|_| shapes::attachment(&fresh_slug())).collect(),
             at: Timestamp::now(),
         };
         let contact =

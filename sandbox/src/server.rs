@@ -14,19 +14,25 @@ use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::Answer;
 use crate::echo::{self, EchoCounts};
-use crate::fault::{self, Fault};
+use crate::fault::Fault;
+use crate::fault_rule::{self, Met};
 use crate::ledger::RecordedRequest;
 use crate::options::EchoTiming;
 use crate::rate_limit::Quota;
 use crate::reply::{self, Response};
-use crate::route;
 use crate::state::{State, sent_path};
+use crate::subject::Subject;
+use crate::{raw, route};
+
+/// On every answer, faults included: whoever talks to the stand-in can tell.
+const MARK: HeaderName = HeaderName::from_static("x-hookline-sandbox");
 
 /// No call of the API needs more.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -86,111 +92,166 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         () = shared.stop.cancelled() => return,
         ended = &mut http => ended,
     };
-    if ended.is_err_and(|error| std::error::Error::source(&error).is_some_and(|source| source.is::<Dropped>())) {
+    let Err(error) = ended else { return };
+    let Some(instead) = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Instead>()) else {
+        return;
+    };
+    let mut stream = http.into_parts().io.into_inner();
+    match instead {
         // Zero linger makes the close a reset, which no client can take for the end of an answer.
-        let _ = http.into_parts().io.into_inner().set_zero_linger();
+        Instead::Reset => drop(stream.set_zero_linger()),
+        Instead::Raw(bytes) => {
+            // A client that is gone misses it.
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.shutdown().await;
+        }
     }
 }
 
-/// A fault wants the connection dropped without an answer.
+/// What a fault wants on the connection instead of an answer of hyper's; either ends it.
 #[derive(Debug)]
-struct Dropped;
+enum Instead {
+    Reset,
+    Raw(Bytes),
+}
 
-impl std::fmt::Display for Dropped {
+impl std::fmt::Display for Instead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("dropped by a fault")
+        f.write_str("ended by a fault")
     }
 }
 
-impl std::error::Error for Dropped {}
+impl std::error::Error for Instead {}
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response, Dropped> {
+async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response, Instead> {
     let (head, body) = request.into_parts();
-    let Arrival { number, quota, fault } = arrive(&shared, &head);
+    let Arrival { number, quota } = arrive(&shared, &head);
+    let mut met = Met::default();
     let mut response = if quota.exceeded {
         let retry_after = quota.retry_after(shared.state().options.retry_after_form);
         reply::throttled(retry_after.as_deref())
     } else {
         match Limited::new(body, MAX_BODY_BYTES).collect().await {
-            Ok(body) => serve(&shared, &head, body.to_bytes(), fault).await?,
+            Ok(body) => {
+                let body = body.to_bytes();
+                met = meet(&shared, &head, &body);
+                serve(&shared, (number, &head, &body), &met).await?
+            }
             Err(_) => reply::plain(Answer::bare(StatusCode::PAYLOAD_TOO_LARGE.as_u16())),
         }
     };
+    response.headers_mut().insert(MARK, HeaderValue::from_static("1"));
     for (name, value) in quota.headers() {
         let name = HeaderName::try_from(name).expect("a constant that is a header name");
         // A fault may have set its own.
         response.headers_mut().entry(name).or_insert(HeaderValue::try_from(value).expect("digits"));
     }
-    shared.state().ledger.answered(number, response.status().as_u16());
-    Ok(response)
+    let status = response.status();
+    let interim = match met.fault {
+        Some(Fault::Interim(status)) => StatusCode::from_u16(status).ok().filter(StatusCode::is_informational),
+        _ => None,
+    };
+    shared.state().ledger.answered(number, status.as_u16(), met.leaves_answer());
+    if status.is_informational() {
+        return Err(Instead::Raw(raw::interim_only(&response.into_parts().0)));
+    }
+    match interim {
+        Some(interim) => Err(Instead::Raw(raw::interim_then(interim, response).await)),
+        None => Ok(response),
+    }
 }
 
 struct Arrival {
     number: u64,
     quota: Quota,
-    fault: Option<Fault>,
 }
 
 /// Records and counts a request as soon as its head is there: a client that leaves before the answer has asked too.
 fn arrive(shared: &Shared, head: &Parts) -> Arrival {
     let mut state = shared.state();
     let state = &mut *state;
-    let path = sent_path(head);
-    let endpoint = route::find(&head.method, head.uri.path()).ok().map(|route| route.endpoint);
+    let route = route::find(&head.method, head.uri.path()).ok();
+    let subject = Subject::of(&state.world, head, route.as_ref(), &Bytes::new());
     let idempotency_key = head.headers.get("Idempotency-Key").and_then(|value| value.to_str().ok());
 
     let who = if state.is_authorized(&head.headers) { state.options.token.as_str() } else { "anonymous" };
     let limit = state.options.rate_limit.unwrap_or(crate::options::DOCUMENTED_RATE_LIMIT);
     let quota = state.limiter.count(who, limit, SystemTime::now());
-    let fault = if quota.exceeded { None } else { fault::take(&mut state.faults, &head.method, &path, endpoint) };
     let number = state.ledger.record(RecordedRequest {
         at: Timestamp::now(),
         method: head.method.clone(),
-        path,
-        endpoint,
+        path: sent_path(head),
+        endpoint: route.map(|route| route.endpoint),
+        account: subject.account,
+        phone: subject.phones.into_iter().next(),
+        effect: false,
         status: None,
+        answered_at: None,
+        genuine: false,
         idempotency_key: idempotency_key.map(str::to_owned),
     });
-    Arrival { number, quota, fault }
+    Arrival { number, quota }
 }
 
-async fn serve(shared: &Arc<Shared>, head: &Parts, body: Bytes, fault: Option<Fault>) -> Result<Response, Dropped> {
-    let answer = if fault.as_ref().is_none_or(Fault::carries_out) {
-        carry_out(shared, head, &body).await
+/// What a request meets that is there as a whole: a rule may ask for what its body names.
+fn meet(shared: &Shared, head: &Parts, body: &Bytes) -> Met {
+    let mut state = shared.state();
+    let state = &mut *state;
+    let route = route::find(&head.method, head.uri.path()).ok();
+    let subject = Subject::of(&state.world, head, route.as_ref(), body);
+    let rules = state.faults.iter_mut().map(|(_, rule)| rule);
+    fault_rule::take(rules, (&head.method, &sent_path(head), route.map(|route| route.endpoint)), &subject)
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    (number, head, body): (u64, &Parts, &Bytes),
+    met: &Met,
+) -> Result<Response, Instead> {
+    let answer = if met.carries_out() {
+        carry_out(shared, number, head, body).await
     } else {
         // Never sent: every fault that carries nothing out has an answer of its own, or none.
         Answer::bare(StatusCode::SERVICE_UNAVAILABLE.as_u16())
     };
-    let latency = shared.state().options.latency;
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
+    let wait = shared.state().options.latency + met.delay;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
     }
-    match fault {
-        None => Ok(reply::plain(answer)),
-        Some(Fault::Status { status, headers, body }) => Ok(reply::status(status, &headers, body)),
-        Some(Fault::Throttle { retry_after }) => Ok(reply::throttled(Some(&retry_after))),
+    let response = match met.fault.clone() {
+        None | Some(Fault::Interim(_) | Fault::Delay(_) | Fault::Gzip) => reply::plain(answer),
+        Some(Fault::Status { status, headers, body }) => reply::status(status, &headers, body),
+        Some(Fault::Throttle { retry_after }) => reply::throttled(Some(&retry_after)),
         Some(Fault::Slow(time)) => {
             tokio::time::sleep(time).await;
-            Ok(reply::plain(answer))
+            reply::plain(answer)
         }
         Some(Fault::Hang(time) | Fault::EffectThenHang(time)) => {
             tokio::time::sleep(time).await;
-            Err(Dropped)
+            return Err(Instead::Reset);
         }
-        Some(Fault::Reset | Fault::EffectThenReset) => Err(Dropped),
-        Some(Fault::EffectThenStatus(status)) => Ok(reply::status(status, &[], None)),
-        Some(Fault::GarbageBody) => Ok(reply::garbage()),
-        Some(Fault::HugeBody(bytes)) => Ok(reply::huge(bytes)),
-        Some(Fault::TruncatedBody) => Ok(reply::truncated(answer)),
-        Some(Fault::DripBody(pause)) => Ok(reply::dripping(answer, pause)),
-    }
+        Some(Fault::Reset | Fault::EffectThenReset) => return Err(Instead::Reset),
+        Some(Fault::EffectThenStatus(status)) => reply::status(status, &[], None),
+        Some(Fault::EffectThenBody { status, media_type, body }) => reply::with_body(status, &media_type, body),
+        Some(Fault::GarbageBody) => reply::garbage(),
+        Some(Fault::HugeBody(bytes)) => reply::huge(bytes),
+        Some(Fault::LoneSurrogate) => reply::ending_in(answer, reply::LONE_SURROGATE),
+        Some(Fault::CutUtf8) => reply::ending_in(answer, reply::CUT_UTF8),
+        Some(Fault::TruncatedBody) => reply::truncated(answer),
+        Some(Fault::DripBody(pause)) => reply::dripping(answer, pause),
+    };
+    Ok(if met.gzip { reply::compressed(response).await } else { response })
 }
 
 /// The effect is made in one go, under the lock and without an await: a client that leaves cannot halve it.
-async fn carry_out(shared: &Arc<Shared>, head: &Parts, body: &Bytes) -> Answer {
+async fn carry_out(shared: &Arc<Shared>, number: u64, head: &Parts, body: &Bytes) -> Answer {
     let (answer, echoes, timing) = {
         let mut state = shared.state();
+        let effects = state.ledger.effects.len();
         let answer = state.carry_out(head, body);
+        if state.ledger.effects.len() > effects {
+            state.ledger.had_effect(number);
+        }
         (answer, std::mem::take(&mut state.outbox), state.options.echo_timing)
     };
     for payload in echoes {

@@ -161,7 +161,7 @@ pub(crate) fn message(message: &Message) -> Value {
         "deliveryState": message.state,
         "conversation": format!("/conversations/{}", message.conversation),
         "sender": match message.direction { Direction::In => None, Direction::Out => Some(USER_ID) },
-        "attachments": collection("hydra:Collection", &format!("{id}/attachments"), Vec::new()),
+        "attachments": collection("hydra:Collection", &format!("{id}/attachments"), message.attachments.clone()),
         "friendlyStateDescription": match message.state.as_str() {
             "received" => "Inbound Message Received",
             "delivered" => "Message Delivered",
@@ -176,21 +176,32 @@ pub(crate) fn message(message: &Message) -> Value {
     })
 }
 
-/// The answer to `PUT /{account}/opt_outs/{phone}`: a number in `id`, microseconds, and who did it.
+/// A member of `attachments`: what it holds is not documented, so this is the likeliest.
+pub(crate) fn attachment(slug: &str) -> Value {
+    json!({
+        "@type": "Attachment",
+        "id": format!("/attachments/{slug}"),
+        "@context": context("Attachment"),
+        "contentType": "image/jpeg",
+        "filename": format!("{slug}.jpg"),
+        "url": format!("https://media.example.test/{slug}.jpg"),
+    })
+}
+
+/// The answer to `PUT /{account}/opt_outs/{phone}`: microseconds, and who did it.
 pub(crate) fn opt_out_written(opt_out: &OptOut) -> Value {
     let mut value = opt_out_read(opt_out);
-    value["id"] = json!(format!("/{}/opt_outs/{}", opt_out.account, opt_out.number));
     value["createdAt"] = json!(micros(opt_out.created_at));
     value["user"] = user();
     value
 }
 
-/// The answer to `GET`, which the vendor's pages show with the E.164 number in `id` and no user.
+/// The answer to `GET`, which the vendor's pages show with no user. `id` ends in the number as it was asked for.
 pub(crate) fn opt_out_read(opt_out: &OptOut) -> Value {
     json!({
         "@type": "OptOut",
         "@context": context("OptOut"),
-        "id": format!("/{}/opt_outs/{}", opt_out.account, opt_out.phone),
+        "id": format!("/{}/opt_outs/{}", opt_out.account, opt_out.slug),
         "createdAt": millis(opt_out.created_at),
         "formattedPhoneNumber": phone::bare_digits(&opt_out.phone),
         "user": null,
@@ -204,11 +215,21 @@ pub(crate) fn opt_out_read(opt_out: &OptOut) -> Value {
     })
 }
 
+/// The `OptOut` of a number that nobody asked about, always the same.
+pub(crate) fn opt_out_of_another(account: &str, phone: &str) -> Value {
+    opt_out_written(&OptOut {
+        account: account.to_owned(),
+        phone: phone.to_owned(),
+        slug: phone::bare_digits(phone).to_owned(),
+        created_at: Timestamp::from_second(1_741_165_295).expect("a time of 2025"),
+    })
+}
+
 /// `optOut` of an opt-out or opt-in webhook, which is not the REST resource.
 pub(crate) fn webhook_opt_out(opt_out: &OptOut, kind: &str) -> Value {
     json!({
         "@type": "OptOut",
-        "id": format!("/{}/opt_outs/{}", opt_out.account, opt_out.number),
+        "id": format!("/{}/opt_outs/{}", opt_out.account, opt_out.slug),
         "type": kind,
         "phoneNumber": opt_out.phone,
         "formattedPhoneNumber": phone::formatted(&opt_out.phone),

@@ -2,6 +2,7 @@
 //! endpoint.
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use jiff::Timestamp;
@@ -9,11 +10,13 @@ use serde_json::Value;
 
 use crate::answer::{Answer, MEDIA_TYPE};
 use crate::endpoints;
-use crate::fault::FaultRule;
+use crate::fault_rule::FaultRule;
 use crate::ledger::{Effect, EffectKind, Ledger, Violation};
-use crate::options::SandboxOptions;
+use crate::options::{Rights, SandboxOptions};
 use crate::rate_limit::RateLimiter;
 use crate::route::{self, NoRoute, Route};
+use crate::sandbox::FaultId;
+use crate::subject::Subject;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -22,7 +25,9 @@ pub(crate) struct State {
     pub(crate) world: World,
     pub(crate) ledger: Ledger,
     pub(crate) limiter: RateLimiter,
-    pub(crate) faults: Vec<FaultRule>,
+    pub(crate) faults: Vec<(FaultId, FaultRule)>,
+    /// How many rules there ever were: their ids.
+    pub(crate) rules_made: u64,
     /// Webhooks about the writes of the request in hand.
     pub(crate) outbox: Vec<Value>,
 }
@@ -55,6 +60,7 @@ impl State {
             ledger: Ledger::default(),
             limiter: RateLimiter::default(),
             faults: Vec::new(),
+            rules_made: 0,
             outbox: Vec::new(),
         }
     }
@@ -108,7 +114,18 @@ impl State {
         if route.account.as_ref().is_some_and(|account| !self.options.accounts.contains(account)) {
             return Err(Answer::absent());
         }
+        if !self.is_allowed(head, &route) {
+            return Err(Answer::bare(403));
+        }
         Ok(Call { head, route, query, body })
+    }
+
+    /// Whether the token has the right to this call in the account that it is about.
+    fn is_allowed(&self, head: &Parts, route: &Route) -> bool {
+        let Some(account) = Subject::of(&self.world, head, Some(route), &Bytes::new()).account else { return true };
+        let rights = self.options.rights.get(&account).copied().unwrap_or(Rights { reads: true, writes: true });
+        let has_right = if head.method == Method::GET { rights.reads } else { rights.writes };
+        has_right && self.options.accounts.contains(&account)
     }
 
     /// Records a write that took effect.

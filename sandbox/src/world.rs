@@ -19,11 +19,7 @@ pub(crate) struct World {
     conversations_by_phone: HashMap<(String, String), String>,
     messages: HashMap<String, Message>,
     opt_outs: BTreeMap<(String, String), OptOut>,
-    opt_outs_made: u64,
 }
-
-/// Where the numbers of opt-outs start, so that they look like the vendor's.
-const FIRST_OPT_OUT: u64 = 81_200;
 
 impl World {
     pub(crate) fn contact(&self, slug: &str) -> Option<&Contact> {
@@ -154,18 +150,16 @@ impl World {
         self.opt_outs.get(&(account.to_owned(), phone.to_owned()))
     }
 
-    /// Opts a number out; one that is out already keeps its record.
-    pub(crate) fn opt_out_now(&mut self, account: &str, phone: &str) -> &OptOut {
-        let made = &mut self.opt_outs_made;
-        self.opt_outs.entry((account.to_owned(), phone.to_owned())).or_insert_with(|| {
-            *made += 1;
-            OptOut {
-                account: account.to_owned(),
-                phone: phone.to_owned(),
-                number: FIRST_OPT_OUT + *made,
-                created_at: Timestamp::now(),
-            }
-        })
+    /// Opts a number out; one that is out already keeps its record, under the id that it has now.
+    pub(crate) fn opt_out_now(&mut self, account: &str, phone: &str, slug: &str) -> &OptOut {
+        let opt_out = self.opt_outs.entry((account.to_owned(), phone.to_owned())).or_insert_with(|| OptOut {
+            account: account.to_owned(),
+            phone: phone.to_owned(),
+            slug: String::new(),
+            created_at: Timestamp::now(),
+        });
+        slug.clone_into(&mut opt_out.slug);
+        opt_out
     }
 
     /// What a contact's START does; the API has no call for it.

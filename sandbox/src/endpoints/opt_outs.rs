@@ -5,29 +5,28 @@ use jiff::Timestamp;
 use super::pages;
 use crate::answer::Answer;
 use crate::ledger::EffectKind;
+use crate::model::OptOut;
 use crate::phone;
 use crate::state::{Call, State};
 use crate::{shapes, webhooks};
 
 /// A repeat is answered and echoed like the first: nobody documents otherwise, and it is the worst case.
 pub(super) fn put(state: &mut State, call: &Call<'_>) -> Answer {
-    let phone = match phone_in_path(call) {
-        Ok(phone) => phone,
-        Err(refusal) => return refusal,
-    };
-    let opt_out = state.world.opt_out_now(call.account(), &phone).clone();
+    let Some(phone) = phone::in_opt_out_path(&call.route) else { return no_number(call) };
+    let opt_out = state.world.opt_out_now(call.account(), &phone, &call.route.parameter).clone();
     state.record_effect(call, call.account(), EffectKind::OptOutPut, phone);
     state.echo(|| webhooks::opt_out("contact.opted_out", "opt-out", &opt_out, Timestamp::now()));
     Answer::resource(201, shapes::opt_out_written(&opt_out))
 }
 
 pub(super) fn get(state: &State, call: &Call<'_>) -> Answer {
-    match phone_in_path(call) {
-        Ok(phone) => state
-            .world
-            .opt_out(call.account(), &phone)
-            .map_or_else(Answer::absent, |opt_out| Answer::resource(200, shapes::opt_out_read(opt_out))),
-        Err(refusal) => refusal,
+    let Some(phone) = phone::in_opt_out_path(&call.route) else { return no_number(call) };
+    match state.world.opt_out(call.account(), &phone) {
+        Some(known) => {
+            let asked = OptOut { slug: call.route.parameter.clone(), ..known.clone() };
+            Answer::resource(200, shapes::opt_out_read(&asked))
+        }
+        None => Answer::absent(),
     }
 }
 
@@ -49,11 +48,11 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> Answer {
     pages::page(state, call, members)
 }
 
-/// Ten bare digits in the path, as E.164.
-fn phone_in_path(call: &Call<'_>) -> Result<String, Answer> {
-    if phone::is_ten_digits(&call.route.raw_parameter) {
-        Ok(format!("+1{}", call.route.parameter))
+/// A path that names no number. Digits alone may be tried, as nobody documents the form of a number from abroad.
+fn no_number(call: &Call<'_>) -> Answer {
+    if phone::is_digits(&call.route.raw_parameter) {
+        Answer::absent()
     } else {
-        Err(Answer::improper(422, "a phone number in this path is ten digits"))
+        Answer::improper(404, "a phone number in this path is digits, or %2B and digits")
     }
 }

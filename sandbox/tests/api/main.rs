@@ -1,9 +1,13 @@
 //! The stand-in as a client sees it: over HTTP, with reqwest.
 
+mod bodies;
 mod echoes;
 mod faults;
 mod helpers;
+mod parts;
 mod rate_limit;
+mod records;
+mod rights;
 mod samples;
 mod seeding;
 mod shapes;

@@ -1,6 +1,7 @@
 //! Answers have exactly the keys, nesting and kinds of value of the fixtures.
 
-use hookline_sandbox::{Direction, MessageForm, Related};
+use hookline_sandbox::samples::sample;
+use hookline_sandbox::{Direction, MessageForm, Related, SampleFacts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -23,7 +24,7 @@ async fn opt_outs_are_answered_as_in_the_fixtures() {
     assert_like("opt_out.put.201.response.json", &put);
     let got = api.get(&format!("/{ACCOUNT}/opt_outs/2025550147")).await;
     assert_like("opt_out.get.200.response.json", &got);
-    assert_eq!(got.1["id"], fixture("opt_out.get.200.response.json")["response"]["body"]["id"]);
+    assert_eq!(got.1["id"], format!("/{ACCOUNT}/opt_outs/2025550147"), "the number as it was asked for");
     assert_eq!(got.1["originatingAccount"]["name"], "Harbor Staffing");
 
     assert_eq!(api.put_opt_out("2025550147").await, put, "a repeat is answered like the first");
@@ -90,6 +91,31 @@ async fn searches_conversations_and_messages_are_answered_as_in_the_fixtures() {
     assert_like("message.get.inbound.200.response.json", &read);
     assert_eq!((&read.1["body"], inbound.contact), (&json!("On my way."), Some(contact)));
     assert!(api.sandbox.violations().is_empty());
+}
+
+#[tokio::test]
+async fn contacts_can_have_several_numbers_and_messages_attachments() {
+    let api = Api::start().await;
+    let contact = api.sandbox.add_contact_with_phones(ACCOUNT, "Marisol Ektberg", &[PHONE, "+442079460958"]);
+    let text = api.sandbox.add_message_with_attachments(ACCOUNT, "+442079460958", Direction::In, "Look", 2);
+
+    for number in ["2025550147", "442079460958"] {
+        let (_, found) = api.get(&format!("/{ACCOUNT}/contact_phones?q={number}")).await;
+        assert_eq!(found["members"][0]["contact"]["id"], json!(contact), "{number}");
+    }
+    assert_eq!(text.contact, Some(contact));
+    let (_, read) = api.get(&text.message).await;
+    assert_eq!((&read["attachments"]["totalItems"], &read["body"]), (&json!(2), &json!("Look")));
+
+    let facts =
+        SampleFacts { attachments: 1, more_phones: vec!["+442079460959".to_owned()], ..SampleFacts::random(ACCOUNT) };
+    let (message, created) = (sample("message.received", &facts), sample("contact.created", &facts));
+    api.sandbox.learn(&message).expect("a webhook");
+    api.sandbox.learn(&created).expect("a webhook");
+    let (_, read) = api.get(message["message"]["id"].as_str().expect("an id")).await;
+    assert_eq!(read["attachments"], message["message"]["attachments"]);
+    let (_, phones) = api.get(&format!("/contacts/{}/phones", facts.contact_id)).await;
+    assert_eq!(phones["members"][1]["phoneNumber"], "+442079460959");
 }
 
 #[tokio::test]

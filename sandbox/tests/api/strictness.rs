@@ -62,19 +62,55 @@ async fn unknown_paths_and_accounts_are_404_and_wrong_methods_405() {
 }
 
 #[tokio::test]
-async fn phones_in_paths_have_the_one_documented_form() {
+async fn opt_out_paths_name_a_number_in_one_of_two_forms() {
     let api = Api::start().await;
-    for phone in ["12025550147", "%2B12025550147", "202-555-0147", "202555014", "20255501470", "2025%3550147"] {
-        let path = format!("/{ACCOUNT}/opt_outs/{phone}");
-        let (status, body) = answer(api.request(Method::PUT, &path)).await;
-        assert_eq!(status, 422, "{phone}");
-        assert!(body["error"].is_string(), "{phone}");
+    let put = async |phone: &str| answer(api.request(Method::PUT, &format!("/{ACCOUNT}/opt_outs/{phone}"))).await.0;
+
+    for (phone, e164) in [
+        ("6561234567", "+16561234567"),
+        ("%2B6561234567", "+6561234567"),
+        ("%2b4520123456", "+4520123456"),
+        ("%2B12025550147", "+12025550147"),
+    ] {
+        assert_eq!(put(phone).await, 201, "{phone}");
+        assert_eq!(api.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, e164), 1, "{phone}");
     }
+
+    for digits in ["12025550147", "202555014", "20255501470", "442079460958", "4520123"] {
+        assert_eq!(put(digits).await, 404, "{digits}");
+    }
+    assert!(api.sandbox.violations().is_empty(), "nobody documents the form of a number from abroad");
+    for other in ["202-555-0147", "+12025550147", "2025%3550147", "%2B1202555014", "%2B02025550147", "81204x"] {
+        assert_eq!(put(other).await, 404, "{other}");
+    }
+    assert_eq!(api.sandbox.violations().len(), 6);
+    assert_eq!(api.sandbox.effects().len(), 4);
+}
+
+#[tokio::test]
+async fn an_opt_out_is_one_record_under_both_forms_of_its_number() {
+    let api = Api::start().await;
+
+    for asked in ["2025550147", "%2B12025550147"] {
+        let (_, put) = api.put_opt_out(asked).await;
+        let (status, got) = api.get(&format!("/{ACCOUNT}/opt_outs/{asked}")).await;
+        let id = format!("/{ACCOUNT}/opt_outs/{}", asked.replace("%2B", "+"));
+        assert_eq!((status, &put["id"], &got["id"]), (200, &json!(id), &json!(id)));
+        assert_eq!(got["formattedPhoneNumber"], "2025550147");
+    }
+    let (_, abroad) = api.put_opt_out("%2B6561234567").await;
+    assert_eq!(abroad["formattedPhoneNumber"], "+6561234567");
+    assert_eq!(api.get(&format!("/{ACCOUNT}/opt_outs/6561234567")).await.0, 404, "another person's");
+    assert_eq!(api.get(&format!("/{ACCOUNT}/opt_outs")).await.1["totalItems"], 2);
+}
+
+#[tokio::test]
+async fn conversation_paths_name_a_number_in_the_one_documented_form() {
+    let api = Api::start().await;
     for phone in ["2025550147", "+12025550147", "12025550147", "%2B1202555014", "%2B02025550147"] {
         assert_eq!(api.get(&format!("/{ACCOUNT}/conversations/{phone}")).await.0, 422, "{phone}");
     }
-    assert_eq!(api.sandbox.violations().len(), 11);
-    assert!(api.sandbox.effects().is_empty());
+    assert_eq!(api.sandbox.violations().len(), 5);
 
     assert_eq!(api.get(&format!("/{ACCOUNT}/conversations/%2b12025550147")).await.0, 404);
     assert_eq!(api.get(&format!("/{ACCOUNT}/opt_outs/%zz")).await.0, 400);

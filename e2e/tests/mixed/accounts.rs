@@ -1,0 +1,154 @@
+//! The invariants besides the opt-outs: every event accounted for, each effect once, no call before Retry-After, nothing
+//! personal written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hookline_e2e::{HANDLERS, SECOND_ACCOUNT, SECRET, TOKEN, handlers_of};
+use hookline_sandbox::{EffectKind, RecordedRequest};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::bodies::message_id;
+use crate::plan::What;
+use crate::play::Play;
+
+/// A 429 is read that much later at most by other processes, on a busy machine.
+const READ_WITHIN: i64 = 400;
+
+pub(crate) async fn hold(play: &Play<'_>) -> Vec<String> {
+    let mut failures = Vec::new();
+    let events = play.stage.rows(&["events", "list"], "events").await;
+    failures.extend(every_event_is_accounted_for(play, &events).await);
+    failures.extend(effects_are_made_once(play, &events).await);
+    failures.extend(no_call_is_early(play));
+    failures.extend(nothing_personal_is_written(play));
+    let violations = play.stage.house.sandbox.violations();
+    failures.extend(violations.iter().map(|violation| format!("(d) asked wrongly: {}", violation.what)));
+    failures
+}
+
+async fn every_event_is_accounted_for(play: &Play<'_>, events: &[Value]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let known: BTreeMap<&str, &Value> =
+        events.iter().filter_map(|event| Some((event["event_id"].as_str()?, event))).collect();
+    let sent = play.sent();
+    for one in &sent {
+        let said = &play.plan.said[one.said];
+        match known.get(one.id.as_str()) {
+            None => failures.push(format!("(d1) the event {} was answered 200 and is nowhere", one.said)),
+            Some(event) if event["event_type"] != said.what.event_type() => {
+                failures.push(format!("(d1) the event {} is of type {}", one.said, event["event_type"]));
+            }
+            Some(_) => {}
+        }
+    }
+    let ours: BTreeSet<&str> = sent.iter().map(|one| one.id.as_str()).collect();
+    let strangers = known.iter().filter(|(id, event)| !ours.contains(*id) && event["event_type"] != "mixed.rotated");
+    let echoes = play.stage.house.sandbox.echo_counts();
+    let strangers = strangers.count() as u64;
+    if !(echoes.sent..=echoes.sent + echoes.given_up).contains(&strangers) {
+        failures.push(format!("(d5) {strangers} events that nobody sent, {echoes:?}"));
+    }
+    failures.extend(sums(play, events).await);
+    failures
+}
+
+/// Per handler the counts of `status` are the sizes of the sets that the history lists.
+async fn sums(play: &Play<'_>, events: &[Value]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for event in events {
+        let mut handlers = Vec::new();
+        for delivery in event["deliveries"].as_array().into_iter().flatten() {
+            let text = |key: &str| delivery[key].as_str().unwrap_or_default().to_owned();
+            *counts.entry((text("handler"), text("state"))).or_default() += 1;
+            handlers.push(text("handler"));
+        }
+        handlers.sort();
+        let kind = event["event_type"].as_str().unwrap_or_default();
+        if handlers != handlers_of(kind) {
+            failures.push(format!("(d11) {kind} {} is at {handlers:?}", event["event_id"]));
+        }
+    }
+    let status = play.stage.json(&["status"]).await.unwrap_or_default();
+    for handler in HANDLERS {
+        let told = status["handlers"].as_array().into_iter().flatten().find(|told| told["handler"] == handler);
+        let told = |state: &str| told.and_then(|told| told[state].as_u64()).unwrap_or_default();
+        let mut sum = 0;
+        for state in hookline_e2e::STATES {
+            let listed = counts.get(&(handler.to_owned(), state.to_owned())).copied().unwrap_or_default();
+            sum += listed;
+            if listed != told(state) {
+                failures.push(format!("(d11) {handler} {state}: {listed} listed, {} told", told(state)));
+            }
+        }
+        if told("accepted") != sum || told("discarded") + told("waiting") > 0 {
+            failures.push(format!("(d11) {handler}: {sum} of {} accounted for", told("accepted")));
+        }
+    }
+    failures
+}
+
+async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let notes = play.stage.rows(&["records", "notes"], "notes").await;
+    let mut noted: BTreeMap<&str, usize> = BTreeMap::new();
+    for note in &notes {
+        *noted.entry(note["message_id"].as_str().unwrap_or_default()).or_default() += 1;
+    }
+    let dead: BTreeSet<(&str, &str)> = events
+        .iter()
+        .flat_map(|event| event["deliveries"].as_array().into_iter().flatten().map(move |delivery| (event, delivery)))
+        .filter(|(_, delivery)| delivery["state"] == "dead_lettered")
+        .filter_map(|(event, delivery)| Some((event["event_id"].as_str()?, delivery["handler"].as_str()?)))
+        .collect();
+    for one in play.sent() {
+        let said = &play.plan.said[one.said];
+        let (id, index) = (one.id.as_str(), one.said);
+        let notes = noted.get(message_id((play.plan.seed, index)).as_str()).copied().unwrap_or_default();
+        let posts = play.stage.house.sandbox.effect_count(EffectKind::ContactCreated, SECOND_ACCOUNT, said.phone());
+        let (made, handler) = match said.what {
+            What::Text => (notes, "log_note"),
+            What::ForbiddenText => (usize::from(dead.contains(&(id, "log_note"))) + notes, "log_note"),
+            What::Created => (posts, "create_contact"),
+            What::OptOut | What::OptIn => continue,
+        };
+        if made != 1 {
+            let end = if dead.contains(&(id, handler)) { "a dead letter" } else { "no dead letter" };
+            failures.push(format!("(d3) {:?} {index}: {made} effects of {handler}, {end}", said.what));
+        }
+    }
+    for (id, handler) in &dead {
+        let said = play.sent().iter().find(|one| one.id == *id).map(|one| play.plan.said[one.said].what);
+        if said != Some(What::ForbiddenText) && *handler != "record_opt_out" {
+            failures.push(format!("(d) {handler} of {said:?} is a dead letter"));
+        }
+    }
+    failures
+}
+
+/// No call is made between a 429 and the end of its Retry-After.
+fn no_call_is_early(play: &Play<'_>) -> Vec<String> {
+    let requests = play.stage.house.sandbox.requests();
+    let millis = |at: Timestamp| at.as_millisecond();
+    let mut failures = Vec::new();
+    for throttled in requests.iter().filter(|request| request.status == Some(429)) {
+        let Some(answered) = throttled.answered_at.map(millis) else { continue };
+        // Every one of the lane says one second.
+        let early = |request: &&RecordedRequest| (answered + READ_WITHIN..answered + 950).contains(&millis(request.at));
+        if let Some(early) = requests.iter().find(early) {
+            let after = millis(early.at) - answered;
+            failures.push(format!("(d6) {} {} came {after} ms after a 429", early.method, early.path));
+        }
+    }
+    failures
+}
+
+fn nothing_personal_is_written(play: &Play<'_>) -> Vec<String> {
+    let written = play.stage.written();
+    let phones = play.plan.said.iter().map(|said| said.phone().trim_start_matches("+1").trim_start_matches('+'));
+    let names = play.plan.said.iter().map(|said| said.facts.contact_name.as_str());
+    let planted: BTreeSet<&str> = phones.chain(names).chain([SECRET, TOKEN]).collect();
+    let is_written = |planted: &&&str| written.iter().any(|line| line.contains(**planted));
+    planted.iter().filter(is_written).map(|planted| format!("(d8) {planted} is written")).collect()
+}

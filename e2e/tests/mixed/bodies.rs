@@ -1,0 +1,53 @@
+//! The bytes of an event as its plan means it.
+
+use hookline_sandbox::SampleFacts;
+use hookline_sandbox::samples::sample;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::clock::Ms;
+use crate::plan::{Dated, Said, What};
+
+/// When an event that is sent at `now` says that it happened.
+pub(crate) fn stated(dated: Dated, now: Ms) -> Ms {
+    match dated {
+        Dated::FromNow(millis) => now + millis,
+        Dated::In2031 => {
+            let end: Timestamp = "2031-12-31T23:59:59Z".parse().expect("a time");
+            end.as_millisecond()
+        }
+    }
+}
+
+/// The webhook, with ids that the seed and its place in the plan decide.
+pub(crate) fn body(said: &Said, (seed, index): (u64, usize), stated: Ms) -> Value {
+    let timestamp = Timestamp::from_millisecond(stated).expect("a time of this century");
+    let facts = SampleFacts { timestamp, ..said.facts.clone() };
+    let spelling = if index % 3 == 0 { '-' } else { '_' };
+    let mut body = sample(&said.what.event_type().replace('_', &spelling.to_string()), &facts);
+    body["id"] = json!(format!("/integrations/Lp4Xv9/deliveries/mixed-{seed}-{index}"));
+    if body.get("message").is_some() {
+        body["message"]["id"] = json!(message_id((seed, index)));
+    }
+    if said.is_about_opting() {
+        body["optOut"]["phoneNumber"] = json!(said.written);
+        let id = said.opt_out_id.clone().unwrap_or_else(|| format!("{}", 100_000 + index));
+        body["optOut"]["id"] = json!(format!("/{}/opt_outs/{id}", facts.account));
+    }
+    body
+}
+
+pub(crate) fn message_id((seed, index): (u64, usize)) -> String {
+    format!("/messages/m{seed}x{index}")
+}
+
+impl What {
+    pub(crate) fn event_type(self) -> &'static str {
+        match self {
+            Self::OptOut => "contact.opted_out",
+            Self::OptIn => "contact.opted_in",
+            Self::Text | Self::ForbiddenText => "message.received",
+            Self::Created => "contact.created",
+        }
+    }
+}

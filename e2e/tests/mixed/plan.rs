@@ -1,0 +1,104 @@
+//! What a run does, all of it drawn from its seed before it begins.
+
+use std::time::Duration;
+
+use hookline_sandbox::{FaultRule, SampleFacts};
+
+/// What lies below Hookline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    /// The embedded broker and SQLite.
+    OneMachine,
+    RabbitMqAndPostgres,
+}
+
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) below: Below,
+    /// How many of the two accounts are configured at first.
+    pub(crate) accounts: usize,
+    /// What is in it, for whoever reads of its failure.
+    pub(crate) about: Vec<&'static str>,
+    pub(crate) said: Vec<Said>,
+    pub(crate) troubles: Vec<Trouble>,
+    /// In order.
+    pub(crate) steps: Vec<(Duration, Step)>,
+}
+
+/// An event as its sender means it.
+pub(crate) struct Said {
+    pub(crate) what: What,
+    /// Whom it is about; `phone` is E.164.
+    pub(crate) facts: SampleFacts,
+    /// How the number is written in it.
+    pub(crate) written: String,
+    /// The last segment of `optOut.id`; `None`: a record's number.
+    pub(crate) opt_out_id: Option<String>,
+    pub(crate) dated: Dated,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    OptOut,
+    OptIn,
+    Text,
+    /// A text of an account that the token may not see.
+    ForbiddenText,
+    Created,
+}
+
+/// When an event says that it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dated {
+    /// So many milliseconds after it is sent, or before.
+    FromNow(i64),
+    /// The last moment of 2031.
+    In2031,
+}
+
+/// A fault of the API.
+pub(crate) struct Trouble {
+    pub(crate) rule: FaultRule,
+    /// Whether it may hold up an opt-out's PUT: then the oracle counts from its end.
+    pub(crate) holds_puts: bool,
+    /// Besides its end, so long: a Retry-After, or the pause after refused credentials.
+    pub(crate) and_then: Duration,
+    /// It goes on until every opt-out is PUT.
+    pub(crate) is_lasting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Send(usize),
+    /// The same bytes once more.
+    SendAgain(usize),
+    Begin(usize),
+    End(usize),
+    Pause,
+    Resume,
+    Restart {
+        /// `kill -9` instead of SIGTERM.
+        is_kill: bool,
+        /// Seconds by which the clock is ahead afterwards.
+        leap: i64,
+    },
+    AddAccount,
+    RotateSecret,
+    Replay(usize),
+    /// The person opts in, and the webhook of it is lost.
+    LostOptIn(usize),
+    /// Nothing that waited for its delay comes back to its queue.
+    Unroute,
+    /// It does again, and an operator redrives what was kept.
+    Route,
+}
+
+impl Said {
+    pub(crate) fn phone(&self) -> &str {
+        &self.facts.phone
+    }
+
+    pub(crate) fn is_about_opting(&self) -> bool {
+        matches!(self.what, What::OptOut | What::OptIn)
+    }
+}
