@@ -23,7 +23,7 @@ use crate::pacing::{await_first_call, calls_of};
 use crate::process::{
     ApiCall, ApiSpec, Caller, LimitSpec, Other, PublishEvents, Published, WorkerQuestion, WorkerSpec,
 };
-use crate::quota::{self, CALLS, LATENCY, WINDOW, Window};
+use crate::quota::{self, CALLS, LATENCY};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Place, Stage};
@@ -33,10 +33,10 @@ const WAITING: usize = 10_000;
 const WAITING_BRIEFLY: usize = 2_000;
 /// Workers, where they can share the token.
 const WORKERS: usize = 4;
-/// Opt-outs for each of `--seconds`, one every half second on average.
-const FOR_A_SECOND: usize = 10;
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The pauses are drawn from this and the number of the run: the same in every benchmark.
+/// Opt-outs are sent over so many windows, and so many a window on average.
+const WINDOWS: u32 = 3;
+const A_WINDOW: u32 = 10;
+/// Their moments are drawn from this and the number of the run: the same in every benchmark.
 const SEED: u64 = 0x0b7_0075;
 /// After the last opt-out, for its PUT.
 const TO_ARRIVE: Duration = Duration::from_secs(30);
@@ -128,7 +128,7 @@ pub(crate) async fn measure(
     }
     Ok(OptOutsReport {
         limit_calls: CALLS,
-        window_ms: quota::micros(WINDOW) / 1000,
+        window_ms: quota::micros(bench.window()) / 1000,
         waiting: bench.waiting(),
         measurements: cases
             .into_iter()
@@ -145,6 +145,10 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn waiting(&self) -> usize {
         if self.stage.options.is_brief() { WAITING_BRIEFLY } else { WAITING }
+    }
+
+    fn window(&self) -> Duration {
+        quota::window(self.stage.options)
     }
 
     fn workers(&self) -> usize {
@@ -176,7 +180,7 @@ impl Bench<'_> {
     async fn run(&self, run: u32, beside_another: bool) -> anyhow::Result<Run> {
         self.stage.begin_anew(self.place).await?;
         let other = beside_another.then_some(Other::SpendsTheRest);
-        let limit = Some(LimitSpec { calls: CALLS, window: WINDOW, other });
+        let limit = Some(LimitSpec { calls: CALLS, window: self.window(), other });
         let mut api = self.stage.api(&ApiSpec { latency: LATENCY, limit }).await?;
         let account = samples::new_account();
         let dirs: Vec<TempDir> = (0..self.workers()).map(|_| self.stage.dir()).collect::<anyhow::Result<_>>()?;
@@ -190,11 +194,12 @@ impl Bench<'_> {
         let worker = |dir| WorkerSpec {
             api: api_addr,
             account: account.clone(),
+            rate_limit_window: Some(self.window()),
             ..self.stage.worker(self.place, dir, &HANDLERS)
         };
         let specs: Vec<WorkerSpec> = dirs.iter().map(worker).collect();
         let mut workers = try_join_all(specs.iter().map(|spec| self.stage.start(spec))).await?;
-        let count = FOR_A_SECOND * self.stage.options.seconds as usize;
+        let count = (WINDOWS * A_WINDOW) as usize;
         let opt_outs = samples::events("contact.opted_out", &account, waiting..waiting + count)?;
         let worker = workers.first_mut().context("no worker")?;
         let ran = self.send(&mut api, worker, &opt_outs, SEED + u64::from(run)).await;
@@ -206,11 +211,11 @@ impl Bench<'_> {
     /// Sends the opt-outs one after another, at moments that have nothing to do with the windows.
     async fn send(&self, api: &mut Child, worker: &mut Child, opt_outs: &[Event], seed: u64) -> anyhow::Result<Run> {
         let mut calls = await_first_call(api).await?;
-        tokio::time::sleep(quota::learning(self.stage.options)).await;
-        let mut random = StdRng::seed_from_u64(seed);
+        // In the first window the workers start.
+        let begin = Instant::now() + self.window();
         let mut sent = HashMap::new();
-        for event in opt_outs {
-            tokio::time::sleep(LONGEST_PAUSE.mul_f64(random.random())).await;
+        for (after, event) in moments(opt_outs.len(), WINDOWS * self.window(), seed).into_iter().zip(opt_outs) {
+            tokio::time::sleep_until((begin + after).into()).await;
             let Published { at_us } = worker.ask(&WorkerQuestion::Publish(PublishEvents::of(&[event])), ASKED).await?;
             sent.insert(phone_of(event)?, at_us);
         }
@@ -219,11 +224,19 @@ impl Bench<'_> {
             calls.append(&mut calls_of(api).await?);
             let there = sent.keys().filter(|phone| put_at(&calls, phone).is_some()).count();
             if there == sent.len() || Instant::now() >= deadline {
-                return Ok(figures(&calls, &sent));
+                return Ok(figures(&calls, &sent, self.window()));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// So many moments, drawn evenly from this time, in their order.
+fn moments(count: usize, within: Duration, seed: u64) -> Vec<Duration> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut moments: Vec<Duration> = (0..count).map(|_| within.mul_f64(random.random())).collect();
+    moments.sort_unstable();
+    moments
 }
 
 /// The ten digits by which the API knows the opt-out.
@@ -243,8 +256,8 @@ fn puts_of<'a>(calls: &'a [ApiCall], phone: &'a str) -> impl Iterator<Item = &'a
     calls.iter().filter(move |call| matches!(&call.caller, Caller::OptOut(of) if of == phone))
 }
 
-fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>) -> Run {
-    let windows = quota::windows(calls);
+fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>, window: Duration) -> Run {
+    let openings = quota::openings(calls, window);
     let mut run = Run {
         refused: quota::ours(calls).filter(|call| call.retry_after_s.is_some()).count() as u64,
         calls: quota::ours(calls).count() as u64,
@@ -255,7 +268,7 @@ fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>) -> Run {
             run.missing += 1;
             continue;
         };
-        let slot_us = first_slot_us(calls, &windows, *sent_us);
+        let slot_us = first_slot_us(calls, &openings, window, *sent_us);
         let between = calls.iter().filter(|call| (*sent_us..put_us).contains(&call.at_us));
         let seconds_since = |from_us: u64| Duration::from_micros(put_us.saturating_sub(from_us)).as_secs_f64();
         run.arrived.push(Arrived {
@@ -269,7 +282,7 @@ fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>) -> Run {
     run
 }
 
-/// Up to a third of a window, which is a second, and beyond it.
+/// Up to a third of a window's calls, and beyond it.
 const BOUNDS: [u64; 6] = [0, 1, 2, 5, 10, 33];
 
 fn counts(arrived: &[Arrived]) -> Vec<CallsBefore> {
@@ -285,16 +298,18 @@ fn counts(arrived: &[Arrived]) -> Vec<CallsBefore> {
 }
 
 /// When the quota allowed a call that was wanted at this time.
-fn first_slot_us(calls: &[ApiCall], windows: &[Window], wanted_us: u64) -> u64 {
-    let Some(window) = windows.iter().rev().find(|window| window.opened_us <= wanted_us) else { return wanted_us };
-    let before = calls.iter().filter(|call| (window.opened_us..wanted_us).contains(&call.at_us));
+fn first_slot_us(calls: &[ApiCall], openings: &[u64], window: Duration, wanted_us: u64) -> u64 {
+    let Some(opened_us) = openings.iter().rev().find(|opened_us| **opened_us <= wanted_us) else { return wanted_us };
+    let before = calls.iter().filter(|call| (*opened_us..wanted_us).contains(&call.at_us));
     let taken = before.filter(|call| call.retry_after_s.is_none()).count() as u64;
-    if taken < u64::from(CALLS) { wanted_us } else { wanted_us.max(window.ends_us()) }
+    if taken < u64::from(CALLS) { wanted_us } else { wanted_us.max(opened_us + quota::micros(window)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const THREE: Duration = Duration::from_secs(3);
 
     fn call(at_ms: u64, caller: Caller) -> ApiCall {
         ApiCall { at_us: at_ms * 1000, caller, retry_after_s: None }
@@ -312,7 +327,8 @@ mod tests {
     #[test]
     fn a_call_that_is_wanted_when_none_is_left_may_be_made_when_the_window_ends() {
         let calls: Vec<ApiCall> = spent(0).chain([call(4000, Caller::Other)]).collect();
-        let at = |wanted_ms: u64| first_slot_us(&calls, &quota::windows(&calls), wanted_ms * 1000) / 1000;
+        let openings = quota::openings(&calls, THREE);
+        let at = |wanted_ms: u64| first_slot_us(&calls, &openings, THREE, wanted_ms * 1000) / 1000;
 
         assert_eq!([500, 2000, 3500, 4100].map(at), [500, 3000, 3500, 4100]);
     }
@@ -323,7 +339,7 @@ mod tests {
             spent(0).chain([call(3005, Caller::Other), put(3010, "2025550147"), put(3020, "2025550147")]).collect();
         let sent = [("2025550147", 2_500_000), ("2025550148", 2_500_000)];
 
-        let run = figures(&calls, &sent.map(|(phone, at)| (phone.to_owned(), at)).into());
+        let run = figures(&calls, &sent.map(|(phone, at)| (phone.to_owned(), at)).into(), THREE);
 
         assert_eq!((run.missing, run.calls), (1, 102));
         let arrived = run.arrived[0];
@@ -331,6 +347,23 @@ mod tests {
         assert_eq!((arrived.calls_before, arrived.without_a_slot), (1, true));
         let told: Vec<u64> = counts(&run.arrived).iter().map(|one| one.opt_outs).collect();
         assert_eq!(told, [0, 1, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn opt_outs_are_sent_in_every_window_and_as_many_in_each_third_of_one_as_chance_has_it() {
+        let window_ms = 20_000;
+        let sent: Vec<u128> = (0..100)
+            .flat_map(|run| moments(30, Duration::from_millis(3 * window_ms), SEED + run))
+            .map(|moment| moment.as_millis())
+            .collect();
+        let within = |each: u128, nth: u128| sent.iter().filter(|at| **at % (3 * each) / each == nth).count();
+
+        for length in [u128::from(window_ms), u128::from(window_ms) / 3] {
+            let thirds = [0, 1, 2].map(|nth| within(length, nth));
+            assert!(thirds.iter().all(|count| (900..1100).contains(count)), "{thirds:?}");
+        }
+        assert_eq!(moments(30, THREE, 7), moments(30, THREE, 7), "the same in every benchmark");
+        assert!(moments(30, THREE, 7).is_sorted());
     }
 
     #[test]

@@ -14,19 +14,21 @@ use tempfile::TempDir;
 use crate::child::Child;
 use crate::figures::median;
 use crate::options::{Options, Progress};
-use crate::process::{ApiCall, ApiQuestion, ApiSpec, LimitSpec, Other, WorkerSpec};
-use crate::quota::{self, CALLS, LATENCY, WINDOW};
+use crate::process::{ApiCall, ApiQuestion, ApiSpec, Caller, LimitSpec, Other, WorkerSpec};
+use crate::quota::{self, CALLS, LATENCY};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Place, Stage};
 
 const WORKERS: [usize; 3] = [1, 4, 10];
-/// At least so many wait.
+/// More than can be called until the end.
 const WAITING: usize = 2000;
-/// What is measured, in lengths of `--seconds`: many windows have to pass.
-const LENGTHS: u32 = 5;
+/// Whole windows that a figure is made of.
+const WINDOWS: usize = 4;
 const HANDLER: HandlerName = HandlerName::LogNote;
 const TO_BEGIN: Duration = Duration::from_secs(30);
+/// After so many windows what was seen must do: the workers open them too slowly.
+const LONGEST: u32 = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const ASKED: Duration = Duration::from_secs(10);
 
@@ -37,8 +39,6 @@ pub struct PacingReport {
     pub window_ms: u64,
     /// Events that wait when the workers start.
     pub waiting: usize,
-    /// What is used is counted from so long after the first call, in whole windows.
-    pub learning_ms: u64,
     pub measurements: Vec<PacingMeasurement>,
 }
 
@@ -50,7 +50,7 @@ pub struct PacingMeasurement {
     pub workers: usize,
     /// Another program takes half of the quota.
     pub beside_another: bool,
-    /// Of the calls that the other program left, after the window was learned and before the last one.
+    /// Of the calls that the other program left, in whole windows: the one in which the workers start is left out.
     pub used: f64,
     /// The same from our first call to our last.
     pub used_overall: f64,
@@ -59,8 +59,6 @@ pub struct PacingMeasurement {
     /// Our calls that arrived before a `Retry-After` had passed, 250 ms for the other workers to hear of it left out.
     /// All runs together.
     pub violations: u64,
-    /// From the first call to the first of two windows running that were used to 90 %. `None`: there were none.
-    pub learned_seconds: Option<f64>,
     pub runs: Vec<PacingRun>,
 }
 
@@ -70,12 +68,9 @@ pub struct PacingRun {
     pub used_overall: f64,
     pub calls: u64,
     pub refused: u64,
-    /// Of these, when the window had been learned.
-    pub refused_later: u64,
     pub violations: u64,
-    pub learned_seconds: Option<f64>,
     /// How many windows `used` is made of.
-    pub windows: u64,
+    pub windows: usize,
     /// Of the other program, answered and refused.
     pub others_calls: u64,
     pub others_refused: u64,
@@ -111,9 +106,8 @@ pub(crate) async fn measure(
     let of = |((workers, beside_another), runs)| measurement(place, workers, beside_another, runs);
     Ok(PacingReport {
         limit_calls: CALLS,
-        window_ms: millis(WINDOW),
-        waiting: bench.waiting(),
-        learning_ms: millis(quota::learning(options)),
+        window_ms: quota::micros(quota::window(options)) / 1000,
+        waiting: WAITING,
         measurements: cases.into_iter().zip(figures).map(of).collect(),
     })
 }
@@ -121,7 +115,6 @@ pub(crate) async fn measure(
 fn measurement(place: Place, workers: usize, beside_another: bool, runs: Vec<PacingRun>) -> PacingMeasurement {
     let of = |figure: fn(&PacingRun) -> f64| median(runs.iter().map(figure));
     let sum = |figure: fn(&PacingRun) -> u64| runs.iter().map(figure).sum::<u64>();
-    let learned: Option<Vec<f64>> = runs.iter().map(|run| run.learned_seconds).collect();
     PacingMeasurement {
         broker: place.broker(),
         store: place.store(),
@@ -131,7 +124,6 @@ fn measurement(place: Place, workers: usize, beside_another: bool, runs: Vec<Pac
         used_overall: of(|run| run.used_overall),
         refused_share: sum(|run| run.refused) as f64 / sum(|run| run.calls).max(1) as f64,
         violations: sum(|run| run.violations),
-        learned_seconds: learned.map(median),
         runs,
     }
 }
@@ -145,12 +137,13 @@ impl Bench<'_> {
     async fn run(&self, workers: usize, beside_another: bool) -> anyhow::Result<PacingRun> {
         self.stage.begin_anew(self.place).await?;
         let other = beside_another.then_some(Other::HalfEvenly);
-        let limit = Some(LimitSpec { calls: CALLS, window: WINDOW, other });
+        let window = quota::window(self.stage.options);
+        let limit = Some(LimitSpec { calls: CALLS, window, other });
         let mut api = self.stage.api(&ApiSpec { latency: LATENCY, limit }).await?;
         let account = samples::new_account();
         let dirs: Vec<TempDir> = (0..workers).map(|_| self.stage.dir()).collect::<anyhow::Result<_>>()?;
         let first = dirs.first().context("no worker")?;
-        let events = samples::events("message.received", &account, 0..self.waiting())?;
+        let events = samples::events("message.received", &account, 0..WAITING)?;
         self.stage.fill(self.stage.worker(self.place, first, &[HANDLER]), &events).await?;
 
         let api_addr = api.addr()?;
@@ -159,41 +152,29 @@ impl Bench<'_> {
             .map(|dir| WorkerSpec {
                 api: api_addr,
                 account: account.clone(),
+                rate_limit_window: Some(window),
                 ..self.stage.worker(self.place, dir, &[HANDLER])
             })
             .collect();
         let started = try_join_all(specs.iter().map(|spec| self.stage.start(spec))).await?;
-        let watched = self.watch(&mut api).await;
+        let watched = watch(&mut api, window).await;
         futures::future::join_all(started.into_iter().map(Child::stop)).await;
         api.stop().await;
-        figures(&watched?, quota::learning(self.stage.options))
+        figures(&watched?, window)
     }
+}
 
-    /// Every call from our first one on, until enough windows have passed.
-    async fn watch(&self, api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
-        let mut calls = await_first_call(api).await?;
-        let end = Instant::now() + self.long() + 2 * WINDOW;
-        while Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            calls.append(&mut calls_of(api).await?);
-        }
-        let made = quota::ours(&calls).count();
-        anyhow::ensure!(made < self.waiting(), "all {made} events were done before the end: nothing was paced");
-        Ok(calls)
+/// Every call until enough windows have passed.
+async fn watch(api: &mut Child, window: Duration) -> anyhow::Result<Vec<ApiCall>> {
+    let mut calls = await_first_call(api).await?;
+    let deadline = Instant::now() + LONGEST * window;
+    while quota::following(&quota::openings(&calls, window), &calls).len() <= WINDOWS && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        calls.append(&mut calls_of(api).await?);
     }
-
-    /// From the first call on, to learn and to be measured.
-    fn long(&self) -> Duration {
-        quota::learning(self.stage.options) + self.stage.options.window() * LENGTHS
-    }
-
-    /// More than can be called until the end.
-    fn waiting(&self) -> usize {
-        let seconds = (self.long() + 3 * WINDOW).as_secs_f64();
-        let most = seconds / WINDOW.as_secs_f64() * f64::from(CALLS);
-        // Positive and small.
-        WAITING.max(most as usize)
-    }
+    let made = quota::ours(&calls).count();
+    anyhow::ensure!(made < WAITING, "all {made} events were done before the end: nothing was paced");
+    Ok(calls)
 }
 
 /// The calls that the API noted until one of ours was among them.
@@ -213,34 +194,25 @@ pub(crate) async fn calls_of(api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
     api.ask(&ApiQuestion::Calls, ASKED).await
 }
 
-fn figures(calls: &[ApiCall], learning: Duration) -> anyhow::Result<PacingRun> {
-    let windows = quota::windows(calls);
+fn figures(calls: &[ApiCall], window: Duration) -> anyhow::Result<PacingRun> {
+    let openings = quota::openings(calls, window);
+    let [from, .., to] = *quota::following(&openings, calls) else {
+        anyhow::bail!("the workers called in no whole window of {} s", window.as_secs());
+    };
     let times: Vec<u64> = quota::ours(calls).map(|call| call.at_us).collect();
     let (first, last) = times.first().zip(times.last()).context("no call was made")?;
-    let learned_us = first + quota::micros(learning);
-    let (from, to) =
-        quota::whole_windows(&windows, learned_us).context("no call was made after the window was learned")?;
     let count = |others: bool, refused: bool| {
-        let of_whom = |call: &&ApiCall| (call.caller == crate::process::Caller::Other) == others;
+        let of_whom = |call: &&ApiCall| (call.caller == Caller::Other) == others;
         calls.iter().filter(of_whom).filter(|call| call.retry_after_s.is_some() == refused).count() as u64
     };
-    let refused_from = |from_us: u64| {
-        quota::ours(calls).filter(|call| call.retry_after_s.is_some() && call.at_us >= from_us).count() as u64
-    };
     Ok(PacingRun {
-        used: quota::used(calls, from, to),
-        used_overall: quota::used(calls, *first, *last),
+        used: quota::used(calls, from..to, window),
+        used_overall: quota::used(calls, *first..*last, window),
         calls: times.len() as u64,
         refused: count(false, true),
-        refused_later: refused_from(learned_us),
         violations: quota::early(calls),
-        learned_seconds: quota::learned_after(&windows, *first).map(|after| after.as_secs_f64()),
-        windows: windows.iter().filter(|window| (from..to).contains(&window.opened_us)).count() as u64,
+        windows: openings.iter().filter(|opened_us| (from..to).contains(*opened_us)).count(),
         others_calls: count(true, false),
         others_refused: count(true, true),
     })
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,63 +1,36 @@
 //! The quota that paced workers are measured against, and how it was used by the calls that the API noted. Pure.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::options::Options;
 use crate::process::{ApiCall, Caller};
 
-/// TextUs's 1,000 calls in 5 minutes, scaled down: windows pass quickly enough to see many of them.
+/// TextUs's 1,000 calls in 5 minutes, scaled down: windows pass quickly enough to see several of them.
 pub(crate) const CALLS: u32 = 100;
-pub(crate) const WINDOW: Duration = Duration::from_secs(3);
+/// The headers tell a window's end in whole seconds: the shorter a window is, the larger a share of it a second is.
+const WINDOW: Duration = Duration::from_secs(20);
+/// Where `--seconds` is below 2, nothing but the benchmark itself is looked at.
+const WINDOW_BRIEFLY: Duration = Duration::from_secs(3);
 /// What a call takes there.
 pub(crate) const LATENCY: Duration = Duration::from_millis(50);
-/// From the first call to when a window's length is known: the headers tell its end in whole seconds only, which is a
-/// third of this window, so the first ones are used to find out (docs/decisions/0006-gate.md). Two windows are enough
-/// where nobody else calls; beside another program it takes up to eight.
-const LEARNED: Duration = Duration::from_secs(24);
-/// Where `--seconds` is below 2, nothing but the benchmark itself is looked at.
-const LEARNED_BRIEFLY: Duration = Duration::from_secs(6);
 /// A worker that was not told itself may still call for so long after another one was told to wait.
 const TOLD_TO_ALL: Duration = Duration::from_millis(250);
 
-/// How long workers are left to find out about the limit.
-pub(crate) fn learning(options: &Options) -> Duration {
-    if options.is_brief() { LEARNED_BRIEFLY } else { LEARNED }
+/// The length of the limit's windows, which the workers are configured with too.
+pub(crate) fn window(options: &Options) -> Duration {
+    if options.is_brief() { WINDOW_BRIEFLY } else { WINDOW }
 }
 
-/// One window of the API's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) opened_us: u64,
-    /// Calls that were answered, ours and others'.
-    pub(crate) ours: u64,
-    pub(crate) others: u64,
-}
-
-impl Window {
-    pub(crate) fn ends_us(&self) -> u64 {
-        self.opened_us + micros(WINDOW)
-    }
-
-    /// Of what others left, as if the next window had been opened in time.
-    fn used(&self) -> f64 {
-        self.ours as f64 / (u64::from(CALLS).saturating_sub(self.others)).max(1) as f64
-    }
-}
-
-/// The windows as the API counted them.
-pub(crate) fn windows(calls: &[ApiCall]) -> Vec<Window> {
-    let mut windows: Vec<Window> = Vec::new();
+/// When the API opened its windows, each with the first call after the last one's end.
+pub(crate) fn openings(calls: &[ApiCall], window: Duration) -> Vec<u64> {
+    let mut openings: Vec<u64> = Vec::new();
     for call in calls {
-        if windows.last().is_none_or(|last| call.at_us >= last.ends_us()) {
-            windows.push(Window { opened_us: call.at_us, ..Window::default() });
-        }
-        let Some(window) = windows.last_mut().filter(|_| call.retry_after_s.is_none()) else { continue };
-        match call.caller {
-            Caller::Other => window.others += 1,
-            Caller::Ours | Caller::OptOut(_) => window.ours += 1,
+        if openings.last().is_none_or(|opened_us| call.at_us >= opened_us + micros(window)) {
+            openings.push(call.at_us);
         }
     }
-    windows
+    openings
 }
 
 /// The calls that we made, answered or refused.
@@ -67,8 +40,8 @@ pub(crate) fn ours(calls: &[ApiCall]) -> impl Iterator<Item = &ApiCall> {
 
 /// The share of what others left that was used between these two times, with the time that passed between one window
 /// and the next.
-pub(crate) fn used(calls: &[ApiCall], from_us: u64, to_us: u64) -> f64 {
-    let within = calls.iter().filter(|call| (from_us..to_us).contains(&call.at_us) && call.retry_after_s.is_none());
+pub(crate) fn used(calls: &[ApiCall], span_us: Range<u64>, window: Duration) -> f64 {
+    let within = calls.iter().filter(|call| span_us.contains(&call.at_us) && call.retry_after_s.is_none());
     let (mut ours, mut others) = (0.0, 0.0);
     for call in within {
         match call.caller {
@@ -76,21 +49,15 @@ pub(crate) fn used(calls: &[ApiCall], from_us: u64, to_us: u64) -> f64 {
             Caller::Ours | Caller::OptOut(_) => ours += 1.0,
         }
     }
-    let allowed = f64::from(CALLS) * to_us.saturating_sub(from_us) as f64 / micros(WINDOW) as f64;
+    let allowed = f64::from(CALLS) * span_us.end.saturating_sub(span_us.start) as f64 / micros(window) as f64;
     ours / (allowed - others)
 }
 
-/// The first and the last opening of a window from this time on; `None` where there are not two.
-pub(crate) fn whole_windows(windows: &[Window], learned_us: u64) -> Option<(u64, u64)> {
-    let learned: Vec<u64> = windows.iter().map(|window| window.opened_us).filter(|at| *at >= learned_us).collect();
-    let (first, last) = (*learned.first()?, *learned.last()?);
-    (first < last).then_some((first, last))
-}
-
-/// How long after the first call a window began that was used to nine tenths, and so was the one after it; `None`: none.
-pub(crate) fn learned_after(windows: &[Window], first_us: u64) -> Option<Duration> {
-    let pair = windows.windows(2).find(|pair| pair.iter().all(|window| window.used() >= 0.9))?;
-    Some(Duration::from_micros(pair[0].opened_us.saturating_sub(first_us)))
+/// The openings of the windows that follow the one our first call came in, for in that one the workers start. Between
+/// the first and the last of them lie whole windows.
+pub(crate) fn following<'a>(openings: &'a [u64], calls: &[ApiCall]) -> &'a [u64] {
+    let first_us = ours(calls).next().map_or(u64::MAX, |call| call.at_us);
+    &openings[openings.partition_point(|opened_us| *opened_us <= first_us)..]
 }
 
 /// Our calls that arrived before a `Retry-After` that we were told had passed.
@@ -118,6 +85,8 @@ pub(crate) fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    const THREE: Duration = Duration::from_secs(3);
+
     fn call(at_ms: u64, caller: Caller) -> ApiCall {
         ApiCall { at_us: at_ms * 1000, caller, retry_after_s: None }
     }
@@ -138,30 +107,28 @@ mod tests {
     fn a_window_begins_with_the_first_call_after_the_last_ones_end() {
         let calls = [window(10, 60, 20), window(14, 5, 0), vec![refused(14_999, 2)]].concat();
 
-        let windows = windows(&calls);
-
-        let seen: Vec<_> = windows.iter().map(|one| (one.opened_us / 1_000_000, one.ours, one.others)).collect();
-        assert_eq!(seen, [(10, 60, 20), (14, 5, 0)]);
+        assert_eq!(openings(&calls, THREE), [10_000_000, 14_000_000]);
+        assert_eq!(openings(&calls, THREE * 2), [10_000_000, 16_320_000]);
     }
 
     #[test]
     fn what_others_took_and_what_passed_between_windows_counts() {
         let calls = [window(0, 90, 0), window(3, 45, 50), window(6, 99, 0), window(10, 99, 0)].concat();
-        let seconds = |from: u64, to: u64| used(&calls, from * 1_000_000, to * 1_000_000);
+        let seconds = |from: u64, to: u64| used(&calls, from * 1_000_000..to * 1_000_000, THREE);
 
         assert!((seconds(0, 3) - 0.9).abs() < 1e-9);
         assert!((seconds(3, 6) - 0.9).abs() < 1e-9, "of the 50 that were left");
         assert!((seconds(6, 10) - 0.99 * 0.75).abs() < 1e-9, "a second passed unused");
-        assert_eq!(learned_after(&windows(&calls), 0), Some(Duration::ZERO));
+        assert!((used(&calls, 0..3_000_000, THREE / 2) - 0.45).abs() < 1e-9, "two windows of half the length");
     }
 
     #[test]
-    fn whole_windows_lie_between_two_openings() {
-        let calls: Vec<ApiCall> = (0..8).flat_map(|nth| window(nth * 3, 50, 0)).collect();
+    fn what_is_measured_begins_with_the_window_after_our_first_call() {
+        let others: Vec<ApiCall> = (0..2).flat_map(|nth| window(nth * 3, 0, 50)).collect();
+        let calls = [others.clone(), (2..5).flat_map(|nth| window(nth * 3, 50, 0)).collect()].concat();
 
-        assert_eq!(whole_windows(&windows(&calls), 11_000_000), Some((12_000_000, 21_000_000)));
-        assert_eq!(whole_windows(&windows(&calls), 20_500_000), None);
-        assert_eq!(learned_after(&windows(&calls), 0), None);
+        assert_eq!(following(&openings(&calls, THREE), &calls), [9_000_000, 12_000_000]);
+        assert_eq!(following(&openings(&others, THREE), &others), [0; 0], "we made no call");
     }
 
     #[test]

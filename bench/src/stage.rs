@@ -95,6 +95,7 @@ impl Stage<'_> {
             handlers: handlers.to_vec(),
             concurrency: None,
             timeout: None,
+            rate_limit_window: None,
             watched: None,
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) concurrency: Option<u16>,
     /// Of a call to the API. `None`: as shipped.
     pub(crate) timeout: Option<Duration>,
+    /// Of the API's limit. `None`: as shipped.
+    pub(crate) rate_limit_window: Option<Duration>,
     /// The handler of which it is noted when deliveries end.
     pub(crate) watched: Option<HandlerName>,
 }
@@ -156,7 +158,8 @@ pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyho
 }
 
 pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
-    let WorkerSpec { broker, store_url, api, account, handlers, concurrency, timeout, watched: _ } = spec;
+    let WorkerSpec { broker, store_url, api, account, handlers, concurrency, timeout, rate_limit_window, watched: _ } =
+        spec;
     let mut settings = broker.settings();
     settings.store.url = store_url.map(Secret::new);
     settings.store.ledger_key = Some(Secret::new(LEDGER_KEY));
@@ -164,6 +167,7 @@ pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
     settings.textus.account.clone_from(&account);
     settings.textus.token = Some(Secret::new("synthetic-token-of-the-benchmark"));
     settings.textus.timeout = timeout.unwrap_or(settings.textus.timeout);
+    settings.textus.rate_limit_window = rate_limit_window.unwrap_or(settings.textus.rate_limit_window);
     settings.handlers.record_opt_out.accounts = vec![account];
     // Which form the API answers need not be found out: a note is one call.
     settings.handlers.log_note.message_lookup = MessageLookup::Message;

@@ -29,9 +29,11 @@ const EXIT_INTERRUPTED: u8 = 130;
     nothing that is deployed is used. RabbitMQ is measured where a URL is given, in a virtual host that holds nothing \
     else: what was published there is purged. Build with --release, and let the machine rest meanwhile. A missed \
     target is marked; the exit code tells only whether everything could be measured.\n\n\
-    With 3 seconds a run of ingest takes about 3 minutes, worker 2, pacing 5 (2 without RabbitMQ and PostgreSQL), \
-    opt-outs 2 and isolation 1; with the usual 5 runs an hour for all. A rate limit takes its time: pacing lasts 35 s \
-    and 5 times --seconds for each number of workers, alone and beside another program.")]
+    With 3 seconds a run of ingest takes about 3 minutes, worker 2, pacing 11 (4 without RabbitMQ and PostgreSQL), \
+    opt-outs 3 and isolation 1; with the usual 5 runs 100 minutes for all. A rate limit takes its time, whatever \
+    --seconds is: its windows are 20 s long, and pacing lasts five of them for each number of workers, alone and beside \
+    another program. With --seconds 1 they are 3 s long: enough to see that everything can be measured, too short for \
+    figures.")]
 pub(crate) struct BenchArgs {
     /// What to measure, in this order
     #[arg(value_enum, default_values_t = [What::All])]
@@ -46,7 +48,7 @@ pub(crate) struct BenchArgs {
     /// How many are in flight [default: 1,16,64,256 for ingest, 10,100,1000 for worker]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: Vec<u16>,
-    /// Length of one measurement; of pacing, opt-outs and isolation 5, 5 and 4 times as long
+    /// Length of one measurement; of isolation 4 times as long; pacing and opt-outs go by the windows of the rate limit
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
     /// How often each is measured; the median counts

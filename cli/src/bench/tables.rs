@@ -153,19 +153,8 @@ fn worker_figures(worker: &WorkerReport) -> Table {
 }
 
 fn pacing_figures(pacing: &PacingReport) -> Table {
-    let mut table = Table::new(&[
-        "BROKER",
-        "STORE",
-        "WORKERS",
-        "BESIDE",
-        "USED",
-        "USED OVERALL",
-        "429S",
-        "LATER",
-        "OF CALLS",
-        "TOO EARLY",
-        "LEARNED S",
-    ]);
+    let mut table =
+        Table::new(&["BROKER", "STORE", "WORKERS", "BESIDE", "USED", "USED OVERALL", "429S", "OF CALLS", "TOO EARLY"]);
     for one in &pacing.measurements {
         let sum = |figure: fn(&PacingRun) -> u64| one.runs.iter().map(figure).sum::<u64>().to_string();
         table.row([
@@ -176,10 +165,8 @@ fn pacing_figures(pacing: &PacingReport) -> Table {
             format!("{:.3}", one.used),
             format!("{:.3}", one.used_overall),
             sum(|run| run.refused),
-            sum(|run| run.refused_later),
             sum(|run| run.calls),
             one.violations.to_string(),
-            or_dash(one.learned_seconds.map(|seconds| format!("{seconds:.1}"))),
         ]);
     }
     table

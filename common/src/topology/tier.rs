@@ -36,6 +36,12 @@ impl Tier {
         Self::ALL.iter().copied().find(|tier| tier.time() >= delay).unwrap_or(Self::LONGEST)
     }
 
+    /// The longest that is no longer than `delay`; the shortest where there is none.
+    #[must_use]
+    pub fn within(delay: Duration) -> Self {
+        Self::ALL.iter().copied().rfind(|tier| tier.time() <= delay).unwrap_or(Self::SHORTEST)
+    }
+
     #[must_use]
     pub const fn time(self) -> Duration {
         Duration::from_secs(self.seconds)
@@ -72,6 +78,21 @@ mod tests {
             (u64::MAX, "12h"),
         ] {
             assert_eq!(Tier::for_delay(Duration::from_millis(millis)).name(), tier, "{millis} ms");
+        }
+    }
+
+    #[test]
+    fn the_longest_tier_within_a_delay_is_never_longer_than_it_but_for_the_shortest() {
+        for (millis, tier) in [
+            (0, "1s"),
+            (4_999, "1s"),
+            (5_000, "5s"),
+            (14_999, "5s"),
+            (170_000, "2m"),
+            (43_200_000, "12h"),
+            (u64::MAX, "12h"),
+        ] {
+            assert_eq!(Tier::within(Duration::from_millis(millis)).name(), tier, "{millis} ms");
         }
     }
 }
