@@ -12,6 +12,7 @@ use hookline_common::telemetry::journey::Milestone;
 use hookline_common::telemetry::metrics::Suppressed;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
+use hookline_common::topology::Tier;
 use hookline_store::StoreError;
 use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
 
@@ -130,7 +131,10 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
     let now = Timestamp::now();
     match error {
         HandlerError::Destination { destination, error } => match error.disposition() {
-            Disposition::Hold { until, why } => Plan::Park { until, spends: Spends::Age, why, status: error.status() },
+            Disposition::Hold { until, why } => {
+                let until = back_by(delivery.queue.handler(), now, until);
+                Plan::Park { until, spends: Spends::Age, why, status: error.status() }
+            }
             // The call was made to see whether the destination works again: no attempt, but the delivery ages.
             Disposition::Retry { .. } if let Some(until) = ended.calls.failed_probe() => {
                 match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
@@ -166,6 +170,19 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
         HandlerError::GiveUp { reason, destination, status, detail } => {
             Plan::Dead { reason: *reason, destination: *destination, status: *status, detail: detail.clone() }
         }
+    }
+}
+
+/// When a delivery comes back whose call is held until then. A delay queue may be late by several times what was asked for,
+/// and notes would spend the new window meanwhile: an opt-out comes back early instead, and waits for the rest in hand.
+fn back_by(handler: HandlerName, now: Timestamp, until: Timestamp) -> Timestamp {
+    match handler {
+        HandlerName::RecordOptOut => until.min(now.plus(Tier::within(until.since(now)).time())),
+        HandlerName::FlagOptOut
+        | HandlerName::LogNote
+        | HandlerName::CreateContact
+        | HandlerName::SyncContact
+        | HandlerName::RecordHistory => until,
     }
 }
 
@@ -375,4 +392,22 @@ fn cut(mut words: String) -> String {
         words.truncate(end);
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opt_out_leaves_its_delay_queue_before_its_call_may_be_made() {
+        let now = Timestamp::now();
+        for wait in (1..900).map(Duration::from_secs) {
+            let held = |handler| back_by(handler, now, now.plus(wait)).since(now);
+            let delay = Tier::for_delay(held(HandlerName::RecordOptOut)).time();
+            assert!(delay <= wait, "{delay:?} for {wait:?}");
+            // Soon enough to be there after a few rounds.
+            assert!(wait - delay <= wait.mul_f64(0.8), "{delay:?} for {wait:?}");
+            assert_eq!(held(HandlerName::LogNote), wait);
+        }
+    }
 }

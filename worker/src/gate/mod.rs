@@ -22,7 +22,6 @@ use std::time::Duration;
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Tier;
 use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -126,7 +125,7 @@ impl Gate {
     /// Waits for a call's turn. `place` is one of its handler's calls in flight, waited for no longer than the turn is.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made now; its `until` is when to come back.
+    /// `GateClosed`: no call may be made before its `until`.
     pub async fn enter<P>(
         &self,
         priority: Priority,
@@ -137,7 +136,7 @@ impl Gate {
         self.shut_for(call)?;
         let place = tokio::time::timeout(duration(self.rules().in_hand_ms), place)
             .await
-            .map_err(|_elapsed| self.closed(call, &Wait { until_ms: None, why: Why::Turn }))?;
+            .map_err(|_elapsed| self.closed(&Wait { until_ms: None, why: Why::Turn }))?;
         self.turn(call).await.map(|permit| (place, permit))
     }
 
@@ -152,7 +151,7 @@ impl Gate {
                 Err(wait) => wait,
             };
             let Some(until_ms) = wait.until_ms.filter(|until| *until <= deadline_ms && now_ms < deadline_ms) else {
-                return Err(self.closed(call, &wait));
+                return Err(self.closed(&wait));
             };
             tokio::select! {
                 () = changed => {}
@@ -173,7 +172,7 @@ impl Gate {
     /// Fails where opt-out writes are held for longer than a call waits in hand.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made now; its `until` is when to come back.
+    /// `GateClosed`: no call may be made before its `until`.
     pub(crate) fn shut(&self) -> Result<(), DestinationError> {
         self.shut_for(Call::new(Priority::OptOut, OperationClass::OptOutWrites))
     }
@@ -189,7 +188,7 @@ impl Gate {
                 {
                     self.tell(Report::OptOutWaits { class });
                 }
-                Err(self.closed(call, &wait))
+                Err(self.closed(&wait))
             }
             None => Ok(()),
         }
@@ -225,23 +224,20 @@ impl Gate {
         self.queue().policy.last_success_ms.is_some_and(|at| at >= since_ms)
     }
 
-    fn closed(&self, call: Call, wait: &Wait) -> DestinationError {
+    fn closed(&self, wait: &Wait) -> DestinationError {
         let known = wait.until_ms.map(|until| duration(until - self.now_ms()));
         let (why, until) = match &wait.why {
             Why::Paused(reason) if pause::is_probed(reason) => {
                 ("paused: our credentials are refused".to_owned(), known.unwrap_or_default().min(paused_look()))
             }
             Why::Paused(reason) => (format!("paused by an operator: {reason}"), paused_look()),
-            Why::RateLimit => ("its rate limit is reached".to_owned(), back_in(call, known.unwrap_or_default())),
+            Why::RateLimit => ("its rate limit is reached".to_owned(), known.unwrap_or_default()),
             // Apart, so that they do not come back together.
             Why::Failing(class) => {
                 let why = format!("{} fail; one probe at a time is let through", class.in_words());
                 (why, known.unwrap_or_default() + apart())
             }
-            Why::Turn => {
-                let turn = known.unwrap_or_default().max(apart()) + apart();
-                ("its turn is not yet".to_owned(), back_in(call, turn))
-            }
+            Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default().max(apart()) + apart()),
         };
         let why = redact(&format!("calls to {} are held: {why}", self.destination));
         DestinationError::GateClosed { until: in_time(until), why }
@@ -303,7 +299,7 @@ impl Permit<'_> {
         let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + gate.rules().open_min_ms);
         After {
             again: match meaning {
-                Meaning::TooMany => Some(in_time(back_in(self.call, duration(policy.closed_until_ms - at_ms)))),
+                Meaning::TooMany => Some(in_time(duration(policy.closed_until_ms - at_ms))),
                 Meaning::Refused => Some(in_time(paused_look())),
                 Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => None,
             },
@@ -327,16 +323,6 @@ pub(crate) fn paused_look() -> Duration {
     PAUSED_LOOK.mul_f64(1.0 + rand::random::<f64>())
 }
 
-/// When a delivery whose call may be made after `wait` comes back. A delay queue is late by up to four times what it was
-/// asked for: an opt-out comes back early instead, and the rest is waited for in hand.
-fn back_in(call: Call, wait: Duration) -> Duration {
-    match call.priority {
-        // Less what `in_time` adds: more than a tier would be the next one.
-        Priority::OptOut => wait.min(Tier::within(wait).time() - Duration::from_millis(1)),
-        Priority::Contact | Priority::Note => wait,
-    }
-}
-
 fn apart() -> Duration {
     Duration::from_millis(rand::random_range(250..500))
 }
@@ -353,23 +339,4 @@ pub(crate) fn millis(time: Duration) -> i64 {
 /// None where it is negative.
 fn duration(ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_opt_out_leaves_its_delay_queue_before_its_call_may_be_made() {
-        let [opt_out, note] =
-            [Priority::OptOut, Priority::Note].map(|priority| Call::of(priority, Operation::PutOptOut));
-        for wait in (1..900).map(|tenths| Duration::from_millis(tenths * 100) * 10) {
-            let delay = Tier::for_delay(back_in(opt_out, wait) + Duration::from_millis(1)).time();
-            assert!(delay <= wait, "{delay:?} for {wait:?}");
-            // Soon enough to be there after a few rounds.
-            assert!(wait - delay <= wait.mul_f64(0.8), "{delay:?} for {wait:?}");
-            assert_eq!(back_in(note, wait), wait);
-        }
-        assert!(back_in(opt_out, Duration::ZERO).is_zero());
-    }
 }
