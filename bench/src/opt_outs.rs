@@ -67,6 +67,8 @@ pub struct OptOutsMeasurement {
     pub without_a_slot: u64,
     /// Their PUT was answered 429 at first: nobody could know that another program had made the last call.
     pub met_429: u64,
+    /// Another PUT was made after one was answered well: the worker did not take that for an end.
+    pub put_again: u64,
     /// From the broker to the API.
     pub seconds: Spread,
     /// The same from when the quota allowed a call.
@@ -96,6 +98,7 @@ struct Arrived {
     calls_before: u64,
     without_a_slot: bool,
     met_429: bool,
+    put_again: bool,
 }
 
 #[derive(Default)]
@@ -168,6 +171,7 @@ impl Bench<'_> {
             missing,
             without_a_slot: arrived.iter().filter(|one| one.without_a_slot).count() as u64,
             met_429: arrived.iter().filter(|one| one.met_429).count() as u64,
+            put_again: arrived.iter().filter(|one| one.put_again).count() as u64,
             seconds: of(|one| one.seconds),
             beyond_slot_seconds: of(|one| one.beyond_slot_seconds),
             calls_before: of(|one| one.calls_before as f64),
@@ -277,6 +281,7 @@ fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>, window: Duration) -> 
             calls_before: between.filter(|call| call.retry_after_s.is_none()).count() as u64,
             without_a_slot: slot_us > *sent_us,
             met_429: puts_of(calls, phone).any(|call| call.retry_after_s.is_some()),
+            put_again: puts_of(calls, phone).filter(|call| call.retry_after_s.is_none()).count() > 1,
         });
     }
     run
@@ -344,7 +349,7 @@ mod tests {
         assert_eq!((run.missing, run.calls), (1, 102));
         let arrived = run.arrived[0];
         assert!((arrived.seconds - 0.51).abs() < 1e-9 && (arrived.beyond_slot_seconds - 0.01).abs() < 1e-9);
-        assert_eq!((arrived.calls_before, arrived.without_a_slot), (1, true));
+        assert_eq!((arrived.calls_before, arrived.without_a_slot, arrived.put_again), (1, true, true));
         let told: Vec<u64> = counts(&run.arrived).iter().map(|one| one.opt_outs).collect();
         assert_eq!(told, [0, 1, 0, 0, 0, 0, 0]);
     }

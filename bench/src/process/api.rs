@@ -162,7 +162,8 @@ fn answer_to(request: &Request<Incoming>) -> (StatusCode, String) {
     if path.starts_with(MESSAGES) {
         return (StatusCode::OK, format!(r#"{{"id":"{path}"}}"#));
     }
-    (StatusCode::CREATED, "{}".to_owned())
+    // Only an answer that names the number proves that the opt-out is there; else it is PUT again.
+    (StatusCode::CREATED, format!(r#"{{"@type":"OptOut","id":"{path}"}}"#))
 }
 
 fn tell(quota: &Quota, headers: &mut HeaderMap) {

@@ -105,6 +105,7 @@ fn opt_outs_arrived(report: &Value, workers: u64) {
         let counted: u64 =
             rows(one, "/calls_before_counts").iter().filter_map(|count| count["opt_outs"].as_u64()).sum();
         assert_eq!(counted, 30, "{one:#}");
+        assert_eq!(one["put_again"], 0, "the API's answer ends an opt-out: {one:#}");
         for what in ["seconds", "beyond_slot_seconds", "calls_before"] {
             has_keys(&one[what], &["p50", "p90", "p99", "max"]);
         }
