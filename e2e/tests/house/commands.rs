@@ -155,7 +155,25 @@ async fn opt_outs_have_their_keys(house: &House, phone: &str) {
     assert_eq!(proof["phone"], phone);
     let entries = proof["entries"].as_array().expect("a list");
     for entry in entries {
-        has_keys(entry, &["kind", "at", "event_id", "account", "status", "hash", "previous_hash"]);
+        has_keys(
+            entry,
+            &[
+                "seq",
+                "kind",
+                "at",
+                "event_time",
+                "received_at",
+                "method",
+                "event_id",
+                "source_event_id",
+                "account",
+                "status",
+                "reason",
+                "hash_version",
+                "hash",
+                "previous_hash",
+            ],
+        );
     }
     let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().expect("a text")).collect();
     assert!(kinds.starts_with(&["received", "put_sent", "put_answered"]), "{kinds:?}");
