@@ -10,6 +10,7 @@ mod isolation;
 mod network;
 mod outage;
 mod pacing;
+mod parts;
 mod report;
 mod store;
 mod topology;

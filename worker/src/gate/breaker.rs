@@ -33,8 +33,6 @@ struct Open {
     for_ms: i64,
     /// When the breaker opened, or the last probe was sent. The next probe is due although one hangs.
     last_ms: i64,
-    /// That probe has not failed yet.
-    is_probed: bool,
     /// Until then the next probe is an opt-out's, since one waits.
     opt_out_until_ms: i64,
 }
@@ -70,7 +68,7 @@ impl Breaker {
     /// The probe is sent.
     pub(super) fn probe(&mut self, now_ms: i64) {
         if let Some(open) = &mut self.open {
-            (open.last_ms, open.is_probed, open.opt_out_until_ms) = (now_ms, true, 0);
+            (open.last_ms, open.opt_out_until_ms) = (now_ms, 0);
         }
     }
 
@@ -99,8 +97,7 @@ impl Breaker {
     pub(super) fn failed(&mut self, now_ms: i64, is_probe: bool, rules: &GateRules) {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if let Some(open) = &mut self.open {
-            if is_probe && open.is_probed {
-                open.is_probed = false;
+            if is_probe {
                 let is_young = now_ms - open.since_ms < rules.open_min_ms.saturating_mul(YOUNG_OUTAGE);
                 open.for_ms = if is_young { rules.open_min_ms } else { (open.for_ms * 2).min(rules.open_max_ms) };
             }
@@ -112,7 +109,7 @@ impl Breaker {
         if self.failures_in_a_row >= FAILURES_IN_A_ROW || (calls >= CALLS && failures * 2 >= calls) {
             self.halves = Default::default();
             let (for_ms, last_ms) = (rules.open_min_ms, now_ms);
-            self.open = Some(Open { since_ms: now_ms, for_ms, last_ms, is_probed: false, opt_out_until_ms: 0 });
+            self.open = Some(Open { since_ms: now_ms, for_ms, last_ms, opt_out_until_ms: 0 });
         }
     }
 

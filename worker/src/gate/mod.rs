@@ -65,7 +65,7 @@ pub struct Gate {
     metrics: Arc<Metrics>,
     rules: RwLock<GateRules>,
     queue: Mutex<Queue>,
-    shown: Mutex<sync::Summary>,
+    shown: Mutex<sync::Logged>,
     /// A call that waits may go.
     changed: Notify,
     /// There is something for the store that must not wait.
@@ -227,17 +227,14 @@ impl Gate {
     fn closed(&self, wait: &Wait) -> DestinationError {
         let known = wait.until_ms.map(|until| duration(until - self.now_ms()));
         let (why, until) = match &wait.why {
-            Why::Paused(reason) if pause::is_probed(reason) => {
-                ("paused: our credentials are refused".to_owned(), known.unwrap_or_default().min(paused_look()))
-            }
-            Why::Paused(reason) => (format!("paused by an operator: {reason}"), paused_look()),
+            Why::Paused(reason) => (format!("paused: {reason}"), paused_look().min(known.unwrap_or(Duration::MAX))),
             Why::RateLimit => ("its rate limit is reached".to_owned(), known.unwrap_or_default()),
             // Apart, so that they do not come back together.
-            Why::Failing(class) => {
-                let why = format!("{} fail; one probe at a time is let through", class.in_words());
-                (why, known.unwrap_or_default() + apart())
-            }
-            Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default().max(apart()) + apart()),
+            Why::Failing(class) => (
+                format!("{} fail; one probe at a time is let through", class.in_words()),
+                known.unwrap_or_default() + apart(),
+            ),
+            Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default() + apart()),
         };
         let why = redact(&format!("calls to {} are held: {why}", self.destination));
         DestinationError::GateClosed { until: in_time(until), why }
@@ -324,7 +321,7 @@ pub(crate) fn paused_look() -> Duration {
 }
 
 fn apart() -> Duration {
-    Duration::from_millis(rand::random_range(250..500))
+    Duration::from_millis(rand::random_range(500..1000))
 }
 
 /// The wall clock `wait` from now; rounded up, for nothing may be early.

@@ -307,8 +307,8 @@ impl Policy {
     }
 
     /// How many processes have calls out.
-    pub(super) fn processes(&self) -> usize {
-        self.out.len().max(1)
+    pub(super) fn processes(&self) -> i64 {
+        i64::try_from(self.out.len()).unwrap_or(i64::MAX).max(1)
     }
 
     /// Nothing holds or limits calls: there is nothing that processes have to share before each.

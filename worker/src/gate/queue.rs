@@ -12,8 +12,8 @@ use super::{Gate, GateRules, PAUSED_LOOK, Priority, duration};
 const LOOK_MS: i64 = 100;
 /// How soon a consumer looks again whether there is room.
 const NO_ROOM: Duration = Duration::from_millis(20);
-/// Share of the time in hand within which deliveries that are taken have their turns.
-const TAKEN_AHEAD: f64 = 0.25;
+/// Deliveries are taken whose turns are within this part of the time in hand: 4 is a quarter.
+const TAKEN_AHEAD: i64 = 4;
 /// Older reports than so many say nothing any more.
 const REPORTS_KEPT: usize = 10_000;
 
@@ -125,25 +125,22 @@ impl Queue {
         let mut policy = self.policy.clone();
         for class in classes {
             let Decision::Wait(wait) = policy.decide(now_ms, Call::new(priority, *class), rules) else { continue };
-            let until_ms = wait.until_ms.filter(|until| wait.why != Why::Turn || *until > now_ms + rules.in_hand_ms);
-            if wait.why != Why::Turn || until_ms.is_some() {
-                return Some(until_ms.map_or(PAUSED_LOOK, |until| duration(until - now_ms)));
+            let is_soon = wait.until_ms.is_some_and(|until| until <= now_ms + rules.in_hand_ms);
+            if wait.why != Why::Turn || !is_soon {
+                return Some(wait.until_ms.map_or(PAUSED_LOOK, |until| duration(until - now_ms)));
             }
         }
         let is_probing = classes.iter().any(|class| self.policy.probe_due_ms(*class).is_some());
-        #[expect(clippy::cast_precision_loss, reason = "calls of a window and processes are few")]
         let room = match self.policy.rate_limit.quota() {
             // A probe is one call.
-            _ if is_probing => 1.0,
+            _ if is_probing => 1,
             Some((limit, _)) => {
-                let in_hand = rules.in_hand_ms as f64 / rules.window_ms.max(1) as f64 * TAKEN_AHEAD;
-                (limit as f64 * in_hand / self.policy.processes() as f64).max(1.0)
+                limit * rules.in_hand_ms / rules.window_ms.max(1) / self.policy.processes() / TAKEN_AHEAD
             }
             None => return None,
         };
         let waiting = self.waiting.iter().filter(|call| call.priority == priority).count();
-        #[expect(clippy::cast_precision_loss, reason = "calls that wait are few")]
-        (waiting as f64 >= room).then_some(NO_ROOM)
+        (i64::try_from(waiting).unwrap_or(i64::MAX) >= room.max(1)).then_some(NO_ROOM)
     }
 }
 

@@ -31,7 +31,7 @@ const ONE_REFUSAL_MS: i64 = 1_000;
 /// How soon a call that waits for others' answers asks again.
 const ASK_AGAIN_MS: i64 = 50;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RateLimit {
     window: Option<Window>,
@@ -40,24 +40,10 @@ pub(super) struct RateLimit {
     tokens_at_ms: Option<i64>,
     /// When the first call of a window that is not known yet was let through.
     probed_ms: Option<i64>,
-    /// Where no answer tells a limit: how many calls may be in flight, and when a 429 last halved them.
+    /// Where no answer tells a limit: how many calls besides one may be in flight, and when a 429 last halved them.
     in_flight: f64,
     halved_ms: Option<i64>,
     grown_ms: i64,
-}
-
-impl Default for RateLimit {
-    fn default() -> Self {
-        Self {
-            window: None,
-            tokens: 0.0,
-            tokens_at_ms: None,
-            probed_ms: None,
-            in_flight: 1.0,
-            halved_ms: None,
-            grown_ms: 0,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +94,7 @@ impl RateLimit {
         // A call that hangs must not hold all others.
         let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
         let Some(window) = &self.window else {
-            let has_room = float(out) < self.in_flight.floor();
+            let has_room = float(out) < 1.0 + self.in_flight.floor();
             return if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
         };
         if now_ms >= window.ends_ms {
@@ -117,7 +103,7 @@ impl RateLimit {
         let reserve = if is_opt_out { 0.0 } else { window.reserve(now_ms, rules) };
         let left = float(window.remaining - out) - window.slack(now_ms, out) - reserve;
         if left < 1.0 {
-            return Err(window.asks_again_ms(now_ms, out, reserve, rules).min(window.ends_ms));
+            return Err(window.asks_again_ms(now_ms, out, reserve, rules));
         }
         // What other programs will take is theirs.
         let lasts_ms = float((window.ends_ms - now_ms).max(10));
@@ -175,7 +161,7 @@ impl RateLimit {
             // Calls that were on their way when the first 429 came all get one: together they are one refusal.
             Some(halved_ms) if at_ms - halved_ms < ONE_REFUSAL_MS => {}
             Some(_) | None => {
-                self.in_flight = (self.in_flight / 2.0).max(1.0);
+                self.in_flight /= 2.0;
                 (self.halved_ms, self.grown_ms) = (Some(at_ms), at_ms);
             }
         }
@@ -240,15 +226,12 @@ impl Window {
     /// When a call for which none is left asks again: calls that are out may end uncounted, and the reserve shrinks.
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a window")]
     fn asks_again_ms(&self, now_ms: i64, out: i64, reserve: f64, rules: &GateRules) -> i64 {
-        if out > 0 {
-            return now_ms + ASK_AGAIN_MS;
+        let shrinks_from_ms = self.ends_ms - (float(rules.window_ms) * RESERVE_SHRINKS_OVER) as i64;
+        match out {
+            1.. => now_ms + ASK_AGAIN_MS,
+            _ if reserve > 0.0 => shrinks_from_ms.max(now_ms + ASK_AGAIN_MS).min(self.ends_ms),
+            _ => self.ends_ms,
         }
-        if reserve <= 0.0 {
-            return i64::MAX;
-        }
-        let shrinks_over = float(rules.window_ms) * RESERVE_SHRINKS_OVER;
-        let one_call_ms = shrinks_over / (float(self.limit) * rules.reserve).max(1.0);
-        (self.ends_ms - shrinks_over as i64).max(now_ms + (one_call_ms as i64).clamp(20, 1000))
     }
 }
 

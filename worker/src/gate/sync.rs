@@ -13,8 +13,9 @@ use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
+use super::pause::is_probed;
 use super::policy::{Policy, Told};
-use super::{Gate, GateRules, MAX_WAIT, duration, millis, pause};
+use super::{Gate, GateRules, MAX_WAIT, duration, millis};
 
 /// Between two exchanges, so that what happens meanwhile shares one.
 const EXCHANGED_EVERY: Duration = Duration::from_millis(15);
@@ -102,11 +103,7 @@ impl Gate {
             None => GateState::Closed,
         };
         self.metrics.worker.destination(self.destination, state);
-        let now = Summary {
-            pause: policy.pause.reason().map(str::to_owned),
-            closed_until_ms: policy.closed_until_ms,
-            failing: policy.failing(),
-        };
+        let now = (policy.pause.reason().map(str::to_owned), policy.closed_until_ms, policy.failing());
         drop(queue);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         log_changes(self.destination, &shown, &now);
@@ -146,17 +143,13 @@ fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, ru
     row.policy = serde_json::to_string(policy).ok();
 }
 
-/// What of a policy was last logged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Summary {
-    pause: Option<String>,
-    closed_until_ms: i64,
-    failing: Vec<OperationClass>,
-}
+/// What of a policy was last logged: why the destination is paused, until when it is closed, and what fails.
+pub(super) type Logged = (Option<String>, i64, Vec<OperationClass>);
 
-fn log_changes(destination: Destination, before: &Summary, now: &Summary) {
-    match (&before.pause, &now.pause) {
-        (None, Some(reason)) if pause::is_probed(reason) => tracing::error!(%destination,
+fn log_changes(destination: Destination, before: &Logged, now: &Logged) {
+    let ((pause_before, closed_before, failing_before), (pause, closed, failing)) = (before, now);
+    match (pause_before, pause) {
+        (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
             "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token is valid \
              and may do this, and set a new one: in its file it counts within seconds, elsewhere after a restart; or run \
              `hookline resume {destination}`"),
@@ -164,14 +157,14 @@ fn log_changes(destination: Destination, before: &Summary, now: &Summary) {
         (Some(_), None) => tracing::info!(%destination, "destination.resumed: calls are made again"),
         (Some(_), Some(_)) | (None, None) => {}
     }
-    for class in now.failing.iter().filter(|class| !before.failing.contains(class)) {
+    for class in failing.iter().filter(|class| !failing_before.contains(class)) {
         tracing::warn!(%destination, %class, "destination.failing: these calls fail again and again; deliveries wait, and one \
             call at a time is let through until one works");
     }
-    for class in before.failing.iter().filter(|class| !now.failing.contains(class)) {
+    for class in failing_before.iter().filter(|class| !failing.contains(class)) {
         tracing::info!(%destination, %class, "destination.works: these calls are made again");
     }
-    if now.closed_until_ms > before.closed_until_ms {
+    if closed > closed_before {
         tracing::warn!(%destination, "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
     }
 }

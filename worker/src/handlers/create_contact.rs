@@ -275,7 +275,10 @@ fn cannot_tell(error: DestinationError, before: Before) -> HandlerError {
 }
 
 fn is_refusal(error: &DestinationError) -> bool {
-    matches!(error, DestinationError::Rejected { .. } | DestinationError::NotFound { .. })
+    matches!(
+        error,
+        DestinationError::Rejected { .. } | DestinationError::NotFound { .. } | DestinationError::Forbidden { .. }
+    )
 }
 
 /// Reads the body of a created contact.
