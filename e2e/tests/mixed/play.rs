@@ -42,8 +42,8 @@ pub(crate) struct Play<'a> {
     sent: Arc<Mutex<BTreeMap<usize, Sent>>>,
     bodies: BTreeMap<usize, (Vec<u8>, Ms)>,
     begun: BTreeMap<usize, FaultId>,
-    /// Since when PUTs can be expected to be made, by the machine's pace.
-    pub(crate) held_until: Duration,
+    /// Until when PUTs were held up, by the machine's pace; `None`: they never were.
+    held_until: Option<Duration>,
     /// Since when the clock is how far ahead.
     pub(crate) leaps: Vec<(Timestamp, Ms)>,
     pub(crate) restarts: usize,
@@ -63,7 +63,7 @@ impl<'a> Play<'a> {
             sent: Arc::default(),
             bodies: BTreeMap::new(),
             begun: BTreeMap::new(),
-            held_until: pace::now(),
+            held_until: None,
             leaps: Vec::new(),
             restarts: 0,
             accounts: plan.accounts,
@@ -151,7 +151,7 @@ impl<'a> Play<'a> {
 
     /// PUTs can be expected from now on, or a while later.
     pub(crate) fn hold(&mut self, and_then: Duration) {
-        self.held_until = self.held_until.max(pace::now() + and_then);
+        self.held_until = self.held_until.max(Some(pace::now() + and_then));
     }
 
     async fn restart(&mut self, is_kill: bool, leap: i64) {
@@ -200,13 +200,13 @@ impl<'a> Play<'a> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One `retry.max` plus `open_max`, as this broker rounds it.
-    pub(crate) fn patience(&self) -> Duration {
-        stage::OPEN_MAX
-            + match self.plan.below {
-                Below::OneMachine => stage::RETRY_MAX,
-                Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
-            }
+    /// When what was held up is PUT at the latest: one `retry.max` and one `open_max` later, as this broker rounds them.
+    pub(crate) fn expected(&self) -> Duration {
+        let retry_max = match self.plan.below {
+            Below::OneMachine => stage::RETRY_MAX,
+            Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
+        };
+        self.held_until.map_or(Duration::ZERO, |until| until + retry_max + stage::OPEN_MAX)
     }
 }
 

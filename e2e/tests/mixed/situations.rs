@@ -34,7 +34,7 @@ pub(crate) const ON_ONE_MACHINE: [(&str, Situation); 1] = [("6 a lost opt-in", a
 pub(crate) const ON_RABBITMQ: [(&str, Situation); 1] = [("9 unrouted", unrouted)];
 
 fn reads_fail(maker: &mut Maker, at: u64) {
-    let fault = match maker.rng.random_range(0..6) {
+    let fault = match maker.rng.random_range(0..9) {
         0 => Fault::maintenance_page(),
         1 => Fault::Hang(Duration::from_secs(20)),
         2 => Fault::redirect(302, "/maintenance"),
@@ -42,9 +42,9 @@ fn reads_fail(maker: &mut Maker, at: u64) {
     };
     let rule = FaultRule::new(fault).method(Method::GET);
     maker.trouble_that(at, 0, Trouble { rule, holds_puts: false, and_then: Duration::ZERO, is_lasting: true });
-    for note in 0..maker.rng.random_range(8..13) {
+    for note in 0..maker.rng.random_range(16..25) {
         let facts = maker.somebody();
-        maker.say(at + 50 + 25 * note, What::Text, &facts, Dated::FromNow(0));
+        maker.say(at + 50 + 20 * note, What::Text, &facts, Dated::FromNow(0));
     }
     for _ in 0..3 {
         let (facts, after) = (maker.somebody(), maker.rng.random_range(600..2_000));
