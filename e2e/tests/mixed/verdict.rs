@@ -78,7 +78,7 @@ async fn wait_for_puts(play: &Play<'_>, late: &[Owed], with_refused: bool) -> Ve
         open.retain(|owed| !refused.contains(&owed.sent.id));
         // What nothing held up is due at once.
         let now = pace::now();
-        let is_late = |owed: &mut Owed| now > play.expected().max(owed.sent.ready) + SLACK;
+        let is_late = |owed: &mut Owed| now > play.expected.max(owed.sent.ready) + SLACK;
         too_late.extend(open.extract_if(.., is_late));
         if open.is_empty() {
             return too_late;
