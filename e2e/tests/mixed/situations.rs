@@ -113,7 +113,7 @@ fn unasked_answers(maker: &mut Maker, at: u64) {
         let fault = statuses::unasked(&mut maker.rng, &another.phone);
         let rule = FaultRule::new(fault).on(Endpoint::PutOptOut).phone(&facts.phone);
         let (begin, calls) = (at + maker.rng.random_range(0..600), maker.rng.random_range(1..4));
-        maker.trouble(begin, begin + 1_200, rule.times(calls));
+        maker.trouble(begin, begin + 2_500, rule.times(calls));
         maker.stop(begin + 20, &facts);
     }
 }
@@ -123,7 +123,7 @@ fn one_account_refuses(maker: &mut Maker, at: u64) {
     maker.needs_both_accounts();
     let (facts, account) = (maker.somebody(), maker.pick(&[ACCOUNT, SECOND_ACCOUNT]));
     let refusal = FaultRule::new(Fault::status(maker.pick(&[400, 422]))).on(Endpoint::PutOptOut);
-    maker.trouble(at, at + 700, refusal.account(account).phone(&facts.phone));
+    maker.trouble(at, at + 2_000, refusal.account(account).phone(&facts.phone).times(1));
     maker.stop(at + 30, &facts);
     if maker.rng.random_bool(0.8) {
         let after = maker.rng.random_range(750..1_500);
