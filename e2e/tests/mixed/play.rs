@@ -42,8 +42,8 @@ pub(crate) struct Play<'a> {
     sent: Arc<Mutex<BTreeMap<usize, Sent>>>,
     bodies: BTreeMap<usize, (Vec<u8>, Ms)>,
     begun: BTreeMap<usize, FaultId>,
-    /// Since when PUTs can be expected to be made, by the machine's pace.
-    pub(crate) held_until: Duration,
+    /// When what was held up is PUT at the latest, by the machine's pace.
+    pub(crate) expected: Duration,
     /// Since when the clock is how far ahead.
     pub(crate) leaps: Vec<(Timestamp, Ms)>,
     pub(crate) restarts: usize,
@@ -63,7 +63,7 @@ impl<'a> Play<'a> {
             sent: Arc::default(),
             bodies: BTreeMap::new(),
             begun: BTreeMap::new(),
-            held_until: pace::now(),
+            expected: Duration::ZERO,
             leaps: Vec::new(),
             restarts: 0,
             accounts: plan.accounts,
@@ -103,7 +103,8 @@ impl<'a> Play<'a> {
             Step::Pause => drop(self.stage.house.cli(&["pause", "textus"]).await),
             Step::Resume => {
                 self.stage.house.cli(&["resume", "textus"]).await;
-                self.hold(Duration::ZERO);
+                // What waited for this goes at once: nothing failed.
+                self.expected = self.expected.max(pace::now());
             }
             Step::Restart { is_kill, leap } => self.restart(is_kill, leap).await,
             Step::AddAccount => {
@@ -149,9 +150,14 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// PUTs can be expected from now on, or a while later.
+    /// PUTs can be made again that long from now: one `retry.max` and one `open_max` later, as this broker rounds them,
+    /// they must be.
     pub(crate) fn hold(&mut self, and_then: Duration) {
-        self.held_until = self.held_until.max(pace::now() + and_then);
+        let retry_max = match self.plan.below {
+            Below::OneMachine => stage::RETRY_MAX,
+            Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
+        };
+        self.expected = self.expected.max(pace::now() + and_then + retry_max + stage::OPEN_MAX);
     }
 
     async fn restart(&mut self, is_kill: bool, leap: i64) {
@@ -198,15 +204,6 @@ impl<'a> Play<'a> {
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<usize, Sent>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// One `retry.max` plus `open_max`, as this broker rounds it.
-    pub(crate) fn patience(&self) -> Duration {
-        stage::OPEN_MAX
-            + match self.plan.below {
-                Below::OneMachine => stage::RETRY_MAX,
-                Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
-            }
     }
 }
 

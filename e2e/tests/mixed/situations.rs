@@ -34,7 +34,7 @@ pub(crate) const ON_ONE_MACHINE: [(&str, Situation); 1] = [("6 a lost opt-in", a
 pub(crate) const ON_RABBITMQ: [(&str, Situation); 1] = [("9 unrouted", unrouted)];
 
 fn reads_fail(maker: &mut Maker, at: u64) {
-    let fault = match maker.rng.random_range(0..6) {
+    let fault = match maker.rng.random_range(0..9) {
         0 => Fault::maintenance_page(),
         1 => Fault::Hang(Duration::from_secs(20)),
         2 => Fault::redirect(302, "/maintenance"),
@@ -42,9 +42,9 @@ fn reads_fail(maker: &mut Maker, at: u64) {
     };
     let rule = FaultRule::new(fault).method(Method::GET);
     maker.trouble_that(at, 0, Trouble { rule, holds_puts: false, and_then: Duration::ZERO, is_lasting: true });
-    for note in 0..maker.rng.random_range(8..13) {
+    for note in 0..maker.rng.random_range(16..25) {
         let facts = maker.somebody();
-        maker.say(at + 50 + 25 * note, What::Text, &facts, Dated::FromNow(0));
+        maker.say(at + 50 + 20 * note, What::Text, &facts, Dated::FromNow(0));
     }
     for _ in 0..3 {
         let (facts, after) = (maker.somebody(), maker.rng.random_range(600..2_000));
@@ -113,7 +113,7 @@ fn unasked_answers(maker: &mut Maker, at: u64) {
         let fault = statuses::unasked(&mut maker.rng, &another.phone);
         let rule = FaultRule::new(fault).on(Endpoint::PutOptOut).phone(&facts.phone);
         let (begin, calls) = (at + maker.rng.random_range(0..600), maker.rng.random_range(1..4));
-        maker.trouble(begin, begin + 1_200, rule.times(calls));
+        maker.trouble(begin, begin + 2_500, rule.times(calls));
         maker.stop(begin + 20, &facts);
     }
 }
@@ -123,7 +123,7 @@ fn one_account_refuses(maker: &mut Maker, at: u64) {
     maker.needs_both_accounts();
     let (facts, account) = (maker.somebody(), maker.pick(&[ACCOUNT, SECOND_ACCOUNT]));
     let refusal = FaultRule::new(Fault::status(maker.pick(&[400, 422]))).on(Endpoint::PutOptOut);
-    maker.trouble(at, at + 700, refusal.account(account).phone(&facts.phone));
+    maker.trouble(at, at + 2_000, refusal.account(account).phone(&facts.phone).times(1));
     maker.stop(at + 30, &facts);
     if maker.rng.random_bool(0.8) {
         let after = maker.rng.random_range(750..1_500);

@@ -16,7 +16,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
 /// For how long a worker's claim on a PUT is believed that was killed meanwhile: three time-outs and five seconds.
 pub(crate) const LEASE: Duration = Duration::from_millis(3 * 400 + 5_000);
 pub(crate) const PAUSED_PROBE: Duration = Duration::from_secs(3);
-pub(crate) const OPEN_MAX: Duration = Duration::from_secs(1);
+pub(crate) const OPEN_MAX: Duration = Duration::from_millis(1_500);
 /// What [`House`] configures; the shortest delay of RabbitMQ is longer.
 pub(crate) const RETRY_MAX: Duration = Duration::from_millis(500);
 pub(crate) const SHORTEST_TIER: Duration = Duration::from_secs(1);
@@ -50,7 +50,8 @@ impl Stage {
         for (name, value) in [
             ("TEXTUS__TIMEOUT", millis(TIMEOUT)),
             ("TEXTUS__PAUSED_PROBE", millis(PAUSED_PROBE)),
-            ("TEXTUS__BREAKER__OPEN_MIN", "200ms".to_owned()),
+            // Few probes: who gets them matters.
+            ("TEXTUS__BREAKER__OPEN_MIN", "1200ms".to_owned()),
             ("TEXTUS__BREAKER__OPEN_MAX", millis(OPEN_MAX)),
             ("STORE__LEDGER_KEY", LEDGER_KEY.to_owned()),
             ("HANDLERS__LOG_NOTE__NOT_FOUND_GRACE", "1s".to_owned()),

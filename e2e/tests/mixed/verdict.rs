@@ -13,7 +13,7 @@ use crate::{accounts, ledger, pace};
 /// What the failure begins with that time alone makes.
 pub(crate) const LATE: &str = "(a) too late:";
 /// What its way takes besides, by the machine's pace: queues, the store, several runs at once.
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_millis(2_500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(700);
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
@@ -30,7 +30,6 @@ struct DeadLetter {
 
 /// Everything that did not come true; empty where the run passes.
 pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
-    play.hold(Duration::ZERO);
     let mut late = wait_for_puts(play, &Vec::new(), false).await;
     redrive(play).await;
     play.hold(Duration::ZERO);
@@ -77,8 +76,9 @@ async fn wait_for_puts(play: &Play<'_>, late: &[Owed], with_refused: bool) -> Ve
             asked = Some(Instant::now());
         }
         open.retain(|owed| !refused.contains(&owed.sent.id));
-        let (now, patience) = (pace::now(), play.patience() + SLACK);
-        let is_late = |owed: &mut Owed| now > play.held_until.max(owed.sent.ready) + patience;
+        // What nothing held up is due at once.
+        let now = pace::now();
+        let is_late = |owed: &mut Owed| now > play.expected.max(owed.sent.ready) + SLACK;
         too_late.extend(open.extract_if(.., is_late));
         if open.is_empty() {
             return too_late;
