@@ -56,11 +56,13 @@ async fn f26_a_retry_after_binds_every_worker_in_seconds_and_as_a_date_and_an_ab
     house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
     let closed = async || {
         let closed = house.logged(CLOSED);
-        closed.iter().filter_map(|line| line["wait_ms"].as_u64()).any(|wait| wait == A_QUARTER_OF_AN_HOUR_MS)
+        // Told as soon as the answer is read.
+        let told = A_QUARTER_OF_AN_HOUR_MS - 1_000..=A_QUARTER_OF_AN_HOUR_MS;
+        closed.iter().filter_map(|line| line["wait_ms"].as_u64()).any(|wait| told.contains(&wait))
     };
     timed("it is closed for a quarter of an hour", Duration::from_secs(60), closed).await;
     let longest = house.logged(CLOSED).iter().filter_map(|line| line["wait_ms"].as_u64()).max();
-    assert_eq!(longest, Some(A_QUARTER_OF_AN_HOUR_MS), "and no longer");
+    assert!(longest <= Some(A_QUARTER_OF_AN_HOUR_MS), "and no longer: {longest:?}");
     fault.survived(tally, None);
 }
 

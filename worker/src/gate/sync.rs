@@ -106,7 +106,7 @@ impl Gate {
         let now = (policy.pause.reason().map(str::to_owned), policy.closed_until_ms, policy.failing());
         drop(queue);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        log_changes(self.destination, &shown, &now);
+        log_changes(self.destination, now_ms, &shown, &now);
         *shown = now;
     }
 }
@@ -146,7 +146,7 @@ fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, ru
 /// What of a policy was last logged: why the destination is paused, until when it is closed, and what fails.
 pub(super) type Logged = (Option<String>, i64, Vec<OperationClass>);
 
-fn log_changes(destination: Destination, before: &Logged, now: &Logged) {
+fn log_changes(destination: Destination, now_ms: i64, before: &Logged, now: &Logged) {
     let ((pause_before, closed_before, failing_before), (pause, closed, failing)) = (before, now);
     match (pause_before, pause) {
         (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
@@ -165,6 +165,7 @@ fn log_changes(destination: Destination, before: &Logged, now: &Logged) {
         tracing::info!(%destination, %class, "destination.works: these calls are made again");
     }
     if closed > closed_before {
-        tracing::warn!(%destination, "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
+        tracing::warn!(%destination, wait_ms = closed - now_ms,
+            "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
     }
 }
