@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::time::Timestamp;
+use hookline_store::model::GateRow;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,8 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(crate) struct Pauses {
-    paused: Mutex<BTreeSet<Destination>>,
+    /// `None` before the first look.
+    paused: Mutex<Option<BTreeSet<Destination>>>,
     held: Mutex<BTreeMap<HandlerName, Held>>,
 }
 
@@ -36,9 +38,14 @@ struct Held {
 }
 
 impl Pauses {
+    /// Takes over what the worker's poll saw.
+    pub(crate) fn see(&self, gates: &[GateRow]) {
+        *lock(&self.paused) = Some(gates.iter().filter(|gate| gate.paused).map(|gate| gate.destination).collect());
+    }
+
     /// As of the last look.
     pub(crate) fn is_paused(&self, destination: Destination) -> bool {
-        lock(&self.paused).contains(&destination)
+        lock(&self.paused).as_ref().is_some_and(|paused| paused.contains(&destination))
     }
 
     /// Counts a delivery that waits for a destination; how many to tell of, where it is time to.
@@ -63,7 +70,7 @@ pub(crate) fn look_again(received_at: Timestamp, now: Timestamp) -> Timestamp {
     now.plus(now.since(received_at).mul_f64(jitter).clamp(SOONEST, LATEST.mul_f64(jitter)))
 }
 
-/// Looks at the store until `shutdown`.
+/// Brings back what a pause held once it is over, until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let mut ticker = tokio::time::interval(LOOK_EVERY);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,11 +78,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         let mut open_before = BTreeSet::new();
         loop {
             ticker.tick().await;
-            // While it is away nothing is known: what was paused is, and nothing is brought back.
-            let Ok(gates) = context.store.gates().await else { continue };
-            let (paused, open): (Vec<_>, Vec<_>) = gates.into_iter().partition(|gate| gate.paused);
-            *lock(&context.pauses.paused) = paused.into_iter().map(|gate| gate.destination).collect();
-            let open: BTreeSet<_> = open.into_iter().map(|gate| gate.destination).collect();
+            // While the store is away nothing is known: what was paused is.
+            let Some(paused) = lock(&context.pauses.paused).clone() else { continue };
+            let open: BTreeSet<_> = Destination::ALL.iter().copied().filter(|one| !paused.contains(one)).collect();
             for destination in open.intersection(&open_before) {
                 if let Err(error) = bring_back(&context, *destination).await {
                     tracing::warn!(destination = %destination, error = %format!("{error:#}"),

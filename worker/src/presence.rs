@@ -52,6 +52,7 @@ async fn look(
         *heartbeat_due = Instant::now() + HEARTBEAT_EVERY;
     }
     let (question, rows) = context.store.look().await?;
+    context.pauses.see(&rows);
     for gate in gates {
         rows.iter().filter(|row| row.destination == gate.destination()).for_each(|row| gate.follow(row));
     }

@@ -21,6 +21,17 @@ async fn opt_outs_that_waited(pipeline: &TestPipeline, people: &[SampleFacts]) -
         .await
 }
 
+/// As `hookline pause` does: the worker has seen it when this returns.
+async fn pause(pipeline: &TestPipeline) {
+    pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
+    let question = pipeline.store.ask_workers().await.expect("written down");
+    eventually("the worker has seen it", async || {
+        let answers = pipeline.store.answers(question).await.unwrap_or_default();
+        !answers.is_empty() && answers.iter().all(|worker| worker.answered)
+    })
+    .await;
+}
+
 async fn each_is_held(pipeline: &TestPipeline, people: &[SampleFacts]) {
     for person in people {
         eventually("its record", async || !pipeline.evidence(&person.phone).await.is_empty()).await;
@@ -44,9 +55,7 @@ async fn each_goes_on(pipeline: &TestPipeline, sent: &[EventId], people: &[Sampl
 
 async fn a_pause_is_over(pipeline: TestPipeline) {
     let people: Vec<_> = (0..5).map(|_| someone()).collect();
-    pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
-    // Told and seen.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    pause(&pipeline).await;
     let sent = opt_outs_that_waited(&pipeline, &people).await;
     each_is_held(&pipeline, &people).await;
 
@@ -63,7 +72,7 @@ async fn what_a_pause_holds_for_long_is_told_as_unsent_and_nothing_is_told_while
     let pipeline = TestPipeline::with(|setup| setup.settings.store.url = Some(Secret::new(url))).await;
     let unsent = || ["", "_stuck"].map(|of| pipeline.metric(&format!("hookline_opt_outs_unsent{of}")));
     eventually("it is counted", async || unsent() == [Some(0.0), Some(0.0)]).await;
-    pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
+    pause(&pipeline).await;
     let people = [someone(), someone()];
     let sent = opt_outs_that_waited(&pipeline, &people).await;
     pipeline.send_sample("contact.opted_out", &someone()).await;

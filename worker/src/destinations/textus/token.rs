@@ -62,6 +62,10 @@ impl TextUs {
                 self.gate().check_told(Told::Refused { status });
                 DestinationError::CredentialsRefused { status, until: Timestamp::now().plus(paused_look()) }
             }
+            // Another call has found out meanwhile that the token is refused: this one costs no attempt either.
+            Verdict::NotAsked if self.gate().check_due_in().is_some() => {
+                DestinationError::CredentialsRefused { status: 403, until: Timestamp::now().plus(paused_look()) }
+            }
             Verdict::Nothing | Verdict::NotAsked => DestinationError::Failed { status: 403, retry_after: None, detail },
         })
     }
