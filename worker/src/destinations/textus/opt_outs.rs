@@ -195,7 +195,11 @@ impl Names {
             (true, _) => Self::Another,
             (false, Some(ten)) if is_this || digits == ten => Self::This,
             (false, Some(_)) if reads_as_plus_one(&digits) => Self::Another,
-            (false, None) if reads_as_plus_one(&digits) => Self::TenDigits,
+            (false, None) if reads_as_plus_one(&digits) => {
+                // Others are somebody else's for certain, and say nothing of this number.
+                let may_be_this = phone.digits().ends_with(&digits[digits.len() - 10..]);
+                if may_be_this { Self::TenDigits } else { Self::Another }
+            }
             (false, None) if is_this => Self::This,
             (false, _) => Self::Unclear,
         }
@@ -261,6 +265,8 @@ mod tests {
             ("+6561234567", answer("/acme/opt_outs/6561234567", json!("(656) 123-4567")), Shows::TenDigits),
             ("+6561234567", answer("/acme/opt_outs/Ab3d9", json!("6561234567")), Shows::TenDigits),
             ("+6561234567", answer("/acme/opt_outs/+16561234567", json!("6561234567")), Shows::SomethingElse),
+            ("+6561234567", answer("/acme/opt_outs/2025550147", json!("(202) 555-0147")), Shows::SomethingElse),
+            ("+442079460958", answer("/acme/opt_outs/Ab3d9", json!("(207) 946-0958")), Shows::TenDigits),
             ("+442079460958", answer("/acme/opt_outs/442079460958", json!("020 7946 0958")), Shows::This),
             ("+442079460958", answer("/acme/opt_outs/442079460959", json!(null)), Shows::SomethingElse),
         ] {
