@@ -32,6 +32,8 @@ pub struct SandboxOptions {
     pub unique_phones: bool,
     /// Time between a request and its answer, besides any fault. An effect is made before it.
     pub latency: Duration,
+    /// How far the stand-in's clock is ahead in what it tells of times: for tests whose events are dated ahead.
+    pub clock_ahead: Duration,
     /// Whether a write is followed by the webhook that TextUs would send about it.
     pub echoes: bool,
     pub echo_timing: EchoTiming,
@@ -56,6 +58,7 @@ impl Default for SandboxOptions {
             page_size: 25,
             unique_phones: false,
             latency: Duration::ZERO,
+            clock_ahead: Duration::ZERO,
             echoes: true,
             echo_timing: EchoTiming::AfterAnswer,
             webhook: None,

@@ -70,6 +70,11 @@ impl State {
             == Some(self.options.token.as_str())
     }
 
+    /// The time that the stand-in tells.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::now() + self.options.clock_ahead
+    }
+
     /// Carries a request out; what a correct client would not have sent is recorded.
     pub(crate) fn carry_out(&mut self, head: &Parts, body: &Bytes) -> Answer {
         let answer = match self.check(head, body) {

@@ -43,11 +43,6 @@ impl Pauses {
         *lock(&self.paused) = Some(gates.iter().filter(|gate| gate.paused).map(|gate| gate.destination).collect());
     }
 
-    /// As of the last look.
-    pub(crate) fn is_paused(&self, destination: Destination) -> bool {
-        lock(&self.paused).as_ref().is_some_and(|paused| paused.contains(&destination))
-    }
-
     /// Counts a delivery that waits for a destination; how many to tell of, where it is time to.
     pub(crate) fn holds(&self, handler: HandlerName) -> Option<u64> {
         let mut all = lock(&self.held);

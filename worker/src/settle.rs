@@ -65,7 +65,7 @@ impl Ended {
 /// Settles a delivery by how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
     let mut plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
-    let held_by = paused_for(context, &ended.result);
+    let held_by = paused_for(&ended.result);
     if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
         // An operator's pause may last for longer than a delivery is tried.
         *spends = Spends::Nothing;
@@ -223,11 +223,9 @@ impl Plan {
 }
 
 /// The destination that is paused and keeps the delivery waiting.
-fn paused_for(context: &Context, result: &Result<Outcome, HandlerError>) -> Option<Destination> {
+fn paused_for(result: &Result<Outcome, HandlerError>) -> Option<Destination> {
     match result {
-        Err(HandlerError::Destination { destination, error }) if context.pauses.is_paused(*destination) => {
-            matches!(error.disposition(), Disposition::Hold { .. }).then_some(*destination)
-        }
+        Err(HandlerError::Destination { destination, error }) => error.is_paused().then_some(*destination),
         _ => None,
     }
 }

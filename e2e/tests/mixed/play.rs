@@ -165,6 +165,9 @@ impl<'a> Play<'a> {
         if leap > 0 {
             let ahead = self.clock.leap(&mut self.stage.house, leap);
             self.leaps.push((Timestamp::now(), ahead));
+            // Events are dated by the clock that is ahead: so is what our own PUTs raise.
+            let ahead = Duration::from_millis(u64::try_from(ahead).expect("ahead"));
+            self.stage.house.sandbox.configure(|options| options.clock_ahead = ahead);
         }
         self.stage.start().await;
         self.restarts += 1;

@@ -37,7 +37,8 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     let key = contact.phones.first().map(|phone| phone.number.clone()).or_else(|| contact.name.clone());
     state.record_effect(call, account, EffectKind::ContactCreated, key.unwrap_or_default());
     state.world.put_contact(contact.clone());
-    state.echo(|| webhooks::contact_created("contact.created", &contact, Timestamp::now()));
+    let at = state.now();
+    state.echo(|| webhooks::contact_created("contact.created", &contact, at));
     written(state, &contact)
 }
 

@@ -1,7 +1,5 @@
 //! The Opt Outs API. <https://apidocs.next.textus.com/docs/opt_outs/update>
 
-use jiff::Timestamp;
-
 use super::pages;
 use crate::answer::Answer;
 use crate::ledger::EffectKind;
@@ -15,7 +13,8 @@ pub(super) fn put(state: &mut State, call: &Call<'_>) -> Answer {
     let Some(phone) = phone::in_opt_out_path(&call.route) else { return no_number(call) };
     let opt_out = state.world.opt_out_now(call.account(), &phone, &call.route.parameter).clone();
     state.record_effect(call, call.account(), EffectKind::OptOutPut, phone);
-    state.echo(|| webhooks::opt_out("contact.opted_out", "opt-out", &opt_out, Timestamp::now()));
+    let at = state.now();
+    state.echo(|| webhooks::opt_out("contact.opted_out", "opt-out", &opt_out, at));
     Answer::resource(201, shapes::opt_out_written(&opt_out))
 }
 

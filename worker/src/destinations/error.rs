@@ -36,7 +36,7 @@ pub enum DestinationError {
     Forbidden { detail: String },
     /// No call was made.
     #[error("{why}")]
-    GateClosed { until: Timestamp, why: String },
+    GateClosed { until: Timestamp, why: String, is_paused: bool },
     #[error("not found{}", after_colon(detail))]
     NotFound { detail: String },
     /// Another status that is final: 400, 409, 410, 413, 414, 415, 422. Status 0: refused on our side, before a call was
@@ -91,6 +91,12 @@ impl DestinationError {
             | Self::NotFound { .. }
             | Self::Rejected { .. } => false,
         }
+    }
+
+    /// Whether a pause keeps the call from being made, an operator's or for refused credentials.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        matches!(self, Self::CredentialsRefused { .. } | Self::GateClosed { is_paused: true, .. })
     }
 
     /// The HTTP status, where an answer came.
@@ -185,7 +191,7 @@ mod tests {
         for error in [
             DestinationError::Throttled { until },
             DestinationError::CredentialsRefused { status: 401, until },
-            DestinationError::GateClosed { until, why: "paused".to_owned() },
+            DestinationError::GateClosed { until, why: "paused".to_owned(), is_paused: true },
         ] {
             assert!(matches!(error.disposition(), Disposition::Hold { until: at, .. } if at == until), "{error}");
             assert!(!error.may_have_taken_effect());

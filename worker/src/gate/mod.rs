@@ -237,7 +237,7 @@ impl Gate {
             Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default() + apart()),
         };
         let why = redact(&format!("calls to {} are held: {why}", self.destination));
-        DestinationError::GateClosed { until: in_time(until), why }
+        DestinationError::GateClosed { until: in_time(until), why, is_paused: matches!(wait.why, Why::Paused(_)) }
     }
 
     fn tell(&self, report: Report) {

@@ -256,8 +256,9 @@ async fn a_403_is_the_tokens_where_the_check_is_refused_as_well() {
 
         let error = put(&api.worker, &api).await.unwrap_err();
 
-        let is_refused = matches!(error, DestinationError::CredentialsRefused { status: told, .. } if told == status);
-        assert!(is_refused, "{error}");
+        // The call's own status, whatever the check was answered.
+        let is_refused = matches!(error, DestinationError::CredentialsRefused { status: 403, .. });
+        assert!(is_refused, "{status}: {error}");
         assert!(is_state(&api.worker, "paused"), "{status}");
     }
 }

@@ -60,7 +60,8 @@ impl TextUs {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
                 self.gate().check_told(Told::Refused { status });
-                DestinationError::CredentialsRefused { status, until: Timestamp::now().plus(paused_look()) }
+                // The status of this call: the ledger records what a PUT was answered.
+                DestinationError::CredentialsRefused { status: 403, until: Timestamp::now().plus(paused_look()) }
             }
             // Another call has found out meanwhile that the token is refused: this one costs no attempt either.
             Verdict::NotAsked if self.gate().check_due_in().is_some() => {
