@@ -119,6 +119,9 @@ fn read(row: &GateRow, now_ms: i64) -> Policy {
         policy = Policy::default();
     }
     policy.pause.follow(row.reason_of_pause(), now_ms);
+    // Workers of the version before tell of a `Retry-After` here alone. None is longer: that would be a clock set back.
+    let closed_until_ms = row.closed_until.map(Timestamp::as_millis);
+    policy.close(closed_until_ms.filter(|until| *until <= now_ms + millis(MAX_WAIT)).unwrap_or_default());
     policy
 }
 

@@ -6,6 +6,7 @@ use futures::future::join_all;
 use hookline_common::names::{Destination, OperationClass};
 use hookline_common::time::Timestamp;
 use hookline_sandbox::{Endpoint, Fault, FaultRule, SandboxOptions};
+use hookline_store::model::GateRow;
 use hookline_worker::destinations::error::{DestinationError, Disposition};
 use hookline_worker::gate::Priority;
 use reqwest::Method;
@@ -144,6 +145,19 @@ async fn a_closing_outlives_a_restart() {
     let restarted = api.another_worker().await;
 
     assert!(matches!(put(&restarted, &api).await, Err(DestinationError::GateClosed { .. })));
+}
+
+#[tokio::test]
+async fn a_closing_of_a_worker_of_the_version_before_binds_as_well() {
+    let api = TestApi::start().await;
+    let until = Timestamp::now().plus(Duration::from_secs(60));
+    let close = move |row: GateRow, _now| (GateRow { closed_until: Some(until), ..row }, ());
+    api.worker.store.change_gate(Destination::TextUs, close).await.unwrap();
+
+    eventually("the gate closes", || async { is_held(&api.worker) }).await;
+
+    assert!(matches!(put(&api.worker, &api).await, Err(DestinationError::GateClosed { .. })));
+    assert_eq!(api.asked(), 0);
 }
 
 #[tokio::test]
