@@ -22,8 +22,10 @@ pub(crate) enum OptOutsCommand {
     List(OptOutsListArgs),
     /// Every entry of the ledger about one phone number
     Prove(ProveArgs),
-    /// Walk the whole chain: exit 0 whole, 1 broken
+    /// Walk the whole chain and compare the state that follows from it: exit 0 whole, 1 broken
     Verify(VerifyArgs),
+    /// All entries of the ledger, one JSON object a line: docs/verify_ledger.py checks them without Hookline
+    Export,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -71,6 +73,7 @@ pub(crate) async fn run(config: Option<&Path>, command: OptOutsCommand) -> anyho
             prove(&open::store(&settings).await?, &phone, args.json).await
         }
         OptOutsCommand::Verify(args) => verify(&open::store(&settings).await?, &args).await,
+        OptOutsCommand::Export => export(&open::store(&settings).await?).await,
     }
 }
 
@@ -232,13 +235,38 @@ async fn verify(store: &Store, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         }))?;
     } else if let Some(broken) = &check.broken {
         output::print_line(&format!("broken: {broken}"))?;
-        output::hint("Restore the store from a backup made before this, and keep this file as evidence.");
+        output::hint(
+            "docs/runbooks.md, \"The ledger is broken\", says how to go on; keep a copy of the store as evidence.",
+        );
     } else {
         output::print_line(&format!("whole: {} entries", check.entries))?;
         output::print_line(&format!("head:  {}", check.head))?;
         output::hint("Keep the head somewhere else: `verify --head HASH` later also shows a cut tail.");
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Entries that are read at a time.
+const STRIDE: u32 = 1000;
+
+async fn export(store: &Store) -> anyhow::Result<ExitCode> {
+    let mut after = 0;
+    loop {
+        let entries = store.export_ledger(after, STRIDE).await?;
+        let Some(last) = entries.last() else { break };
+        after = last.entry.seq;
+        let mut lines = String::new();
+        for entry in &entries {
+            lines.push_str(&serde_json::to_string(entry)?);
+            lines.push('\n');
+        }
+        output::print(&lines)?;
+    }
+    let entries = if after == 1 { "1 entry".to_owned() } else { format!("{after} entries") };
+    output::hint(&format!(
+        "{entries}. They hold phone numbers. Keep the last hash somewhere else: it later also shows a cut tail."
+    ));
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! and mends the head row is found out by a head exported earlier. Without the key no entry can be forged.
 
 use hmac::{Hmac, KeyInit, Mac};
-use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::time::Timestamp;
 use sha2::Sha256;
@@ -14,14 +13,12 @@ use sqlx::AssertSqlSafe;
 use crate::db::Turn;
 use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
-use crate::model::{LedgerCheck, LedgerEntry, LedgerKind};
+use crate::model::LedgerKind;
 use crate::opt_outs::Opt;
 use crate::{Store, row, statements};
 
 /// What the first entry names as the one before.
-const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Entries read at a time when the chain is walked.
-const STRIDE: i64 = 1000;
+pub(crate) const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// Of the entries that say nothing about their version; their hash covers less.
 const FIRST_VERSION: i64 = 1;
 /// Of the entries written now.
@@ -70,7 +67,7 @@ impl LedgerKey {
     }
 
     /// By the version that the entry was written with: an old entry is verified as it was written.
-    fn hash(&self, seq: i64, previous_hash: &str, entry: &Entry) -> String {
+    pub(crate) fn hash(&self, seq: i64, previous_hash: &str, entry: &Entry) -> String {
         let mut mac = self.0.clone();
         mac.update(previous_hash.as_bytes());
         // Each field behind its length: no two entries have the same bytes.
@@ -178,6 +175,12 @@ impl Entry {
     pub(crate) fn names_source_event(&self) -> bool {
         self.hash_version != FIRST_VERSION
     }
+
+    /// Whether it holds what its hash does not cover: somebody put it there later.
+    pub(crate) fn holds_more_than_its_hash(&self) -> bool {
+        let more = self.received_ms.is_some() || self.method.is_some() || self.source_event_id.is_some();
+        self.hash_version == FIRST_VERSION && more
+    }
 }
 
 /// True of the rows of `opt_ledger`, here called `ledger`, that prove a PUT: a GET showed the opt-out, or the PUT was
@@ -251,111 +254,6 @@ pub(crate) async fn append(
 }
 
 impl Store {
-    /// Everything the ledger holds about one phone, in order: the evidence.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn prove(&self, phone: &Phone) -> Result<Vec<LedgerEntry>, StoreError> {
-        let statement = format!(
-            "SELECT seq, {}, previous_hash, hash FROM opt_ledger WHERE phone = $1 ORDER BY seq",
-            Entry::COLUMNS
-        );
-        let rows = self.db.rows(sqlx::query(AssertSqlSafe(statement)).bind(phone.as_e164())).await?;
-        let time = |millis: i64| Timestamp::from_millis(millis).to_string();
-        rows.iter()
-            .map(|row| {
-                let entry = Entry::read(row)?;
-                Ok(LedgerEntry {
-                    seq: row::number(row, "seq")?,
-                    kind: entry.kind,
-                    at: time(entry.at_ms),
-                    event_id: entry.event_id,
-                    account: entry.account,
-                    status: entry.status.and_then(|status| u16::try_from(status).ok()),
-                    event_time: entry.event_time_ms.map(time),
-                    received_at: entry.received_ms.map(time),
-                    reason: entry.reason,
-                    method: entry.method,
-                    source_event_id: entry.source_event_id,
-                    hash_version: entry.hash_version,
-                    hash: row::text(row, "hash")?,
-                    previous_hash: row::text(row, "previous_hash")?,
-                })
-            })
-            .collect()
-    }
-
-    /// Walks the whole chain; `expected_head` is a head exported earlier, which must still be in it.
-    ///
-    /// # Errors
-    /// See [`StoreError`]. A broken chain is no error: [`LedgerCheck::broken`] says where.
-    pub async fn verify(&self, expected_head: Option<&str>) -> Result<LedgerCheck, StoreError> {
-        // One read transaction: chain and head row of the same moment.
-        let mut reader = self.db.reader().await?;
-        let mut transaction = reader.snapshot().await?;
-        let mut check = LedgerCheck { entries: 0, broken: None, head: START.to_owned() };
-        let mut head_seen = expected_head.is_none_or(|head| head.eq_ignore_ascii_case(START));
-        let mut after = 0;
-        loop {
-            let statement = format!(
-                "SELECT seq, {}, previous_hash, hash FROM opt_ledger WHERE seq > $1 ORDER BY seq LIMIT $2",
-                Entry::COLUMNS
-            );
-            let strided = sqlx::query(AssertSqlSafe(statement)).bind(after).bind(STRIDE);
-            let rows = self.db.within(strided.fetch_all(&mut *transaction)).await?;
-            for row in &rows {
-                let seq = row::number(row, "seq")?;
-                if check.broken.is_none() {
-                    check.broken = self.fault(row, seq, after, &check.head);
-                }
-                after = seq;
-                check.entries += 1;
-                check.head = row::text(row, "hash")?;
-                head_seen |= expected_head.is_some_and(|head| head.eq_ignore_ascii_case(&check.head));
-            }
-            if rows.is_empty() {
-                break;
-            }
-        }
-        let head = sqlx::query("SELECT seq, hash FROM opt_ledger_head WHERE id = 1").fetch_optional(&mut *transaction);
-        let head = self.db.within(head).await?;
-        self.db.within(transaction.rollback()).await?;
-        reader.give_back();
-        if check.broken.is_none() {
-            let whole = match head {
-                Some(head) => row::number(&head, "seq")? == after && row::text(&head, "hash")? == check.head,
-                None => false,
-            };
-            if !whole {
-                check.broken = Some(format!("the chain ends at entry {after}, not where its head says"));
-            } else if !head_seen {
-                check.broken =
-                    Some("the chain no longer holds the exported head: its tail was cut or rewritten".to_owned());
-            }
-        }
-        Ok(check)
-    }
-
-    /// What is wrong with one entry; `None` where nothing is.
-    fn fault(&self, row: &DbRow, seq: i64, after: i64, previous: &str) -> Option<String> {
-        if seq != after + 1 {
-            return Some(format!("entry {} is missing", after + 1));
-        }
-        // A column of another type is as forged as one of another value.
-        let read =
-            || Ok::<_, StoreError>((Entry::read(row)?, row::text(row, "previous_hash")?, row::text(row, "hash")?));
-        let Ok((entry, previous_hash, hash)) = read() else {
-            return Some(format!("entry {seq} cannot be read"));
-        };
-        if previous_hash != previous {
-            Some(format!("entry {seq} does not follow the entry before it"))
-        } else if self.ledger_key.hash(seq, &previous_hash, &entry) != hash {
-            Some(format!("entry {seq} was changed after it was written"))
-        } else {
-            None
-        }
-    }
-
     /// Refuses to go on with another key than the ledger was begun with: every entry from then on would be broken.
     pub(crate) async fn check_ledger_key(&self) -> Result<(), StoreError> {
         let ours = self.ledger_key.fingerprint();

@@ -24,6 +24,7 @@ mod earlier_puts;
 mod effects;
 mod erasure;
 mod error;
+mod evidence;
 mod gates;
 mod history;
 mod ledger;
@@ -42,6 +43,7 @@ mod statements;
 mod undelivered;
 mod unrouted;
 mod unsent;
+mod verify;
 mod waiting;
 mod workers;
 

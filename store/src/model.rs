@@ -295,11 +295,19 @@ pub struct LedgerEntry {
     pub previous_hash: String,
 }
 
-/// Outcome of walking the chain.
+/// One row of the ledger, as `opt-outs export` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExportedEntry {
+    pub phone: String,
+    #[serde(flatten)]
+    pub entry: LedgerEntry,
+}
+
+/// Outcome of walking the chain and of comparing the state that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerCheck {
     pub entries: u64,
-    /// `None`: whole. Otherwise which entry is wrong, and how.
+    /// `None`: whole. Otherwise which entry or state is wrong, and how.
     pub broken: Option<String>,
     /// Hash of the last entry.
     pub head: String,

@@ -5,6 +5,8 @@
 //! an opt-out only where it is newer both as stated and so cut, since our own clock may be the one that is wrong. A
 //! person is opted out as long as any opt-out is not undone; ties stay opted out.
 
+use std::collections::VecDeque;
+
 use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
@@ -200,28 +202,107 @@ async fn is_present(connection: &mut Connection) -> Result<bool, StoreError> {
 }
 
 async fn rebuild(connection: &mut Connection) -> Result<(), StoreError> {
-    let statement = format!(
-        "SELECT seq, {} FROM opt_ledger WHERE kind IN ('received', 'opted_in') AND (phone, seq) > ($1, $2)
-         ORDER BY phone, seq LIMIT $3",
-        Entry::COLUMNS
-    );
-    let (mut phone, mut seq) = (String::new(), 0);
-    let mut gathered: Vec<Entry> = Vec::new();
-    loop {
-        let strided = sqlx::query(AssertSqlSafe(statement.clone())).bind(phone.clone()).bind(seq).bind(STRIDE);
-        let rows = strided.fetch_all(&mut *connection).await?;
-        for row in &rows {
-            let entry = Entry::read(row)?;
-            (phone, seq) = (entry.phone.clone(), row::number(row, "seq")?);
-            if gathered.last().is_some_and(|last| last.phone != phone) {
-                rebuild_phone(connection, &std::mem::take(&mut gathered)).await?;
+    let mut phones = PhonesOfLedger::new();
+    while let Some(entries) = phones.next(connection).await? {
+        rebuild_phone(connection, &entries).await?;
+    }
+    Ok(())
+}
+
+/// The entries that states follow from, one phone after the other.
+pub(crate) struct PhonesOfLedger {
+    /// The last entry that was read.
+    after: (String, i64),
+    /// Read, and not yet given.
+    entries: VecDeque<Entry>,
+    ended: bool,
+}
+
+impl PhonesOfLedger {
+    pub(crate) fn new() -> Self {
+        Self { after: (String::new(), 0), entries: VecDeque::new(), ended: false }
+    }
+
+    /// All entries of the next phone, in order; `None` after the last.
+    pub(crate) async fn next(&mut self, connection: &mut Connection) -> Result<Option<Vec<Entry>>, StoreError> {
+        loop {
+            if let Some(first) = self.entries.front() {
+                let of_first = self.entries.iter().take_while(|entry| entry.phone == first.phone).count();
+                if self.ended || of_first < self.entries.len() {
+                    return Ok(Some(self.entries.drain(..of_first).collect()));
+                }
+            } else if self.ended {
+                return Ok(None);
             }
-            gathered.push(entry);
-        }
-        if rows.is_empty() {
-            return rebuild_phone(connection, &gathered).await;
+            self.read(connection).await?;
         }
     }
+
+    async fn read(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+        let statement = format!(
+            "SELECT seq, {} FROM opt_ledger WHERE kind IN ('received', 'opted_in') AND (phone, seq) > ($1, $2)
+             ORDER BY phone, seq LIMIT $3",
+            Entry::COLUMNS
+        );
+        let (phone, seq) = self.after.clone();
+        let rows =
+            sqlx::query(AssertSqlSafe(statement)).bind(phone).bind(seq).bind(STRIDE).fetch_all(connection).await?;
+        self.ended = rows.is_empty();
+        for row in &rows {
+            let entry = Entry::read(row)?;
+            self.after = (entry.phone.clone(), row::number(row, "seq")?);
+            self.entries.push_back(entry);
+        }
+        Ok(())
+    }
+}
+
+/// A row of `opt_state`.
+pub(crate) struct Row {
+    pub(crate) account: String,
+    pub(crate) phone: String,
+    opted_out: Option<i64>,
+    /// As cut and as stated.
+    newest_out: (Option<i64>, Option<i64>),
+    newest_in: (Option<i64>, Option<i64>),
+    source_event_id: Option<String>,
+}
+
+impl Row {
+    /// Whether it is what [`write`] makes of this state.
+    pub(crate) fn is(&self, state: &State) -> bool {
+        let times = |times: Option<Times>| (times.map(|times| times.cut), times.map(|times| times.stated));
+        self.opted_out == Some(i64::from(state.opted_out))
+            && self.newest_out == times(state.newest_out)
+            && self.newest_in == times(state.newest_in)
+            && state.source_event_id.as_ref().is_none_or(|source| *source == self.source_event_id)
+    }
+}
+
+/// The rows of the phones after `from` and up to `to`, or to the end.
+pub(crate) async fn rows(connection: &mut Connection, from: &str, to: Option<&str>) -> Result<Vec<Row>, StoreError> {
+    let end = if to.is_some() { "AND phone <= $2" } else { "" };
+    let statement = format!(
+        "SELECT account, phone, opted_out, opted_out_ms, opted_out_stated_ms, opted_in_ms, opted_in_stated_ms,
+             source_event_id FROM opt_state WHERE phone > $1 {end}"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(statement)).bind(from);
+    if let Some(to) = to {
+        query = query.bind(to);
+    }
+    let rows = query.fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Row {
+                account: row::text(row, "account")?,
+                phone: row::text(row, "phone")?,
+                opted_out: row::maybe_number(row, "opted_out")?,
+                newest_out: (row::maybe_number(row, "opted_out_ms")?, row::maybe_number(row, "opted_out_stated_ms")?),
+                newest_in: (row::maybe_number(row, "opted_in_ms")?, row::maybe_number(row, "opted_in_stated_ms")?),
+                source_event_id: row::maybe_text(row, "source_event_id")?,
+            })
+        })
+        .collect()
 }
 
 async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result<(), StoreError> {
@@ -242,7 +323,7 @@ async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result
 }
 
 /// Where one phone stands in each account.
-fn standings(entries: &[Entry]) -> Vec<Standing> {
+pub(crate) fn standings(entries: &[Entry]) -> Vec<Standing> {
     let mut accounts: Vec<&str> = entries.iter().map(|entry| entry.account.as_str()).collect();
     accounts.sort_unstable();
     accounts.dedup();

@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
 /// A house that did an opt-out, a note and a contact of each of two people, and is down.
-async fn after_two_people() -> (House, SampleFacts, SampleFacts) {
+pub(crate) async fn after_two_people() -> (House, SampleFacts, SampleFacts) {
     let (house, running, first, second) = doing_two_people().await;
     assert_eq!(running.stop().await.code, Some(0));
     (house, first, second)

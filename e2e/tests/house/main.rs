@@ -7,6 +7,7 @@ mod dead_letters;
 mod dev;
 mod erasure;
 mod kill;
+mod ledger;
 mod metrics;
 mod mutation;
 mod reload;

@@ -62,6 +62,7 @@ impl TestStore {
     pub(crate) async fn drop_triggers(&self) {
         self.execute("DROP TRIGGER opt_ledger_is_never_updated").await;
         self.execute("DROP TRIGGER opt_ledger_is_never_deleted").await;
+        self.execute("DROP TRIGGER opt_ledger_is_never_replaced").await;
     }
 }
 

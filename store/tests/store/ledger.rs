@@ -1,4 +1,5 @@
 use hookline_common::names::SkipReason;
+use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{LedgerKind, OptEvent, OptMethod, PutAnswer, PutDecision};
 
@@ -110,7 +111,9 @@ async fn entries_cannot_be_changed_or_removed_by_plain_sql() {
     let test = TestStore::new().await;
     opt_out(&test.store, "acme").await;
 
-    for statement in ["UPDATE opt_ledger SET status = 204", "DELETE FROM opt_ledger"] {
+    let replace = "INSERT INTO opt_ledger SELECT * FROM opt_ledger WHERE seq = 1 ON CONFLICT (seq) DO UPDATE \
+                   SET status = 204";
+    for statement in ["UPDATE opt_ledger SET status = 204", "DELETE FROM opt_ledger", replace] {
         let refused = sqlx::query(statement).execute(&mut test.sql().await).await.unwrap_err();
         assert!(refused.to_string().contains("append-only"), "{statement}: {refused}");
     }
@@ -167,6 +170,56 @@ async fn every_kind_of_tampering_is_found() {
 }
 
 #[tokio::test]
+async fn a_state_that_does_not_follow_from_the_chain_is_found() {
+    for statement in [
+        "UPDATE opt_state SET opted_out = 0",
+        "UPDATE opt_state SET opted_out = NULL",
+        "UPDATE opt_state SET opted_out_ms = 4102444800000",
+        "UPDATE opt_state SET opted_out_stated_ms = 4102444800000",
+        "UPDATE opt_state SET opted_in_ms = 4102444800000",
+        "UPDATE opt_state SET opted_in_stated_ms = 4102444800000",
+        "UPDATE opt_state SET source_event_id = 'else' WHERE account = 'two'",
+    ] {
+        tampered(&[statement], "opt_state holds another state").await;
+    }
+    tampered(&["DELETE FROM opt_state"], "opt_state misses a number of account one").await;
+    tampered(&["DELETE FROM opt_state WHERE account = 'two'"], "opt_state misses a number of account two").await;
+    tampered(
+        &["INSERT INTO opt_state (account, phone, opted_out, opted_out_ms) VALUES ('one', '+447700900123', 1, 5)"],
+        "opt_state holds a number that the chain does not know",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_state_of_many_numbers_follows_from_the_chain() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let events: Vec<_> = (0..1100_i64).map(|n| (id_of(&format!("many-{n}")), numbered(n / 2), n % 3 > 0)).collect();
+    for (n, (event_id, phone, opted_out)) in (0..).zip(&events) {
+        let event = OptEvent {
+            event_id,
+            source_event_id: Some("many"),
+            account: if n % 5 == 0 { "acme" } else { "second" },
+            phone,
+            opted_out: *opted_out,
+            event_time: Some(at(n)),
+            received_at: at(n + 1),
+            method: OptMethod::Webhook,
+            targets: &[],
+        };
+        store.record_opt_event(&event).await.expect("the store answers");
+    }
+
+    let check = store.verify(None).await.unwrap();
+
+    assert_eq!((check.entries, check.broken), (1100, None));
+}
+
+fn numbered(n: i64) -> Phone {
+    Phone::parse(&format!("+1202555{n:04}")).expect("a number")
+}
+
+#[tokio::test]
 async fn a_cut_tail_with_a_mended_head_is_found_by_a_head_exported_before() {
     let test = TestStore::new().await;
     opt_out(&test.store, "one").await;
@@ -193,6 +246,7 @@ async fn an_entry_of_another_past_does_not_fit_into_the_chain() {
     for statement in [
         "CREATE TABLE other_past AS SELECT * FROM opt_ledger WHERE seq = 6",
         "DELETE FROM opt_ledger WHERE seq > 3",
+        "DELETE FROM opt_state WHERE account = 'two'",
         "UPDATE opt_ledger_head SET seq = 3, hash = (SELECT hash FROM opt_ledger WHERE seq = 3)",
     ] {
         test.execute(statement).await;

@@ -12,7 +12,7 @@ use crate::deliveries::{HANDLER, counts};
 use crate::effects::{Asking, LONG, by};
 use crate::erasure::with_records;
 use crate::helpers::{TestStore, at, event, event_at, id_of, phone};
-use crate::ledger::tampered;
+use crate::ledger::{opt_out, tampered};
 
 #[tokio::test]
 async fn the_file_is_for_its_owner_only() {
@@ -23,6 +23,17 @@ async fn the_file_is_for_its_owner_only() {
         let mode = test.home.path().join(file).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
+}
+
+#[tokio::test]
+async fn an_entry_is_not_replaced_either() {
+    let test = TestStore::new().await;
+    opt_out(&test.store, "acme").await;
+
+    let replace = "INSERT OR REPLACE INTO opt_ledger SELECT * FROM opt_ledger WHERE seq = 1";
+    let refused = sqlx::query(replace).execute(&mut test.sql().await).await.unwrap_err();
+
+    assert!(refused.to_string().contains("append-only"), "{refused}");
 }
 
 #[tokio::test]
