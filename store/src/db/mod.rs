@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::batch::{Ask, Batches};
 pub(crate) use self::clock::Clock;
-pub(crate) use self::readers::Reader;
+pub(crate) use self::readers::{Reader, within};
 use self::readers::Readers;
 use self::writer::{Message, Start, Typed};
 use crate::dialect::{Connection, DbRow, Dialect, Lane};

@@ -64,6 +64,9 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
+        // Before the lock and the claim, whose lease is not for this call.
+        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
+        asked.map_err(HandlerError::textus)?;
         // An echo that overtakes the answer to our POST waits here until the answer is remembered.
         let link = match self.store.lock_phone(account, contact.phone, attempt.owner, self.leases.lease).await? {
             PhoneLock::Mine(link) => link,

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hookline_common::names::Operation;
+use hookline_common::names::{Operation, OperationClass};
 use hookline_common::time::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +45,46 @@ impl TextUs {
     }
 
     async fn ask_about_token(&self, log: &CallLog) -> Result<Answer, DestinationError> {
+        self.ask_as(log, Operation::CheckToken.class()).await
+    }
+
+    async fn ask_as(&self, log: &CallLog, class: OperationClass) -> Result<Answer, DestinationError> {
         let path = Path::of_account(self.account())?.word("contact_phones").query("q", NOBODY, NOBODY);
-        self.get_as_it_is(log, Operation::CheckToken, &path).await
+        self.get_as(log, Operation::CheckToken, class, &path).await
+    }
+
+    /// Whether this process has asked already whether it may write.
+    pub(crate) fn may_write(&self) -> bool {
+        self.world().may_write()
+    }
+
+    /// Before a process's first write: the call that tells whether the token is good tells by its answer, whatever the
+    /// status, whether the sandbox or the real API is there. The others that write meanwhile wait for it. The call goes
+    /// with the `class` of the write, for reads that fail hold up no opt-out.
+    ///
+    /// # Errors
+    /// `GateClosed` where this process must not write now.
+    pub(crate) async fn ask_before_writing(&self, class: OperationClass) -> Result<(), DestinationError> {
+        if self.may_write() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.world().asking().await;
+        if self.may_write() {
+            return Ok(());
+        }
+        // In no delivery's log: the call is about none of them.
+        match self.ask_as(&CallLog::default(), class).await {
+            Ok(_) => {
+                self.world().has_been_asked();
+                Ok(())
+            }
+            Err(closed @ DestinationError::GateClosed { .. }) => Err(closed),
+            Err(error) if error.status().is_some() => {
+                self.world().has_been_asked();
+                Ok(())
+            }
+            Err(_) => self.world().did_not_answer().await,
+        }
     }
 
     /// A 403 is about one resource unless the check says that the token is refused; the other results stay as they are.
