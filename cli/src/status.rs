@@ -2,7 +2,6 @@
 
 mod unrecorded;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use hookline_worker::pace;
 use serde_json::{Value, json};
 
 use self::unrecorded::Unrecorded;
-use crate::open;
+use crate::open::{self, Place};
 use crate::output;
 use crate::table::{Table, or_dash};
 use crate::when::in_words;
@@ -71,8 +70,8 @@ struct DestinationStatus {
     to_drain: Option<Duration>,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     if let Some(handler) = args.ids {
         print_ids(&open::store(&settings).await?, handler, args).await?;
         return Ok(ExitCode::SUCCESS);
@@ -119,7 +118,7 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
 /// What the broker says; why not, where that is RabbitMQ and away. What the store says is worth showing then too.
 async fn queues(settings: &Settings) -> Result<Queues, String> {
     let asked = async {
-        let broker = open::broker(settings).await?;
+        let Some(broker) = open::broker_if_there(settings).await? else { return Ok(Default::default()) };
         let asked = async { Ok::<_, BrokerError>((broker.queues().await?, broker.other_queues().await?)) }.await;
         broker.close().await;
         asked.map_err(anyhow::Error::from)

@@ -1,7 +1,6 @@
 //! `hookline unrouted`: what reached RabbitMQ while a queue or a binding was missing, and so was taken by none. Looking,
 //! and the two ways out: redrive once the topology is whole, or discard with a reason.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -16,9 +15,10 @@ use hookline_common::topology::takes;
 use hookline_store::Store;
 use serde_json::json;
 
+use crate::open::{self, Place};
 use crate::output;
 use crate::table::{Table, printable};
-use crate::{open, topology};
+use crate::topology;
 
 /// Messages that are looked at and discarded at a time.
 const PAGE: usize = 500;
@@ -63,8 +63,8 @@ pub(crate) struct DiscardArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: UnroutedCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, command: UnroutedCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     if settings.broker.url.is_empty() {
         return embedded(&command);
     }

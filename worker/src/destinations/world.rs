@@ -27,7 +27,7 @@ pub(super) struct World {
     gate: Arc<Gate>,
     /// Never changes once a store has it.
     kind: OnceLock<StoreKind>,
-    /// An answer was compared, or none came and nothing is known against going on: this process may write.
+    /// An answer was of the store's world, or none came and nothing speaks against going on.
     may_write: AtomicBool,
     asking: Mutex<()>,
 }
@@ -46,11 +46,6 @@ impl World {
         self.asking.lock().await
     }
 
-    /// An answer was of the store's world.
-    pub(super) fn has_been_asked(&self) {
-        self.may_write.store(true, Ordering::Release);
-    }
-
     /// No answer tells which world this is. A real store goes on, for an opt-out must not wait for a call that is no part
     /// of it, and its own answer is compared; a sandbox's store waits, for what it would be written to may be real.
     pub(super) async fn did_not_answer(&self) -> Result<(), DestinationError> {
@@ -61,7 +56,7 @@ impl World {
         match kind {
             Some(StoreKind::Sandbox) => Err(hold("nothing tells that the sandbox is there, which this store is for")),
             Some(StoreKind::Real) | None => {
-                self.has_been_asked();
+                self.may_write.store(true, Ordering::Release);
                 Ok(())
             }
         }
@@ -80,10 +75,10 @@ impl World {
                 *self.kind.get_or_init(|| fixed)
             }
         };
+        self.may_write.store(kind == answered, Ordering::Release);
         if kind == answered {
             return Ok(());
         }
-        self.may_write.store(false, Ordering::Release);
         let reason = reason(kind);
         if let Err(error) = self.gate.stop(&reason).await {
             tracing::error!(destination = %self.gate.destination(), reason, error = %error,

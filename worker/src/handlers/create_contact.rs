@@ -64,9 +64,6 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
-        // Before the lock and the claim, whose lease is not for this call.
-        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
-        asked.map_err(HandlerError::textus)?;
         // An echo that overtakes the answer to our POST waits here until the answer is remembered.
         let link = match self.store.lock_phone(account, contact.phone, attempt.owner, self.leases.lease).await? {
             PhoneLock::Mine(link) => link,
@@ -142,6 +139,9 @@ impl CreateContact {
             data: contact.details.data.clone(),
         };
         let key = attempt.idempotency_key(NAME, account);
+        // The look-up was answered, and so no call is made here.
+        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
+        asked.map_err(HandlerError::textus)?;
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
                 // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.

@@ -278,7 +278,6 @@ impl TextUs {
     }
 
     async fn make(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
-        self.ask_before_writing(call.class).await?;
         let answer = self.http.write(log, call).await;
         self.judged(log, answer).await
     }

@@ -53,18 +53,19 @@ impl TextUs {
         self.get_as(log, Operation::CheckToken, class, &path).await
     }
 
-    /// Whether this process has asked already whether it may write.
-    pub(crate) fn may_write(&self) -> bool {
+    /// Whether an answer has told this process already that it may write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
         self.world().may_write()
     }
 
-    /// Before a process's first write: the call that tells whether the token is good tells by its answer, whatever the
+    /// Awaited by whoever writes, before the first write of this process: the call that tells whether the token is good tells by its answer, whatever the
     /// status, whether the sandbox or the real API is there. The others that write meanwhile wait for it. The call goes
-    /// with the `class` of the write, for reads that fail hold up no opt-out.
+    /// with the `class` of the write, for reads that fail hold up no opt-out. Where any call was answered before, none is made.
     ///
     /// # Errors
     /// `GateClosed` where this process must not write now.
-    pub(crate) async fn ask_before_writing(&self, class: OperationClass) -> Result<(), DestinationError> {
+    pub async fn ask_before_writing(&self, class: OperationClass) -> Result<(), DestinationError> {
         if self.may_write() {
             return Ok(());
         }
@@ -74,16 +75,9 @@ impl TextUs {
         }
         // In no delivery's log: the call is about none of them.
         match self.ask_as(&CallLog::default(), class).await {
-            Ok(_) => {
-                self.world().has_been_asked();
-                Ok(())
-            }
+            _ if self.may_write() => Ok(()),
             Err(closed @ DestinationError::GateClosed { .. }) => Err(closed),
-            Err(error) if error.status().is_some() => {
-                self.world().has_been_asked();
-                Ok(())
-            }
-            Err(_) => self.world().did_not_answer().await,
+            Ok(_) | Err(_) => self.world().did_not_answer().await,
         }
     }
 
