@@ -132,7 +132,10 @@ pub(crate) struct ResolveArgs {
 
 pub(crate) async fn run(place: Place<'_>, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
     let settings = open::settings(place)?;
-    let store = open::store(&settings).await?;
+    let Some(store) = open::store_or_none(&settings).await? else {
+        hint_at_unrouted(&settings).await;
+        return Err(open::nothing_here(&settings));
+    };
     match command {
         DeadLettersCommand::List { filter, list } => {
             let page = store.dead_letters(&filter.filter(), list.limit, list.cursor.as_deref()).await?;

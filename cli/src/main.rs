@@ -106,10 +106,7 @@ enum Command {
 impl Command {
     /// Whether there is something of `dev`'s for it to look at.
     fn takes_dev(&self) -> bool {
-        !matches!(
-            self,
-            Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Bench(_) | Self::BenchProcess(_)
-        )
+        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Bench(_) | Self::BenchProcess(_))
     }
 }
 

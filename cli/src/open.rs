@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
@@ -15,9 +15,9 @@ use hookline_common::telemetry::logging;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 
 pub(crate) use hookline_common::service::{WrongUsage, wrong_usage};
-pub(crate) use hookline_worker::open::data_dir;
 use hookline_store::{Found, Store};
 use hookline_worker::open as stores;
+pub(crate) use hookline_worker::open::data_dir;
 
 /// Short writes that long work has under way at once: they share commits, and leave room for the workers' own.
 pub(crate) const AT_ONCE: usize = 32;
@@ -77,9 +77,14 @@ pub(crate) fn dev_dir() -> PathBuf {
 /// The store that is there. Only who begins to work makes one: a command in the wrong directory would find an empty one
 /// whole, and a pause there would hold nothing.
 pub(crate) async fn store(settings: &Settings) -> anyhow::Result<Store> {
+    store_or_none(settings).await?.ok_or_else(|| nothing_here(settings))
+}
+
+/// As [`store`]; `None` where there is none.
+pub(crate) async fn store_or_none(settings: &Settings) -> anyhow::Result<Option<Store>> {
     match store_if_there(settings).await? {
-        Found::Store(store) => Ok(store),
-        Found::Nothing => bail!("{}", nothing_here(settings)),
+        Found::Store(store) => Ok(Some(store)),
+        Found::Nothing => Ok(None),
         Found::Older => bail!(
             "the store {} is of an earlier version, and this command changes none; the next start of `hookline run` or \
              `hookline-worker` of this version brings it up to date",
@@ -88,18 +93,18 @@ pub(crate) async fn store(settings: &Settings) -> anyhow::Result<Store> {
     }
 }
 
-/// As [`store`], where it is no failure that there is none.
+/// The store, where any other finding is no failure.
 pub(crate) async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
     stores::store_if_there(settings).await
 }
 
-fn nothing_here(settings: &Settings) -> String {
+pub(crate) fn nothing_here(settings: &Settings) -> anyhow::Error {
     let beside = if settings.data_dir != dev_dir() && dev_dir().join("store.db").exists() {
         format!("; what `hookline dev` keeps is in {DEV_DIR}: add --dev")
     } else {
         "; look whether this is the directory and --config that Hookline runs with".to_owned()
     };
-    format!("there is nothing here: no store {} (the first start makes it){beside}", stores::place(settings))
+    anyhow!("there is nothing here: no store {} (the first start makes it){beside}", stores::place(settings))
 }
 
 /// How long a command waits for RabbitMQ.

@@ -167,7 +167,8 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
 /// Their deliveries stay as they are. One copy is here for each handler that missed it, and nothing on it says which:
 /// settling the deliveries of all handlers could give up an opt-out that waits in its queue.
 async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs) -> anyhow::Result<()> {
-    let store = open::store(settings).await?;
+    // Made where no worker has made it: what is discarded must be in the history.
+    let store = hookline_worker::open::store(settings).await?;
     let mut left = usize::try_from(count(broker).await?).unwrap_or(usize::MAX);
     let mut discarded = 0;
     while left > 0 {

@@ -146,14 +146,26 @@ mod tests {
 
     #[test]
     fn another_machine_is_signed_for_with_yes_only() {
-        for here in ["http://127.0.0.1:8080/webhooks/textus", "http://127.9.0.1/", "https://localhost/", "http://[::1]:8080/",
-            "http://[::ffff:127.0.0.1]/", "http://a.localhost/", "http://LOCALHOST./"]
-        {
+        for here in [
+            "http://127.0.0.1:8080/webhooks/textus",
+            "http://127.9.0.1/",
+            "https://localhost/",
+            "http://[::1]:8080/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://a.localhost/",
+            "http://LOCALHOST./",
+        ] {
             assert!(may_sign_for(&url(here), false).is_ok(), "{here}");
         }
-        for there in ["https://hooks.example.com/webhooks/textus", "http://10.0.0.5:8080/", "http://0.0.0.0:8080/",
-            "http://127.0.0.1.example.com/", "http://localhost.example.com/", "http://[2001:db8::1]/", "http://ingest:8080/"]
-        {
+        for there in [
+            "https://hooks.example.com/webhooks/textus",
+            "http://10.0.0.5:8080/",
+            "http://0.0.0.0:8080/",
+            "http://127.0.0.1.example.com/",
+            "http://localhost.example.com/",
+            "http://[2001:db8::1]/",
+            "http://ingest:8080/",
+        ] {
             let refused = may_sign_for(&url(there), false).expect_err(there);
             assert!(refused.is::<crate::open::WrongUsage>() && refused.to_string().contains("--yes"), "{there}");
             assert!(may_sign_for(&url(there), true).is_ok(), "{there}");
@@ -164,9 +176,11 @@ mod tests {
     fn a_listener_on_loopback_is_known_by_each_of_its_names() {
         let dev = url("http://127.0.0.1:8080/webhooks/textus");
         assert!(is_same_listener(&dev, &url("http://localhost:8080/webhooks/textus")));
-        for other in ["http://127.0.0.1:8081/webhooks/textus", "http://127.0.0.1:8080/webhooks/crm",
-            "http://10.0.0.5:8080/webhooks/textus"]
-        {
+        for other in [
+            "http://127.0.0.1:8081/webhooks/textus",
+            "http://127.0.0.1:8080/webhooks/crm",
+            "http://10.0.0.5:8080/webhooks/textus",
+        ] {
             assert!(!is_same_listener(&dev, &url(other)), "{other}");
         }
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::{Needs, Role};
 use super::environment::{Environment, variable_for};
 use super::kinds::{Kind, Scalar};
 use super::problem::{Location, Problem};
 use super::schema::or_reference;
 use super::source::Source;
 use super::value::{Given, elements, resolve};
+use super::{Needs, Role};
 
 /// A table or a key, as the walk met it.
 pub(super) struct Entry {

@@ -12,3 +12,5 @@ mod mutation;
 mod reload;
 mod secrecy;
 mod shutdown;
+mod trigger;
+mod worlds;

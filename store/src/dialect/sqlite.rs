@@ -78,8 +78,8 @@ impl Sqlite {
 
     fn at(path: &Path) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let absolute = fs::canonicalize(path)
-            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+        let absolute =
+            fs::canonicalize(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
         let url = url_of(&absolute)?;
         let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
         Ok(Self { options })

@@ -70,8 +70,7 @@ impl World {
             None => {
                 let fixed = self.gate.store().fix_kind(answered).await;
                 // The answer is not told to anybody: whether a write took effect is unknown then.
-                let fixed =
-                    fixed.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
+                let fixed = fixed.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
                 *self.kind.get_or_init(|| fixed)
             }
         };
