@@ -81,6 +81,7 @@ pub struct StoreOptions {
 
 /// What [`Store::open_if_there`] found.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a command makes one")]
 pub enum Found {
     Store(Store),
     /// No file, or a database without tables of ours.

@@ -34,8 +34,8 @@ impl TestStore {
     }
 
     /// As a command does that only looks.
-    pub(crate) async fn look_at(home: &String, key: Option<&str>) -> Result<Found, StoreError> {
-        let location = Location::Url(Secret::new(home.clone()));
+    pub(crate) async fn look_at(home: &str, key: Option<&str>) -> Result<Found, StoreError> {
+        let location = Location::Url(Secret::new(home));
         Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
