@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_common::time::Timestamp;
 use hookline_store::{StoreError, StoreKind};
@@ -22,6 +22,9 @@ const MARK: &str = "x-hookline-sandbox";
 /// How soon a sandbox that does not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
+/// When this process last asked in vain, and why that was.
+pub(super) type LastAsked = Option<(Instant, DestinationError)>;
+
 /// Of one destination in one process.
 pub(super) struct World {
     gate: Arc<Gate>,
@@ -29,12 +32,12 @@ pub(super) struct World {
     kind: OnceLock<StoreKind>,
     /// An answer was of the store's world, or none came and nothing speaks against going on.
     may_write: AtomicBool,
-    asking: Mutex<()>,
+    asking: Mutex<LastAsked>,
 }
 
 impl World {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, kind: OnceLock::new(), may_write: AtomicBool::new(false), asking: Mutex::new(()) }
+        Self { gate, kind: OnceLock::new(), may_write: AtomicBool::new(false), asking: Mutex::default() }
     }
 
     pub(super) fn may_write(&self) -> bool {
@@ -42,7 +45,7 @@ impl World {
     }
 
     /// One caller at a time asks whether this process may write.
-    pub(super) async fn asking(&self) -> MutexGuard<'_, ()> {
+    pub(super) async fn asking(&self) -> MutexGuard<'_, LastAsked> {
         self.asking.lock().await
     }
 

@@ -161,6 +161,21 @@ async fn those_that_write_at_once_wait_for_one_question() {
 }
 
 #[tokio::test]
+async fn those_that_wait_for_a_question_without_an_answer_ask_none_of_their_own() {
+    let api = of_kind(StoreKind::Sandbox).await;
+    api.sandbox.fault(FaultRule::new(Fault::Hang(Duration::from_secs(30))));
+    let clock = std::time::Instant::now();
+    let asking = (0..50).map(|_| api.worker.textus.ask_before_writing(CLASS));
+
+    for asked in futures::future::join_all(asking).await {
+        asked.expect_err("they wait");
+    }
+
+    assert_eq!(api.asked(), 1);
+    assert!(clock.elapsed() < TIMEOUT * 3, "{:?}", clock.elapsed());
+}
+
+#[tokio::test]
 async fn reads_that_fail_hold_up_no_question_before_an_opt_out() {
     let api = of_kind(StoreKind::Sandbox).await;
     let failing = api.sandbox.fault(FaultRule::new(Fault::status(503)).on(Endpoint::GetMessage));

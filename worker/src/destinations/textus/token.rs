@@ -2,7 +2,7 @@
 //! no statuses (reference: <https://apidocs.next.textus.com/overview/auth/>). One cheap call in our own account decides,
 //! so that one forbidden message never stops opt-outs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_common::names::{Operation, OperationClass};
 use hookline_common::time::Timestamp;
@@ -69,16 +69,23 @@ impl TextUs {
         if self.may_write() {
             return Ok(());
         }
-        let _one_at_a_time = self.world().asking().await;
+        let began = Instant::now();
+        let mut last_asked = self.world().asking().await;
         if self.may_write() {
             return Ok(());
         }
+        // What it was told while this one waited is for this one too: else each would wait for a call of its own.
+        if let Some((_, error)) = last_asked.as_ref().filter(|(ended, _)| *ended >= began) {
+            return Err(error.clone());
+        }
         // In no delivery's log: the call is about none of them.
-        match self.ask_as(&CallLog::default(), class).await {
+        let asked = match self.ask_as(&CallLog::default(), class).await {
             _ if self.may_write() => Ok(()),
             Err(closed @ DestinationError::GateClosed { .. }) => Err(closed),
             Ok(_) | Err(_) => self.world().did_not_answer().await,
-        }
+        };
+        *last_asked = asked.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        asked
     }
 
     /// A 403 is about one resource unless the check says that the token is refused; the other results stay as they are.
