@@ -64,12 +64,11 @@ pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
         vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
     findings.extend(broker(settings).await);
     let (store, tried) = match store(settings).await {
-        Ok((store, found)) => (store, Ok(found)),
+        Ok((store, words)) => (Some(store), Ok(words)),
         Err(error) => (None, Err(error)),
     };
-    let failed = tried.is_err();
     findings.push(finding("store", tried, store_remedy(settings)));
-    findings.push(token(settings, store, failed).await);
+    findings.push(token(settings, store).await);
     findings.push(Finding {
         what: "webhook subscription",
         outcome: Outcome::NotChecked(
@@ -154,28 +153,29 @@ fn store_remedy(settings: &Settings) -> &'static str {
     }
 }
 
-/// `None` where there is none that can be worked with before the next start.
-async fn store(settings: &Settings) -> anyhow::Result<(Option<Store>, String)> {
-    let store = match open::store_if_there(settings).await? {
-        Found::Store(store) => store,
-        Found::Nothing => return Ok((None, "none yet; the first start makes it".to_owned())),
-        Found::Older => return Ok((None, "of an earlier version; the next start brings it up to date".to_owned())),
+async fn store(settings: &Settings) -> anyhow::Result<(Found, String)> {
+    let found = open::store_if_there(settings).await?;
+    let words = match &found {
+        Found::Store(store) => {
+            let accepted = store.counts().await?.iter().map(|counts| counts.accepted).max().unwrap_or(0);
+            format!("opens; {accepted} events at most in any handler's account")
+        }
+        Found::Nothing => "none yet; the first start makes it".to_owned(),
+        Found::Older => "of an earlier version; the next start brings it up to date".to_owned(),
     };
-    let accepted = store.counts().await?.iter().map(|counts| counts.accepted).max().unwrap_or(0);
-    Ok((Some(store), format!("opens; {accepted} events at most in any handler's account")))
+    Ok((found, words))
 }
 
-async fn token(settings: &Settings, store: Option<Store>, failed: bool) -> Finding {
+async fn token(settings: &Settings, store: Option<Found>) -> Finding {
     let what = "TextUs token";
+    let not_checked = |why| Finding { what, outcome: Outcome::NotChecked(why) };
     if settings.textus.token.is_none() {
-        return Finding { what, outcome: Outcome::NotChecked("none is configured, and no enabled handler needs one") };
-    }
-    if failed {
-        return Finding { what, outcome: Outcome::NotChecked("calls need the store, for the rate limit") };
+        return not_checked("none is configured, and no enabled handler needs one");
     }
     let tried = match store {
-        Some(store) => ask_textus(settings, store).await,
-        None => ask_textus_without_store(settings).await,
+        Some(Found::Store(store)) => ask_textus(settings, store).await,
+        Some(Found::Nothing) => ask_textus_without_store(settings).await,
+        Some(Found::Older) | None => return not_checked("calls need the store, for the rate limit"),
     };
     finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")
 }
@@ -197,10 +197,12 @@ async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String>
     // A Retry-After and an operator's pause bind this call too.
     gate.refresh().await?;
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
+    let textus = textus.only_looking();
     let tried = textus.check_token(&CallLog::default()).await;
     // What the answer says of the rate limit, and that the credentials are taken again, is for the workers too. That
     // they are refused is not: workers that are up may hold others.
-    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. })) {
+    // Nor is what another world says.
+    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. } | DestinationError::GateClosed { .. })) {
         gate.exchange().await?;
     }
     tried?;

@@ -136,6 +136,11 @@ async fn a_real_store_puts_nothing_to_the_sandbox() {
     assert_eq!(running.stop().await.code, Some(0));
 
     is_the_sandbox(&house, true);
+    let checked = house.cli(&["check", "--connect"]).await;
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(checked.stdout.contains("the sandbox answers, and this store is for the real API"), "{checked:?}");
+    let status = house.json(&["status"]).await;
+    assert_eq!(status["destinations"][0]["state"], "closed", "a command pauses nothing");
     let (running, kept) = meets_the_other_world(&house).await;
     assert_eq!(running.stop().await.code, Some(0));
 

@@ -33,15 +33,27 @@ pub(super) struct World {
     /// An answer was of the store's world, or none came and nothing speaks against going on.
     may_write: AtomicBool,
     asking: Mutex<LastAsked>,
+    /// A command that asks with its own configuration fixes no kind, and pauses no worker.
+    only_looks: AtomicBool,
 }
 
 impl World {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, kind: OnceLock::new(), may_write: AtomicBool::new(false), asking: Mutex::default() }
+        Self {
+            gate,
+            kind: OnceLock::new(),
+            may_write: AtomicBool::new(false),
+            asking: Mutex::default(),
+            only_looks: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn may_write(&self) -> bool {
         self.may_write.load(Ordering::Acquire)
+    }
+
+    pub(super) fn only_look(&self) {
+        self.only_looks.store(true, Ordering::Release);
     }
 
     /// One caller at a time asks whether this process may write.
@@ -68,8 +80,14 @@ impl World {
     /// Compares an answer with the store, before anybody reads it.
     pub(super) async fn answered(&self, headers: &HeaderMap) -> Result<(), DestinationError> {
         let answered = if headers.contains_key(MARK) { StoreKind::Sandbox } else { StoreKind::Real };
+        let only_looks = self.only_looks.load(Ordering::Acquire);
         let kind = match self.kind.get() {
             Some(kind) => *kind,
+            None if only_looks => {
+                let known = self.gate.store().kind().await;
+                let known = known.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
+                known.unwrap_or(answered)
+            }
             None => {
                 let fixed = self.gate.store().fix_kind(answered).await;
                 // The answer is not told to anybody: whether a write took effect is unknown then.
@@ -82,6 +100,9 @@ impl World {
             return Ok(());
         }
         let reason = reason(kind);
+        if only_looks {
+            return Err(DestinationError::GateClosed { until: Timestamp::now(), why: reason, is_paused: true });
+        }
         if let Err(error) = self.gate.stop(&reason).await {
             tracing::error!(destination = %self.gate.destination(), reason, error = %error,
                 "destination.not_paused: it should be, and the store is away; no call counts meanwhile");

@@ -94,6 +94,14 @@ impl TextUs {
         Ok(Self { http, gate, world, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
     }
 
+    /// For a command, whose configuration may be another than the workers': answers are compared with the store, and
+    /// nothing follows for them.
+    #[must_use]
+    pub fn only_looking(self) -> Self {
+        self.world.only_look();
+        self
+    }
+
     /// Calls with this token from now on; `false` where it is the one from before.
     ///
     /// # Errors
