@@ -1,6 +1,5 @@
 //! `hookline dead-letters`: what was given up. Looking, and the three ways out: redrive, discard, resolve.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,10 +16,11 @@ use hookline_worker::dead_letters::{redrive, resume};
 use hookline_worker::pace;
 use serde_json::{Value, json};
 
+use crate::open::{self, Place};
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash, printable};
 use crate::when::{in_words, when};
-use crate::{open, progress, unrouted};
+use crate::{progress, unrouted};
 
 /// How long a list waits for RabbitMQ, for a hint.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
@@ -130,9 +130,12 @@ pub(crate) struct ResolveArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
-    let store = open::store(&settings).await?;
+pub(crate) async fn run(place: Place<'_>, command: DeadLettersCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
+    let Some(store) = open::store_or_none(&settings).await? else {
+        hint_at_unrouted(&settings).await;
+        return Err(open::nothing_here(&settings));
+    };
     match command {
         DeadLettersCommand::List { filter, list } => {
             let page = store.dead_letters(&filter.filter(), list.limit, list.cursor.as_deref()).await?;

@@ -2,7 +2,6 @@
 //! anew; the opt-out evidence stays.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -17,6 +16,7 @@ use hookline_ingest::spool;
 use hookline_store::model::Erased;
 use serde_json::json;
 
+use crate::open::Place;
 use crate::{open, opt_outs, output, status};
 
 #[derive(Args, Clone, Debug)]
@@ -38,8 +38,8 @@ struct Left {
     spooled: u64,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &EraseArgs) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, args: &EraseArgs) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     let phone = opt_outs::phone(&args.phone)?;
     let store = open::store(&settings).await?;
     let erased = store.erase(&phone).await?;

@@ -1,7 +1,6 @@
 //! `hookline healthcheck`: asks `/readyz` for images that hold no shell and no curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use clap::Args;
 use hookline_common::admin::INGEST_LISTEN;
 use url::Url;
 
-use crate::open::{self, wrong_usage};
+use crate::open::{self, Place, wrong_usage};
 use crate::output;
 
 /// Orchestrators give a probe a few seconds; an answer later than this is no answer.
@@ -24,11 +23,11 @@ pub(crate) struct HealthcheckArgs {
     url: Option<Url>,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(place: Place<'_>, args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let url = match &args.url {
         Some(url) => with_path(url.clone()),
         None => {
-            let listen = open::settings(config)?.admin.listen.unwrap_or(INGEST_LISTEN);
+            let listen = open::settings(place)?.admin.listen.unwrap_or(INGEST_LISTEN);
             if listen.port() == 0 {
                 return Err(wrong_usage(
                     "[admin] listen has port 0, any free port: give the URL that the service \

@@ -30,14 +30,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::open::WrongUsage;
+use crate::open::{Place, WrongUsage, wrong_usage};
 
 const LONG_ABOUT: &str = "\
 Hookline receives TextUs webhooks, keeps them until everything that follows from them is done, and shows what became \
 of each one.
 
 On a fresh machine: `hookline dev --demo`, then `hookline dev` in one terminal and `hookline trigger \
-message.received` in another. In production on one machine: `hookline check`, then `hookline run`.
+message.received --dev` in another. In production on one machine: `hookline check`, then `hookline run`.
 
 Every command works both while Hookline is up and while it is down.";
 
@@ -50,6 +50,10 @@ struct Cli {
     /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Look into ./.hookline/dev, where `hookline dev` keeps its data
+    #[arg(long, global = true)]
+    dev: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -99,6 +103,13 @@ enum Command {
     BenchProcess(bench::BenchProcessArgs),
 }
 
+impl Command {
+    /// Whether there is something of `dev`'s for it to look at.
+    fn takes_dev(&self) -> bool {
+        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Bench(_) | Self::BenchProcess(_))
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DevArgs {
     #[arg(skip)]
@@ -141,22 +152,26 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = cli.config.as_deref();
+    let place = Place { config, dev: cli.dev };
+    if cli.dev && !cli.command.takes_dev() {
+        return Err(wrong_usage("--dev is for commands that look at what `hookline dev` keeps; leave it out here"));
+    }
     match cli.command {
         Command::Dev(args) => dev::run(DevArgs { config: cli.config, ..args }).await,
         Command::Run(RunArgs { .. }) => run::run(RunArgs { config: cli.config }).await,
-        Command::Trigger(args) => trigger::run(config, args).await,
+        Command::Trigger(args) => trigger::run(place, args).await,
         Command::Check(args) => check::run(config, &args).await,
-        Command::Events(command) => events::run(config, command).await,
-        Command::DeadLetters(command) => dead_letters::run(config, command).await,
-        Command::OptOuts(command) => opt_outs::run(config, command).await,
-        Command::Records(command) => records::run(config, command).await,
-        Command::Erase(args) => erase::run(config, &args).await,
-        Command::Pause(args) => pause::pause(config, &args).await,
-        Command::Resume(args) => pause::resume(config, &args).await,
-        Command::Status(args) => status::run(config, &args).await,
-        Command::Topology(args) => topology::run(config, &args).await,
-        Command::Unrouted(command) => unrouted::run(config, command).await,
-        Command::Healthcheck(args) => healthcheck::run(config, &args).await,
+        Command::Events(command) => events::run(place, command).await,
+        Command::DeadLetters(command) => dead_letters::run(place, command).await,
+        Command::OptOuts(command) => opt_outs::run(place, command).await,
+        Command::Records(command) => records::run(place, command).await,
+        Command::Erase(args) => erase::run(place, &args).await,
+        Command::Pause(args) => pause::pause(place, &args).await,
+        Command::Resume(args) => pause::resume(place, &args).await,
+        Command::Status(args) => status::run(place, &args).await,
+        Command::Topology(args) => topology::run(place, &args).await,
+        Command::Unrouted(command) => unrouted::run(place, command).await,
+        Command::Healthcheck(args) => healthcheck::run(place, &args).await,
         Command::Bench(args) => bench::run(config, &args).await,
         Command::BenchProcess(args) => bench::run_process(&args).await,
     }

@@ -1,11 +1,11 @@
 //! Opens what the configuration names: settings, store, broker. The broker is never opened as its owner here, so
 //! every command works while `run` is up and while it is down.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, bail};
 use hookline_common::broker::Broker;
 use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
@@ -15,21 +15,96 @@ use hookline_common::telemetry::logging;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 
 pub(crate) use hookline_common::service::{WrongUsage, wrong_usage};
-pub(crate) use hookline_worker::open::{data_dir, store};
+use hookline_store::{Found, Store};
+use hookline_worker::open as stores;
+pub(crate) use hookline_worker::open::data_dir;
 
 /// Short writes that long work has under way at once: they share commits, and leave room for the workers' own.
 pub(crate) const AT_ONCE: usize = 32;
 
+/// All that `hookline dev` keeps, whatever the configuration says: it never meets what `run` works with.
+const DEV_DIR: &str = "./.hookline/dev";
+/// The account of `dev`'s webhooks, where none is configured.
+const DEV_ACCOUNT: &str = "acme";
+
+/// Where a command looks: at what the configuration names, or at what `hookline dev` keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) config: Option<&'a Path>,
+    pub(crate) dev: bool,
+}
+
+impl<'a> From<Option<&'a Path>> for Place<'a> {
+    fn from(config: Option<&'a Path>) -> Self {
+        Self { config, dev: false }
+    }
+}
+
 /// Reads the configuration and starts logging. Problems are wrong usage.
-pub(crate) fn settings(config: Option<&Path>) -> anyhow::Result<Settings> {
-    loaded(config).map(|loaded| loaded.settings)
+pub(crate) fn settings<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Settings> {
+    loaded(place).map(|loaded| loaded.settings)
 }
 
 /// As [`settings`], with what could not be read and is not needed by most commands: secrets of ingest and worker.
-pub(crate) fn loaded(config: Option<&Path>) -> anyhow::Result<Loaded> {
-    let loaded = load(config, Needs::NOTHING).map_err(|problems| wrong_usage(problems.to_string()))?;
+pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> {
+    let Place { config, dev } = place.into();
+    let needs = if dev { Needs::DEV } else { Needs::NOTHING };
+    let mut loaded = load(config, needs).map_err(|problems| wrong_usage(problems.to_string()))?;
     logging::init(loaded.settings.log.format, "warn");
+    if dev {
+        as_dev(&mut loaded.settings);
+    }
     Ok(loaded)
+}
+
+/// Of the configuration `dev` takes what is no place and no secret: `Needs::DEV` has left out those.
+fn as_dev(settings: &mut Settings) {
+    settings.data_dir = dev_dir();
+    settings.ingest.tls = None;
+    if settings.textus.account.is_empty() {
+        DEV_ACCOUNT.clone_into(&mut settings.textus.account);
+    }
+    let accounts = &mut settings.handlers.record_opt_out.accounts;
+    if accounts.is_empty() {
+        accounts.push(settings.textus.account.clone());
+    }
+}
+
+pub(crate) fn dev_dir() -> PathBuf {
+    PathBuf::from(DEV_DIR)
+}
+
+/// The store that is there. Only who begins to work makes one: a command in the wrong directory would find an empty one
+/// whole, and a pause there would hold nothing.
+pub(crate) async fn store(settings: &Settings) -> anyhow::Result<Store> {
+    store_or_none(settings).await?.ok_or_else(|| nothing_here(settings))
+}
+
+/// As [`store`]; `None` where there is none.
+pub(crate) async fn store_or_none(settings: &Settings) -> anyhow::Result<Option<Store>> {
+    match store_if_there(settings).await? {
+        Found::Store(store) => Ok(Some(store)),
+        Found::Nothing => Ok(None),
+        Found::Older => bail!(
+            "the store {} is of an earlier version, and this command changes none; the next start of `hookline run` or \
+             `hookline-worker` of this version brings it up to date",
+            stores::place(settings)
+        ),
+    }
+}
+
+/// The store, where any other finding is no failure.
+pub(crate) async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
+    stores::store_if_there(settings).await
+}
+
+pub(crate) fn nothing_here(settings: &Settings) -> anyhow::Error {
+    let beside = if settings.data_dir != dev_dir() && dev_dir().join("store.db").exists() {
+        format!("; what `hookline dev` keeps is in {DEV_DIR}: add --dev")
+    } else {
+        "; look whether this is the directory and --config that Hookline runs with".to_owned()
+    };
+    anyhow!("there is nothing here: no store {} (the first start makes it){beside}", stores::place(settings))
 }
 
 /// How long a command waits for RabbitMQ.
@@ -37,10 +112,25 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The broker, for reads and short writes beside whoever owns it.
 pub(crate) async fn broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker>> {
-    if !settings.broker.url.is_empty() {
-        return Ok(rabbit(settings).await?);
+    match broker_if_there(settings).await? {
+        Some(broker) => Ok(broker),
+        None => bail!(
+            "there are no queues in {}: the first start of `hookline run` makes them",
+            settings.data_dir.display()
+        ),
     }
-    Ok(EmbeddedBroker::open(queue_files(settings).guest()).await.context("cannot open the queues")?)
+}
+
+/// As [`broker`]; `None` where there is no file of the embedded one.
+pub(crate) async fn broker_if_there(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Broker>>> {
+    if !settings.broker.url.is_empty() {
+        return Ok(Some(rabbit(settings).await?));
+    }
+    let files = queue_files(settings);
+    if !files.exists() {
+        return Ok(None);
+    }
+    Ok(Some(EmbeddedBroker::open(files.guest()).await.context("cannot open the queues")?))
 }
 
 /// Where the embedded broker's queues are.

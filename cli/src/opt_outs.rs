@@ -1,6 +1,5 @@
 //! `hookline opt-outs`: the ledger. Who opted out, the evidence for one phone number, and whether the chain is whole.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -12,7 +11,7 @@ use hookline_store::model::{OptOutRow, Unsent, UnsentWhy};
 use hookline_worker::unsent::UNSENT_AFTER;
 use serde_json::json;
 
-use crate::open;
+use crate::open::{self, Place};
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash};
 
@@ -56,8 +55,8 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: OptOutsCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, command: OptOutsCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     match command {
         OptOutsCommand::List(OptOutsListArgs { unsent: true, list }) => {
             unsent(&settings, &list).await?;

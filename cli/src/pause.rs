@@ -1,7 +1,6 @@
 //! `hookline pause` and `hookline resume`: stop and start calls to a destination. Nothing is lost meanwhile:
 //! deliveries wait in their queues and no attempt is spent.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -9,7 +8,7 @@ use clap::Args;
 use hookline_common::names::Destination;
 use hookline_store::Store;
 
-use crate::open::{self, wrong_usage};
+use crate::open::{self, Place, wrong_usage};
 use crate::output;
 use crate::workers::{self, Answers};
 
@@ -28,8 +27,8 @@ pub(crate) struct ResumeArgs {
     destination: Destination,
 }
 
-pub(crate) async fn pause(config: Option<&Path>, args: &PauseArgs) -> anyhow::Result<ExitCode> {
-    let store = gated(config, args.destination).await?;
+pub(crate) async fn pause(place: Place<'_>, args: &PauseArgs) -> anyhow::Result<ExitCode> {
+    let store = gated(place, args.destination).await?;
     store.pause_gate(args.destination, &args.reason).await?;
     told(&store).await?;
     output::print_line(&format!(
@@ -39,8 +38,8 @@ pub(crate) async fn pause(config: Option<&Path>, args: &PauseArgs) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) async fn resume(config: Option<&Path>, args: &ResumeArgs) -> anyhow::Result<ExitCode> {
-    let store = gated(config, args.destination).await?;
+pub(crate) async fn resume(place: Place<'_>, args: &ResumeArgs) -> anyhow::Result<ExitCode> {
+    let store = gated(place, args.destination).await?;
     store.resume_gate(args.destination).await?;
     told(&store).await?;
     output::print_line(&format!("resumed: calls to {} are made again", args.destination))?;
@@ -48,8 +47,8 @@ pub(crate) async fn resume(config: Option<&Path>, args: &ResumeArgs) -> anyhow::
 }
 
 /// The store, where the destination is one that calls are made to.
-async fn gated(config: Option<&Path>, destination: Destination) -> anyhow::Result<Store> {
-    let settings = open::settings(config)?;
+async fn gated(place: Place<'_>, destination: Destination) -> anyhow::Result<Store> {
+    let settings = open::settings(place)?;
     match destination {
         Destination::TextUs => open::store(&settings).await,
         Destination::SystemOfRecord | Destination::Store => Err(wrong_usage(format!(

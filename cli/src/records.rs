@@ -1,13 +1,12 @@
 //! `hookline records`: what the built-in system of record holds. The operator asked for it, so phones are whole.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use hookline_store::model::{NoteRow, OptFlagRow, PersonRow};
 use serde_json::{Value, json};
 
-use crate::open;
+use crate::open::{self, Place};
 use crate::output::{ListArgs, Listing};
 use crate::table::{Table, or_dash};
 
@@ -21,8 +20,8 @@ pub(crate) enum RecordsCommand {
     OptOuts(ListArgs),
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: RecordsCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, command: RecordsCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     let store = open::store(&settings).await?;
     match command {
         RecordsCommand::Notes(list) => {

@@ -2,7 +2,6 @@
 
 mod unrecorded;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use hookline_worker::pace;
 use serde_json::{Value, json};
 
 use self::unrecorded::Unrecorded;
-use crate::open;
+use crate::open::{self, Place};
 use crate::output;
 use crate::table::{Table, or_dash};
 use crate::when::in_words;
@@ -71,8 +70,8 @@ struct DestinationStatus {
     to_drain: Option<Duration>,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     if let Some(handler) = args.ids {
         print_ids(&open::store(&settings).await?, handler, args).await?;
         return Ok(ExitCode::SUCCESS);
@@ -101,10 +100,15 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
     // found in the next, and with `unrecorded` 0 the sums hold.
     let spool = spooled(settings).await;
     let queues = queues(settings).await;
-    let store = open::store(settings).await?;
-    let unrecorded = unrecorded::read(settings, &store, &spool, &queues).await?;
-    let handlers = store.counts().await?;
-    let gates = store.gates().await?;
+    let store = open::store_or_none(settings).await?;
+    if store.is_none() && !is_anything_waiting(&spool, &queues) {
+        return Err(open::nothing_here(settings));
+    }
+    let unrecorded = unrecorded::read(settings, store.as_ref(), &spool, &queues).await?;
+    let (handlers, gates) = match &store {
+        Some(store) => (store.counts().await?, store.gates().await?),
+        None => (HandlerName::ALL.iter().map(|handler| HandlerCounts::none(*handler)).collect(), Vec::new()),
+    };
     let queues = queues.unwrap_or_else(|why| {
         output::error(&why);
         Queues::default()
@@ -112,14 +116,23 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
     let now = Timestamp::now();
     let known: Vec<_> = handlers.iter().map(|counts| (counts.handler, counts.waiting)).collect();
     let destinations = destinations(settings, &gates, &pace::backlog(&queues.handlers, &known), now);
-    let queues = with_ages(queues, &store).await?;
+    let queues = with_ages(queues, store.as_ref()).await?;
     Ok(Status { unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
+}
+
+/// Before the first worker makes the store, webhooks may wait already.
+fn is_anything_waiting(spool: &anyhow::Result<Held>, queues: &Result<Queues, String>) -> bool {
+    let is_spooled = spool.as_ref().is_ok_and(|held| held.events > 0);
+    let is_queued = queues.as_ref().is_ok_and(|queues| {
+        queues.handlers.iter().any(|depth| depth.messages > 0) || queues.others.iter().any(|other| other.messages > 0)
+    });
+    is_spooled || is_queued
 }
 
 /// What the broker says; why not, where that is RabbitMQ and away. What the store says is worth showing then too.
 async fn queues(settings: &Settings) -> Result<Queues, String> {
     let asked = async {
-        let broker = open::broker(settings).await?;
+        let Some(broker) = open::broker_if_there(settings).await? else { return Ok(Default::default()) };
         let asked = async { Ok::<_, BrokerError>((broker.queues().await?, broker.other_queues().await?)) }.await;
         broker.close().await;
         asked.map_err(anyhow::Error::from)
@@ -142,9 +155,12 @@ pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
 }
 
 /// Where the broker does not tell the age of what a handler has waiting, the store does.
-async fn with_ages(queues: Queues, store: &Store) -> anyhow::Result<Vec<QueueStatus>> {
+async fn with_ages(queues: Queues, store: Option<&Store>) -> anyhow::Result<Vec<QueueStatus>> {
     let ages_told = !queues.handlers.iter().any(pace::counts_only_ready);
-    let waiting = if ages_told { Vec::new() } else { store.waiting().await? };
+    let waiting = match store.filter(|_| !ages_told) {
+        Some(store) => store.waiting().await?,
+        None => Vec::new(),
+    };
     let of_handler = |depth: QueueDepth| QueueStatus {
         name: depth.queue.name(),
         messages: depth.messages,

@@ -1,7 +1,6 @@
 //! `hookline topology`: the exchanges, queues and bindings that this configuration needs on RabbitMQ, and how the broker
 //! differs from them. `--apply` declares what is missing; nothing is ever deleted.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,8 +10,9 @@ use hookline_common::settings::Settings;
 use hookline_common::topology::rabbitmq::{Argument, Topology};
 use serde_json::{Map, Value, json};
 
+use crate::open::{self, Place};
+use crate::output;
 use crate::table::{Table, or_dash};
-use crate::{open, output};
 
 const EMBEDDED: &str = "The queues are in the embedded broker, which makes its own: there is nothing to declare.";
 
@@ -26,8 +26,8 @@ pub(crate) struct TopologyArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &TopologyArgs) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, args: &TopologyArgs) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     if settings.broker.url.is_empty() {
         return embedded(args);
     }

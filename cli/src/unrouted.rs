@@ -1,7 +1,6 @@
 //! `hookline unrouted`: what reached RabbitMQ while a queue or a binding was missing, and so was taken by none. Looking,
 //! and the two ways out: redrive once the topology is whole, or discard with a reason.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -16,9 +15,10 @@ use hookline_common::topology::takes;
 use hookline_store::Store;
 use serde_json::json;
 
+use crate::open::{self, Place};
 use crate::output;
 use crate::table::{Table, printable};
-use crate::{open, topology};
+use crate::topology;
 
 /// Messages that are looked at and discarded at a time.
 const PAGE: usize = 500;
@@ -63,8 +63,8 @@ pub(crate) struct DiscardArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: UnroutedCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, command: UnroutedCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     if settings.broker.url.is_empty() {
         return embedded(&command);
     }
@@ -167,7 +167,8 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
 /// Their deliveries stay as they are. One copy is here for each handler that missed it, and nothing on it says which:
 /// settling the deliveries of all handlers could give up an opt-out that waits in its queue.
 async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs) -> anyhow::Result<()> {
-    let store = open::store(settings).await?;
+    // Made where no worker has made it: what is discarded must be in the history.
+    let store = hookline_worker::open::store(settings).await?;
     let mut left = usize::try_from(count(broker).await?).unwrap_or(usize::MAX);
     let mut discarded = 0;
     while left > 0 {

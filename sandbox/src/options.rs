@@ -37,6 +37,8 @@ pub struct SandboxOptions {
     /// Whether a write is followed by the webhook that TextUs would send about it.
     pub echoes: bool,
     pub echo_timing: EchoTiming,
+    /// Whether each answer says that it is the sandbox's: a test that plays the real API turns it off.
+    pub marked: bool,
     /// Where echoes go; with `None` none is made.
     pub webhook: Option<WebhookTarget>,
 }
@@ -61,6 +63,7 @@ impl Default for SandboxOptions {
             clock_ahead: Duration::ZERO,
             echoes: true,
             echo_timing: EchoTiming::AfterAnswer,
+            marked: true,
             webhook: None,
         }
     }

@@ -31,7 +31,7 @@ use crate::state::{State, sent_path};
 use crate::subject::Subject;
 use crate::{raw, route};
 
-/// On every answer, faults included: whoever talks to the stand-in can tell.
+/// On every answer, faults included, unless a test plays the real API: whoever talks to the stand-in can tell.
 const MARK: HeaderName = HeaderName::from_static("x-hookline-sandbox");
 
 /// No call of the API needs more.
@@ -140,7 +140,9 @@ async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Resp
             Err(_) => reply::plain(Answer::bare(StatusCode::PAYLOAD_TOO_LARGE.as_u16())),
         }
     };
-    response.headers_mut().insert(MARK, HeaderValue::from_static("1"));
+    if shared.state().options.marked {
+        response.headers_mut().insert(MARK, HeaderValue::from_static("1"));
+    }
     for (name, value) in quota.headers() {
         let name = HeaderName::try_from(name).expect("a constant that is a header name");
         // A fault may have set its own.

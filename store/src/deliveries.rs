@@ -29,18 +29,7 @@ impl Store {
             .db
             .rows(sqlx::query("SELECT handler, state, COUNT(*) AS n FROM deliveries GROUP BY handler, state"))
             .await?;
-        let mut all: Vec<HandlerCounts> = HandlerName::ALL
-            .iter()
-            .map(|&handler| HandlerCounts {
-                handler,
-                accepted: 0,
-                done: 0,
-                skipped: 0,
-                dead_lettered: 0,
-                discarded: 0,
-                waiting: 0,
-            })
-            .collect();
+        let mut all: Vec<HandlerCounts> = HandlerName::ALL.iter().copied().map(HandlerCounts::none).collect();
         for row in rows {
             let name = row::text(&row, "handler")?;
             // A newer version may know more handlers.

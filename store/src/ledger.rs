@@ -272,7 +272,20 @@ impl Store {
                 })
             })
             .await?;
-        if known == ours {
+        self.is_ledger_key(&known)
+    }
+
+    /// The same where nothing may be written: a ledger that nobody has begun has no key yet.
+    pub(crate) async fn compare_ledger_key(&self) -> Result<(), StoreError> {
+        let known = sqlx::query("SELECT value FROM store_meta WHERE name = 'ledger_key_fingerprint'");
+        match self.db.row(known).await? {
+            Some(known) => self.is_ledger_key(&row::text(&known, "value")?),
+            None => Ok(()),
+        }
+    }
+
+    fn is_ledger_key(&self, known: &str) -> Result<(), StoreError> {
+        if known == self.ledger_key.fingerprint() {
             Ok(())
         } else {
             Err(StoreError::Incompatible(

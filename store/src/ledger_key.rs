@@ -17,14 +17,32 @@ const FILE: &str = "ledger.key";
 /// # Errors
 /// `Unavailable` where the file cannot be read or made, `Invalid` where it holds no key.
 pub fn ledger_key_file(data_dir: &Path) -> Result<Secret, StoreError> {
+    if let Some(key) = ledger_key_if_there(data_dir)? {
+        return Ok(key);
+    }
     let path = data_dir.join(FILE);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(data_dir)
-            .and_then(|()| fs::read_to_string(&path))
-            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?,
-        Err(error) => return Err(StoreError::Unavailable(format!("{}: {error}", path.display()))),
-    };
+    let made = make(data_dir).and_then(|()| fs::read_to_string(&path));
+    key_in(&path, &made.map_err(|error| failed(&path, &error))?)
+}
+
+/// Reads `ledger.key` in `data_dir`; `None` where there is none.
+///
+/// # Errors
+/// As [`ledger_key_file`].
+pub fn ledger_key_if_there(data_dir: &Path) -> Result<Option<Secret>, StoreError> {
+    let path = data_dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => key_in(&path, &text).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&path, &error)),
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Unavailable(format!("{}: {error}", path.display()))
+}
+
+fn key_in(path: &Path, text: &str) -> Result<Secret, StoreError> {
     let key = text.trim();
     if key.len() < 32 {
         return Err(StoreError::Invalid(format!(

@@ -27,6 +27,7 @@ mod error;
 mod evidence;
 mod gates;
 mod history;
+mod kind;
 mod ledger;
 mod ledger_key;
 mod made;
@@ -55,10 +56,11 @@ use hookline_common::secret::Secret;
 use crate::attempts::{BeginAsk, FinishAsk};
 use crate::claims::Wanted;
 use crate::db::{Batches, Clock, Db};
-use crate::dialect::Dialect;
+use crate::dialect::{Connection, Dialect, Tables};
 pub use crate::error::StoreError;
+pub use crate::kind::StoreKind;
 use crate::ledger::LedgerKey;
-pub use crate::ledger_key::ledger_key_file;
+pub use crate::ledger_key::{ledger_key_file, ledger_key_if_there};
 use crate::made::{Made, SendAsk};
 use crate::opt_asks::OptAsk;
 use crate::parks::ParkAsk;
@@ -77,6 +79,17 @@ pub struct StoreOptions {
     pub location: Location,
     /// Keys the chain of the opt-out ledger. A store is opened with the key it was made with.
     pub ledger_key: Secret,
+}
+
+/// What [`Store::open_if_there`] found.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a command makes one")]
+pub enum Found {
+    Store(Store),
+    /// No file, or a database without tables of ours.
+    Nothing,
+    /// Tables of an earlier version: whoever is going to write there brings them up to date, not who only looks.
+    Older,
 }
 
 /// A handle; clones share the connections.
@@ -114,11 +127,56 @@ impl Store {
         let mut connection = dialect.connect_writer().await?;
         dialect.migrate(&mut connection).await?;
         opt_state::rebuild_once(&dialect, &mut connection).await?;
+        kind::settle_old(&mut connection).await?;
+        let store = Self::on(dialect, connection, &options.ledger_key).await?;
+        store.check_ledger_key().await?;
+        Ok(store)
+    }
+
+    /// Opens what is there: makes no file, no table, no key, and changes none. `ledger_key` is `None` where there is no
+    /// key at hand.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `Incompatible` where a store is there and its ledger's key is not.
+    pub async fn open_if_there(location: &Location, ledger_key: Option<&Secret>) -> Result<Found, StoreError> {
+        let dialect = match location {
+            Location::Sqlite(data_dir) => match Dialect::sqlite_if_there(data_dir)? {
+                Some(dialect) => dialect,
+                None => return Ok(Found::Nothing),
+            },
+            Location::Url(url) => Dialect::postgres(url)?,
+        };
+        // By a connection that can't write: a file that somebody has begun to make must stay as it is.
+        let mut look = dialect.connect_reader().await?;
+        let tables = db::within(dialect.read_deadline(), dialect.tables(&mut look)).await?;
+        let is_derived = matches!(tables, Tables::Present) && opt_state::is_present(&mut look).await?;
+        // What is left of it ends with the process.
+        let _ = sqlx::Connection::close(look).await;
+        match tables {
+            Tables::Missing => return Ok(Found::Nothing),
+            Tables::Older => return Ok(Found::Older),
+            Tables::Present if !is_derived => return Ok(Found::Older),
+            Tables::Present => {}
+        }
+        let ledger_key = ledger_key.ok_or_else(|| {
+            StoreError::Incompatible(
+                "the key of its opt-out ledger is not here; give it as [store] ledger_key, or restore ledger.key in \
+                 data_dir"
+                    .to_owned(),
+            )
+        })?;
+        let connection = dialect.connect_writer().await?;
+        let store = Self::on(dialect, connection, ledger_key).await?;
+        store.compare_ledger_key().await?;
+        Ok(Found::Store(store))
+    }
+
+    async fn on(dialect: Dialect, mut connection: Connection, ledger_key: &Secret) -> Result<Self, StoreError> {
         let clock = Clock::default();
         clock.measure(&dialect, &mut connection).await?;
-        let ledger_key = Arc::new(LedgerKey::new(&options.ledger_key)?);
+        let ledger_key = Arc::new(LedgerKey::new(ledger_key)?);
         let db = Db::start(dialect, connection, clock);
-        let store = Self {
+        Ok(Self {
             opt_asks: opt_asks::start(&db, &ledger_key),
             begins: attempts::begins(&db),
             finishes: attempts::finishes(&db),
@@ -128,9 +186,7 @@ impl Store {
             mades: made::mades(&db),
             db,
             ledger_key,
-        };
-        store.check_ledger_key().await?;
-        Ok(store)
+        })
     }
 
     /// Now, by the clock that all processes on this store share.

@@ -354,6 +354,14 @@ pub struct HandlerCounts {
     pub waiting: u64,
 }
 
+impl HandlerCounts {
+    /// Of a handler that has begun nothing.
+    #[must_use]
+    pub const fn none(handler: HandlerName) -> Self {
+        Self { handler, accepted: 0, done: 0, skipped: 0, dead_lettered: 0, discarded: 0, waiting: 0 }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryRow {
     pub handler: HandlerName,

@@ -195,7 +195,8 @@ pub(crate) async fn rebuild_once(dialect: &Dialect, connection: &mut Connection)
     Ok(transaction.commit().await?)
 }
 
-async fn is_present(connection: &mut Connection) -> Result<bool, StoreError> {
+/// Whether the table was derived by the present rule.
+pub(crate) async fn is_present(connection: &mut Connection) -> Result<bool, StoreError> {
     let rule =
         sqlx::query("SELECT value FROM store_meta WHERE name = $1").bind(RULE).fetch_optional(connection).await?;
     Ok(rule.map(|row| row::text(&row, "value")).transpose()?.is_some_and(|rule| rule == PRESENT_RULE))

@@ -8,7 +8,7 @@ use hookline_common::broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_store::Store;
+use hookline_store::{Found, Location, Store, StoreOptions};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::destinations::textus::client::TextUs;
@@ -64,7 +64,7 @@ pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
         vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
     findings.extend(broker(settings).await);
     let (store, tried) = match store(settings).await {
-        Ok((store, found)) => (Some(store), Ok(found)),
+        Ok((store, words)) => (Some(store), Ok(words)),
         Err(error) => (None, Err(error)),
     };
     findings.push(finding("store", tried, store_remedy(settings)));
@@ -90,12 +90,13 @@ fn finding(what: &'static str, tried: anyhow::Result<String>, remedy: &str) -> F
     Finding { what, outcome }
 }
 
-/// Writes a file there, and removes it.
+/// Writes a file there, and removes it; where the directory is made at the first start, in the one that it comes into.
 fn data_dir(settings: &Settings) -> anyhow::Result<String> {
-    open::data_dir(settings)?;
-    let dir = &settings.data_dir;
-    tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
-    Ok(format!("{} is writable", dir.display()))
+    let dir = std::path::absolute(&settings.data_dir)?;
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
+    tempfile::NamedTempFile::new_in(there).with_context(|| format!("cannot write in {}", there.display()))?;
+    let shown = settings.data_dir.display();
+    Ok(if there == dir { format!("{shown} is writable") } else { format!("{shown} can be made, at the first start") })
 }
 
 async fn broker(settings: &Settings) -> Vec<Finding> {
@@ -135,7 +136,9 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
 }
 
 async fn queues(settings: &Settings) -> anyhow::Result<String> {
-    let broker = open::broker(settings).await?;
+    let Some(broker) = open::broker_if_there(settings).await? else {
+        return Ok("none yet; the first start makes them".to_owned());
+    };
     let queues = broker.queues().await?;
     broker.close().await;
     let waiting: u64 = queues.iter().map(|depth| depth.messages).sum();
@@ -150,22 +153,41 @@ fn store_remedy(settings: &Settings) -> &'static str {
     }
 }
 
-async fn store(settings: &Settings) -> anyhow::Result<(Store, String)> {
-    let store = open::store(settings).await?;
-    let accepted = store.counts().await?.iter().map(|counts| counts.accepted).max().unwrap_or(0);
-    Ok((store, format!("opens; {accepted} events at most in any handler's account")))
+async fn store(settings: &Settings) -> anyhow::Result<(Found, String)> {
+    let found = open::store_if_there(settings).await?;
+    let words = match &found {
+        Found::Store(store) => {
+            let accepted = store.counts().await?.iter().map(|counts| counts.accepted).max().unwrap_or(0);
+            format!("opens; {accepted} events at most in any handler's account")
+        }
+        Found::Nothing => "none yet; the first start makes it".to_owned(),
+        Found::Older => "of an earlier version; the next start brings it up to date".to_owned(),
+    };
+    Ok((found, words))
 }
 
-async fn token(settings: &Settings, store: Option<Store>) -> Finding {
+async fn token(settings: &Settings, store: Option<Found>) -> Finding {
     let what = "TextUs token";
+    let not_checked = |why| Finding { what, outcome: Outcome::NotChecked(why) };
     if settings.textus.token.is_none() {
-        return Finding { what, outcome: Outcome::NotChecked("none is configured, and no enabled handler needs one") };
+        return not_checked("none is configured, and no enabled handler needs one");
     }
-    let Some(store) = store else {
-        return Finding { what, outcome: Outcome::NotChecked("calls need the store, for the rate limit") };
+    let tried = match store {
+        Some(Found::Store(store)) => ask_textus(settings, store).await,
+        Some(Found::Nothing) => ask_textus_without_store(settings).await,
+        Some(Found::Older) | None => return not_checked("calls need the store, for the rate limit"),
     };
-    let tried = ask_textus(settings, store).await;
     finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")
+}
+
+/// Where nothing has ever been called, no rate limit is known: a store for this one call will do.
+async fn ask_textus_without_store(settings: &Settings) -> anyhow::Result<String> {
+    let dir = tempfile::tempdir().context("cannot make a directory for one call")?;
+    let ledger_key = hookline_store::ledger_key_file(dir.path())?;
+    let store = Store::open(StoreOptions { location: Location::Sqlite(dir.path().to_owned()), ledger_key }).await?;
+    let asked = ask_textus(settings, store.clone()).await;
+    store.close().await;
+    asked
 }
 
 async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {
@@ -175,10 +197,12 @@ async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String>
     // A Retry-After and an operator's pause bind this call too.
     gate.refresh().await?;
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
+    let textus = textus.only_looking();
     let tried = textus.check_token(&CallLog::default()).await;
     // What the answer says of the rate limit, and that the credentials are taken again, is for the workers too. That
     // they are refused is not: workers that are up may hold others.
-    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. })) {
+    // Nor is what another world says.
+    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. } | DestinationError::GateClosed { .. })) {
         gate.exchange().await?;
     }
     tried?;

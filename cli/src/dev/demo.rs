@@ -52,7 +52,7 @@ impl Demo {
             Ok(sent) => sent?,
             Err(_) => {
                 output::hint(&format!(
-                    "not settled within {} s: {} events are still on their way; `hookline status` tells more",
+                    "not settled within {} s: {} events are still on their way; `hookline status --dev` tells more",
                     DEADLINE.as_secs(),
                     journeys.under_way()
                 ));
@@ -134,7 +134,7 @@ fn sum_up(journeys: &Journeys) -> anyhow::Result<bool> {
         of(Verdict::Skipped),
     ))?;
     if dead > 0 {
-        output::hint("Something was given up: `hookline dead-letters list` says what and why.");
+        output::hint("Something was given up: `hookline dead-letters list --dev` says what and why.");
     }
     Ok(dead == 0)
 }

@@ -1,5 +1,5 @@
-//! `hookline dev`: the main job on a fresh machine with nothing installed. Embedded broker and SQLite under the data
-//! directory, a sandbox standing in for the TextUs API, and each event's journey told as it happens.
+//! `hookline dev`: the main job on a fresh machine with nothing installed. Embedded broker and SQLite in a directory of
+//! its own, a sandbox standing in for the TextUs API, and each event's journey told as it happens.
 
 mod demo;
 mod journeys;
@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use hookline_common::event::SourceName;
 use hookline_common::secret::Secret;
-use hookline_common::settings::{Needs, Settings, SourceKind, SourceSettings, load};
+use hookline_common::settings::{Settings, SourceKind, SourceSettings};
 use hookline_common::shutdown;
 use hookline_common::telemetry::journey::Milestone;
-use hookline_common::telemetry::logging;
 use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
+use hookline_store::StoreKind;
+use hookline_worker::open::DEV_SECRET;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -27,24 +28,21 @@ use self::journeys::Journeys;
 use self::teaching::Teaching;
 use crate::DevArgs;
 use crate::house::House;
-use crate::open::{self, wrong_usage};
+use crate::open::{self, Place};
 use crate::output;
 
-/// The account whose webhooks arrive, where none is configured.
-const ACCOUNT: &str = "acme";
-const SECRET_FILE: &str = "dev-webhook-secret";
 /// Read by `hookline trigger`.
 const DEV_FILE: &str = "dev.json";
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    let loaded = load(args.config.as_deref(), Needs::NOTHING).map_err(|problems| wrong_usage(problems.to_string()))?;
-    let mut settings = loaded.settings;
     // Journeys are told on stdout; the log speaks of trouble only.
-    logging::init(settings.log.format, "warn");
-    on_this_machine(&mut settings);
+    let loaded = open::loaded(Place { config: args.config.as_deref(), dev: true })?;
+    output::print_problems(&loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let mut settings = loaded.settings;
     let shutdown = shutdown::on_signal()?;
     let sandbox = Arc::new(stand_in(&mut settings).await?);
     let secret_file = webhook_secret(&mut settings)?;
+    sandboxes_store(&settings).await?;
 
     let house = House::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) })).await?;
     let source = settings.sources.first().context("a source was configured above")?;
@@ -76,27 +74,25 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whatever the configuration names: a trial must not mix with what is in production's queues.
-fn on_this_machine(settings: &mut Settings) {
-    let url = std::mem::take(&mut settings.broker.url);
-    if !url.is_empty() {
-        output::hint("[broker] url is ignored by `dev`, which has its own queues; `hookline run` uses it.");
+/// Makes the store the sandbox's before anything is written there.
+async fn sandboxes_store(settings: &Settings) -> anyhow::Result<()> {
+    let store = hookline_worker::open::store(settings).await?;
+    let kind = store.fix_kind(StoreKind::Sandbox).await?;
+    store.close().await;
+    if kind == StoreKind::Real {
+        bail!(
+            "the store in {} holds answers of the real API: `dev`, which plays with the sandbox, doesn't touch it; move the \
+             directory away, and give `hookline run` another data_dir",
+            settings.data_dir.display()
+        );
     }
-    if settings.store.url.take().is_some() {
-        output::hint("[store] url is ignored by `dev`, which has its own store; `hookline run` uses it.");
-    }
+    Ok(())
 }
 
 /// Starts the sandbox and points the settings at it. A second account takes new contacts, so that a newcomer sees the
 /// POST: in the account that raised the event a contact is there already.
 async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
-    if settings.textus.account.is_empty() {
-        ACCOUNT.clone_into(&mut settings.textus.account);
-    }
     let account = settings.textus.account.clone();
-    if settings.handlers.record_opt_out.accounts.is_empty() {
-        settings.handlers.record_opt_out.accounts = vec![account.clone()];
-    }
     let targets = &mut settings.handlers.create_contact.accounts;
     if targets.iter().all(|target| *target == account) {
         *targets = vec![account.clone(), format!("{account}_second")];
@@ -116,14 +112,10 @@ async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
     Ok(sandbox)
 }
 
-/// Uses the configured source, or makes one whose secret stays the same from run to run.
+/// Makes the source of the webhooks, with a secret that stays the same from run to run and is no other's.
 fn webhook_secret(settings: &mut Settings) -> anyhow::Result<PathBuf> {
     open::data_dir(settings)?;
-    let path = settings.data_dir.join(SECRET_FILE);
-    if let Some(secret) = settings.sources.first().and_then(|source| source.secrets.first()) {
-        write_private(&path, secret.expose())?;
-        return Ok(path);
-    }
+    let path = settings.data_dir.join(DEV_SECRET);
     let secret = match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
         _ => {
@@ -200,13 +192,14 @@ fn suggest() -> anyhow::Result<()> {
     output::print_line(&format!(
         "Now, in another terminal in this directory:\n\
          \n\
-         \x20 {this} trigger message.received     a text comes in: a note is attached\n\
-         \x20 {this} trigger contact.opted_out    someone opts out: the opt-out is PUT, and proved\n\
-         \x20 {this} trigger contact.created      a contact is created: it is POSTed to the second account\n\
-         \x20 {this} records notes                what the built-in system of record holds\n\
-         \x20 {this} status                       what became of everything\n\
+         \x20 {this} trigger message.received --dev     a text comes in: a note is attached\n\
+         \x20 {this} trigger contact.opted_out --dev    someone opts out: the opt-out is PUT, and proved\n\
+         \x20 {this} trigger contact.created --dev      a contact is created: it is POSTed to the second account\n\
+         \x20 {this} records notes --dev                what the built-in system of record holds\n\
+         \x20 {this} status --dev                       what became of everything\n\
          \n\
-         Each event's journey appears here. Ctrl-C stops.\n"
+         All of it is in {}, which `hookline run` never uses. Each event's journey appears here. Ctrl-C stops.\n",
+        open::dev_dir().display()
     ))
 }
 

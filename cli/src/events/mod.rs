@@ -2,7 +2,6 @@
 
 mod replay;
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -12,7 +11,7 @@ use hookline_store::Store;
 use hookline_store::model::{AttemptRecord, DeliveryRow, EventFilter, EventRow, RequestRecord};
 use serde_json::{Value, json};
 
-use crate::open;
+use crate::open::{self, Place};
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, printable};
 use crate::when::when;
@@ -64,8 +63,8 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, command: EventsCommand) -> anyhow::Result<ExitCode> {
-    let settings = open::settings(config)?;
+pub(crate) async fn run(place: Place<'_>, command: EventsCommand) -> anyhow::Result<ExitCode> {
+    let settings = open::settings(place)?;
     let store = open::store(&settings).await?;
     match command {
         EventsCommand::List { filter, list } => {

@@ -22,7 +22,7 @@ pub(super) type Unrecorded = Result<u64, String>;
 
 pub(super) async fn read(
     settings: &Settings,
-    store: &Store,
+    store: Option<&Store>,
     spool: &anyhow::Result<Held>,
     queues: &Result<Queues, String>,
 ) -> anyhow::Result<Unrecorded> {
@@ -37,13 +37,13 @@ pub(super) async fn read(
         Ok(queues) => queues,
         Err(why) => return Ok(Err(why.clone())),
     };
-    let held = match recorders(handlers) {
-        // The embedded broker has counted it already.
-        None => 0,
-        Some(recorders) => match held(store, recorders).await? {
+    let held = match (store, recorders(handlers)) {
+        (Some(store), Some(recorders)) => match held(store, recorders).await? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         },
+        // The embedded broker has counted it already, and where there is no store there was no worker.
+        (None, _) | (_, None) => 0,
     };
     Ok(Ok(spooled + in_queues(handlers) + held))
 }

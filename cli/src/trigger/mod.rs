@@ -18,7 +18,7 @@ use url::Url;
 use self::bodies::Bodies;
 use self::load::Plan;
 use self::set::Set;
-use crate::open::wrong_usage;
+use crate::open::{Place, wrong_usage};
 use crate::{output, progress};
 
 #[derive(Args, Clone, Debug)]
@@ -44,6 +44,9 @@ pub(crate) struct TriggerArgs {
     /// What to sign with: a text, env:NAME or file:PATH [default: the first source's secret]
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
+    /// Post with a secret that is not `dev`'s to another machine, where what follows is real
+    #[arg(long)]
+    yes: bool,
     /// Change a value of the body: JSON, or else a text; may be given several times
     #[arg(long, value_name = "JSON_POINTER=VALUE")]
     set: Vec<Set>,
@@ -55,8 +58,8 @@ pub(crate) struct TriggerArgs {
     json: bool,
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: TriggerArgs) -> anyhow::Result<ExitCode> {
-    let target = target::resolve(config, args.url.as_ref(), args.secret.as_deref())?;
+pub(crate) async fn run(place: Place<'_>, args: TriggerArgs) -> anyhow::Result<ExitCode> {
+    let target = target::resolve(place, args.url.as_ref(), args.secret.as_deref(), args.yes)?;
     let duplicates = repeats(args.count, args.duplicates);
     let bodies = match (&args.file, &args.event_type) {
         (Some(path), _) => Bodies::fixed(read_body(path)?, &args.set, &target.secret).map_err(wrong_usage)?,

@@ -1,15 +1,16 @@
 //! Where `trigger` posts and what it signs with: as told, else as configured, else as a running `hookline dev` says.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
+use hookline_common::broker::embedded::EmbeddedBroker;
 use hookline_common::secret::Secret;
-use hookline_common::settings::{Loaded, Settings};
+use hookline_common::settings::{Loaded, Problem, Settings};
 use serde::Deserialize;
-use url::Url;
+use url::{Host, Url};
 
 use crate::healthcheck::reachable;
-use crate::open::{self, wrong_usage};
+use crate::open::{self, Place, wrong_usage};
 use crate::secret;
 
 pub(super) struct Target {
@@ -31,34 +32,77 @@ struct DevFile {
 }
 
 /// # Errors
-/// Wrong usage, telling what to give, where URL or secret are neither given nor configured.
-pub(super) fn resolve(config: Option<&Path>, url: Option<&Url>, secret: Option<&str>) -> anyhow::Result<Target> {
-    let secret = secret.map(|text| secret::given("--secret", text)).transpose()?;
-    if let (Some(url), Some(secret)) = (url, &secret) {
+/// Wrong usage, telling what to give, where URL or secret are neither given nor configured, or where a secret that may be
+/// a production's would sign for another machine without `yes`.
+pub(super) fn resolve(place: Place<'_>, url: Option<&Url>, secret: Option<&str>, yes: bool) -> anyhow::Result<Target> {
+    let given = secret.map(|text| secret::given("--secret", text)).transpose()?;
+    if let (Some(url), Some(secret), false) = (url, &given, place.dev) {
+        may_sign_for(url, yes)?;
         return Ok(Target { url: url.clone(), secret: secret.clone(), account: SAMPLE_ACCOUNT.to_owned() });
     }
-    let Loaded { settings, warnings, .. } = open::loaded(config)?;
-    let configured = configured(&settings);
-    // Asked only for what the configuration leaves open: no source at all, or any free port.
-    let dev = if configured.is_some() { None } else { dev_file(&settings)? };
+    let Loaded { settings, warnings, .. } = open::loaded(place)?;
+    let dev = running_dev()?;
+    let configured = if place.dev { None } else { configured(&settings) };
     let url = url.cloned().or_else(|| configured.as_ref().map(|(url, _)| url.clone()));
     let url = url.or_else(|| dev.as_ref().map(|(url, _)| url.clone()));
-    let secret = secret.or_else(|| settings.sources.first().and_then(|source| source.secrets.first()).cloned());
-    let secret = secret.or_else(|| dev.map(|(_, secret)| secret));
     let account = if settings.textus.account.is_empty() { SAMPLE_ACCOUNT } else { &settings.textus.account };
-    match (url, secret) {
-        (Some(url), Some(secret)) => Ok(Target { url, secret, account: account.to_owned() }),
-        _ => {
-            // A source whose secret is out of reach is left out of the settings: that is why, then.
-            let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
-            Err(wrong_usage(format!(
-                "{warnings}nobody says where to post: the configuration has no [[sources]] with a secret at hand and \
-                 a fixed [ingest] listen, and no `hookline dev` runs on {}; start `hookline dev`, or give --config \
-                 FILE, or --url URL and --secret file:PATH",
-                settings.data_dir.display()
-            )))
+    let target = |url, secret| Target { url, secret, account: account.to_owned() };
+    // Where `dev` listens its own secret is the right one, whatever is configured.
+    let of_dev = |url: &Url| dev.as_ref().filter(|(of_dev, _)| place.dev || is_same_listener(of_dev, url));
+    match url {
+        Some(url) if given.is_none() && of_dev(&url).is_some() => {
+            let (_, secret) = of_dev(&url).cloned().context("`dev` runs")?;
+            Ok(target(url, secret))
         }
+        Some(url) => {
+            let of_source = || settings.sources.first().and_then(|source| source.secrets.first()).cloned();
+            let Some(secret) = given.or_else(of_source) else { return Err(nobody_says(&warnings)) };
+            may_sign_for(&url, yes)?;
+            Ok(target(url, secret))
+        }
+        None => Err(nobody_says(&warnings)),
     }
+}
+
+/// A source whose secret is out of reach is left out of the settings: that is why, then.
+fn nobody_says(warnings: &[Problem]) -> anyhow::Error {
+    let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
+    wrong_usage(format!(
+        "{warnings}nobody says where to post: the configuration has no [[sources]] with a secret at hand and a fixed \
+         [ingest] listen, and no `hookline dev` runs on {}; start `hookline dev`, or give --config FILE, or --url URL \
+         and --secret file:PATH",
+        open::dev_dir().display()
+    ))
+}
+
+/// Samples that are signed with a production's secret are worked off there as if somebody had opted out.
+fn may_sign_for(url: &Url, yes: bool) -> anyhow::Result<()> {
+    if yes || is_loopback(url) {
+        return Ok(());
+    }
+    Err(wrong_usage(format!(
+        "{} is not this machine, and what is signed with its secret is worked off there like any webhook: an opt-out is \
+         PUT, a note written; where that is meant, add --yes",
+        url.host_str().unwrap_or("that")
+    )))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => false,
+    }
+}
+
+fn is_same_listener(one: &Url, other: &Url) -> bool {
+    let port = |url: &Url| url.port_or_known_default();
+    let is_there = one.host() == other.host() || (is_loopback(one) && is_loopback(other));
+    is_there && port(one) == port(other) && one.path() == other.path()
 }
 
 /// `None` where there is no source, or ingest listens on any free port.
@@ -73,16 +117,71 @@ fn configured(settings: &Settings) -> Option<(Url, Secret)> {
     Some((url, source.secrets.first()?.clone()))
 }
 
-fn dev_file(settings: &Settings) -> anyhow::Result<Option<(Url, Secret)>> {
-    let path = settings.data_dir.join("dev.json");
+/// What a `dev` says that runs in this directory. One that was killed has left its file behind and says nothing.
+fn running_dev() -> anyhow::Result<Option<(Url, Secret)>> {
+    let dir = open::dev_dir();
+    let path = dir.join("dev.json");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    if !EmbeddedBroker::is_owned(&dir) {
+        return Ok(None);
+    }
     let not_ours = || format!("{} is not what `hookline dev` writes; start it again", path.display());
     let dev: DevFile = serde_json::from_str(&text).with_context(not_ours)?;
     let url = dev.webhook_url.parse().with_context(not_ours)?;
-    let secret = secret::in_file(&settings.data_dir.join(dev.secret_file))?;
+    let secret = secret::in_file(&dir.join(dev.secret_file))?;
     Ok(Some((url, secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().expect("a URL")
+    }
+
+    #[test]
+    fn another_machine_is_signed_for_with_yes_only() {
+        for here in [
+            "http://127.0.0.1:8080/webhooks/textus",
+            "http://127.9.0.1/",
+            "https://localhost/",
+            "http://[::1]:8080/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://a.localhost/",
+            "http://LOCALHOST./",
+        ] {
+            assert!(may_sign_for(&url(here), false).is_ok(), "{here}");
+        }
+        for there in [
+            "https://hooks.example.com/webhooks/textus",
+            "http://10.0.0.5:8080/",
+            "http://0.0.0.0:8080/",
+            "http://127.0.0.1.example.com/",
+            "http://localhost.example.com/",
+            "http://[2001:db8::1]/",
+            "http://ingest:8080/",
+        ] {
+            let refused = may_sign_for(&url(there), false).expect_err(there);
+            assert!(refused.is::<crate::open::WrongUsage>() && refused.to_string().contains("--yes"), "{there}");
+            assert!(may_sign_for(&url(there), true).is_ok(), "{there}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_loopback_is_known_by_each_of_its_names() {
+        let dev = url("http://127.0.0.1:8080/webhooks/textus");
+        assert!(is_same_listener(&dev, &url("http://localhost:8080/webhooks/textus")));
+        for other in [
+            "http://127.0.0.1:8081/webhooks/textus",
+            "http://127.0.0.1:8080/webhooks/crm",
+            "http://10.0.0.5:8080/webhooks/textus",
+        ] {
+            assert!(!is_same_listener(&dev, &url(other)), "{other}");
+        }
+    }
 }

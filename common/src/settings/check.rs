@@ -39,7 +39,10 @@ fn ordered(v: &mut Visit<'_, '_>, smaller: &str, larger: &str, holds: bool) {
 
 fn listeners(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     let taken = |port: u16| port != 0;
-    if needs.role == Role::Run && s.admin.listen == Some(s.ingest.listen) && taken(s.ingest.listen.port()) {
+    if matches!(needs.role, Role::Run | Role::Dev)
+        && s.admin.listen == Some(s.ingest.listen)
+        && taken(s.ingest.listen.port())
+    {
         v.problem("admin.listen", "admin.listen is ingest.listen too", "give each its own port");
     }
     if !s.console.listen.ip().is_loopback() && !v.is_given("console.token") {
@@ -145,7 +148,7 @@ fn calls_textus(s: &Settings, handler: HandlerName) -> bool {
 /// alone may keep it in SQLite: that another is at it can only be seen there (`hookline-worker` does).
 fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
     let program = match role {
-        Role::Command | Role::Run => return,
+        Role::Command | Role::Run | Role::Dev => return,
         Role::Ingest => "hookline-ingest",
         Role::Worker => "hookline-worker",
     };

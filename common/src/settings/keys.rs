@@ -40,7 +40,12 @@ const LOG_FORMAT: Choice<LogFormat> =
     Choice { options: &[("text", LogFormat::Text), ("json", LogFormat::Json)], not_yet: &[] };
 
 pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
-    v.key("data_dir", "Where the embedded broker, SQLite and the spool live.", FilePath, &mut s.data_dir);
+    v.key(
+        "data_dir",
+        "Where the embedded broker, SQLite and the spool live; `hookline dev` has ./.hookline/dev instead.",
+        FilePath,
+        &mut s.data_dir,
+    );
     v.key(
         "shutdown_grace",
         "After SIGTERM or SIGINT: how long what is in flight may take to finish.",

@@ -35,8 +35,10 @@ pub struct Needs {
 pub enum Role {
     /// A command of `hookline` that an operator types.
     Command,
-    /// `hookline run` or `dev`: everything in one process.
+    /// `hookline run`: everything in one process.
     Run,
+    /// `hookline dev`, and who looks at what it keeps: no secret is read, whatever the file names.
+    Dev,
     /// `hookline-ingest`.
     Ingest,
     /// `hookline-worker`.
@@ -48,6 +50,7 @@ impl Needs {
     /// their reach; that is then a warning, and the source or token is left out of the settings.
     pub const NOTHING: Self = Self { ingest: false, worker: false, role: Role::Command };
     pub const RUN: Self = Self { ingest: true, worker: true, role: Role::Run };
+    pub const DEV: Self = Self { ingest: false, worker: false, role: Role::Dev };
     pub const INGEST: Self = Self { ingest: true, worker: false, role: Role::Ingest };
     pub const WORKER: Self = Self { ingest: false, worker: true, role: Role::Worker };
 
@@ -92,10 +95,11 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
-    // Only a spared one can have come this far without a secret.
+    // Only a spared one can have come this far without a secret, and in `dev` any.
     settings.sources.retain(|source| !source.secrets.is_empty());
     let mut warnings = visit.warnings;
     warnings.sort();
+    warnings.dedup();
     Ok(Loaded { settings, file, warnings })
 }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use super::Needs;
 use super::environment::{Environment, variable_for};
 use super::kinds::{Kind, Scalar};
 use super::problem::{Location, Problem};
 use super::schema::or_reference;
 use super::source::Source;
 use super::value::{Given, elements, resolve};
+use super::{Needs, Role};
 
 /// A table or a key, as the walk met it.
 pub(super) struct Entry {
@@ -279,6 +279,11 @@ impl<'a, 't> Visit<'a, 't> {
     }
 
     fn read<K: Kind>(&mut self, path: &str, kind: &K, at: Location, given: Scalar<'_>) -> Option<K::Value> {
+        if K::SECRET && self.needs.role == Role::Dev {
+            let what = format!("{path} is ignored by `dev`, which has its own");
+            self.warnings.push(Problem::new(at, what, "`hookline run` uses it"));
+            return None;
+        }
         let literal_in_file = K::SECRET && matches!((&given, &at), (Scalar::Text(_), Location::File { .. }));
         let (scalar, origin) = match resolve(given, self.environment) {
             Ok(resolved) => resolved,

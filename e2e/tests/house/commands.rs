@@ -1,5 +1,5 @@
-//! Every command works while `run` is up and while it is down, on an empty directory too, and its JSON has the keys of
-//! contract.md section 7.
+//! Every command works while `run` is up and while it is down, makes nothing where nothing is, and its JSON has the keys
+//! of contract.md section 7.
 
 use std::collections::BTreeSet;
 
@@ -58,15 +58,50 @@ fn has_status_keys(status: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_answer_on_an_empty_directory_while_it_runs_and_after_it() {
+async fn where_nothing_was_ever_run_a_command_says_so_and_makes_nothing() {
     let house = House::start().await;
-    every_list_answers(&house, "nothing was ever run").await;
+    let others: [&[&str]; 13] = [
+        &["status"],
+        &["status", "--ids", "log_note"],
+        &["opt-outs", "verify"],
+        &["opt-outs", "prove", "+12025550147"],
+        &["events", "show", "evt_00000000000000000000000000000000"],
+        &["events", "replay", "--since", "1d"],
+        &["dead-letters", "show", "dl_0000000000000000"],
+        &["dead-letters", "redrive", "--all"],
+        &["dead-letters", "discard", "dl_0000000000000000", "--reason", "x"],
+        &["dead-letters", "resolve", "dl_0000000000000000", "--done"],
+        &["pause", "textus"],
+        &["resume", "textus"],
+        &["erase", "+12025550147"],
+    ];
+    for dev in [&[][..], &["--dev"]] {
+        for command in LISTS.iter().map(|(list, _)| *list).chain(others) {
+            let ran = house.cli(&[command, dev].concat()).await;
+            assert_eq!(ran.code, Some(1), "{command:?}: {ran:?}");
+            assert!(ran.stderr.contains("nothing here"), "{command:?}: {ran:?}");
+            assert_eq!(ran.stdout, "", "{command:?}");
+        }
+    }
+    for (list, _) in LISTS {
+        assert_eq!(house.cli(&[list, &["--json"]].concat()).await.code, Some(1), "{list:?}");
+    }
+    let checked = house.cli(&["check", "--connect"]).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.stdout.contains("ok           TextUs token"), "{checked:?}");
+
+    let made: Vec<_> = std::fs::read_dir(house.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(made, ["hookline.toml"], "but for the configuration there is nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_answer_while_it_runs_and_after_it() {
+    let house = House::start().await;
+    let running = house.run().await;
+    every_list_answers(&house, "up and empty").await;
     for (list, key) in LISTS {
         assert_eq!(house.json(list).await, json!({ key: [], "next": null }), "{list:?}");
     }
-
-    let running = house.run().await;
-    every_list_answers(&house, "up and empty").await;
     let person = SampleFacts::random(ACCOUNT);
     for event_type in ["contact.created", "message.received", "contact.opted_out"] {
         let body = sample(event_type, &person);
@@ -227,6 +262,7 @@ async fn dead_letters_have_their_keys(house: &House, event_id: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_ids_exit_1_and_say_what_to_do() {
     let house = House::start().await;
+    house.run().await.stop().await;
     let unknown = "evt_00000000000000000000000000000000";
     for arguments in [
         &["events", "show", unknown][..],

@@ -43,7 +43,7 @@ async fn the_demo_passes_in_a_fresh_directory_and_once_more_and_its_sums_are_rig
         for event_type in hookline_sandbox::samples::EVENT_TYPES {
             assert!(ran.stdout.contains(event_type), "round {round}: {event_type} is told");
         }
-        let status = run(hookline(dir.path(), &["status", "--json"])).await.json();
+        let status = run(hookline(dir.path(), &["status", "--dev", "--json"])).await.json();
         let total = |key: &str| {
             status["handlers"]
                 .as_array()
@@ -55,7 +55,7 @@ async fn the_demo_passes_in_a_fresh_directory_and_once_more_and_its_sums_are_rig
         assert_eq!(total("accepted"), deliveries * round, "round {round}");
         assert_eq!((total("waiting"), total("dead_lettered")), (0, 0), "round {round}");
         assert_eq!(status["unrecorded"], 0, "round {round}");
-        assert!(!dir.path().join(".hookline/dev.json").exists(), "round {round}: cleaned up");
+        assert!(!dir.path().join(".hookline/dev/dev.json").exists(), "round {round}: cleaned up");
     }
 }
 
@@ -67,18 +67,20 @@ async fn trigger_finds_a_running_dev_by_itself() {
     let mut dev = Process::start(hookline(dir.path(), &["dev"]));
     dev.line("the URL of the webhooks", |line| line.contains("/webhooks/textus").then_some(())).await;
 
-    let ran = run(hookline(dir.path(), &["trigger", "message.received", "--count", "5", "--concurrency", "2"])).await;
+    let ran =
+        run(hookline(dir.path(), &["trigger", "--dev", "message.received", "--count", "5", "--concurrency", "2"]))
+            .await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let ran = run(hookline(dir.path(), &["trigger", "contact.opted-out"])).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
 
     eventually("five notes", async || {
-        let notes: Value = run(hookline(dir.path(), &["records", "notes", "--json"])).await.json();
+        let notes: Value = run(hookline(dir.path(), &["records", "notes", "--dev", "--json"])).await.json();
         (notes["notes"].as_array().expect("a list").len() == 5).then_some(())
     })
     .await;
     eventually("the opt-out is put", async || {
-        let opt_outs: Value = run(hookline(dir.path(), &["opt-outs", "list", "--json"])).await.json();
+        let opt_outs: Value = run(hookline(dir.path(), &["opt-outs", "list", "--dev", "--json"])).await.json();
         (opt_outs["opt_outs"][0]["put_status"] == 201).then_some(())
     })
     .await;
@@ -95,7 +97,7 @@ async fn the_secret_of_dev_is_for_its_user_only_and_never_printed() {
     let ran = run(hookline(dir.path(), &["dev", "--demo"])).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
 
-    let file = dir.path().join(".hookline/dev-webhook-secret");
+    let file = dir.path().join(".hookline/dev/dev-webhook-secret");
     let secret = std::fs::read_to_string(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!ran.stdout.contains(secret.trim()) && !ran.stderr.contains(secret.trim()));

@@ -13,3 +13,5 @@ mod mutation;
 mod reload;
 mod secrecy;
 mod shutdown;
+mod trigger;
+mod worlds;

@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod services;
+mod worlds;
 
 use hookline_common::testing::nodes::RabbitNode;
 use hookline_e2e::{House, Process, binary, eventually};

@@ -179,5 +179,5 @@ async fn dev_has_queues_of_its_own_whatever_is_configured() {
     let demo = house.cli(&["dev", "--demo"]).await;
 
     assert_eq!(demo.code, Some(0), "{demo:?}");
-    assert!(demo.stderr.contains("[broker] url is ignored by `dev`"), "{}", demo.stderr);
+    assert!(demo.stderr.contains("broker.url is ignored by `dev`"), "{}", demo.stderr);
 }

@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use self::batch::{Ask, Batches};
 pub(crate) use self::clock::Clock;
-pub(crate) use self::readers::Reader;
 use self::readers::Readers;
+pub(crate) use self::readers::{Reader, within};
 use self::writer::{Message, Start, Typed};
 use crate::dialect::{Connection, DbRow, Dialect, Lane};
 use crate::error::StoreError;

@@ -101,7 +101,7 @@ impl Reader {
 }
 
 /// Gives up what takes too long on a database that may be gone.
-pub(super) async fn within<T, E>(
+pub(crate) async fn within<T, E>(
     deadline: Option<Duration>,
     read: impl Future<Output = Result<T, E>>,
 ) -> Result<T, StoreError>

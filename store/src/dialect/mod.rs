@@ -28,6 +28,15 @@ pub(crate) type DbRow = sqlx::any::AnyRow;
 const SCHEMA: i64 = 7;
 const POSTGRES: &str = "PostgreSQL";
 
+/// Which tables of ours a database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tables {
+    Missing,
+    /// Some migration of ours is not applied.
+    Older,
+    Present,
+}
+
 /// Where the database is, and how connections to it are made.
 #[derive(Clone)]
 pub(crate) enum Dialect {
@@ -86,6 +95,11 @@ pub(crate) enum Judgement {
 impl Dialect {
     pub(crate) fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
         Sqlite::new(data_dir).map(Self::Sqlite)
+    }
+
+    /// `None` where there is no file.
+    pub(crate) fn sqlite_if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
+        Ok(Sqlite::if_there(data_dir)?.map(Self::Sqlite))
     }
 
     pub(crate) fn postgres(url: &Secret) -> Result<Self, StoreError> {
@@ -187,6 +201,25 @@ impl Dialect {
         }
     }
 
+    /// Which tables are there; changes nothing.
+    ///
+    /// # Errors
+    /// `Incompatible` where a newer program has made tables that this one cannot live with.
+    pub(crate) async fn tables(&self, connection: &mut Connection) -> Result<Tables, StoreError> {
+        let (made, migrator) = match self {
+            Self::Sqlite(_) => (sqlite::MADE, sqlite::migrator()),
+            Self::Postgres(_) => (postgres::MADE, postgres::migrator()),
+        };
+        let made: i64 = sqlx::query(made).fetch_one(&mut *connection).await?.try_get(0)?;
+        if made == 0 {
+            return Ok(Tables::Missing);
+        }
+        if !are_applied(&migrator, connection).await? {
+            return Ok(Tables::Older);
+        }
+        check_version(connection).await.map(|()| Tables::Present)
+    }
+
     /// Empties the write-ahead log, which holds what was erased until then; `false` where others were busy with it for
     /// too long.
     pub(crate) async fn checkpoint(&self, connection: &mut Connection) -> Result<bool, StoreError> {
@@ -284,6 +317,21 @@ async fn apply(mut migrator: Migrator, transaction: &mut Connection) -> Result<(
         }
     })?;
     check_version(transaction).await
+}
+
+/// Whether every migration of ours is applied.
+async fn are_applied(migrator: &Migrator, connection: &mut Connection) -> Result<bool, StoreError> {
+    let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?)))
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    Ok(migrator.iter().all(|migration| {
+        applied.iter().any(|(version, checksum)| {
+            *version == migration.version && checksum.as_slice() == migration.checksum.as_ref()
+        })
+    }))
 }
 
 async fn check_version(connection: &mut Connection) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hookline_common::secret::Secret;
 use hookline_common::time::Timestamp;
 use sqlx::any::AnyConnectOptions;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 
@@ -31,6 +32,8 @@ pub(super) const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const LONG: Duration = Duration::from_secs(60);
 /// All processes that migrate wait for this lock.
 const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
+/// Not 0 where migrations were applied.
+pub(super) const MADE: &str = "SELECT CAST(to_regclass('_sqlx_migrations') IS NOT NULL AS INT)::BIGINT";
 const MIGRATE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Parameters that other clients of PostgreSQL take in a URL and that mean nothing to us, or what we do anyway.
@@ -188,7 +191,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
         let locked =
             sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await;
         let done = match locked {
-            Ok(_) => super::apply(sqlx::migrate!("migrations/postgres"), &mut transaction).await,
+            Ok(_) => super::apply(migrator(), &mut transaction).await,
             Err(error) => Err(error.into()),
         };
         match done {
@@ -205,24 +208,12 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
 
 /// Whether every migration of ours is applied: then nothing needs the right to make tables.
 async fn is_up_to_date(connection: &mut Connection) -> Result<bool, StoreError> {
-    let made: bool = sqlx::query("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
-    if !made {
-        return Ok(false);
-    }
-    let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
-        .fetch_all(connection)
-        .await?
-        .iter()
-        .map(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<Vec<u8>, _>(1)?)))
-        .collect::<Result<Vec<_>, sqlx::Error>>()?;
-    Ok(sqlx::migrate!("migrations/postgres").iter().all(|migration| {
-        applied.iter().any(|(version, checksum)| {
-            *version == migration.version && checksum.as_slice() == migration.checksum.as_ref()
-        })
-    }))
+    let made: i64 = sqlx::query(MADE).fetch_one(&mut *connection).await?.try_get(0)?;
+    if made == 0 { Ok(false) } else { super::are_applied(&migrator(), connection).await }
+}
+
+pub(super) fn migrator() -> Migrator {
+    sqlx::migrate!("migrations/postgres")
 }
 
 /// While connecting, nothing was asked yet that could be wrong: credentials, certificates, databases are mended by people.

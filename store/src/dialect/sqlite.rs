@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::any::AnyConnectOptions;
 use sqlx::error::DatabaseError;
+use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection as _, Executor, Row};
 
 use super::{Begin, Connection, Lane, Lanes};
 use crate::error::StoreError;
 
+const FILE: &str = "store.db";
 /// Takes the write lock at once: a deferred transaction that turns into a writer can fail without waiting.
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// Everything goes through one writer: SQLite has only one at a time.
@@ -27,6 +29,8 @@ pub(super) const LANES: Lanes = Lanes {
 pub(super) const READERS: usize = 2;
 /// Longer than any of our transactions, `hookline`'s beside `run`'s too.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
+/// Not 0 where migrations were applied.
+pub(super) const MADE: &str = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
 /// Nobody else can write while a checkpoint waits for readers.
 const BUSY_CHECKPOINT: Duration = Duration::from_secs(1);
 
@@ -55,12 +59,27 @@ pub(crate) struct Sqlite {
 impl Sqlite {
     /// Makes the directory and the file where they are missing; mode 0600, which SQLite gives the WAL too.
     pub(super) fn new(data_dir: &Path) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let path = data_dir.join("store.db");
+        let path = data_dir.join(FILE);
         let failed = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
         fs::create_dir_all(data_dir).map_err(failed)?;
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-        let absolute = fs::canonicalize(&path).map_err(failed)?;
+        Self::at(&path)
+    }
+
+    /// `None` where there is no file.
+    pub(super) fn if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = data_dir.join(FILE);
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            Ok(true) => Self::at(&path).map(Some),
+            Err(error) => Err(StoreError::Unavailable(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn at(path: &Path) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let absolute =
+            fs::canonicalize(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
         let url = url_of(&absolute)?;
         let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
         Ok(Self { options })
@@ -143,7 +162,11 @@ async fn wait_when_busy(connection: &mut Connection, time: Duration) -> Result<(
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     // Asking what is applied and applying must be one step; each migration inside becomes a savepoint.
     let mut transaction = connection.begin_with(BEGIN_WRITE).await?;
-    super::apply(sqlx::migrate!("migrations/sqlite"), &mut transaction).await?;
+    super::apply(migrator(), &mut transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+pub(super) fn migrator() -> Migrator {
+    sqlx::migrate!("migrations/sqlite")
 }

@@ -2,7 +2,7 @@
 
 use hookline_common::secret::Secret;
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_store::{Location, Store, StoreError, StoreOptions};
+use hookline_store::{Found, Location, Store, StoreError, StoreOptions};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
@@ -31,6 +31,12 @@ impl TestStore {
 
     pub(crate) async fn open_at(home: &str) -> Result<Store, StoreError> {
         open(home, KEY).await
+    }
+
+    /// As a command does that only looks.
+    pub(crate) async fn look_at(home: &str, key: Option<&str>) -> Result<Found, StoreError> {
+        let location = Location::Url(Secret::new(home));
+        Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
     /// Another handle, with connections of its own: another process's worth.

@@ -20,6 +20,8 @@ mod gates;
 mod helpers;
 #[path = "../store/history.rs"]
 mod history;
+#[path = "../store/kind.rs"]
+mod kind;
 #[path = "../store/ledger.rs"]
 mod ledger;
 #[path = "../store/opening.rs"]

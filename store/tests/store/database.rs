@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookline_common::secret::Secret;
-use hookline_store::{Location, Store, StoreError, StoreOptions};
+use hookline_store::{Found, Location, Store, StoreError, StoreOptions};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
@@ -33,6 +33,12 @@ impl TestStore {
 
     pub(crate) async fn open_at(home: &TempDir) -> Result<Store, StoreError> {
         open(home.path(), KEY).await
+    }
+
+    /// As a command does that only looks.
+    pub(crate) async fn look_at(home: &TempDir, key: Option<&str>) -> Result<Found, StoreError> {
+        let location = Location::Sqlite(home.path().to_owned());
+        Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
     /// Another handle on the same file, with a writer of its own: another process's worth.

@@ -10,6 +10,7 @@ mod erasure;
 mod gates;
 mod helpers;
 mod history;
+mod kind;
 mod ledger;
 mod opening;
 mod opt_out_properties;

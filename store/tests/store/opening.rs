@@ -1,6 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 
-use hookline_store::{StoreError, ledger_key_file};
+use hookline_store::{Found, StoreError, ledger_key_file, ledger_key_if_there};
 use tempfile::TempDir;
 
 use crate::database::KEY;
@@ -56,6 +56,52 @@ async fn a_closed_store_says_that_it_is_unavailable() {
 
     assert!(test.store.record_events(&[(event("a"), Vec::new())]).await.unwrap_err().is_unavailable());
     assert!(test.store.counts().await.unwrap_err().is_unavailable());
+}
+
+#[tokio::test]
+async fn who_only_looks_makes_nothing() {
+    let home = TestStore::nowhere().await;
+
+    for key in [None, Some(KEY)] {
+        assert!(matches!(TestStore::look_at(&home, key).await.unwrap(), Found::Nothing));
+    }
+
+    assert!(matches!(TestStore::look_at(&home, Some(KEY)).await.unwrap(), Found::Nothing), "the first look made none");
+    TestStore::open_at(&home).await.expect("made by who works with it").close().await;
+    let Found::Store(store) = TestStore::look_at(&home, Some(KEY)).await.unwrap() else { panic!("it is there") };
+    assert_eq!(store.verify(None).await.unwrap().entries, 0);
+}
+
+#[tokio::test]
+async fn who_only_looks_brings_no_older_store_up_to_date() {
+    let test = TestStore::new().await;
+    for older in [
+        "DELETE FROM store_meta WHERE name = 'opt_state_rule'",
+        "DELETE FROM _sqlx_migrations WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)",
+    ] {
+        test.execute(older).await;
+        for _ in 0..2 {
+            assert!(matches!(TestStore::look_at(&test.home, Some(KEY)).await.unwrap(), Found::Older), "{older}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_only_looks_needs_the_ledgers_own_key_and_makes_none() {
+    let test = TestStore::new().await;
+
+    for key in [None, Some("some other ledger key")] {
+        let refused = TestStore::look_at(&test.home, key).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Incompatible(_)), "{refused}");
+    }
+}
+
+#[test]
+fn a_ledger_key_that_is_only_looked_for_is_not_made() {
+    let dir = TempDir::new().unwrap();
+
+    assert!(ledger_key_if_there(&dir.path().join("data")).unwrap().is_none());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

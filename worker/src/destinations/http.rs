@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use hookline_common::names::Operation;
+use hookline_common::names::{Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
@@ -22,6 +22,7 @@ use super::error::DestinationError;
 use super::error_text;
 use super::redact::{cut, redact};
 use super::status;
+use super::world::World;
 use crate::gate::{After, Gate, Limits, Meaning};
 
 /// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
@@ -42,6 +43,7 @@ pub(super) struct Http {
 struct Inner {
     client: Client,
     gate: Arc<Gate>,
+    world: Arc<World>,
     metrics: Arc<Metrics>,
     timeout: Duration,
     max_response_bytes: usize,
@@ -65,6 +67,8 @@ pub(super) struct HttpOptions {
 /// One request.
 pub(super) struct Call {
     pub(super) operation: Operation,
+    /// What it fails and recovers with.
+    pub(super) class: OperationClass,
     pub(super) authorization: HeaderValue,
     pub(super) method: Method,
     pub(super) url: Url,
@@ -94,7 +98,12 @@ struct Ended {
 }
 
 impl Http {
-    pub(super) fn new(options: HttpOptions, gate: Arc<Gate>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        options: HttpOptions,
+        gate: Arc<Gate>,
+        world: Arc<World>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
         // An error says that this process has a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
@@ -110,6 +119,7 @@ impl Http {
         let inner = Inner {
             client,
             gate,
+            world,
             metrics,
             timeout: options.timeout,
             max_response_bytes: options.max_response_bytes,
@@ -144,7 +154,7 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
-        let (_place, permit) = match self.gate.enter(turn.priority, call.operation, turn.place()).await {
+        let (_place, permit) = match self.gate.enter_as(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
             Err(closed) => return Ended { record: None, failed_probe: None, result: Err(closed) },
         };
@@ -159,7 +169,11 @@ impl Inner {
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
                 // Before the body: a closing must bind the calls that start while it is read.
                 let After { again, failed_probe } = permit.answered(status::meaning(status), &limits);
-                (Some(status), failed_probe, self.classify(status, response, &limits, again, &private).await)
+                let result = match self.world.answered(response.headers()).await {
+                    Ok(()) => self.classify(status, response, &limits, again, &private).await,
+                    Err(of_another_world) => Err(of_another_world),
+                };
+                (Some(status), failed_probe, result)
             }
             Err(error) => (None, permit.failed().failed_probe, Err(self.no_answer(error))),
         };

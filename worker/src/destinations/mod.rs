@@ -10,3 +10,4 @@ pub mod redact;
 pub mod segment;
 pub mod status;
 pub mod textus;
+mod world;

@@ -22,11 +22,11 @@ use std::time::Duration;
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
-use hookline_store::Store;
+use hookline_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use self::pause::CREDENTIALS_REFUSED;
+pub use self::pause::{CREDENTIALS_REFUSED, OTHER_WORLD};
 pub use self::policy::Told;
 use self::policy::{Answer, Call, Report, Wait, Why};
 use self::queue::{Queue, Ticket};
@@ -132,7 +132,18 @@ impl Gate {
         operation: Operation,
         place: impl Future<Output = P>,
     ) -> Result<(P, Permit<'_>), DestinationError> {
-        let call = Call::of(priority, operation);
+        self.enter_as(priority, operation, operation.class(), place).await
+    }
+
+    /// As [`Gate::enter`], for a call that fails and recovers with another class than its operation's own.
+    pub(crate) async fn enter_as<P>(
+        &self,
+        priority: Priority,
+        operation: Operation,
+        class: OperationClass,
+        place: impl Future<Output = P>,
+    ) -> Result<(P, Permit<'_>), DestinationError> {
+        let call = Call { class, ..Call::of(priority, operation) };
         self.shut_for(call)?;
         let place = tokio::time::timeout(duration(self.rules().in_hand_ms), place)
             .await
@@ -200,6 +211,24 @@ impl Gate {
     pub fn no_room_for(&self, priority: Priority, classes: &[OperationClass]) -> Option<Duration> {
         let (now_ms, rules) = (self.now_ms(), self.rules());
         self.queue().no_room_for(now_ms, priority, classes, &rules)
+    }
+
+    /// Stops all calls until a person resumes them, because of what this process has found.
+    ///
+    /// # Errors
+    /// Where the store cannot be told.
+    pub(crate) async fn stop(&self, reason: &str) -> Result<(), StoreError> {
+        if self.queue().policy.pause.reason() == Some(reason) {
+            return Ok(());
+        }
+        self.store.pause_gate(self.destination, reason).await?;
+        let rows = self.store.gates().await?;
+        rows.iter().filter(|row| row.destination == self.destination).for_each(|row| self.follow(row));
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Goes by other limits from now on.

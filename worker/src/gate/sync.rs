@@ -13,7 +13,7 @@ use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
-use super::pause::is_probed;
+use super::pause::{is_of_another_world, is_probed};
 use super::policy::{Policy, Told};
 use super::{Gate, GateRules, MAX_WAIT, duration, millis};
 
@@ -152,6 +152,11 @@ pub(super) type Logged = (Option<String>, i64, Vec<OperationClass>);
 fn log_changes(destination: Destination, now_ms: i64, before: &Logged, now: &Logged) {
     let ((pause_before, closed_before, failing_before), (pause, closed, failing)) = (before, now);
     match (pause_before, pause) {
+        (before, Some(reason)) if is_of_another_world(reason) => {
+            if !before.as_deref().is_some_and(is_of_another_world) {
+                tracing::error!(%destination, reason, "destination.paused: nothing is lost, deliveries wait");
+            }
+        }
         (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
             "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token is valid \
              and may do this, and set a new one: in its file it counts within seconds, elsewhere after a restart; or run \

@@ -139,6 +139,9 @@ impl CreateContact {
             data: contact.details.data.clone(),
         };
         let key = attempt.idempotency_key(NAME, account);
+        // The look-up was answered, and so no call is made here.
+        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
+        asked.map_err(HandlerError::textus)?;
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
                 // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.

@@ -148,6 +148,9 @@ impl RecordOptOut {
             Some(claim) => claim,
             None => {
                 self.gate.shut().map_err(HandlerError::textus)?;
+                // Before the claim, whose lease is not for this call, and before the ledger says "sent".
+                let asked = self.textus.ask_before_writing(OperationClass::OptOutWrites).await;
+                asked.map_err(HandlerError::textus)?;
                 self.store.claim(&self.claim(attempt, account)).await?
             }
         };
@@ -293,7 +296,8 @@ impl Handler for RecordOptOut {
     }
 
     fn first_claim<'a>(&'a self, attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
-        let to_put = self.gate.shut().is_ok() && opt_out_payload(attempt).is_ok_and(|payload| payload.opted_out);
+        let may_put = self.textus.may_write() && self.gate.shut().is_ok();
+        let to_put = may_put && opt_out_payload(attempt).is_ok_and(|payload| payload.opted_out);
         let first = self.accounts.first().filter(|_| to_put)?;
         Some(self.claim(attempt, first))
     }

@@ -7,3 +7,4 @@ mod helpers;
 mod payloads;
 mod sharing;
 mod transport;
+mod worlds;

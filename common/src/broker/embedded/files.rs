@@ -69,6 +69,11 @@ pub(super) fn lock(data_dir: &Path, path: &Path) -> Result<OwnerLock, BrokerErro
     Ok(OwnerLock { _file: file })
 }
 
+/// Whether somebody holds the owner's role.
+pub(super) fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn private_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(PRIVATE_FILE).open(path)
 }

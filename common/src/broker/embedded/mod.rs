@@ -190,6 +190,12 @@ impl EmbeddedBroker {
         Ok(Arc::new(broker))
     }
 
+    /// Whether a process consumes from the broker in `data_dir` now.
+    #[must_use]
+    pub fn is_owned(data_dir: &Path) -> bool {
+        files::is_locked(&data_dir.join("broker.lock"))
+    }
+
     /// Whether there is a broker's file in `data_dir`.
     #[must_use]
     pub fn exists(data_dir: &Path) -> bool {

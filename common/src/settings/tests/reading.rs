@@ -144,6 +144,28 @@ fn a_program_is_not_stopped_by_a_secret_that_another_one_uses() {
 }
 
 #[test]
+fn dev_reads_no_secret_whatever_the_file_names() {
+    let folder = Folder::with("");
+    let production = folder.write("production", SECRET.as_bytes());
+    let text = format!(
+        "[broker]\nurl = \"env:BROKER\"\n[store]\nurl = \"postgres://u:{SECRET}@h/db\"\nledger_key = \"env:NOT_SET\"\n\
+         [textus]\naccount = \"acme\"\ntoken = 'file:{}'\n[[sources]]\nname = \"textus\"\nsecrets = [\"{SECRET}\"]\n",
+        production.display()
+    );
+    folder.write("hookline.toml", text.as_bytes());
+
+    let loaded = folder.load(Needs::DEV, &[("BROKER", "amqp://u:secret@h")]).expect("no secret needed");
+
+    let settings = &loaded.settings;
+    assert_eq!((settings.textus.account.as_str(), &settings.textus.token), ("acme", &None));
+    assert!(settings.broker.url.is_empty() && settings.store.url.is_none() && settings.store.ledger_key.is_none());
+    assert!(settings.sources.is_empty());
+    let told: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 5, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("is ignored by `dev`")), "{told:?}");
+}
+
+#[test]
 fn a_secret_written_in_the_file_is_warned_about() {
     let text = format!("[[sources]]\nname = \"textus\"\nsecrets = [\"{SECRET}\"]\n");
     let loaded = Folder::with(&text).load(Needs::NOTHING, &[]).expect("loaded");

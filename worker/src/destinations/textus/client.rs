@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_common::names::Operation;
+use hookline_common::names::{Operation, OperationClass};
 use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::settings::TextUsSettings;
@@ -27,6 +27,7 @@ use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::http::{Answer, Call, Http, HttpOptions, unreadable};
 use crate::destinations::segment::Segment;
+use crate::destinations::world::World;
 use crate::gate::Gate;
 
 /// <https://apidocs.next.textus.com/overview/making_requests/>.
@@ -39,6 +40,7 @@ const MAX_PAGES: usize = 20;
 pub struct TextUs {
     http: Http,
     gate: Arc<Gate>,
+    world: Arc<World>,
     base: Url,
     /// Where the token is checked.
     account: String,
@@ -87,8 +89,17 @@ impl TextUs {
             max_response_bytes: settings.max_response_bytes,
             read_limits: limits::read,
         };
-        let http = Http::new(options, Arc::clone(&gate), metrics)?;
-        Ok(Self { http, gate, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
+        let world = Arc::new(World::new(Arc::clone(&gate)));
+        let http = Http::new(options, Arc::clone(&gate), Arc::clone(&world), metrics)?;
+        Ok(Self { http, gate, world, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
+    }
+
+    /// For a command, whose configuration may be another than the workers': answers are compared with the store, and
+    /// nothing follows for them.
+    #[must_use]
+    pub fn only_looking(self) -> Self {
+        self.world.only_look();
+        self
     }
 
     /// Calls with this token from now on; `false` where it is the one from before.
@@ -197,6 +208,10 @@ impl TextUs {
         &self.gate
     }
 
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// A GET whose 403 comes back as `Forbidden`, whatever it is about.
     pub(super) async fn get_as_it_is(
         &self,
@@ -204,7 +219,18 @@ impl TextUs {
         operation: Operation,
         path: &Path,
     ) -> Result<Answer, DestinationError> {
-        let call = self.call(operation, Method::GET, path)?;
+        self.get_as(log, operation, operation.class(), path).await
+    }
+
+    /// The same, failing and recovering with calls of this class.
+    pub(super) async fn get_as(
+        &self,
+        log: &CallLog,
+        operation: Operation,
+        class: OperationClass,
+        path: &Path,
+    ) -> Result<Answer, DestinationError> {
+        let call = Call { class, ..self.call(operation, Method::GET, path)? };
         self.http.get(log, call).await
     }
 
@@ -268,6 +294,7 @@ impl TextUs {
         let Credentials { token, bearer } = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(Call {
             operation,
+            class: operation.class(),
             authorization: bearer,
             method,
             url: path.url(&self.base)?,

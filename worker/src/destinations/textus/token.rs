@@ -2,9 +2,9 @@
 //! no statuses (reference: <https://apidocs.next.textus.com/overview/auth/>). One cheap call in our own account decides,
 //! so that one forbidden message never stops opt-outs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hookline_common::names::Operation;
+use hookline_common::names::{Operation, OperationClass};
 use hookline_common::time::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +45,47 @@ impl TextUs {
     }
 
     async fn ask_about_token(&self, log: &CallLog) -> Result<Answer, DestinationError> {
+        self.ask_as(log, Operation::CheckToken.class()).await
+    }
+
+    async fn ask_as(&self, log: &CallLog, class: OperationClass) -> Result<Answer, DestinationError> {
         let path = Path::of_account(self.account())?.word("contact_phones").query("q", NOBODY, NOBODY);
-        self.get_as_it_is(log, Operation::CheckToken, &path).await
+        self.get_as(log, Operation::CheckToken, class, &path).await
+    }
+
+    /// Whether an answer has told this process already that it may write.
+    #[must_use]
+    pub fn may_write(&self) -> bool {
+        self.world().may_write()
+    }
+
+    /// Awaited by whoever writes, before the first write of this process: the call that tells whether the token is good tells by its answer, whatever the
+    /// status, whether the sandbox or the real API is there. The others that write meanwhile wait for it. The call goes
+    /// with the `class` of the write, for reads that fail hold up no opt-out. Where any call was answered before, none is made.
+    ///
+    /// # Errors
+    /// `GateClosed` where this process must not write now.
+    pub async fn ask_before_writing(&self, class: OperationClass) -> Result<(), DestinationError> {
+        if self.may_write() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut last_asked = self.world().asking().await;
+        if self.may_write() {
+            return Ok(());
+        }
+        // What it was told while this one waited is for this one too: else each would wait for a call of its own.
+        if let Some((_, error)) = last_asked.as_ref().filter(|(ended, _)| *ended >= began) {
+            return Err(error.clone());
+        }
+        // In no delivery's log: the call is about none of them.
+        let asked = match self.ask_as(&CallLog::default(), class).await {
+            _ if self.may_write() => Ok(()),
+            Err(closed @ DestinationError::GateClosed { .. }) => Err(closed),
+            Ok(_) | Err(_) => self.world().did_not_answer().await,
+        };
+        *last_asked = asked.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        asked
     }
 
     /// A 403 is about one resource unless the check says that the token is refused; the other results stay as they are.

@@ -1,0 +1,137 @@
+//! Whether an answer is of the world that the store is for: the real API's, or the sandbox's, which marks each of its
+//! answers. The first answer of all decides which store it is; every later one is compared, whatever its status.
+//!
+//! An answer of the other world counts for nothing and pauses the destination: the webhooks that come meanwhile are
+//! kept, where a process that ended would take none. Only a person resumes it, for only a person knows which of the two
+//! is configured by mistake.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hookline_common::time::Timestamp;
+use hookline_store::{StoreError, StoreKind};
+use reqwest::header::HeaderMap;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::error::DestinationError;
+use crate::gate::{Gate, OTHER_WORLD, paused_look};
+
+/// What the sandbox says in every answer.
+const MARK: &str = "x-hookline-sandbox";
+/// How soon a sandbox that does not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// When this process last asked in vain, and why that was.
+pub(super) type LastAsked = Option<(Instant, DestinationError)>;
+
+/// Of one destination in one process.
+pub(super) struct World {
+    gate: Arc<Gate>,
+    /// Never changes once a store has it.
+    kind: OnceLock<StoreKind>,
+    /// An answer was of the store's world, or none came and nothing speaks against going on.
+    may_write: AtomicBool,
+    asking: Mutex<LastAsked>,
+    /// A command that asks with its own configuration fixes no kind, and pauses no worker.
+    only_looks: AtomicBool,
+}
+
+impl World {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self {
+            gate,
+            kind: OnceLock::new(),
+            may_write: AtomicBool::new(false),
+            asking: Mutex::default(),
+            only_looks: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn may_write(&self) -> bool {
+        self.may_write.load(Ordering::Acquire)
+    }
+
+    pub(super) fn only_look(&self) {
+        self.only_looks.store(true, Ordering::Release);
+    }
+
+    /// One caller at a time asks whether this process may write.
+    pub(super) async fn asking(&self) -> MutexGuard<'_, LastAsked> {
+        self.asking.lock().await
+    }
+
+    /// No answer tells which world this is. A real store goes on, for an opt-out must not wait for a call that is no part
+    /// of it, and its own answer is compared; a sandbox's store waits, for what it would be written to may be real.
+    pub(super) async fn did_not_answer(&self) -> Result<(), DestinationError> {
+        let kind = match self.kind.get() {
+            Some(kind) => Some(*kind),
+            None => self.gate.store().kind().await.map_err(|error| hold(&store_away(&error)))?,
+        };
+        match kind {
+            Some(StoreKind::Sandbox) => Err(hold("nothing tells that the sandbox is there, which this store is for")),
+            Some(StoreKind::Real) | None => {
+                self.may_write.store(true, Ordering::Release);
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares an answer with the store, before anybody reads it.
+    pub(super) async fn answered(&self, headers: &HeaderMap) -> Result<(), DestinationError> {
+        let answered = if headers.contains_key(MARK) { StoreKind::Sandbox } else { StoreKind::Real };
+        let only_looks = self.only_looks.load(Ordering::Acquire);
+        let kind = match self.kind.get() {
+            Some(kind) => *kind,
+            None if only_looks => {
+                let known = self.gate.store().kind().await;
+                let known = known.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
+                known.unwrap_or(answered)
+            }
+            None => {
+                let fixed = self.gate.store().fix_kind(answered).await;
+                // The answer is not told to anybody: whether a write took effect is unknown then.
+                let fixed = fixed.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
+                *self.kind.get_or_init(|| fixed)
+            }
+        };
+        self.may_write.store(kind == answered, Ordering::Release);
+        if kind == answered {
+            return Ok(());
+        }
+        let reason = reason(kind);
+        if only_looks {
+            return Err(DestinationError::GateClosed { until: Timestamp::now(), why: reason, is_paused: true });
+        }
+        if let Err(error) = self.gate.stop(&reason).await {
+            tracing::error!(destination = %self.gate.destination(), reason, error = %error,
+                "destination.not_paused: it should be, and the store is away; no call counts meanwhile");
+        }
+        let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
+        Err(DestinationError::GateClosed { until: Timestamp::now().plus(paused_look()), why, is_paused: true })
+    }
+}
+
+/// Shown by `hookline status`, with what to do.
+fn reason(kind: StoreKind) -> String {
+    match kind {
+        StoreKind::Real => format!(
+            "{OTHER_WORLD}: the sandbox answers, and this store is for the real API, so nothing that it answers is proof; \
+             set [textus] base_url to the real API, start again, then `hookline resume textus`"
+        ),
+        StoreKind::Sandbox => format!(
+            "{OTHER_WORLD}: the real API answers, and this store is the sandbox's, so what it holds must not go there; \
+             give the real API a data_dir or a [store] url of its own, or set [textus] base_url to the sandbox, start \
+             again, then `hookline resume textus`"
+        ),
+    }
+}
+
+fn hold(why: &str) -> DestinationError {
+    let until = Timestamp::now().plus(ASK_AGAIN.mul_f64(0.5 + rand::random::<f64>() / 2.0));
+    DestinationError::GateClosed { until, why: why.to_owned(), is_paused: false }
+}
+
+fn store_away(error: &StoreError) -> String {
+    format!("whether this is the sandbox cannot be told: {error}")
+}

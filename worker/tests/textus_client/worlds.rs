@@ -1,0 +1,191 @@
+//! The sandbox's world and the real one never meet: what the store is for is compared with who answers. The sandbox
+//! plays the real API where its answers bear no mark.
+
+use std::time::Duration;
+
+use hookline_common::names::{Destination, OperationClass};
+use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
+use hookline_store::StoreKind;
+use hookline_worker::destinations::error::DestinationError;
+use hookline_worker::destinations::textus::opt_outs::Shows;
+
+use crate::helpers::{PHONE, TIMEOUT, TestApi, TestWorker, eventually, phone, segment};
+
+const CLASS: OperationClass = OperationClass::OptOutWrites;
+
+/// A store of this kind, which another process made so.
+async fn of_kind(kind: StoreKind) -> TestApi {
+    let api = TestApi::start().await;
+    assert_eq!(api.worker.store.fix_kind(kind).await.expect("a kind"), kind);
+    api
+}
+
+fn answers_as(api: &TestApi, kind: StoreKind) {
+    api.sandbox.configure(|options| options.marked = kind == StoreKind::Sandbox);
+}
+
+async fn put(api: &TestApi, worker: &TestWorker) -> Result<Shows, DestinationError> {
+    worker.textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.map(|put| put.shows)
+}
+
+fn puts(api: &TestApi) -> usize {
+    api.sandbox.effects().iter().filter(|effect| effect.kind == EffectKind::OptOutPut).count()
+}
+
+async fn reason(worker: &TestWorker) -> Option<String> {
+    let gates = worker.store.gates().await.expect("the store answers");
+    let gate = gates.into_iter().find(|gate| gate.destination == Destination::TextUs).expect("a gate");
+    gate.reason_of_pause().map(str::to_owned)
+}
+
+fn other(kind: StoreKind) -> StoreKind {
+    match kind {
+        StoreKind::Sandbox => StoreKind::Real,
+        StoreKind::Real => StoreKind::Sandbox,
+    }
+}
+
+#[tokio::test]
+async fn the_first_answer_fixes_what_a_store_is_for() {
+    for kind in [StoreKind::Sandbox, StoreKind::Real] {
+        let api = TestApi::start().await;
+        answers_as(&api, kind);
+        assert_eq!(api.worker.store.kind().await.unwrap(), None);
+
+        api.worker.textus.ask_before_writing(CLASS).await.expect("nothing speaks against it");
+
+        assert_eq!(api.worker.store.kind().await.unwrap(), Some(kind));
+        assert_eq!(api.asked(), 1);
+        assert_eq!(put(&api, &api.worker).await, Ok(Shows::This));
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_meets_the_other_world_writes_nothing_and_says_what_to_do() {
+    for kind in [StoreKind::Sandbox, StoreKind::Real] {
+        for status in [200, 302, 401, 403, 404, 429, 500, 503] {
+            let api = of_kind(kind).await;
+            answers_as(&api, other(kind));
+            if status != 200 {
+                api.sandbox.fault(FaultRule::new(Fault::status(status)).on(Endpoint::FindContactPhones).times(1));
+            }
+
+            let refused = api.worker.textus.ask_before_writing(CLASS).await.expect_err("the other world");
+
+            assert!(refused.is_paused(), "{kind:?} {status}: {refused}");
+            let reason = reason(&api.worker).await.expect("paused");
+            assert!(reason.contains("[textus] base_url") && reason.contains("hookline resume"), "{reason}");
+            put(&api, &api.worker).await.expect_err("held");
+            assert_eq!(puts(&api), 0, "{kind:?} {status}");
+            assert_eq!(api.worker.store.kind().await.unwrap(), Some(kind));
+            let told = api.another_worker().await;
+            put(&api, &told).await.expect_err("held for every process");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_answer_of_the_other_world_counts_that_comes_in_the_middle() {
+    let api = of_kind(StoreKind::Real).await;
+    answers_as(&api, StoreKind::Real);
+    let contact = api.sandbox.add_contact("acme", "Marisol Ektberg", PHONE);
+    assert_eq!(put(&api, &api.worker).await, Ok(Shows::This));
+    answers_as(&api, StoreKind::Sandbox);
+
+    let answered = put(&api, &api.worker).await.expect_err("no proof");
+    assert!(answered.is_paused(), "{answered}");
+    assert!(!answered.may_have_taken_effect(), "nothing reached the real API");
+    assert_eq!(api.log.records().last().expect("a request").status, Some(201), "told in the attempt");
+
+    api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
+    eventually("resumed", || async { api.worker.gate.no_room_for(Default::default(), &[CLASS]).is_none() }).await;
+    let read = api.worker.textus.contact(&api.log, &segment(&contact)).await.expect_err("reads neither");
+    assert!(read.is_paused(), "{read}");
+    assert!(reason(&api.worker).await.is_some(), "paused again");
+}
+
+#[tokio::test]
+async fn it_goes_on_where_the_right_one_answers_and_a_person_resumes() {
+    let api = of_kind(StoreKind::Real).await;
+    api.worker.textus.ask_before_writing(CLASS).await.expect_err("the sandbox");
+    answers_as(&api, StoreKind::Real);
+    let mended = api.another_worker().await;
+    mended.textus.ask_before_writing(CLASS).await.expect_err("paused still");
+
+    api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
+
+    for worker in [&mended, &api.worker] {
+        eventually("resumed", || async { worker.textus.ask_before_writing(CLASS).await.is_ok() }).await;
+        assert_eq!(put(&api, worker).await, Ok(Shows::This));
+    }
+}
+
+#[tokio::test]
+async fn without_an_answer_a_real_store_goes_on_and_a_sandboxs_waits() {
+    for fault in [Fault::Hang(Duration::from_secs(30)), Fault::Reset] {
+        for kind in [None, Some(StoreKind::Real)] {
+            let api = match kind {
+                Some(kind) => of_kind(kind).await,
+                None => TestApi::start().await,
+            };
+            answers_as(&api, StoreKind::Real);
+            api.fail_once_on(Endpoint::FindContactPhones, fault.clone());
+            let clock = std::time::Instant::now();
+
+            api.worker.textus.ask_before_writing(CLASS).await.expect("it goes on");
+            assert!(clock.elapsed() < TIMEOUT * 2, "{fault:?}");
+            assert_eq!(put(&api, &api.worker).await, Ok(Shows::This), "{fault:?}");
+            assert_eq!(api.worker.store.kind().await.unwrap(), Some(StoreKind::Real));
+        }
+
+        let api = of_kind(StoreKind::Sandbox).await;
+        api.fail_once_on(Endpoint::FindContactPhones, fault.clone());
+        let waits = api.worker.textus.ask_before_writing(CLASS).await.expect_err("it waits");
+        assert!(matches!(waits, DestinationError::GateClosed { is_paused: false, .. }), "{waits}");
+        assert_eq!(reason(&api.worker).await, None);
+        api.worker.textus.ask_before_writing(CLASS).await.expect("and asks again");
+    }
+}
+
+#[tokio::test]
+async fn those_that_write_at_once_wait_for_one_question() {
+    let api = TestApi::start().await;
+    let asking = (0..50).map(|_| api.worker.textus.ask_before_writing(CLASS));
+
+    for asked in futures::future::join_all(asking).await {
+        asked.expect("nothing speaks against it");
+    }
+
+    assert_eq!(api.asked(), 1);
+    assert_eq!(api.log.records(), [], "it is in no delivery's log");
+}
+
+#[tokio::test]
+async fn those_that_wait_for_a_question_without_an_answer_ask_none_of_their_own() {
+    let api = of_kind(StoreKind::Sandbox).await;
+    api.sandbox.fault(FaultRule::new(Fault::Hang(Duration::from_secs(30))));
+    let clock = std::time::Instant::now();
+    let asking = (0..50).map(|_| api.worker.textus.ask_before_writing(CLASS));
+
+    for asked in futures::future::join_all(asking).await {
+        asked.expect_err("they wait");
+    }
+
+    assert_eq!(api.asked(), 1);
+    assert!(clock.elapsed() < TIMEOUT * 3, "{:?}", clock.elapsed());
+}
+
+#[tokio::test]
+async fn reads_that_fail_hold_up_no_question_before_an_opt_out() {
+    let api = of_kind(StoreKind::Sandbox).await;
+    let failing = api.sandbox.fault(FaultRule::new(Fault::status(503)).on(Endpoint::GetMessage));
+    for _ in 0..8 {
+        let _ = api.worker.textus.get_message(&api.log, &segment("Bn3RkQ8")).await;
+    }
+    let fresh = api.another_worker().await;
+    assert!(fresh.textus.get_message(&api.log, &segment("Bn3RkQ8")).await.is_err_and(|error| error.status().is_none()));
+    let _ = failing;
+
+    fresh.textus.ask_before_writing(CLASS).await.expect("it is not held");
+    assert_eq!(put(&api, &fresh).await, Ok(Shows::This));
+}
