@@ -13,7 +13,7 @@ use crate::error::StoreError;
 use crate::ledger::{self, Entry};
 use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
 use crate::opt_asks::{Changes, OptAsk};
-use crate::opt_state::{CUT, Fact, STATED, Standing, State, Times, received};
+use crate::opt_state::{self, CUT, Fact, STATED, Standing, State, Times, received};
 use crate::page::{page, position, rows_to_read};
 use crate::{Store, row, statements};
 
@@ -152,10 +152,19 @@ pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
     let others = past.iter().filter(|entry| entry.account == opt.account).filter_map(Fact::of);
     let is_stale = match times(opt, past) {
         None => true,
-        Some(own) if opt.opted_out => others.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(own)),
+        Some(own) if opt.opted_out => {
+            others.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(own))
+                || (opt.method == OptMethod::Keyword && is_taken_back(past, &opt.account, own))
+        }
         Some(own) => others.filter(|fact| fact.opted_out).any(|opt_out| !own.undoes(opt_out.times)),
     };
     if is_stale { OptStanding::Stale } else { OptStanding::Current }
+}
+
+/// Whether a text to this account took a stop word of these times back.
+pub(crate) fn is_taken_back(past: &Past, account: &str, stop_word: Times) -> bool {
+    let of_account = past.iter().filter(|entry| entry.account == account);
+    of_account.filter_map(opt_state::start).any(|start| start.undoes(stop_word))
 }
 
 /// Records the event where that was not done before, and says how it stands.
