@@ -3,8 +3,8 @@
 //! State alone never decides about a PUT. For each target on its own, another event's PUT stands in for this event's
 //! where the target answered it with proof, it was sent no earlier than five minutes before this event's time, and no
 //! opt-in speaks against it: none was recorded after it was sent, and none is newer than its event, in any account. A text
-//! that asks for texts again speaks against it as an opt-in does, where it is no newer than this event. In doubt we PUT
-//! once more: a superfluous PUT costs a call, a missing one breaks the law.
+//! that asks for texts again speaks against it as an opt-in does, unless the last such text to that account is newer than
+//! this event. In doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks the law.
 //!
 //! A stop word as a text and the `contact.opted_out` that TextUs makes of it are one fact by this: whichever comes first is
 //! PUT, and the other, at most minutes apart, finds that PUT.
@@ -29,12 +29,12 @@ pub(crate) fn own_is_proved(past: &Past, event_id: &str, target: &str) -> bool {
     past.iter().any(|entry| entry.event_id == event_id && entry.account == target && entry.proves_put())
 }
 
-/// Whether the PUT of another event makes one of this event needless; `own` is this event's.
-pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, target: &str) -> bool {
-    // By the clock that dates our PUTs as well: were it far behind the one that dates receipts, every echo would look
-    // like news, and be PUT, and be echoed.
-    let time = Timestamp::from_millis(own.cut).min(Timestamp::now());
-    let asks_again = |entry: &Entry| start(entry).filter(|start| !start.undoes(own));
+/// Whether the PUT of another event makes one of this event needless; `own` are this event's times, and `time` is when it
+/// happened by the clock that dates PUTs.
+pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, time: Timestamp, target: &str) -> bool {
+    // Where the last word to an account is newer than this event, no text for more there is news to it.
+    let is_outdone = |account: &str| starts_of(past, account).any(|start| start.undoes(own));
+    let asks_again = |entry: &Entry| start(entry).filter(|_| !is_outdone(&entry.account));
     let opts_in = |entry: &Entry| Fact::of(entry).filter(|fact| !fact.opted_out).map(|fact| fact.times);
     let newest_in = past.iter().filter_map(|entry| opts_in(entry).or_else(|| asks_again(entry)));
     let newest_in = newest_in.map(|times| times.cut).max();
@@ -46,6 +46,11 @@ pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, target: &str
         stands && in_time && answers(past, place).any(Entry::proves_put)
     };
     puts(past, event_id, target).any(explains)
+}
+
+/// The times of the texts to this account that asked for texts again.
+pub(crate) fn starts_of<'a>(past: &'a Past, account: &'a str) -> impl Iterator<Item = Times> + 'a {
+    past.iter().filter(move |entry| entry.account == account).filter_map(start)
 }
 
 /// Other events whose latest PUT to the target has no answer yet. Of those who have one each, only the earlier waits for

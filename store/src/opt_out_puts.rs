@@ -97,7 +97,10 @@ pub(crate) fn decide(
     let Some(times) = times(opt, past).filter(|_| standing(opt, past) == OptStanding::Current) else {
         return PutDecision::Stale;
     };
-    if earlier_puts::is_explained(past, &opt.event_id, times, target) {
+    // By the clock that dates our PUTs as well: were it far behind the one that dates receipts, every echo would look
+    // like news, and be PUT, and be echoed.
+    let by_our_clock = Timestamp::from_millis(times.cut).min(Timestamp::now());
+    if earlier_puts::is_explained(past, &opt.event_id, times, by_our_clock, target) {
         // A person's text is no echo of ours.
         let may_be_echo = opt.account == target && opt.method == OptMethod::Webhook;
         return if may_be_echo { PutDecision::Echo } else { PutDecision::AlreadyDone };

@@ -8,12 +8,12 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::dialect::Connection;
-use crate::earlier_puts::Past;
+use crate::earlier_puts::{Past, starts_of};
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
 use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
 use crate::opt_asks::{Changes, OptAsk};
-use crate::opt_state::{self, CUT, Fact, STATED, Standing, State, Times, received};
+use crate::opt_state::{CUT, Fact, STATED, Standing, State, Times, received};
 use crate::page::{page, position, rows_to_read};
 use crate::{Store, row, statements};
 
@@ -163,8 +163,7 @@ pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
 
 /// Whether a text to this account took a stop word of these times back.
 pub(crate) fn is_taken_back(past: &Past, account: &str, stop_word: Times) -> bool {
-    let of_account = past.iter().filter(|entry| entry.account == account);
-    of_account.filter_map(opt_state::start).any(|start| start.undoes(stop_word))
+    starts_of(past, account).any(|start| start.undoes(stop_word))
 }
 
 /// Records the event where that was not done before, and says how it stands.

@@ -292,5 +292,6 @@ fn is_sent(past: &[Entry], event_id: &str, times: Times, target: &str) -> bool {
     let proves = |entry: &Entry| {
         entry.account == target && entry.proves_put() && (entry.event_id == event_id || entry.at_ms >= times.cut)
     };
-    past.iter().any(proves) || earlier_puts::is_explained(past, event_id, times, target)
+    past.iter().any(proves)
+        || earlier_puts::is_explained(past, event_id, times, Timestamp::from_millis(times.cut), target)
 }
