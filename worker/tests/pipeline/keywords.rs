@@ -208,7 +208,7 @@ async fn an_old_stop_word_that_comes_or_is_replayed_never_overrides_newer_news()
     let id = pipeline.send(&stop).await;
     let event = match pipeline.store.event_payload(&id).await.expect("asked") {
         hookline_store::model::Payload::Here(event) => event,
-        other => panic!("{other:?}"),
+        gone @ (hookline_store::model::Payload::Unknown | hookline_store::model::Payload::Gone) => panic!("{gone:?}"),
     };
     assert!(event.event_type.keyword().is_some(), "the history keeps what it is");
     pipeline.broker.publish_again(RecordOptOut, &event, hookline_common::broker::Again::Replay).await.expect("stored");
