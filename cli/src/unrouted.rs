@@ -205,5 +205,6 @@ async fn record(settings: &Settings, store: &Store, found: &[Unrouted]) -> anyho
         enabled.iter().copied().filter(|handler| takes(*handler, &event.event_type)).collect()
     };
     let events: Vec<_> = found.iter().map(|unrouted| (unrouted.event.clone(), routed(&unrouted.event))).collect();
-    Ok(store.record_events(&events).await?)
+    store.record_events(&events).await?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The envelope that crosses the queue: a fact that a source told us, with the sender's exact bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +29,10 @@ pub const UNPARSED: &str = "unparsed";
 const MAX_TYPE_BYTES: usize = 255;
 /// Longer types make the routing key `<source>.unknown` (design.md section 4).
 const MAX_ROUTED_TYPE_BYTES: usize = 128;
+/// The type whose body may be a keyword alone, and its routing words then. A sender's own type never is one of these.
+const TEXT_RECEIVED: &str = "message.received";
+pub(crate) const STOP_RECEIVED: &str = "message.received.stop";
+pub(crate) const START_RECEIVED: &str = "message.received.start";
 
 /// `evt_` and 32 hexadecimal digits: a function of the source and the sender's own id for the post, so that a
 /// repeat gets the same id.
@@ -108,35 +113,85 @@ impl fmt::Display for SourceName {
     }
 }
 
+/// What a text says that is a keyword alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Keyword {
+    /// No more texts, please: an opt-out.
+    Stop,
+    /// Texts again, please. No API opts a person in: this changes no state.
+    Start,
+}
+
+impl Keyword {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Start => "start",
+        }
+    }
+
+    /// `None` for what a newer version may have written.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Stop, Self::Start].into_iter().find(|keyword| keyword.as_str() == text)
+    }
+}
+
 /// The kind of an event, dotted past tense: `message.received`. Known types are normalised (`-` becomes `_`), an
-/// unknown one is kept as sent (cut at 255 bytes).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(transparent)]
-pub struct EventType(Arc<str>);
+/// unknown one is kept as sent (cut at 255 bytes). A text that is a keyword alone has the type of every text, and says
+/// so besides: other handlers take it as well.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventType {
+    name: Arc<str>,
+    keyword: Option<Keyword>,
+}
+
+impl serde::Serialize for EventType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
+    }
+}
 
 impl EventType {
     #[must_use]
     pub fn new(sent: &str) -> Self {
         let normalised = sent.replace('-', "_");
         if KNOWN_TYPES.contains(&normalised.as_str()) {
-            return Self(normalised.into());
+            return Self::named(&normalised);
         }
         let mut end = sent.len().min(MAX_TYPE_BYTES);
         while !sent.is_char_boundary(end) {
             end -= 1;
         }
-        Self(sent[..end].into())
+        Self::named(&sent[..end])
     }
 
     /// For a signed body in which no type can be read.
     #[must_use]
     pub fn unparsed() -> Self {
-        Self(UNPARSED.into())
+        Self::named(UNPARSED)
+    }
+
+    fn named(name: &str) -> Self {
+        Self { name: name.into(), keyword: None }
+    }
+
+    /// The same type, of a text that is this keyword alone; of no other type is that said.
+    #[must_use]
+    pub fn with_keyword(self, keyword: Option<Keyword>) -> Self {
+        let keyword = keyword.filter(|_| self.as_str() == TEXT_RECEIVED);
+        Self { keyword, ..self }
+    }
+
+    #[must_use]
+    pub fn keyword(&self) -> Option<Keyword> {
+        self.keyword
     }
 
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     #[must_use]
@@ -144,29 +199,41 @@ impl EventType {
         KNOWN_TYPES.contains(&self.as_str())
     }
 
-    /// The words of the routing key after the source: the normalised type, or `unknown` where it would not fit
-    /// a key.
     #[must_use]
-    pub fn routing_words(&self) -> String {
-        let normalised = self.0.replace('-', "_");
+    pub fn is_unparsed(&self) -> bool {
+        self.as_str() == UNPARSED
+    }
+
+    /// The words of the routing key after the source: the normalised type, with the keyword behind it that a text is, or
+    /// `unknown` where the type would not fit a key, or would be taken for a keyword.
+    #[must_use]
+    pub fn routing_words(&self) -> Cow<'_, str> {
+        match self.keyword {
+            Some(Keyword::Stop) => return STOP_RECEIVED.into(),
+            Some(Keyword::Start) => return START_RECEIVED.into(),
+            None => {}
+        }
+        let normalised: Cow<'_, str> =
+            if self.name.contains('-') { self.name.replace('-', "_").into() } else { Cow::Borrowed(&*self.name) };
         let fits = !normalised.is_empty()
             && normalised.len() <= MAX_ROUTED_TYPE_BYTES
+            && ![STOP_RECEIVED, START_RECEIVED].contains(&&*normalised)
             && normalised
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'.');
-        if fits { normalised } else { "unknown".to_owned() }
+        if fits { normalised } else { "unknown".into() }
     }
 
     /// What may stand in a log line: a stranger's text could hold anything, so only known types are shown.
     #[must_use]
     pub fn log_label(&self) -> &str {
-        if self.is_known() || self.as_str() == UNPARSED { self.as_str() } else { "unknown" }
+        if self.is_known() || self.is_unparsed() { self.as_str() } else { "unknown" }
     }
 }
 
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.name)
     }
 }
 
@@ -233,5 +300,24 @@ mod tests {
         }
         assert_eq!(EventType::new(&long).as_str().len(), 255);
         assert_eq!(EventType::new("deal.won-twice").routing_words(), "deal.won_twice");
+    }
+
+    #[test]
+    fn only_a_received_text_has_a_keyword_and_no_type_passes_for_one() {
+        for (sent, keyword, words) in [
+            ("message.received", None, "message.received"),
+            ("message.received", Some(Keyword::Stop), "message.received.stop"),
+            ("message-received", Some(Keyword::Start), "message_received"),
+            ("message.received", Some(Keyword::Start), "message.received.start"),
+            ("message.delivered", Some(Keyword::Stop), "message.delivered"),
+            ("message.received.stop", None, "unknown"),
+            ("message.received.start", Some(Keyword::Start), "unknown"),
+        ] {
+            let event_type = EventType::new(sent).with_keyword(keyword);
+            assert_eq!((event_type.as_str(), &*event_type.routing_words()), (sent, words), "{keyword:?}");
+        }
+        for keyword in [Keyword::Stop, Keyword::Start] {
+            assert_eq!(Keyword::parse(keyword.as_str()), Some(keyword));
+        }
     }
 }

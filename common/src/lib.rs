@@ -5,6 +5,8 @@ pub mod admin;
 pub mod backoff;
 pub mod broker;
 pub mod event;
+pub mod json;
+pub mod keywords;
 pub mod names;
 pub mod phone;
 pub mod reload;

@@ -18,7 +18,7 @@ mod proxy;
 mod sender;
 mod wait;
 
-pub use accounts::{Accounts, HANDLERS, STATES, handlers_of};
+pub use accounts::{Accounts, HANDLERS, KEYWORD_HANDLERS, STATES, handlers_of};
 pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
 #[cfg(feature = "testing")]
 pub use deployment::{Deployment, Half, Load, Part, Tally, send_all};

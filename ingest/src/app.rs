@@ -66,7 +66,7 @@ impl IngestApp {
         open_files::raise_limit();
         let ingest = &settings.ingest;
         let broker_state = broker.state();
-        let sources = Sources::new(&settings.sources);
+        let sources = Sources::new(settings);
         let edge = web::Data::new(Edge {
             sources: sources.clone(),
             durable: Durable::new(broker, Arc::clone(&metrics), ingest.request_timeout),
@@ -80,6 +80,7 @@ impl IngestApp {
             journey,
             mismatch_lines: Throttle::new(),
             failure_lines: Throttle::new(),
+            unparsed_lines: Throttle::new(),
         });
         let factory = move || {
             App::new()
@@ -223,6 +224,6 @@ fn whole_seconds(duration: Duration) -> u64 {
 async fn follow(mut live: LiveSettings, sources: Sources) {
     while live.changed().await.is_ok() {
         let settings = Arc::clone(&live.borrow_and_update());
-        sources.take(&settings.sources);
+        sources.take(&settings);
     }
 }

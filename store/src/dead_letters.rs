@@ -4,7 +4,7 @@
 //! confirmed, remove. A crash in between leaves a row in [`Store::redriving`], and publishing again is harmless.
 
 use hookline_common::broker::DeadLetterInfo;
-use hookline_common::event::{Event, EventId};
+use hookline_common::event::{Event, EventId, Keyword};
 use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::time::Timestamp;
 use sha2::{Digest, Sha256};
@@ -109,8 +109,8 @@ impl Store {
                     lock_delivery(connection, id).await?;
                     let row = sqlx::query(
                         "UPDATE dead_letters SET state = 'redriving' WHERE id = $1 AND body IS NOT NULL
-                         RETURNING event_id, handler, source, source_event_id, event_type, received_ms, content_type,
-                             request_id, traceparent, body",
+                         RETURNING event_id, handler, source, source_event_id, event_type, keyword, received_ms,
+                             content_type, request_id, traceparent, body",
                     )
                     .bind(id.as_str())
                     .fetch_optional(&mut *connection)
@@ -315,6 +315,30 @@ async fn mark_dead_lettered(
     Ok(marked.rows_affected() == 1)
 }
 
+/// Gives up a delivery that waits, and keeps its dead letter. `false` where it does not wait.
+pub(crate) async fn give_up_waiting(
+    connection: &mut Connection,
+    event: &Event,
+    handler: HandlerName,
+    info: &DeadLetterInfo,
+) -> Result<bool, StoreError> {
+    let marked = sqlx::query(
+        "UPDATE deliveries SET state = 'dead_lettered', reason = $3, attempt = attempt + 1, dead_ms = $4
+         WHERE event_id = $1 AND handler = $2 AND state = 'waiting'",
+    )
+    .bind(event.id.as_str())
+    .bind(handler.as_str())
+    .bind(info.reason.as_str())
+    .bind(info.dead_lettered_at.as_millis())
+    .execute(&mut *connection)
+    .await?;
+    let waited = marked.rows_affected() == 1;
+    if waited {
+        keep(connection, event, handler, info).await?;
+    }
+    Ok(waited)
+}
+
 async fn keep(
     connection: &mut Connection,
     event: &Event,
@@ -323,8 +347,8 @@ async fn keep(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO dead_letters (id, event_id, handler, state, reason, destination, status, detail, attempts, dead_ms,
-             source, source_event_id, event_type, received_ms, content_type, request_id, traceparent, body)
-         VALUES ($1, $2, $3, 'dead', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             source, source_event_id, event_type, keyword, received_ms, content_type, request_id, traceparent, body)
+         VALUES ($1, $2, $3, 'dead', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
          ON CONFLICT (event_id, handler) DO UPDATE SET state = 'dead', reason = excluded.reason,
              destination = excluded.destination, status = excluded.status, detail = excluded.detail,
              attempts = excluded.attempts, dead_ms = excluded.dead_ms, body = excluded.body",
@@ -341,6 +365,7 @@ async fn keep(
     .bind(event.source.as_str())
     .bind(row::maybe_clean(event.source_event_id.as_deref()))
     .bind(row::clean(event.event_type.as_str()).as_ref())
+    .bind(event.event_type.keyword().map(Keyword::as_str))
     .bind(event.received_at.as_millis())
     .bind(event.content_type.as_deref())
     .bind(event.request_id.as_deref())

@@ -2,8 +2,12 @@
 //!
 //! State alone never decides about a PUT. For each target on its own, another event's PUT stands in for this event's
 //! where the target answered it with proof, it was sent no earlier than five minutes before this event's time, and no
-//! opt-in speaks against it: none was recorded after it was sent, and none is newer than its event, in any account. In
-//! doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks the law.
+//! opt-in speaks against it: none was recorded after it was sent, and none is newer than its event, in any account. A text
+//! that asks for texts again speaks against it as an opt-in does, unless the last such text to that account is newer than
+//! this event. In doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks the law.
+//!
+//! A stop word as a text and the `contact.opted_out` that TextUs makes of it are one fact by this: whichever comes first is
+//! PUT, and the other, at most minutes apart, finds that PUT.
 
 use std::time::Duration;
 
@@ -11,13 +15,13 @@ use hookline_common::time::Timestamp;
 
 use crate::ledger::Entry;
 use crate::model::LedgerKind;
-use crate::opt_state::{Fact, received};
+use crate::opt_state::{Fact, Times, received, start};
 
 /// By how much an event's time may be after the PUT that explains it. It covers clocks that disagree; an opt-out that
 /// is newer than this is news.
 const EXPLAINS: Duration = Duration::from_mins(5);
 
-/// What the ledger holds about one phone, in order: all but the skips.
+/// What the ledger holds about one phone, in order: of the skips only the texts for more.
 pub(crate) type Past = [Entry];
 
 /// Whether this event's own PUT to the target is proved.
@@ -25,16 +29,28 @@ pub(crate) fn own_is_proved(past: &Past, event_id: &str, target: &str) -> bool {
     past.iter().any(|entry| entry.event_id == event_id && entry.account == target && entry.proves_put())
 }
 
-/// Whether the PUT of another event makes one of this event needless; `time` is this event's.
-pub(crate) fn is_explained(past: &Past, event_id: &str, time: Timestamp, target: &str) -> bool {
-    let newest_in = past.iter().filter_map(Fact::of).filter(|fact| !fact.opted_out).map(|fact| fact.times.cut).max();
+/// Whether the PUT of another event makes one of this event needless; `own` are this event's times, and `time` is when it
+/// happened by the clock that dates PUTs.
+pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, time: Timestamp, target: &str) -> bool {
+    // Where the last word to an account is newer than this event, no text for more there is news to it.
+    let is_outdone = |account: &str| starts_of(past, account).any(|start| start.undoes(own));
+    let asks_again = |entry: &Entry| start(entry).filter(|_| !is_outdone(&entry.account));
+    let opts_in = |entry: &Entry| Fact::of(entry).filter(|fact| !fact.opted_out).map(|fact| fact.times);
+    let newest_in = past.iter().filter_map(|entry| opts_in(entry).or_else(|| asks_again(entry)));
+    let newest_in = newest_in.map(|times| times.cut).max();
+    let speaks_against = |later: &Entry| later.kind == LedgerKind::OptedIn || asks_again(later).is_some();
     let explains = |(place, sent): (usize, &Entry)| {
-        let stands = !past[place..].iter().any(|later| later.kind == LedgerKind::OptedIn)
+        let stands = !past[place..].iter().any(speaks_against)
             && newest_in.is_none_or(|newest_in| newest_in <= event_time(sent));
         let in_time = sent.at_ms >= time.minus(EXPLAINS).as_millis();
         stands && in_time && answers(past, place).any(Entry::proves_put)
     };
     puts(past, event_id, target).any(explains)
+}
+
+/// The times of the texts to this account that asked for texts again.
+pub(crate) fn starts_of<'a>(past: &'a Past, account: &'a str) -> impl Iterator<Item = Times> + 'a {
+    past.iter().filter(move |entry| entry.account == account).filter_map(start)
 }
 
 /// Other events whose latest PUT to the target has no answer yet. Of those who have one each, only the earlier waits for

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use hookline_common::event::{Event, EventId, EventType};
-use hookline_common::names::HandlerName;
+use hookline_common::broker::DeadLetterInfo;
+use hookline_common::event::{Event, EventId, EventType, Keyword};
+use hookline_common::names::{DeadReason, HandlerName};
 use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::db::Turn;
+use crate::dead_letters;
 use crate::deliveries::{delivery, expect_deliveries};
 use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
@@ -20,6 +22,9 @@ use crate::{Store, row};
 const ROWS: usize = 64;
 /// Rows that one short transaction of `expire` touches.
 const BATCH: u64 = 500;
+/// What a dead letter of an event says whose body no handler can take.
+const UNPARSED_DETAIL: &str = "the body is signed, and is no JSON object with an `action`: no handler took it; look at what \
+     was sent in TextUs, do by hand what it asks for, and discard this";
 /// Effects and what they belong to are kept at least this long: a repeat must find them.
 const EFFECTS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
@@ -27,11 +32,14 @@ impl Store {
     /// Keeps events and makes the rows of the deliveries they were routed to, all in one transaction: waiting, and
     /// done for `record_history` itself. What is known stays as it is: of two bodies with one id the first counts.
     ///
+    /// An event of which no type could be read is a dead letter of `record_history` as well: no other handler takes it,
+    /// and somebody has to look at it. Gives those that became one.
+    ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn record_events(&self, events: &[(Event, Vec<HandlerName>)]) -> Result<(), StoreError> {
+    pub async fn record_events(&self, events: &[(Event, Vec<HandlerName>)]) -> Result<Vec<EventId>, StoreError> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         // In the order in which everybody locks them; of one id the first stays first.
         let mut events = events.to_vec();
@@ -42,11 +50,12 @@ impl Store {
                     for events in events.chunks(ROWS) {
                         insert_events(connection, events).await?;
                     }
-                    let routed: Vec<_> = events
-                        .iter()
-                        .flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler)))
-                        .collect();
-                    expect_deliveries(connection, &routed, true).await
+                    let (unparsed, parsed): (Vec<_>, Vec<_>) =
+                        events.iter().partition(|(event, _)| event.event_type.is_unparsed());
+                    // In this order too: nobody else waits for more than one of them.
+                    expect_deliveries(connection, &routed(&parsed), true).await?;
+                    expect_deliveries(connection, &routed(&unparsed), false).await?;
+                    give_up_unparsed(connection, &unparsed).await
                 })
             })
             .await
@@ -67,9 +76,9 @@ impl Store {
         // Two texts, so that each can use the index that fits it.
         let of_type = if filter.event_type.is_some() { "event_type = $6 AND" } else { "" };
         let statement = format!(
-            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.received_ms, e.has_payload,
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.keyword, e.received_ms, e.has_payload,
                     d.handler, d.state, d.reason, d.attempt
-             FROM (SELECT event_id, source, source_event_id, event_type, received_ms,
+             FROM (SELECT event_id, source, source_event_id, event_type, keyword, received_ms,
                           CASE WHEN body IS NULL THEN 0 ELSE 1 END AS has_payload
                    FROM events
                    WHERE {of_type} received_ms >= $1 AND received_ms < $2 AND (received_ms, event_id) < ($3, $4)
@@ -106,7 +115,7 @@ impl Store {
         let mut reader = self.db.reader().await?;
         let mut snapshot = reader.snapshot().await?;
         let rows = sqlx::query(
-            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.received_ms,
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.keyword, e.received_ms,
                     CASE WHEN e.body IS NULL THEN 0 ELSE 1 END AS has_payload,
                     d.handler, d.state, d.reason, d.attempt
              FROM events e LEFT JOIN deliveries d ON d.event_id = e.event_id
@@ -139,8 +148,8 @@ impl Store {
     /// See [`StoreError`].
     pub async fn event_payload(&self, id: &EventId) -> Result<Payload, StoreError> {
         let row = self.db.row(sqlx::query(
-            "SELECT event_id, source, source_event_id, event_type, received_ms, content_type, request_id, traceparent, body
-             FROM events WHERE event_id = $1",
+            "SELECT event_id, source, source_event_id, event_type, keyword, received_ms, content_type, request_id,
+                 traceparent, body FROM events WHERE event_id = $1",
         )
             .bind(id.as_str())).await?;
         let Some(row) = row else { return Ok(Payload::Unknown) };
@@ -208,8 +217,34 @@ impl Store {
     }
 }
 
+fn routed<'a>(events: &[&'a (Event, Vec<HandlerName>)]) -> Vec<(&'a EventId, HandlerName)> {
+    events.iter().flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler))).collect()
+}
+
+/// Those that wait become dead letters: of a repeat it is known already what became of it.
+async fn give_up_unparsed(
+    connection: &mut Connection,
+    events: &[&(Event, Vec<HandlerName>)],
+) -> Result<Vec<EventId>, StoreError> {
+    let mut given_up = Vec::new();
+    for (event, _) in events {
+        let info = DeadLetterInfo {
+            reason: DeadReason::Unreadable,
+            destination: None,
+            status: None,
+            detail: UNPARSED_DETAIL.to_owned(),
+            attempts: 1,
+            dead_lettered_at: Timestamp::now(),
+        };
+        if dead_letters::give_up_waiting(connection, event, HandlerName::RecordHistory, &info).await? {
+            given_up.push(event.id.clone());
+        }
+    }
+    Ok(given_up)
+}
+
 async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<HandlerName>)]) -> Result<(), StoreError> {
-    const COLUMNS: usize = 9;
+    const COLUMNS: usize = 10;
     let values: Vec<String> = (0..events.len())
         .map(|i| {
             let parameters: Vec<String> = (1..=COLUMNS).map(|n| format!("${}", i * COLUMNS + n)).collect();
@@ -217,8 +252,8 @@ async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<Handle
         })
         .collect();
     let statement = format!(
-        "INSERT INTO events (event_id, source, source_event_id, event_type, received_ms, content_type, request_id,
-             traceparent, body)
+        "INSERT INTO events (event_id, source, source_event_id, event_type, keyword, received_ms, content_type,
+             request_id, traceparent, body)
          VALUES {} ON CONFLICT (event_id) DO NOTHING",
         values.join(", ")
     );
@@ -230,6 +265,7 @@ async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<Handle
             .bind(event.source.as_str())
             .bind(row::maybe_clean(event.source_event_id.as_deref()))
             .bind(row::clean(event.event_type.as_str()).as_ref())
+            .bind(event.event_type.keyword().map(Keyword::as_str))
             .bind(event.received_at.as_millis())
             .bind(event.content_type.as_deref())
             .bind(event.request_id.as_deref())

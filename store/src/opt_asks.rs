@@ -17,7 +17,7 @@ use crate::ledger::{self, Entry, LedgerKey};
 use crate::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_out_puts::{self, Put};
 use crate::opt_outs::{self, Opt};
-use crate::opt_state::{self, CUT, STATED, Standing};
+use crate::opt_state::{self, CUT, IS_START, STATED, Standing};
 use crate::{row, statements};
 
 #[derive(Clone)]
@@ -167,7 +167,8 @@ impl OptAsk {
 }
 
 /// What the ledger holds about each ask's phone, in order, as far as it decides anything: every PUT, and of each account
-/// the opt-outs and opt-ins that others do not outdo, the last of each kind, and the ask's own. One each, in their order.
+/// the opt-outs, opt-ins and texts for more that others do not outdo, the last of each kind, and the ask's own. One each,
+/// in their order.
 async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<Entry>>, StoreError> {
     let mut pasts = vec![Vec::new(); asks.len()];
     let asked: Vec<(i64, &Opt)> =
@@ -177,11 +178,11 @@ async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<E
             "WITH asked (place, of_phone, of_event) AS (VALUES {values}),
              newest (in_place, of_account, of_kind, newest_cut, last_seq) AS
                  (SELECT place, l.account, l.kind, MAX({CUT}), MAX(l.seq) FROM asked JOIN opt_ledger l ON l.phone = of_phone
-                  WHERE l.kind IN ('received', 'opted_in') GROUP BY place, l.account, l.kind)
+                  WHERE l.kind IN ('received', 'opted_in') OR {IS_START} GROUP BY place, l.account, l.kind)
              SELECT place, {columns} FROM asked JOIN opt_ledger l ON l.phone = of_phone
              LEFT JOIN newest ON in_place = place AND of_account = l.account AND of_kind = l.kind
-             WHERE l.kind IN ('put_sent', 'put_answered', 'read_back') OR (l.kind IN ('received', 'opted_in')
-                 AND (l.event_id = of_event OR l.seq = last_seq OR {STATED} >= newest_cut))
+             WHERE l.kind IN ('put_sent', 'put_answered', 'read_back')
+                 OR ((l.kind IN ('received', 'opted_in') OR {IS_START}) AND (l.event_id = of_event OR l.seq = last_seq OR {STATED} >= newest_cut))
              ORDER BY l.seq",
             columns = Entry::COLUMNS,
             values = statements::values(chunk.len(), 3)

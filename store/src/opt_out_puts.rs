@@ -11,7 +11,7 @@ use crate::Store;
 use crate::earlier_puts::{self, Past};
 use crate::error::StoreError;
 use crate::ledger::Entry;
-use crate::model::{LedgerKind, OptEvent, OptStanding, PutAnswer, PutDecision};
+use crate::model::{LedgerKind, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision};
 use crate::opt_asks::{Changes, OptAsk};
 use crate::opt_outs::{Opt, standing, times};
 
@@ -99,9 +99,11 @@ pub(crate) fn decide(
     };
     // By the clock that dates our PUTs as well: were it far behind the one that dates receipts, every echo would look
     // like news, and be PUT, and be echoed.
-    let time = Timestamp::from_millis(times.cut).min(Timestamp::now());
-    if earlier_puts::is_explained(past, &opt.event_id, time, target) {
-        return if opt.account == target { PutDecision::Echo } else { PutDecision::AlreadyDone };
+    let by_our_clock = Timestamp::from_millis(times.cut).min(Timestamp::now());
+    if earlier_puts::is_explained(past, &opt.event_id, times, by_our_clock, target) {
+        // A person's text is no echo of ours.
+        let may_be_echo = opt.account == target && opt.method == OptMethod::Webhook;
+        return if may_be_echo { PutDecision::Echo } else { PutDecision::AlreadyDone };
     }
     if let Some(until) = in_flight {
         return PutDecision::Wait { until };

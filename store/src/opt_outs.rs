@@ -8,7 +8,7 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::dialect::Connection;
-use crate::earlier_puts::Past;
+use crate::earlier_puts::{Past, starts_of};
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
 use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
@@ -152,10 +152,18 @@ pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
     let others = past.iter().filter(|entry| entry.account == opt.account).filter_map(Fact::of);
     let is_stale = match times(opt, past) {
         None => true,
-        Some(own) if opt.opted_out => others.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(own)),
+        Some(own) if opt.opted_out => {
+            others.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(own))
+                || (opt.method == OptMethod::Keyword && is_taken_back(past, &opt.account, own))
+        }
         Some(own) => others.filter(|fact| fact.opted_out).any(|opt_out| !own.undoes(opt_out.times)),
     };
     if is_stale { OptStanding::Stale } else { OptStanding::Current }
+}
+
+/// Whether a text to this account took a stop word of these times back.
+pub(crate) fn is_taken_back(past: &Past, account: &str, stop_word: Times) -> bool {
+    starts_of(past, account).any(|start| start.undoes(stop_word))
 }
 
 /// Records the event where that was not done before, and says how it stands.

@@ -7,13 +7,14 @@
 
 use std::collections::VecDeque;
 
+use hookline_common::names::SkipReason;
 use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::dialect::{self, Connection, Dialect};
 use crate::error::StoreError;
 use crate::ledger::{self, Entry};
-use crate::model::LedgerKind;
+use crate::model::{LedgerKind, OptMethod};
 use crate::{row, statements};
 
 /// Name in `store_meta`: by which rule the table was derived last.
@@ -69,6 +70,23 @@ impl<'a> Fact<'a> {
             source_event_id,
         })
     }
+}
+
+/// When a text asked for texts again (START), where the entry is one's. No API opts a person in, so that changes no state;
+/// but what was PUT before stands in for no later opt-out, and a stop word of before is old news.
+pub(crate) fn start(entry: &Entry) -> Option<Times> {
+    let is_start = entry.kind == LedgerKind::Skipped
+        && entry.reason.as_deref() == Some(SkipReason::NoAction.as_str())
+        && is_keyword(entry);
+    // One without a time counts as received, as an opt-out does.
+    if is_start { Times::of(true, entry.event_time_ms, received(entry)) } else { None }
+}
+
+/// The rows of `opt_ledger`, called `l`, of which [`start`] is something.
+pub(crate) const IS_START: &str = "(l.kind = 'skipped' AND l.reason = 'no_action' AND l.method = 'keyword')";
+
+pub(crate) fn is_keyword(entry: &Entry) -> bool {
+    entry.method.as_deref() == Some(OptMethod::Keyword.as_str())
 }
 
 /// Entries of the first version do not say when their event was received: no later than they were written.

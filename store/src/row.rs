@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::event::{Event, EventId, EventType, Keyword, SourceName};
 use hookline_common::time::Timestamp;
 use sqlx::Row;
 
@@ -74,8 +74,10 @@ pub(crate) fn source(row: &DbRow) -> Result<SourceName, StoreError> {
     SourceName::new(&text(row, "source")?).ok_or_else(|| StoreError::unreadable("source"))
 }
 
+/// Of its columns `event_type` and `keyword`.
 pub(crate) fn event_type(row: &DbRow) -> Result<EventType, StoreError> {
-    Ok(EventType::new(&text(row, "event_type")?))
+    let keyword = maybe_text(row, "keyword")?.as_deref().and_then(Keyword::parse);
+    Ok(EventType::new(&text(row, "event_type")?).with_keyword(keyword))
 }
 
 /// The event of a row of `events` or `dead_letters`; `None` where its bytes are gone.

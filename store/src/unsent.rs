@@ -16,9 +16,9 @@ use crate::earlier_puts;
 use crate::error::StoreError;
 use crate::ledger::Entry;
 use crate::model::{LedgerKind, Page, RequestRecord, Unsent, UnsentSum, UnsentWhy};
-use crate::opt_state::{Fact, Times, received};
+use crate::opt_state::{Fact, IS_START, Times, is_keyword, received};
 use crate::page::{page, position, rows_to_read};
-use crate::{Store, row, statements};
+use crate::{Store, opt_outs, row, statements};
 
 /// Deliveries judged at a time.
 const PAGE: usize = 512;
@@ -99,7 +99,7 @@ impl Store {
     }
 
     async fn open_opt_outs(&self, after: &str, before: Timestamp) -> Result<Vec<Open>, StoreError> {
-        // The handler and the states as the index names them. An opt-in changes nothing at TextUs.
+        // The handler and the states as the index names them. An opt-in changes nothing at TextUs, and START neither.
         let query = sqlx::query(
             "SELECT d.event_id, d.state, d.attempt, d.due_ms, d.due_attempt, d.held_by,
                  COALESCE(e.received_ms, l.received_ms, d.created_ms) AS received_ms,
@@ -110,6 +110,7 @@ impl Store {
              WHERE d.handler = 'record_opt_out' AND d.state IN ('waiting', 'dead_lettered') AND d.event_id > $1
                AND COALESCE(e.received_ms, l.received_ms, d.created_ms) <= $2
                AND COALESCE(e.event_type, l.event_type, '') <> 'contact.opted_in'
+               AND COALESCE(e.keyword, l.keyword, '') <> 'start'
              ORDER BY d.event_id LIMIT $3",
         );
         let query = query.bind(after).bind(before.as_millis()).bind(i64::try_from(PAGE).unwrap_or(i64::MAX));
@@ -131,7 +132,10 @@ impl Store {
         let mut phones: Vec<&str> = evidence.records.values().map(|entry| entry.phone.as_str()).collect();
         phones.sort_unstable();
         phones.dedup();
-        let past = format!("SELECT {} FROM opt_ledger WHERE kind <> 'skipped' AND phone IN", Entry::COLUMNS);
+        let past = format!(
+            "SELECT {} FROM opt_ledger l WHERE (l.kind <> 'skipped' OR {IS_START}) AND l.phone IN",
+            Entry::COLUMNS
+        );
         let mut pasts: HashMap<String, Vec<Entry>> = HashMap::new();
         for row in self.rows_of(&past, &phones, "ORDER BY seq").await? {
             let entry = Entry::read(&row)?;
@@ -250,7 +254,8 @@ impl Evidence {
         let times = record.and_then(|record| Times::of(true, record.event_time_ms, received(record)));
         let missing: Vec<String> = match (record, times) {
             (Some(record), Some(times)) => {
-                if is_undone(past, &record.account, times) {
+                let is_taken_back = is_keyword(record) && opt_outs::is_taken_back(past, &record.account, times);
+                if is_undone(past, &record.account, times) || is_taken_back {
                     return Ok(None);
                 }
                 let unsent = |target: &&String| !is_sent(past, &open.event_id, times, target);
@@ -287,5 +292,6 @@ fn is_sent(past: &[Entry], event_id: &str, times: Times, target: &str) -> bool {
     let proves = |entry: &Entry| {
         entry.account == target && entry.proves_put() && (entry.event_id == event_id || entry.at_ms >= times.cut)
     };
-    past.iter().any(proves) || earlier_puts::is_explained(past, event_id, Timestamp::from_millis(times.cut), target)
+    past.iter().any(proves)
+        || earlier_puts::is_explained(past, event_id, times, Timestamp::from_millis(times.cut), target)
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookline_common::broker::{Deliveries, Delivery};
-use hookline_common::event::Event;
-use hookline_common::names::{HandlerName, Verdict};
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{DeadReason, HandlerName, Verdict};
 use hookline_common::telemetry::journey::Milestone;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
@@ -112,8 +112,8 @@ async fn record(context: &Context, batch: Vec<Delivery>, shutdown: &Cancellation
         }
     };
     let is_away = match recorded {
-        Ok(()) => {
-            done(context, batch, clock.elapsed()).await;
+        Ok(given_up) => {
+            done(context, batch, &given_up, clock.elapsed()).await;
             false
         }
         Err(error) if error.is_unavailable() => {
@@ -137,7 +137,7 @@ async fn one_by_one(context: &Context, batch: Vec<Delivery>, events: &[(Event, V
     for (delivery, event) in batch.into_iter().zip(events) {
         let clock = Instant::now();
         match context.store.record_events(std::slice::from_ref(event)).await {
-            Ok(()) => done(context, vec![delivery], clock.elapsed()).await,
+            Ok(given_up) => done(context, vec![delivery], &given_up, clock.elapsed()).await,
             Err(error) => {
                 tracing::warn!(handler = %NAME, event.id = %delivery.event.id, error = %error, "delivery.held");
                 settle::hold(context, delivery).await;
@@ -146,14 +146,22 @@ async fn one_by_one(context: &Context, batch: Vec<Delivery>, events: &[(Event, V
     }
 }
 
-async fn done(context: &Context, batch: Vec<Delivery>, took: Duration) {
+/// `given_up`: those that became dead letters in the same transaction.
+async fn done(context: &Context, batch: Vec<Delivery>, given_up: &[EventId], took: Duration) {
     if let Some(last) = batch.last() {
         context.history_lag.recorded(&last.event);
     }
     futures::future::join_all(batch.into_iter().map(|delivery| async move {
-        context.metrics.worker.attempt(NAME, Verdict::Done, took);
+        let is_unparsed = delivery.event.event_type.is_unparsed();
+        let verdict = if is_unparsed { Verdict::DeadLettered } else { Verdict::Done };
+        if given_up.contains(&delivery.event.id) {
+            context.metrics.worker.dead_letter(NAME, DeadReason::Unreadable);
+            tracing::warn!(handler = %NAME, event.id = %delivery.event.id, reason = %DeadReason::Unreadable,
+                "delivery.dead_lettered: `hookline dead-letters list` tells more");
+        }
+        context.metrics.worker.attempt(NAME, verdict, took);
         context.metrics.worker.settled(NAME, delivery.age(Timestamp::now()));
-        tell(context, &delivery, took);
+        tell(context, &delivery, verdict, took);
         settle::done(delivery).await;
     }))
     .await;
@@ -163,14 +171,15 @@ async fn give_back(context: &Context, batch: Vec<Delivery>) {
     futures::future::join_all(batch.into_iter().map(|delivery| settle::release(context, delivery))).await;
 }
 
-fn tell(context: &Context, delivery: &Delivery, took: Duration) {
+fn tell(context: &Context, delivery: &Delivery, verdict: Verdict, took: Duration) {
     if context.journey.is_watched() {
         context.journey.tell(Milestone::Settled {
             event_id: delivery.event.id.clone(),
             event_type: delivery.event.event_type.clone(),
             handler: NAME,
-            verdict: Verdict::Done,
-            reason: None,
+            verdict,
+            reason: (verdict == Verdict::DeadLettered)
+                .then(|| format!("{}: no type can be read", DeadReason::Unreadable)),
             steps: Vec::new(),
             attempt: delivery.attempt,
             took,

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use hookline_common::event::Event;
+use hookline_common::event::{Event, Keyword};
+use hookline_common::json;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde_json::Value;
@@ -25,11 +26,11 @@ pub enum Payload {
     Contact(ContactPayload),
 }
 
-/// `contact.opted_out` and `contact.opted_in`.
+/// `contact.opted_out` and `contact.opted_in`, or a text that is a keyword alone.
 #[derive(Clone)]
 pub struct OptOutPayload {
-    /// Slug of the account that raised the event.
-    pub account: String,
+    /// Slug of the account that raised the event, where it is named.
+    pub account: Option<String>,
     pub phone: Phone,
     /// The last segment of `optOut.id`: the number in the vendor's own form.
     pub number_in_id: Option<Segment>,
@@ -37,6 +38,33 @@ pub struct OptOutPayload {
     /// `action` and `optOut.type` say opposite things; then the opted-out reading is taken.
     pub disagrees: bool,
     pub event_time: Option<Timestamp>,
+    /// What the text said, where it was one.
+    pub keyword: Option<Keyword>,
+}
+
+/// What of a received text tells about opt-outs. Neither the message's own id nor a contact is needed for that.
+pub struct Text {
+    pub body: Option<String>,
+    /// Who sent it: a number, a short code or a name.
+    pub sender: Option<String>,
+    account: Option<String>,
+    event_time: Option<Timestamp>,
+}
+
+impl Text {
+    /// `None` where the sender is no telephone number.
+    #[must_use]
+    pub fn opt_out(&self, keyword: Keyword) -> Option<OptOutPayload> {
+        Some(OptOutPayload {
+            account: self.account.clone(),
+            phone: Phone::parse(self.sender.as_deref()?)?,
+            number_in_id: None,
+            opted_out: keyword == Keyword::Stop,
+            disagrees: false,
+            event_time: self.event_time,
+            keyword: Some(keyword),
+        })
+    }
 }
 
 /// `message.received`, `.delivered`, `.failed`, `.unknown`.
@@ -51,8 +79,10 @@ pub struct MessagePayload {
     /// Who wrote an outbound message: a name or, where there is only a link, a path.
     pub user: Option<String>,
     pub delivery_state: Option<String>,
-    /// The person's number; `None` for what is no telephone number (a short code).
+    /// The person's number; `None` for what is no telephone number.
     pub phone: Option<Phone>,
+    /// The sender is a short code or a name.
+    pub is_from_code: bool,
     /// Slug of the messaging account.
     pub account: Option<String>,
     pub business_number: Option<Phone>,
@@ -107,7 +137,7 @@ impl Unreadable {
 /// # Errors
 /// [`Unreadable`] where it lacks what every handler of its type needs, or holds an id that could steer a call.
 pub fn read(event: &Event) -> Result<Payload, Unreadable> {
-    let body: Value = serde_json::from_slice(&event.body).map_err(|_not_json| Unreadable::new("it is not JSON"))?;
+    let body = json_of(event)?;
     match event.event_type.as_str() {
         "contact.opted_out" => opt_out(&body, true).map(Payload::OptOut),
         "contact.opted_in" => opt_out(&body, false).map(Payload::OptOut),
@@ -120,6 +150,28 @@ pub fn read(event: &Event) -> Result<Payload, Unreadable> {
     }
 }
 
+/// Reads what a received text tells about opt-outs.
+///
+/// # Errors
+/// [`Unreadable`] where it is no JSON.
+pub fn read_text(event: &Event) -> Result<Text, Unreadable> {
+    let body = json_of(event)?;
+    let conversation: Conversation = read_field(&body, "conversation").unwrap_or_default();
+    let message = body.get("message");
+    let occurred_at = || read_field::<Message>(&body, "message").and_then(|message| message.occurred_at());
+    Ok(Text {
+        body: message.and_then(|message| message.get("body")).and_then(Value::as_str).map(str::to_owned),
+        sender: conversation.sender().map(str::to_owned),
+        // It names no path that is called: one that cannot be read is none.
+        account: conversation.account().ok().flatten().map(|account| account.as_str().to_owned()),
+        event_time: event_time(&body).or_else(occurred_at),
+    })
+}
+
+fn json_of(event: &Event) -> Result<Value, Unreadable> {
+    json::read(&event.body).ok_or(Unreadable::new("it is not JSON"))
+}
+
 fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unreadable> {
     let said = body.get("optOut").filter(|said| said.is_object()).ok_or(Unreadable::new("it has no `optOut`"))?;
     let phone = said
@@ -127,27 +179,34 @@ fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unr
         .and_then(Value::as_str)
         .and_then(Phone::parse)
         .ok_or(Unreadable::new("`optOut.phoneNumber` is missing or no telephone number"))?;
-    let account = opt_out_account(said)?.ok_or(Unreadable::new("`optOut.account` is missing"))?;
+    let account = opt_out_account(said)?;
     let by_type = said.get("type").and_then(Value::as_str).and_then(opted_out_by_type);
     let disagrees = by_type.is_some_and(|by_type| by_type != opted_out_by_action);
     Ok(OptOutPayload {
-        account: account.as_str().to_owned(),
+        account: account.map(|account| account.as_str().to_owned()),
         phone,
         number_in_id: parts_of_id(said).and_then(|(_account, number)| Segment::new(number)),
         // Texting someone who said stop is the one mistake that cannot be made good.
         opted_out: opted_out_by_action || disagrees,
         disagrees,
         event_time: event_time(body),
+        keyword: None,
     })
 }
 
-/// From `account` or, where that is left out, from the id: `/{account}/opt_outs/{number}`.
+/// From `account`, or `originatingAccount` as the API calls it or, where both are left out, from the id:
+/// `/{account}/opt_outs/{number}`.
 fn opt_out_account(said: &Value) -> Result<Option<Segment>, Unreadable> {
-    let account = said.get("account").cloned().unwrap_or_default();
-    let link: Link<Account> = serde_json::from_value(account).unwrap_or_default();
-    let named = account_slug(&link).map_err(|_bad| Unreadable::new("`optOut.account` is not one segment of a path"))?;
+    let named = |field: &str| {
+        let account = said.get(field).cloned().unwrap_or_default();
+        let link: Link<Account> = serde_json::from_value(account).unwrap_or_default();
+        account_slug(&link).map_err(|_bad| Unreadable::new("the account in `optOut` is not one segment of a path"))
+    };
+    if let Some(account) = named("account")? {
+        return Ok(Some(account));
+    }
     let from_id = || parts_of_id(said).and_then(|(account, _number)| Segment::new(account));
-    Ok(named.or_else(from_id))
+    Ok(named("originatingAccount")?.or_else(from_id))
 }
 
 /// Account and number of `/{account}/opt_outs/{number}`.
@@ -182,6 +241,7 @@ fn message(body: &Value, direction_by_action: Direction) -> Result<MessagePayloa
         delivery_state: said.state().map(str::to_owned),
         body: said.body,
         phone: conversation.phone(),
+        is_from_code: conversation.sender().is_some() && conversation.phone().is_none(),
         account: account.map(|account| account.as_str().to_owned()),
         business_number: conversation.account_phone(),
         contact,

@@ -5,7 +5,7 @@ mod replay;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use hookline_common::event::{EventId, EventType};
+use hookline_common::event::{EventId, EventType, Keyword};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{AttemptRecord, DeliveryRow, EventFilter, EventRow, RequestRecord};
@@ -173,9 +173,14 @@ fn unknown(id: &str) -> anyhow::Error {
 
 fn in_full(event: &EventRow, attempts: &[AttemptRecord]) -> String {
     let mut text = format!(
-        "event      {}\ntype       {}\nreceived   {}\nsource     {}\nsource id  {}\npayload    {}\n",
+        "event      {}\ntype       {}{}\nreceived   {}\nsource     {}\nsource id  {}\npayload    {}\n",
         event.event_id,
         printable(event.event_type.as_str()),
+        match event.event_type.keyword() {
+            Some(Keyword::Stop) => ", a stop word alone",
+            Some(Keyword::Start) => ", START alone",
+            None => "",
+        },
         event.received_at,
         event.source,
         printable(event.source_event_id.as_deref().unwrap_or_default()),

@@ -6,6 +6,7 @@ use std::collections::btree_map;
 
 use super::visit::Visit;
 use super::{Needs, RetrySettings, Role, Settings};
+use crate::keywords;
 use crate::names::HandlerName;
 
 pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
@@ -16,6 +17,7 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
         retry(v, *handler, &s.handlers.basics(*handler).retry);
     }
     accounts(v, "handlers.record_opt_out.accounts", &s.handlers.record_opt_out.accounts);
+    stop_words(v, "handlers.record_opt_out.keywords", &s.handlers.record_opt_out.keywords);
     accounts(v, "handlers.create_contact.accounts", &s.handlers.create_contact.accounts);
     let breaker = &s.textus.breaker;
     ordered(v, "textus.breaker.open_min", "textus.breaker.open_max", breaker.open_min <= breaker.open_max);
@@ -106,6 +108,18 @@ fn accounts(v: &mut Visit<'_, '_>, path: &str, accounts: &[String]) {
     for (index, account) in accounts.iter().enumerate() {
         if accounts[..index].contains(account) {
             v.problem(path, format!("{path} names {account:?} twice"), "name each account once");
+        }
+    }
+}
+
+fn stop_words(v: &mut Visit<'_, '_>, path: &str, words: &[String]) {
+    let alike: Vec<String> = words.iter().map(|word| keywords::compared(word)).collect();
+    for (index, (word, compared)) in words.iter().zip(&alike).enumerate() {
+        if keywords::START.contains(&compared.as_str()) {
+            v.problem(path, format!("{path} has {word:?}, which asks for texts again"), "take it out");
+        } else if alike[..index].contains(compared) {
+            let remedy = "name each once: case, spaces around it and punctuation behind it do not count";
+            v.problem(path, format!("{path} names {word:?} twice"), remedy);
         }
     }
 }

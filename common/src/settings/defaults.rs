@@ -6,6 +6,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::*;
+use crate::keywords;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -65,6 +66,7 @@ impl HandlersSettings {
                     ..basics
                 },
                 accounts: Vec::new(),
+                keywords: keywords::STOP.map(str::to_owned).to_vec(),
             },
             flag_opt_out: FlagOptOutSettings { basics },
             log_note: LogNoteSettings {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::kinds::{
-    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, Flag, Number, PostgresUrl, SecretText, Size, Slug, Span,
-    Whole,
+    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
+    Slug, Span, Whole,
 };
 use super::visit::Visit;
 use super::*;
@@ -249,6 +249,14 @@ fn handlers(v: &mut Visit<'_, '_>, s: &mut HandlersSettings) {
             Account,
             "[\"acme\"]",
             &mut s.record_opt_out.accounts,
+        );
+        v.list_or_none(
+            "keywords",
+            "A text that is one of these alone is an opt-out, whatever its case; spaces around it and punctuation behind it \
+             do not count. START, YES or UNSTOP alone change no state, and let the next opt-out be PUT again. []: off.",
+            KeywordText,
+            "[\"STOP\", \"STOPALL\", \"UNSUBSCRIBE\", \"CANCEL\", \"END\", \"QUIT\", \"REVOKE\", \"OPTOUT\", \"OPT OUT\"]",
+            &mut s.record_opt_out.keywords,
         );
         retry(
             v,

@@ -176,6 +176,8 @@ pub struct RecordOptOutSettings {
     pub basics: HandlerBasics,
     /// Where the opt-out is PUT. Already defaulted to `[textus] account`.
     pub accounts: Vec<String>,
+    /// A text that is one of these alone is an opt-out. Empty: no text is.
+    pub keywords: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

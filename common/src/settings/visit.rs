@@ -130,13 +130,37 @@ impl<'a, 't> Visit<'a, 't> {
         example: &'static str,
         field: &mut Vec<K::Value>,
     ) {
+        self.list_of(1, name, doc, kind, example, field);
+    }
+
+    /// A list that may be empty, which says something else than leaving it out.
+    pub(super) fn list_or_none<K: Kind>(
+        &mut self,
+        name: &str,
+        doc: &'static str,
+        kind: K,
+        example: &'static str,
+        field: &mut Vec<K::Value>,
+    ) {
+        self.list_of(0, name, doc, kind, example, field);
+    }
+
+    fn list_of<K: Kind>(
+        &mut self,
+        least: usize,
+        name: &str,
+        doc: &'static str,
+        kind: K,
+        example: &'static str,
+        field: &mut Vec<K::Value>,
+    ) {
         let path = self.path(name);
         if let Some(given) = self.given(&path) {
-            *field = self.read_list(&path, &kind, given);
+            *field = self.read_list(&path, &kind, least, given);
         }
         let value = (!field.is_empty()).then(|| shown_list(&kind, field));
         let (one, element) = (kind.schema(), or_reference(kind.schema()));
-        let schema = json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": element }] });
+        let schema = json!({ "anyOf": [one, { "type": "array", "minItems": least, "items": element }] });
         self.note(path, doc, Form::Key(KeyForm { value, example: Some(example), schema }));
     }
 
@@ -258,7 +282,13 @@ impl<'a, 't> Visit<'a, 't> {
         self.read(path, kind, at, scalar)
     }
 
-    fn read_list<K: Kind>(&mut self, path: &str, kind: &K, (at, given): (Location, Given<'a>)) -> Vec<K::Value> {
+    fn read_list<K: Kind>(
+        &mut self,
+        path: &str,
+        kind: &K,
+        least: usize,
+        (at, given): (Location, Given<'a>),
+    ) -> Vec<K::Value> {
         let elements = match elements(self.source, at.clone(), given) {
             Ok(elements) => elements,
             Err(what) => {
@@ -271,7 +301,7 @@ impl<'a, 't> Visit<'a, 't> {
                 return Vec::new();
             }
         };
-        if elements.is_empty() {
+        if elements.len() < least {
             let remedy = format!("write {}, or leave the key out", kind.wanted());
             self.problem_at(at, path, format!("{path} is empty"), remedy);
         }

@@ -6,7 +6,7 @@ mod tier;
 
 pub use self::tier::Tier;
 
-use crate::event::EventType;
+use crate::event::{EventType, START_RECEIVED, STOP_RECEIVED};
 use crate::names::HandlerName;
 
 /// A delivery handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
@@ -40,12 +40,15 @@ impl Queue {
     }
 }
 
-/// The event types that a handler takes; `None`: every one, unknown ones too.
+/// What a handler takes: the words of routing keys after the source ([`EventType::routing_words`]). `None`: every event,
+/// of unknown types too.
 #[must_use]
 pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]> {
     match handler {
-        HandlerName::RecordOptOut | HandlerName::FlagOptOut => Some(&["contact.opted_out", "contact.opted_in"]),
-        HandlerName::LogNote => Some(&["message.delivered", "message.received"]),
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut => {
+            Some(&["contact.opted_out", "contact.opted_in", STOP_RECEIVED, START_RECEIVED])
+        }
+        HandlerName::LogNote => Some(&["message.delivered", "message.received", STOP_RECEIVED, START_RECEIVED]),
         HandlerName::CreateContact | HandlerName::SyncContact => Some(&["contact.created"]),
         HandlerName::RecordHistory => None,
     }
@@ -54,5 +57,5 @@ pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]
 /// Whether `handler` takes events of this type.
 #[must_use]
 pub fn takes(handler: HandlerName, event_type: &EventType) -> bool {
-    event_types(handler).is_none_or(|types| types.contains(&event_type.as_str()))
+    event_types(handler).is_none_or(|types| types.contains(&&*event_type.routing_words()))
 }

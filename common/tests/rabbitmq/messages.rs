@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hookline_common::broker::conformance::{next, nothing_comes, settle};
 use hookline_common::broker::rabbitmq::{Outgoing, Published};
 use hookline_common::broker::{Again, Broker, Settlement, Spends};
+use hookline_common::event::{Event, Keyword};
 use hookline_common::names::{DeadReason, HandlerName};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
@@ -59,6 +60,26 @@ async fn a_message_says_what_the_contract_says_and_carries_the_senders_bytes() {
     assert_eq!(header(properties, "x-hookline-source"), Some(&AMQPValue::LongString("textus".into())));
     assert_eq!(header(properties, "x-hookline-attempt"), Some(&AMQPValue::LongLongInt(1)));
     assert_eq!(header(properties, "x-hookline-version"), Some(&AMQPValue::LongLongInt(1)));
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_is_a_keyword_alone_has_a_version_that_older_workers_hold() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let broker = worker(&url).await;
+    for (keyword, says) in [(Keyword::Stop, "stop"), (Keyword::Start, "start")] {
+        let text = an_inbound_message();
+        let event = Event { event_type: text.event_type.with_keyword(Some(keyword)), ..text };
+        broker.publish(&event).await.expect("stored");
+
+        for handler in [HandlerName::RecordOptOut, HandlerName::FlagOptOut, HandlerName::LogNote] {
+            let message = take(&url, &Queue::Work(handler).name()).await;
+
+            assert_eq!(message.routing_key.as_str(), format!("textus.message.received.{says}"), "{handler}");
+            assert_eq!(message.properties.kind().as_ref().map(|kind| kind.as_str()), Some("message.received"));
+            assert_eq!(header(&message.properties, "x-hookline-version"), Some(&AMQPValue::LongLongInt(2)));
+        }
+    }
     broker.close().await;
 }
 
@@ -119,7 +140,7 @@ async fn a_newer_versions_message_is_held_as_it_is() {
     for (name, value) in message.properties.headers().iter().flatten() {
         headers.insert(name.clone(), value.clone());
     }
-    headers.insert("x-hookline-version".into(), AMQPValue::LongLongInt(2));
+    headers.insert("x-hookline-version".into(), AMQPValue::LongLongInt(3));
     headers.insert("x-hookline-of-tomorrow".into(), AMQPValue::LongString("kept".into()));
     let mut deliveries = broker.consume(NOTES, 4).await.expect("consumed");
 

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use crate::clock::Ms;
 use crate::plan::{Dated, Said, What};
 
+/// As people write them.
+const STOP: [&str; 5] = ["STOP", "stop.", " Unsubscribe\n", "Opt  out", "Quit!"];
+const START: [&str; 3] = ["START", "yes", "Unstop."];
+
 /// When an event that is sent at `now` says that it happened.
 pub(crate) fn stated(dated: Dated, now: Ms) -> Ms {
     match dated {
@@ -22,14 +26,19 @@ pub(crate) fn stated(dated: Dated, now: Ms) -> Ms {
 /// The webhook, with ids that the seed and its place in the plan decide.
 pub(crate) fn body(said: &Said, (seed, index): (u64, usize), stated: Ms) -> Value {
     let timestamp = Timestamp::from_millisecond(stated).expect("a time of this century");
-    let facts = SampleFacts { timestamp, ..said.facts.clone() };
+    let words = match said.what {
+        What::StopWord => STOP[index % STOP.len()],
+        What::StartWord => START[index % START.len()],
+        What::OptOut | What::OptIn | What::Text | What::ForbiddenText | What::Created => &said.facts.body,
+    };
+    let facts = SampleFacts { timestamp, body: words.to_owned(), ..said.facts.clone() };
     let spelling = if index % 3 == 0 { '-' } else { '_' };
     let mut body = sample(&said.what.event_type().replace('_', &spelling.to_string()), &facts);
     body["id"] = json!(format!("/integrations/Lp4Xv9/deliveries/mixed-{seed}-{index}"));
     if body.get("message").is_some() {
         body["message"]["id"] = json!(message_id((seed, index)));
     }
-    if said.is_about_opting() {
+    if body.get("optOut").is_some() {
         body["optOut"]["phoneNumber"] = json!(said.written);
         let id = said.opt_out_id.clone().unwrap_or_else(|| format!("{}", 100_000 + index));
         body["optOut"]["id"] = json!(format!("/{}/opt_outs/{id}", facts.account));
@@ -46,7 +55,7 @@ impl What {
         match self {
             Self::OptOut => "contact.opted_out",
             Self::OptIn => "contact.opted_in",
-            Self::Text | Self::ForbiddenText => "message.received",
+            Self::Text | Self::StopWord | Self::StartWord | Self::ForbiddenText => "message.received",
             Self::Created => "contact.created",
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn holds(play: &Play<'_>) -> Vec<String> {
 /// No PUT for a number that nobody opted out.
 fn nobody_else(play: &Play<'_>, calls: &Calls) -> Vec<String> {
     let outs: BTreeSet<&str> =
-        play.plan.said.iter().filter(|said| said.what == What::OptOut).map(|said| said.phone()).collect();
+        play.plan.said.iter().filter(|said| said.what.opts_out()).map(|said| said.phone()).collect();
     let strange = calls.puts().filter(|put| put.phone.as_deref().is_some_and(|phone| !outs.contains(phone)));
     strange.map(|put| format!("(b) {} was PUT, and nobody opted that number out", put.path)).collect()
 }
@@ -86,14 +86,15 @@ async fn states(play: &Play<'_>) -> Vec<String> {
     let mut failures = Vec::new();
     for row in &rows {
         let (account, phone) = (row["account"].as_str().unwrap_or_default(), row["phone"].as_str().unwrap_or_default());
-        let of = |what| {
+        let of = |is_what: fn(What) -> bool| {
             let is_it = move |sent: &&Sent| {
                 let said = said(sent);
-                said.what == what && said.facts.account == account && said.phone() == phone
+                is_what(said.what) && said.facts.account == account && said.phone() == phone
             };
             sent.iter().filter(is_it).collect::<Vec<_>>()
         };
-        let (outs, ins) = (of(What::OptOut), of(What::OptIn));
+        // START changes no state.
+        let (outs, ins) = (of(What::opts_out), of(|what| what == What::OptIn));
         let stands = outs.iter().any(|out| !ins.iter().any(|opt_in| may_undo(opt_in, out)));
         let undone = !outs.is_empty() && outs.iter().all(|out| ins.iter().any(|opt_in| surely_undoes(opt_in, out)));
         // Echoes of our own PUTs are events of the account, too, and can only opt out.

@@ -9,7 +9,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::plan::{Below, Dated, Plan, Said, Step, Trouble, What};
-use crate::situations::{EVERYWHERE, ON_ONE_MACHINE, ON_RABBITMQ, Situation};
+use crate::situations::{BESIDES, EVERYWHERE, ON_ONE_MACHINE, ON_RABBITMQ, Situation};
 use crate::{numbers, operator};
 
 /// When the last of a situation's steps has begun.
@@ -45,6 +45,13 @@ pub(crate) fn plan(seed: u64, below: Below) -> Plan {
     }
     operator::ordinary_day(&mut maker, SPAN);
     about.extend(operator::interferes(&mut maker, SPAN));
+    for (name, make) in BESIDES {
+        if maker.rng.random_bool(0.4) {
+            about.push(name);
+            let at = maker.rng.random_range(0..500);
+            make(&mut maker, at);
+        }
+    }
     maker.steps.sort_by_key(|(at, _)| *at);
     let steps = maker.steps.into_iter().map(|(at, step)| (Duration::from_millis(at), step)).collect();
     let Maker { said, troubles, accounts, .. } = maker;

@@ -25,10 +25,12 @@ pub(crate) fn owed(play: &Play<'_>) -> Vec<Owed> {
     let sent = play.sent();
     let said = |sent: &Sent| &play.plan.said[sent.said];
     let mut owed = Vec::new();
-    for out in sent.iter().filter(|one| said(one).what == What::OptOut) {
+    for out in sent.iter().filter(|one| said(one).what.opts_out()) {
         let phone = said(out).phone();
-        let ins = sent.iter().filter(|one| said(one).what == What::OptIn && said(one).phone() == phone);
-        if ins.clone().any(|opt_in| may_undo(opt_in, out)) {
+        // START takes a stop word back, and nothing else.
+        let takes_back = |what| what == What::OptIn || (what == What::StartWord && said(out).what == What::StopWord);
+        let mut ins = sent.iter().filter(|one| takes_back(said(one).what) && said(one).phone() == phone);
+        if ins.any(|opt_in| may_undo(opt_in, out)) {
             continue;
         }
         for account in &[ACCOUNT, SECOND_ACCOUNT][..out.accounts] {
@@ -98,10 +100,16 @@ impl Calls {
     }
 }
 
-/// The opt-ins of a person that were accepted.
-pub(crate) fn opt_ins(play: &Play<'_>, phone: &str) -> Vec<Sent> {
-    let is_it = |said: &Said| said.what == What::OptIn && said.phone() == phone;
-    play.sent().into_iter().filter(|sent| is_it(&play.plan.said[sent.said])).collect()
+/// What was accepted that ends what an earlier PUT is good for: the person's opt-ins, and every START where none may be
+/// newer than the opt-out.
+pub(crate) fn opt_ins(play: &Play<'_>, owed: &Owed) -> Vec<Sent> {
+    let of = |what: What| {
+        let is_it = move |said: &Said| said.what == what && said.phone() == owed.phone;
+        play.sent().into_iter().filter(move |sent| is_it(&play.plan.said[sent.said]))
+    };
+    let starts: Vec<Sent> = of(What::StartWord).collect();
+    let is_outdone = starts.iter().any(|start| may_undo(start, &owed.sent));
+    of(What::OptIn).chain(starts.into_iter().filter(|_| !is_outdone)).collect()
 }
 
 #[cfg(test)]

@@ -42,6 +42,10 @@ pub(crate) enum What {
     OptOut,
     OptIn,
     Text,
+    /// A text that is a stop word alone.
+    StopWord,
+    /// A text that asks for texts again.
+    StartWord,
     /// A text of an account that the token may not see.
     ForbiddenText,
     Created,
@@ -93,12 +97,23 @@ pub(crate) enum Step {
     Route,
 }
 
+impl What {
+    pub(crate) fn opts_out(self) -> bool {
+        matches!(self, Self::OptOut | Self::StopWord)
+    }
+
+    /// Whether TextUs has something that a look-up finds.
+    pub(crate) fn is_text_or_contact(self) -> bool {
+        !matches!(self, Self::OptOut | Self::OptIn)
+    }
+}
+
 impl Said {
     pub(crate) fn phone(&self) -> &str {
         &self.facts.phone
     }
 
     pub(crate) fn is_about_opting(&self) -> bool {
-        matches!(self.what, What::OptOut | What::OptIn)
+        matches!(self.what, What::OptOut | What::OptIn | What::StopWord | What::StartWord)
     }
 }

@@ -179,7 +179,7 @@ impl<'a> Play<'a> {
         let meant = &self.plan.said[said];
         let stated = bodies::stated(meant.dated, self.clock.now());
         let body: Value = bodies::body(meant, (self.plan.seed, said), stated);
-        if !meant.is_about_opting() {
+        if meant.what.is_text_or_contact() {
             self.stage.house.sandbox.learn(&body).expect("a sample's shape");
         }
         self.bodies.insert(said, (body.to_string().into_bytes(), stated));

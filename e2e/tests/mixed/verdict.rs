@@ -42,7 +42,7 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     let within = if late.is_empty() { SETTLED_WITHIN } else { SETTLED_WITHIN / 4 };
     let settled = settled(play, within).await;
     let calls = Calls::of(play);
-    let never = owed(play).into_iter().filter(|owed| !calls.settle(owed, &opt_ins(play, &owed.phone)));
+    let never = owed(play).into_iter().filter(|owed| !calls.settle(owed, &opt_ins(play, owed)));
     failures.extend(never.map(|owed| format!("(a) {} never has {}", owed.account, told(&owed))));
     for dead in dead_opt_outs(play).await {
         failures.push(format!("(a) an opt-out is a dead letter: {} ({})", dead.reason, dead.event_id));
@@ -69,7 +69,7 @@ async fn wait_for_puts(play: &Play<'_>, late: &[Owed], with_refused: bool) -> Ve
     let (mut refused, mut too_late) = (BTreeSet::new(), Vec::new());
     loop {
         let calls = Calls::of(play);
-        open.retain(|owed| !calls.settle(owed, &opt_ins(play, &owed.phone)));
+        open.retain(|owed| !calls.settle(owed, &opt_ins(play, owed)));
         if !open.is_empty() && !with_refused && asked.is_none_or(|at| at.elapsed() > ASK_EVERY) {
             let dead = dead_opt_outs(play).await;
             refused = dead.into_iter().filter(|dead| dead.is_final).map(|dead| dead.event_id).collect();

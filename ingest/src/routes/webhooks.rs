@@ -12,7 +12,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::FutureExt;
 use hookline_common::broker::{PublishError, Stored};
-use hookline_common::event::{Event, UNPARSED};
+use hookline_common::event::Event;
 use hookline_common::telemetry::journey::{Journey, Milestone};
 use hookline_common::telemetry::metrics::{Metrics, NO_SOURCE};
 use hookline_common::time::Timestamp;
@@ -37,6 +37,7 @@ pub(crate) struct Edge {
     pub(crate) journey: Journey,
     pub(crate) mismatch_lines: Throttle,
     pub(crate) failure_lines: Throttle,
+    pub(crate) unparsed_lines: Throttle,
 }
 
 /// How many requests may be read or stored at once.
@@ -115,7 +116,7 @@ impl Accepted {
     fn result(&self) -> &'static str {
         if self.stored.duplicate {
             "duplicate_seen"
-        } else if self.event.event_type.as_str() == UNPARSED {
+        } else if self.event.event_type.is_unparsed() {
             "unparsed"
         } else {
             "accepted"
@@ -174,6 +175,8 @@ impl Edge {
         self.metrics.ingest.acknowledged(event.source.as_str(), took);
         if stored.duplicate {
             self.metrics.repeated(&event.event_type);
+        } else if event.event_type.is_unparsed() {
+            self.log_unparsed(event, request_id);
         }
         if self.journey.is_watched() {
             self.journey.tell(Milestone::Accepted {
@@ -200,6 +203,17 @@ impl Edge {
                 request.id = request_id,
                 lines_held_back = held_back,
                 "event.refused: {refused}; if these are the source's own posts, the configured secret is not theirs"
+            );
+        }
+    }
+
+    fn log_unparsed(&self, event: &Event, request_id: &str) {
+        if let Some(held_back) = self.unparsed_lines.pass() {
+            tracing::warn!(
+                event.id = event.id.as_str(),
+                request.id = request_id,
+                lines_held_back = held_back,
+                "event.unparsed: signed, and cannot be read: kept, and a dead letter of record_history"
             );
         }
     }

@@ -8,15 +8,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use hookline_common::event::{Event, SourceName};
-use hookline_common::settings::{SourceKind, SourceSettings};
+use hookline_common::keywords::Keywords;
+use hookline_common::settings::{Settings, SourceKind, SourceSettings};
 use hookline_common::time::Timestamp;
 
 pub use verified::Verified;
 
-/// A configured source: who it is, and what its signatures are checked with.
+/// A configured source: who it is, what its signatures are checked with, and which texts are keywords.
 pub struct Source {
     name: SourceName,
     secrets: textus::signature::Secrets,
+    keywords: Arc<Keywords>,
 }
 
 /// The sources as they are configured now.
@@ -25,8 +27,8 @@ pub struct Sources(Arc<RwLock<Arc<[Source]>>>);
 
 impl Sources {
     #[must_use]
-    pub fn new(settings: &[SourceSettings]) -> Self {
-        Self(Arc::new(RwLock::new(settings.iter().map(Source::new).collect())))
+    pub fn new(settings: &Settings) -> Self {
+        Self(Arc::new(RwLock::new(configured(settings))))
     }
 
     #[must_use]
@@ -35,9 +37,14 @@ impl Sources {
     }
 
     /// Replaces them; requests under way are judged by those from before.
-    pub fn take(&self, settings: &[SourceSettings]) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = settings.iter().map(Source::new).collect();
+    pub fn take(&self, settings: &Settings) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = configured(settings);
     }
+}
+
+fn configured(settings: &Settings) -> Arc<[Source]> {
+    let keywords = Arc::new(Keywords::new(&settings.handlers.record_opt_out.keywords));
+    settings.sources.iter().map(|source| Source::new(source, Arc::clone(&keywords))).collect()
 }
 
 /// What a request says of itself beside its body. Nothing of it is signed, so nothing of it steers anything.
@@ -60,10 +67,11 @@ pub enum Refused {
 
 impl Source {
     #[must_use]
-    pub fn new(settings: &SourceSettings) -> Self {
+    pub fn new(settings: &SourceSettings, keywords: Arc<Keywords>) -> Self {
         match settings.kind {
             SourceKind::TextUs => {
-                Self { name: settings.name.clone(), secrets: textus::signature::Secrets::new(&settings.secrets) }
+                let secrets = textus::signature::Secrets::new(&settings.secrets);
+                Self { name: settings.name.clone(), secrets, keywords }
             }
         }
     }
@@ -90,6 +98,6 @@ impl Source {
         facts: RequestFacts,
     ) -> Result<Verified<Event>, Refused> {
         let body = self.secrets.verify(signatures, body)?;
-        Ok(textus::payload::read(&self.name, body, facts))
+        Ok(textus::payload::read(&self.name, &self.keywords, body, facts))
     }
 }

@@ -158,6 +158,13 @@ impl TestIngest {
         line.unwrap_or_else(|| panic!("no {start}")).parse().expect("a number")
     }
 
+    /// The handlers whose queues hold something.
+    pub(crate) async fn routed(&self) -> Vec<HandlerName> {
+        let depths = self.broker.queues().await.expect("depths");
+        let holding = depths.iter().filter(|depth| depth.messages > 0);
+        holding.map(|depth| depth.queue.handler()).collect()
+    }
+
     /// Takes everything that was stored out of the history's queue.
     pub(crate) async fn stored(&self) -> Vec<Event> {
         let queue = Queue::Work(HandlerName::RecordHistory);

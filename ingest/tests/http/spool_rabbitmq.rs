@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::broker::{Broker, Settlement};
-use hookline_common::event::Event;
+use hookline_common::event::{Event, Keyword};
 use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
 use hookline_common::settings::OnBrokerOutage;
@@ -91,6 +91,9 @@ async fn a_killed_rabbitmq_costs_no_webhook_and_gets_all_of_them_oldest_first() 
 
     node.kill().await;
     ids.extend(send(&ingest, "during", 50).await);
+    let stop = br#"{"id":"/d/stop","action":"message.received","message":{"body":"Stop"}}"#;
+    let stop = ingest.send_signed(stop).await.event_id();
+    ids.push(stop.clone());
 
     becomes_degraded(&ingest, "webhooks go to the spool").await;
     assert!(ingest.gauge(EVENTS) >= 49, "the first may have been on its way when it was killed");
@@ -102,6 +105,8 @@ async fn a_killed_rabbitmq_costs_no_webhook_and_gets_all_of_them_oldest_first() 
     let events = arrive(&url, &ids).await;
     let during: Vec<_> = events.iter().filter(|event| event.body.starts_with(b"during")).collect();
     assert!(during.iter().map(|event| &event.body).is_sorted(), "oldest first");
+    let stop = events.iter().find(|event| event.id.as_str() == stop).expect("it arrives");
+    assert_eq!(stop.event_type.keyword(), Some(Keyword::Stop), "it is still a stop word");
     assert!(events.iter().map(|event| event.id.as_str()).all(|id| ids.iter().any(|sent| sent == id)));
     ingest.stop().await;
 }

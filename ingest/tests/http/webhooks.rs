@@ -1,6 +1,7 @@
 //! What becomes of a signed webhook.
 
 use hookline_common::event::EventId;
+use hookline_common::names::HandlerName;
 use hookline_common::telemetry::journey::Milestone;
 use reqwest::StatusCode;
 
@@ -104,6 +105,38 @@ async fn what_is_signed_is_never_refused() {
     assert_eq!(stored.iter().map(|event| &event.body[..]).collect::<Vec<_>>(), expected);
     assert_eq!((ingest.count("unparsed"), ingest.count("duplicate_seen")), (8, 8));
     assert_eq!(ingest.count("accepted"), 0);
+}
+
+#[tokio::test]
+async fn a_text_that_is_a_stop_word_alone_goes_to_who_opts_out_unless_that_is_off() {
+    use HandlerName::{FlagOptOut, LogNote, RecordHistory, RecordOptOut};
+    let with = |keywords: &[&str]| {
+        let keywords: Vec<String> = keywords.iter().map(|word| (*word).to_owned()).collect();
+        TestIngest::configured(move |settings| settings.handlers.record_opt_out.keywords = keywords)
+    };
+    let to_all = vec![RecordOptOut, FlagOptOut, LogNote, RecordHistory];
+    let a_note = vec![LogNote, RecordHistory];
+    for (ingest, text, routed_to) in [
+        (TestIngest::start().await, "Stop!", &to_all),
+        (TestIngest::start().await, "UNSTOP", &to_all),
+        (TestIngest::start().await, "Stop by at noon", &a_note),
+        (with(&["BASTA"]).await, "basta", &to_all),
+        (with(&["BASTA"]).await, "STOP", &a_note),
+        (with(&[]).await, "STOP", &a_note),
+        (with(&[]).await, "START", &a_note),
+    ] {
+        let mut body: serde_json::Value = serde_json::from_slice(&fixture("message.received.json").body).unwrap();
+        body["message"]["body"] = text.into();
+
+        let answer = ingest.send_signed(body.to_string().as_bytes()).await;
+
+        assert_eq!(answer.status, 200);
+        let mut found = ingest.routed().await;
+        found.sort();
+        assert_eq!(found, *routed_to, "{text}");
+        let stored = ingest.stored().await;
+        assert!(stored.iter().all(|event| event.event_type.as_str() == "message.received"));
+    }
 }
 
 #[tokio::test]

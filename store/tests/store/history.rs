@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use hookline_common::names::{DeliveryState, HandlerName, Verdict};
+use hookline_common::event::{Event, EventType, Keyword};
+use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::time::Timestamp;
-use hookline_store::model::{Ending, EventFilter, Payload, RequestRecord};
+use hookline_store::model::{DeadLetterFilter, Ending, EventFilter, Payload, RequestRecord};
 
-use crate::helpers::{TestStore, at, attempt, event, event_at, id_of};
+use crate::helpers::{TestStore, at, attempt, dead, event, event_at, id_of};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -36,6 +37,52 @@ async fn a_batch_of_256_events_is_recorded_with_its_deliveries() {
     let recorded = store.delivery_ids(HandlerName::RecordHistory, Some(DeliveryState::Done)).await.unwrap();
     assert_eq!(recorded.len(), 256);
     assert_eq!(store.events(&EventFilter::default(), 1000, None).await.unwrap().rows.len(), 256);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_dead_letter_once() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let unparsed = Event { event_type: EventType::unparsed(), ..event_at("unparsed", at(0), b"hello") };
+    let unknown = Event { event_type: EventType::new("deal.won"), ..event_at("unknown", at(0), b"{}") };
+    let batch = [unparsed.clone(), unknown].map(|event| (event, vec![HandlerName::RecordHistory]));
+
+    assert_eq!(store.record_events(&batch).await.unwrap(), std::slice::from_ref(&unparsed.id));
+    assert_eq!(store.record_events(&batch).await.unwrap(), [], "a repeat");
+
+    let dead = store.dead_letters(&DeadLetterFilter::default(), 10, None).await.unwrap().rows;
+    assert_eq!(
+        dead.iter().map(|row| (&row.event_id, row.info.reason)).collect::<Vec<_>>(),
+        [(&unparsed.id, DeadReason::Unreadable)]
+    );
+    let history = |state| store.delivery_ids(HandlerName::RecordHistory, Some(state));
+    assert_eq!(history(DeliveryState::Done).await.unwrap().len(), 1);
+    assert_eq!(history(DeliveryState::DeadLettered).await.unwrap(), std::slice::from_ref(&unparsed.id));
+    assert_eq!(store.event_payload(&unparsed.id).await.unwrap(), Payload::Here(unparsed.clone()));
+
+    let (event, handler) = store.mark_redriving(&dead[0].id).await.unwrap().expect("redriven");
+    assert_eq!(history(DeliveryState::Waiting).await.unwrap(), std::slice::from_ref(&unparsed.id));
+    assert_eq!(store.record_events(&[(event, vec![handler])]).await.unwrap(), std::slice::from_ref(&unparsed.id));
+    store.redriven(&dead[0].id).await.unwrap();
+    assert_eq!(history(DeliveryState::DeadLettered).await.unwrap(), std::slice::from_ref(&unparsed.id));
+}
+
+#[tokio::test]
+async fn which_keyword_a_text_is_stays_with_it() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    for keyword in [None, Some(Keyword::Stop), Some(Keyword::Start)] {
+        let text = event(&format!("{keyword:?}"));
+        let text = Event { event_type: text.event_type.with_keyword(keyword), ..text };
+        let dead = dead(DeadReason::Rejected, at(5));
+        store.record_events(&[(text.clone(), vec![HandlerName::LogNote])]).await.unwrap();
+        store.insert_dead_letter(&text, HandlerName::RecordOptOut, &dead, &[]).await.unwrap();
+
+        let Payload::Here(kept) = store.event_payload(&text.id).await.unwrap() else { panic!("{keyword:?}") };
+        assert_eq!(kept.event_type.keyword(), keyword);
+        let (row, _) = store.event(&text.id).await.unwrap().expect("it is in the history");
+        assert_eq!((row.event_type.as_str(), row.event_type.keyword()), ("message.received", keyword));
+        let id = store.dead_letter(text.id.as_str()).await.unwrap().remove(0).id;
+        assert_eq!(store.mark_redriving(&id).await.unwrap().expect("a dead letter").0, kept);
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ const STEP_SECONDS: i64 = 4 * 60;
 #[derive(Clone, Debug)]
 struct Step {
     opted_out: bool,
+    /// A stop word or, of an opt-in, START: that changes no state.
+    is_text: bool,
     account: usize,
     stated: i64,
     received: i64,
@@ -59,16 +61,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Answer::Status(422)),
         1 => Just(Answer::None),
     ];
-    let step = (any::<bool>(), 0..ACCOUNTS.len(), -3..=3_i64, -3..=3_i64, answer, any::<bool>()).prop_map(
-        |(opted_out, account, stated, received, answer, repeated)| Step {
-            opted_out,
-            account,
-            stated,
-            received,
-            answer,
-            repeated,
-        },
-    );
+    let step =
+        (any::<bool>(), prop::bool::weighted(0.4), 0..ACCOUNTS.len(), -3..=3_i64, -3..=3_i64, answer, any::<bool>())
+            .prop_map(|(opted_out, is_text, account, stated, received, answer, repeated)| Step {
+                opted_out,
+                is_text,
+                account,
+                stated,
+                received,
+                answer,
+                repeated,
+            });
     prop::collection::vec(step, 1..12)
 }
 
@@ -76,6 +79,14 @@ impl Step {
     /// Never later than received.
     fn time(&self) -> i64 {
         self.stated.min(self.received)
+    }
+
+    fn opts_in(&self) -> bool {
+        !self.opted_out && !self.is_text
+    }
+
+    fn is_start(&self) -> bool {
+        !self.opted_out && self.is_text
     }
 
     fn undoes(&self, opt_out: &Self) -> bool {
@@ -101,7 +112,7 @@ impl Model<'_> {
     fn standing(&self, step: &Step, now: usize) -> OptStanding {
         let mut others = self.steps[..=now].iter().filter(|other| other.account == step.account);
         let stale = if step.opted_out {
-            others.any(|other| !other.opted_out && other.undoes(step))
+            others.any(|other| (other.opts_in() || (step.is_text && other.is_start())) && other.undoes(step))
         } else {
             others.any(|other| other.opted_out && !step.undoes(other))
         };
@@ -109,11 +120,11 @@ impl Model<'_> {
     }
 
     /// Over all accounts: opted out while any opt-out is not undone.
-    fn state(&self, now: usize) -> (bool, i64) {
-        let came = &self.steps[..=now];
-        let stands = |out: &Step| !came.iter().any(|other| !other.opted_out && other.undoes(out));
-        let newest = came.iter().map(Step::time).max().expect("at least one event");
-        (came.iter().any(|step| step.opted_out && stands(step)), newest)
+    fn state(&self, now: usize) -> Option<(bool, i64)> {
+        let came: Vec<&Step> = self.steps[..=now].iter().filter(|step| !step.is_start()).collect();
+        let stands = |out: &Step| !came.iter().any(|other| other.opts_in() && other.undoes(out));
+        let newest = came.iter().map(|step| step.time()).max()?;
+        Some((came.iter().any(|step| step.opted_out && stands(step)), newest))
     }
 
     fn decision(&self, event: usize, target: usize, now: usize) -> PutDecision {
@@ -121,7 +132,13 @@ impl Model<'_> {
         let to_target = || self.puts.iter().filter(|(_, put)| put.target == target && put.is_proved);
         let explains = |made_at: usize, put: &Put| {
             let cause = &self.steps[put.cause];
-            let opt_ins = || self.steps[..=now].iter().enumerate().filter(|(_, other)| !other.opted_out);
+            // A text for more counts unless the last one to its account is newer than this event.
+            let is_outdone = |account: usize| {
+                let mut came = self.steps[..=now].iter();
+                came.any(|other| other.is_start() && other.account == account && other.undoes(step))
+            };
+            let counts = |other: &Step| other.opts_in() || (other.is_start() && !is_outdone(other.account));
+            let opt_ins = || self.steps[..=now].iter().enumerate().filter(|(_, other)| counts(other));
             // It was made just now, so no event is newer by five minutes.
             !opt_ins().any(|(place, _)| place > made_at) && !opt_ins().any(|(_, other)| other.time() > cause.time())
         };
@@ -130,7 +147,7 @@ impl Model<'_> {
         } else if self.standing(step, now) == OptStanding::Stale {
             PutDecision::Stale
         } else if to_target().any(|(made_at, put)| put.cause != event && explains(*made_at, put)) {
-            if step.account == target { PutDecision::Echo } else { PutDecision::AlreadyDone }
+            if step.account == target && !step.is_text { PutDecision::Echo } else { PutDecision::AlreadyDone }
         } else {
             PutDecision::Put
         }
@@ -144,6 +161,10 @@ async fn handle(store: &Store, model: &mut Model<'_>, place: usize, now: i64) {
     let name = place.to_string();
     let opt = if step.opted_out { out(&name, seconds(step.stated)) } else { into(&name, seconds(step.stated)) };
     let opt = opt.of(ACCOUNTS[step.account]).received(seconds(step.received));
+    let opt = if step.is_text { opt.as_text() } else { opt };
+    if step.is_start() {
+        return opt.noted(store).await;
+    }
     let case = format!("step {place} of {:?}", model.steps);
     let expected = model.standing(step, place);
     if !step.opted_out {
@@ -171,10 +192,10 @@ async fn check(steps: Vec<Step>) {
         for _ in 0..=usize::from(step.repeated) {
             handle(&store, &mut model, place, now).await;
         }
-        let (opted_out, time) = model.state(place);
+        let state = model.state(place);
         assert_eq!(
             store.newest_state(&phone()).await.expect("the store answers"),
-            Some((opted_out, at(now + time * STEP_SECONDS))),
+            state.map(|(opted_out, time)| (opted_out, at(now + time * STEP_SECONDS))),
             "step {place} of {steps:?}"
         );
     }

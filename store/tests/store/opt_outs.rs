@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookline_common::event::EventId;
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, SkipReason};
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -23,6 +23,7 @@ pub(crate) struct Opt {
     opted_out: bool,
     time: Option<i64>,
     received: i64,
+    method: OptMethod,
 }
 
 /// Received 1,000 s after it was made.
@@ -35,6 +36,7 @@ pub(crate) fn out(name: &str, time: i64) -> Opt {
         opted_out: true,
         time: Some(time),
         received: time + 1000,
+        method: OptMethod::Webhook,
     }
 }
 
@@ -53,6 +55,16 @@ impl Opt {
 
     pub(crate) fn received(self, received: i64) -> Self {
         Self { received, ..self }
+    }
+
+    /// As a text that is a keyword alone.
+    pub(crate) fn as_text(self) -> Self {
+        Self { method: OptMethod::Keyword, ..self }
+    }
+
+    /// Of a text that asks for texts again: all that is done about it.
+    pub(crate) async fn noted(&self, store: &Store) {
+        store.note_skipped(&self.event(), SkipReason::NoAction).await.expect("the store answers");
     }
 
     /// As `record_opt_out` holds it while it makes the PUT.
@@ -83,7 +95,7 @@ impl Opt {
             opted_out: self.opted_out,
             event_time: self.time.map(at),
             received_at: at(self.received),
-            method: OptMethod::Webhook,
+            method: self.method,
             targets: &[],
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
+use hookline_common::json;
 use hookline_common::names::{Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::testing::crash_point;
@@ -276,8 +277,10 @@ impl Answer {
     /// `NoAnswer` where the body could not be read whole or is no JSON of this shape.
     pub(super) fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
         let body = self.body?;
-        // serde's own words quote values.
-        serde_json::from_slice(&body).map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
+        // A text that was cut within an emoji is no reason to ask again. serde's own words quote values.
+        serde_json::from_slice(&body)
+            .or_else(|_strict| serde_json::from_str(&json::mended(&body)))
+            .map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
     }
 }
 

@@ -52,7 +52,7 @@ pub fn redact_private(text: &str, private: &[String]) -> String {
 #[must_use]
 pub fn personal_texts(json: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
-    if let Ok(value) = serde_json::from_slice(json) {
+    if let Some(value) = hookline_common::json::read(json) {
         collect_personal(&value, false, &mut found);
     }
     found

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hookline_common::event::Keyword;
 use hookline_common::names::{HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
 use super::Clients;
-use super::record_opt_out::{opt_event, opt_out_payload};
+use super::opt_out_event::OptOutEvents;
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::records::SystemOfRecord;
 
 pub(super) struct FlagOptOut {
     store: Store,
+    events: OptOutEvents,
     records: Arc<dyn SystemOfRecord>,
     /// Where `record_opt_out` PUTs: whichever of the two sees an opt-out first keeps them with its record.
     targets: Vec<String>,
@@ -25,7 +27,12 @@ impl FlagOptOut {
     pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
         let record = &settings.handlers.record_opt_out;
         let targets = if record.basics.enabled { record.accounts.clone() } else { Vec::new() };
-        Self { store: clients.store.clone(), records: Arc::clone(&clients.records), targets }
+        Self {
+            store: clients.store.clone(),
+            events: OptOutEvents::new(settings),
+            records: Arc::clone(&clients.records),
+            targets,
+        }
     }
 }
 
@@ -40,10 +47,14 @@ impl Handler for FlagOptOut {
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
-        let payload = opt_out_payload(attempt)?;
+        let payload = match self.events.read(attempt)? {
+            Some(payload) if payload.keyword != Some(Keyword::Start) => payload,
+            // It changes no state.
+            Some(_) | None => return Ok(Outcome::Skipped(SkipReason::NoAction)),
+        };
         // First, and whoever else does it as well: who makes the person's record after this finds the state, and who
         // made it before is found below. Otherwise a flag could fall between the two.
-        self.store.record_opt_event(&opt_event(attempt, &payload, &self.targets)).await?;
+        self.store.record_opt_event(&self.events.opt_event(attempt, &payload, &self.targets)).await?;
         // Nothing but an opt-in whose time cannot be read leaves no state; it proves nothing about now.
         let newest = self.store.newest_state(&payload.phone).await?;
         let (opted_out, since) = newest.unwrap_or((payload.opted_out, Timestamp::EPOCH));

@@ -147,6 +147,9 @@ impl LogNote {
             }),
             OnUnknownContact::Create => {
                 let (contact_id, name) = found_id.map_or((sent_id, None), |(id, name)| (Some(id), name));
+                if contact_id.is_none() && phone.is_none() {
+                    return nobody(attempt, payload);
+                }
                 let facts = PersonFacts { contact_id, phone: phone.cloned(), name };
                 self.create(attempt, &facts).await.map(Person::Known)
             }
@@ -169,9 +172,6 @@ impl LogNote {
     }
 
     async fn create(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<PersonId, HandlerError> {
-        if facts.contact_id.is_none() && facts.phone.is_none() {
-            return Err(Unreadable::new("the message names neither a contact nor a phone number").into());
-        }
         let upserted = self.records.upsert_person(attempt, facts).await?;
         super::sync_contact::apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person, facts)
             .await?;
@@ -212,6 +212,21 @@ impl Handler for LogNote {
         }
         result
     }
+}
+
+/// Whom nothing names cannot be created. One-time codes and advertisements come from short codes and names every day:
+/// nobody has to look at these.
+fn nobody(attempt: &Attempt<'_>, payload: &MessagePayload) -> Result<Person, HandlerError> {
+    if payload.is_from_code {
+        attempt.remark("the text came from a short code or a name, which is no person's");
+        return Ok(Person::Decided(Outcome::Skipped(SkipReason::UnknownContact)));
+    }
+    Err(HandlerError::GiveUp {
+        reason: DeadReason::UnknownContact,
+        destination: Some(Destination::SystemOfRecord),
+        status: None,
+        detail: "the message names neither a contact nor a phone number; look in TextUs whose it is".to_owned(),
+    })
 }
 
 /// Lets go of a claim after a failed attempt: free where surely nothing was written, unknown where it may have been.

@@ -5,6 +5,7 @@ mod create_contact;
 mod flag_opt_out;
 mod log_note;
 mod message_lookup;
+mod opt_out_event;
 mod record_opt_out;
 mod sync_contact;
 

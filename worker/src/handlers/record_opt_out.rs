@@ -1,4 +1,5 @@
-//! Records an opt-out or opt-in in the ledger, and PUTs an opt-out to every configured account.
+//! Records an opt-out or opt-in in the ledger, and PUTs an opt-out to every configured account. A text that is a stop word
+//! alone is an opt-out; one that asks for texts again (START) changes no state and is recorded as that.
 //!
 //! State alone never decides whether to PUT: a retried opt-out has recorded its own state and must still be sent. The
 //! store decides per target, from the ledger (design.md section 6, contract.md section 8).
@@ -7,22 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hookline_common::event::Keyword;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::Settings;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{
-    Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision,
-};
+use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
 
+use super::opt_out_event::OptOutEvents;
 use super::{Clients, Leases, Targets, soon};
 use crate::destinations::error::{DestinationError, Disposition};
 use crate::destinations::textus::client::TextUs;
 use crate::destinations::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::{self, OptOutPayload, Payload, Unreadable};
 
 const NAME: HandlerName = HandlerName::RecordOptOut;
 
@@ -31,6 +31,7 @@ pub(super) struct RecordOptOut {
     textus: TextUs,
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
+    events: OptOutEvents,
     accounts: Vec<String>,
     leases: Leases,
 }
@@ -62,6 +63,7 @@ impl RecordOptOut {
             textus: clients.textus.clone(),
             gate: Arc::clone(&clients.textus_gate),
             metrics: Arc::clone(&clients.metrics),
+            events: OptOutEvents::new(settings),
             accounts: settings.handlers.record_opt_out.accounts.clone(),
             leases: Leases::for_calls_of(settings.textus.timeout),
         }
@@ -296,18 +298,24 @@ impl Handler for RecordOptOut {
     }
 
     fn first_claim<'a>(&'a self, attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
+        let opts_out =
+            || self.events.read(attempt).is_ok_and(|payload| payload.is_some_and(|payload| payload.opted_out));
         let may_put = self.textus.may_write() && self.gate.shut().is_ok();
-        let to_put = may_put && opt_out_payload(attempt).is_ok_and(|payload| payload.opted_out);
+        let to_put = may_put && opts_out();
         let first = self.accounts.first().filter(|_| to_put)?;
         Some(self.claim(attempt, first))
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
-        let payload = opt_out_payload(attempt)?;
-        let event = opt_event(attempt, &payload, &self.accounts);
+        let Some(payload) = self.events.read(attempt)? else { return Ok(Outcome::Skipped(SkipReason::NoAction)) };
+        let event = self.events.opt_event(attempt, &payload, &self.accounts);
         if payload.disagrees {
             tracing::warn!(event.id = %attempt.event.id,
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
+        }
+        if payload.keyword == Some(Keyword::Start) {
+            // The ledger keeps it: what was PUT before stands in for no later opt-out.
+            return self.skip(&event, SkipReason::NoAction).await;
         }
         if !payload.opted_out {
             return self.opt_in(&event).await;
@@ -356,35 +364,5 @@ fn answer_of(error: &DestinationError) -> PutAnswer {
         Some(status) => PutAnswer::Status(status),
         None if error.may_have_taken_effect() => PutAnswer::NoAnswer,
         None => PutAnswer::NotSent,
-    }
-}
-
-/// Reads the body of an opt-out or opt-in.
-pub(super) fn opt_out_payload(attempt: &Attempt<'_>) -> Result<OptOutPayload, HandlerError> {
-    match payload::read(attempt.event)? {
-        Payload::OptOut(payload) => Ok(payload),
-        Payload::Message(_) | Payload::Contact(_) => Err(Unreadable::new("the event is no opt-out or opt-in").into()),
-    }
-}
-
-/// What the ledger records of it. `targets`: the accounts that opt-outs are PUT to.
-pub(super) fn opt_event<'a>(
-    attempt: &'a Attempt<'_>,
-    payload: &'a OptOutPayload,
-    targets: &'a [String],
-) -> OptEvent<'a> {
-    if payload.event_time.is_some_and(|stated| stated > attempt.event.received_at) {
-        attempt.remark("the event is dated ahead of its receipt: it counts as received");
-    }
-    OptEvent {
-        event_id: &attempt.event.id,
-        source_event_id: attempt.event.source_event_id.as_deref(),
-        account: &payload.account,
-        phone: &payload.phone,
-        opted_out: payload.opted_out,
-        event_time: payload.event_time,
-        received_at: attempt.event.received_at,
-        method: OptMethod::Webhook,
-        targets,
     }
 }

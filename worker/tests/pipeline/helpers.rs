@@ -114,6 +114,11 @@ impl TestPipeline {
         self.intake.take(Bytes::from(body.to_string())).await
     }
 
+    /// A webhook arrives that `serde_json` would not write.
+    pub(crate) async fn send_bytes(&self, body: &str) -> EventId {
+        self.intake.take(Bytes::copy_from_slice(body.as_bytes())).await
+    }
+
     /// A webhook arrives that was received a while ago: it has waited somewhere.
     pub(crate) async fn send_late(&self, body: &Value, late: Duration) -> EventId {
         self.intake.take_at(Bytes::from(body.to_string()), Timestamp::now().minus(late)).await

@@ -1,11 +1,14 @@
 //! Payloads that are signed and still not to be trusted: nothing in them steers a call.
 
 use hookline_common::event::EventId;
-use hookline_common::names::HandlerName::{CreateContact, LogNote, RecordOptOut, SyncContact};
+use hookline_common::names::DeadReason;
+use hookline_common::names::HandlerName::{CreateContact, LogNote, RecordHistory, RecordOptOut, SyncContact};
+use hookline_common::secret::Secret;
+use hookline_common::testing::nodes::RabbitNode;
 use hookline_sandbox::samples::{SampleFacts, sample};
 use serde_json::{Value, json};
 
-use crate::helpers::{TestPipeline, ending, someone};
+use crate::helpers::{TestPipeline, ending, eventually, someone};
 
 /// Ids that would lead a careless client to another resource.
 const SLY: [&str; 12] = [
@@ -114,6 +117,44 @@ async fn an_opt_out_of_what_is_no_phone_or_account_is_unreadable_and_nothing_is_
     }
 
     all_unreadable(&pipeline, &ids, &[RecordOptOut]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_json_is_a_dead_letter_of_the_history_and_an_unknown_type_is_not() {
+    for rabbit in [false, true] {
+        let url = if rabbit { Some(RabbitNode::shared().await.vhost().await) } else { None };
+        let pipeline =
+            TestPipeline::with(|setup| setup.settings.broker.url = url.into_iter().map(Secret::new).collect()).await;
+        let unknown = pipeline.send(&json!({"id": "/d/1", "action": "deal.won"})).await;
+        let unparsed = pipeline.send_bytes("hello").await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&unknown).await, RecordHistory), "done", "{rabbit}");
+        let row = pipeline.settled(&unparsed).await;
+        assert_eq!(row.event_type.as_str(), "unparsed", "it is in the history all the same");
+        assert_eq!((row.deliveries.len(), ending(&row, RecordHistory).as_str()), (1, "dead_lettered: unreadable"));
+        let dead = pipeline.dead_letter().await;
+        assert_eq!((dead.handler, dead.info.reason), (RecordHistory, DeadReason::Unreadable));
+        assert!(dead.info.detail.contains("discard"), "{}", dead.info.detail);
+
+        // Sent again, and redriven: nothing can be done about it but to look.
+        assert_eq!(pipeline.send_bytes("hello").await, unparsed);
+        pipeline.redrive(&dead.id).await;
+        eventually("it comes back", async || {
+            pipeline.event(&unparsed).await.is_some_and(|row| ending(&row, RecordHistory) != "waiting")
+        })
+        .await;
+        pipeline.quiet().await;
+        let again = pipeline.dead_letter().await;
+        assert_eq!((again.id.as_str(), again.event_id), (dead.id.as_str(), unparsed.clone()));
+
+        assert!(pipeline.store.discard(&dead.id, "seen to").await.expect("asked"));
+        assert_eq!(pipeline.send_bytes("hello").await, unparsed);
+        let later = pipeline.send(&json!({"id": "/d/2", "action": "deal.won"})).await;
+        pipeline.settled(&later).await;
+        pipeline.quiet().await;
+        assert_eq!(ending(&pipeline.settled(&unparsed).await, RecordHistory), "discarded: seen to");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod contacts;
 mod failures;
 mod helpers;
 mod hostile;
+mod keywords;
 mod lost;
 mod notes;
 mod opt_outs;

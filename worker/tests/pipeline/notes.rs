@@ -239,6 +239,69 @@ async fn a_stranger_is_created_skipped_or_left_to_a_person_as_configured() {
 }
 
 #[tokio::test]
+async fn a_text_of_a_short_code_or_a_name_is_nobodys_and_never_unreadable() {
+    for (choice, code, nobody) in [
+        (OnUnknownContact::Create, "skipped: unknown_contact", "dead_lettered: unknown_contact"),
+        (OnUnknownContact::Skip, "skipped: unknown_contact", "skipped: unknown_contact"),
+        (OnUnknownContact::DeadLetter, "dead_lettered: unknown_contact", "dead_lettered: unknown_contact"),
+    ] {
+        let pipeline = TestPipeline::with(|setup| {
+            setup.settings.handlers.log_note.on_unknown_contact = choice;
+            setup.settings.handlers.log_note.message_lookup = MessageLookup::None;
+        })
+        .await;
+        let mut sent = Vec::new();
+        for (sender, end) in [
+            (json!("72975"), code),
+            (json!(72975), code),
+            (json!("MYBANK"), code),
+            (json!(""), nobody),
+            (json!(null), nobody),
+        ] {
+            let mut body = sample(RECEIVED, &someone());
+            body["conversation"]["phoneNumber"] = sender.clone();
+            sent.push((pipeline.send(&body).await, sender, end));
+        }
+        // Who is assigned to the conversation is somebody.
+        let mut known = sample(RECEIVED, &SampleFacts { embed_contact: true, ..someone() });
+        known["conversation"]["phoneNumber"] = json!("72975");
+        let known = pipeline.send(&known).await;
+        pipeline.quiet().await;
+
+        for (id, sender, end) in sent {
+            assert_eq!(ending(&pipeline.settled(&id).await, LogNote), end, "{choice:?} {sender}");
+        }
+        if choice == OnUnknownContact::Create {
+            assert_eq!(ending(&pipeline.settled(&known).await, LogNote), "done");
+            assert_eq!(pipeline.notes().await.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_was_cut_within_an_emoji_is_a_note() {
+    for lookup in [MessageLookup::None, MessageLookup::Auto] {
+        let pipeline = TestPipeline::with(|setup| setup.settings.handlers.log_note.message_lookup = lookup).await;
+        let person = SampleFacts { body: "See you CUT \u{0} tomorrow".to_owned(), ..someone() };
+        let body = sample(RECEIVED, &person);
+        pipeline.sandbox.learn(&body).expect("a sample's shape");
+        let bytes = body.to_string().replace("CUT", "\\ud83d");
+
+        let id = pipeline.send_bytes(&bytes).await;
+        pipeline.quiet().await;
+
+        assert_eq!(ending(&pipeline.settled(&id).await, LogNote), "done");
+        let note = pipeline.notes().await.remove(0).note;
+        let sent = if lookup == MessageLookup::None {
+            "See you \u{fffd} \u{fffd} tomorrow"
+        } else {
+            "See you CUT \u{fffd} tomorrow"
+        };
+        assert_eq!(note.body, sent);
+    }
+}
+
+#[tokio::test]
 async fn many_texts_of_one_new_person_at_once_make_one_person() {
     for related in [Related::Embedded, Related::Links] {
         let pipeline = TestPipeline::with(|setup| setup.sandbox.related = related).await;

@@ -76,6 +76,29 @@ async fn both_spellings_of_the_event_are_put_and_proved() {
 }
 
 #[tokio::test]
+async fn an_opt_out_needs_a_number_and_nothing_else() {
+    let pipeline = TestPipeline::start().await;
+    let (one, other) = (someone(), someone());
+    let mut by_api = hookline_sandbox::samples::sample(OUT, &one);
+    by_api["optOut"] = json!({
+        "@type": "OptOut", "id": "Kd82nQ", "type": "opt-out", "phoneNumber": one.phone,
+        "originatingAccount": {"id": format!("/accounts/{SECOND}"), "name": "Acme"},
+    });
+    let bare = json!({"action": OUT, "optOut": {"phoneNumber": other.phone}});
+
+    let ids = [pipeline.send(&by_api).await, pipeline.send(&bare).await];
+    pipeline.quiet().await;
+
+    for (id, (person, account)) in ids.iter().zip([(&one, SECOND), (&other, ACCOUNT)]) {
+        let row = pipeline.settled(id).await;
+        assert_eq!(ending(&row, RecordOptOut), "done");
+        assert_eq!(ending(&row, FlagOptOut), "skipped: unknown_contact");
+        assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
+        assert_eq!(pipeline.evidence(&person.phone).await[0].account, account);
+    }
+}
+
+#[tokio::test]
 async fn an_older_opt_out_that_arrives_after_a_newer_opt_in_makes_no_put() {
     let pipeline = TestPipeline::start().await;
     let person = someone();

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use hookline_common::broker::Broker;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::json;
+use hookline_common::keywords::{self, Keywords};
 use hookline_common::time::Timestamp;
 use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::{SIGNATURE_HEADER, sign};
@@ -40,14 +42,16 @@ impl Intake {
 
     /// The same, as if it had come then.
     pub(crate) async fn take_at(&self, bytes: Bytes, received_at: Timestamp) -> EventId {
-        let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let said: Value = json::read(&bytes).unwrap_or_default();
+        let event_type = said["action"].as_str().map_or_else(EventType::unparsed, EventType::new);
+        let keywords = Keywords::new(&keywords::STOP.map(str::to_owned));
         let source = SourceName::new("textus").expect("a name");
         let sent_id = said["id"].as_str().map(str::to_owned);
         let event = Event {
             id: EventId::derive(&source, sent_id.as_deref(), &bytes),
             source,
             source_event_id: sent_id,
-            event_type: said["action"].as_str().map_or_else(EventType::unparsed, EventType::new),
+            event_type: event_type.with_keyword(said["message"]["body"].as_str().and_then(|text| keywords.read(text))),
             received_at,
             content_type: Some("application/json".to_owned()),
             request_id: None,

@@ -82,7 +82,7 @@ fn opt_outs_and_opt_ins_are_read_in_both_spellings() {
         ("contact.opted_in", false, "2025-03-06T17:45:10.006Z"),
     ] {
         let read = opt_out(&fixture(name));
-        assert_eq!(read.account, "harbor_staffing", "{name}");
+        assert_eq!(read.account.as_deref(), Some("harbor_staffing"), "{name}");
         assert_eq!((read.phone, read.opted_out, read.disagrees), (phone(), opted_out, false), "{name}");
         assert_eq!(read.event_time, Timestamp::parse(at), "{name}");
     }
@@ -104,9 +104,22 @@ fn where_action_and_type_disagree_the_person_stays_opted_out() {
 #[test]
 fn an_opt_out_is_read_from_as_little_as_names_account_and_phone() {
     let object = with("contact.opted_out", "/optOut/account", json!({"id": "/accounts/sanford.llc", "name": "x"}));
-    assert_eq!(opt_out(&object).account, "sanford.llc");
+    assert_eq!(opt_out(&object).account.as_deref(), Some("sanford.llc"));
     let from_id = with("contact.opted_out", "/optOut/account", Value::Null);
-    assert_eq!(opt_out(&from_id).account, "harbor_staffing");
+    assert_eq!(opt_out(&from_id).account.as_deref(), Some("harbor_staffing"));
+    let mut as_the_api_says = with("contact.opted_out", "/optOut/id", json!("Kd82nQ"));
+    as_the_api_says["optOut"].as_object_mut().unwrap().remove("account");
+    for (originating, account) in [
+        (json!({"id": "/accounts/sanford.llc", "name": "x"}), Some("sanford.llc")),
+        (json!("/accounts/sanford.llc"), Some("sanford.llc")),
+        (json!(7), None),
+        (Value::Null, None),
+    ] {
+        as_the_api_says["optOut"]["originatingAccount"] = originating.clone();
+        let read = opt_out(&as_the_api_says);
+        assert_eq!((read.account.as_deref(), read.phone), (account, phone()), "{originating}");
+        assert_eq!(read.number_in_id, None, "{originating}");
+    }
     let ten_digits = with("contact.opted_out", "/optOut/phoneNumber", json!("(202) 555-0147"));
     assert_eq!(opt_out(&ten_digits).phone, phone());
     let abroad = with("contact.opted_out", "/optOut/phoneNumber", json!("(+65) 6123 4567"));
@@ -172,8 +185,18 @@ fn a_message_needs_nothing_but_its_id() {
     assert_eq!((read.direction, read.body, read.phone), (Some(Direction::In), None, None));
     assert_eq!(read.occurred_at, Timestamp::parse("2025-03-04T15:22:41.307Z"));
 
-    let short_code = with("message.received", "/conversation/phoneNumber", json!("72345"));
-    assert_eq!(message(&short_code).phone, None);
+    for (sender, is_from_code) in [
+        (json!("72345"), true),
+        (json!(72345), true),
+        (json!("MYBANK"), true),
+        (json!(""), false),
+        (Value::Null, false),
+    ] {
+        let read = message(&with("message.received", "/conversation/phoneNumber", sender.clone()));
+        assert_eq!((read.phone, read.is_from_code), (None, is_from_code), "{sender}");
+    }
+    let as_a_number = message(&with("message.received", "/conversation/phoneNumber", json!(12_025_550_147_u64)));
+    assert_eq!((as_a_number.phone, as_a_number.is_from_code), (Some(phone()), false));
 }
 
 #[test]
@@ -218,12 +241,51 @@ fn nothing_in_a_payload_steers_a_call() {
 }
 
 #[test]
+fn what_nobody_needs_makes_nothing_unreadable() {
+    let received = fixture("message.received").to_string();
+    let cut = received.replacen("\"body\":\"", "\"body\":\"See you \\ud83d \\u0000", 1);
+    let read = match payload::read(&raw_event("message.received", cut.into())).expect("readable") {
+        Payload::Message(read) => read,
+        Payload::OptOut(_) | Payload::Contact(_) => panic!("a message"),
+    };
+    assert!(read.body.is_some_and(|body| body.starts_with("See you \u{fffd} \0")));
+
+    for pointer in [
+        "/message/body",
+        "/message/direction",
+        "/message/displayTimestamp",
+        "/message/sender",
+        "/conversation/id",
+        "/conversation/account",
+        "/conversation/accountPhoneNumber",
+        "/timestamp",
+    ] {
+        for wrong in [json!(7), json!([1]), json!({"a": "b"}), json!(true), Value::Null] {
+            let mut body = fixture("message.received");
+            if let Some(value) = body.pointer_mut(pointer) {
+                *value = wrong.clone();
+            }
+            assert_eq!(message(&body).phone, Some(phone()), "{pointer} {wrong}");
+        }
+    }
+    for pointer in ["/timestamp", "/optOut/id", "/optOut/type", "/optOut/account", "/optOut/createdAt", "/optOut/user"]
+    {
+        for wrong in [json!(7), json!([1]), json!(true), Value::Null] {
+            let mut body = fixture("contact.opted_out");
+            if let Some(value) = body.pointer_mut(pointer) {
+                *value = wrong.clone();
+            }
+            assert_eq!((opt_out(&body).phone, opt_out(&body).opted_out), (phone(), true), "{pointer} {wrong}");
+        }
+    }
+}
+
+#[test]
 fn what_is_missing_is_said_and_what_is_there_is_not() {
     for (body, says) in [
         (json!({"action": "contact.opted_out"}), "optOut"),
         (with("contact.opted_out", "/optOut/phoneNumber", json!("secret-canary@example.com")), "phoneNumber"),
         (with("contact.opted_out", "/optOut/phoneNumber", Value::Null), "phoneNumber"),
-        (json!({"action": "contact.opted_in", "optOut": {"phoneNumber": "+15550001234"}}), "account"),
         (json!({"action": "message.received"}), "message"),
         (json!({"action": "message.received", "message": "/messages/Gd6LpT"}), "message"),
         (json!({"action": "message.received", "message": ["/messages/Gd6LpT"]}), "message"),

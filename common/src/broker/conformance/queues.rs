@@ -9,7 +9,7 @@ use super::{
     DEAD_NOTES, HISTORY, Harness, NOTES, consume, depth_becomes, next, nothing_comes, routed, settle, within_deadline,
 };
 use crate::broker::{Again, Resumed, Settlement, Spends};
-use crate::event::{Event, EventId};
+use crate::event::{Event, EventId, Keyword};
 use crate::names::HandlerName;
 use crate::testing::events::{an_event, an_inbound_message, an_opt_out};
 use crate::time::Timestamp;
@@ -55,7 +55,13 @@ pub async fn a_repeat_is_called_a_duplicate(harness: &dyn Harness) {
 pub async fn each_type_reaches_its_handlers_and_no_other(harness: &dyn Harness) {
     let broker = harness.open().await;
     let types = crate::event::KNOWN_TYPES.iter().chain(&["deal.won", "contact.merged-in", "Grüße", "unparsed"]);
-    let events: Vec<Event> = types.map(|event_type| an_event(event_type)).collect();
+    let mut events: Vec<Event> = types.map(|event_type| an_event(event_type)).collect();
+    for keyword in [Keyword::Stop, Keyword::Start] {
+        let text = an_event("message.received");
+        events.push(Event { event_type: text.event_type.with_keyword(Some(keyword)), ..text });
+    }
+    // A sender's own type is never taken for a keyword.
+    events.push(an_event("message.received.stop"));
     for event in &events {
         broker.publish(event).await.expect("stored");
     }
@@ -68,6 +74,8 @@ pub async fn each_type_reaches_its_handlers_and_no_other(harness: &dyn Harness) 
         for _ in 0..expected.len() {
             let delivery = next(&mut deliveries).await;
             assert_eq!(delivery.routed_to, routed(&delivery.event), "of {}", delivery.event.event_type);
+            let published = events.iter().find(|event| event.id == delivery.event.id);
+            assert_eq!(published.map(|event| &event.event_type), Some(&delivery.event.event_type));
             found.insert(delivery.event.id.clone());
             settle(delivery, Settlement::Done).await;
         }

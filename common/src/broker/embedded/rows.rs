@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::event::{Event, EventId, EventType, SourceName};
+use crate::event::{Event, EventId, EventType, Keyword, SourceName};
 use crate::names::HandlerName;
 use crate::time::Timestamp;
 use crate::topology::{self, Queue};
@@ -89,6 +89,8 @@ struct Head<'a> {
     source: std::borrow::Cow<'a, str>,
     #[serde(rename = "type", borrow)]
     event_type: std::borrow::Cow<'a, str>,
+    #[serde(rename = "kw", borrow, default, skip_serializing_if = "Option::is_none")]
+    keyword: Option<std::borrow::Cow<'a, str>>,
     #[serde(rename = "sid", default, skip_serializing_if = "Option::is_none")]
     source_event_id: Option<String>,
     #[serde(rename = "ct", default, skip_serializing_if = "Option::is_none")]
@@ -113,6 +115,7 @@ impl MessageRow {
         let head = Head {
             source: event.source.as_str().into(),
             event_type: event.event_type.as_str().into(),
+            keyword: event.event_type.keyword().map(|keyword| keyword.as_str().into()),
             source_event_id: event.source_event_id.clone(),
             content_type: event.content_type.clone(),
             request_id: event.request_id.clone(),
@@ -140,7 +143,7 @@ pub(super) fn event(row: &SqliteRow) -> Result<(i64, i64, Event), sqlx::Error> {
     let event = Event {
         id: EventId::parse(&format!("evt_{}", hex::encode(event_id))).map_err(|_| unreadable("event id"))?,
         source: SourceName::new(&head.source).ok_or_else(|| unreadable("source"))?,
-        event_type: EventType::new(&head.event_type),
+        event_type: EventType::new(&head.event_type).with_keyword(head.keyword.as_deref().and_then(Keyword::parse)),
         source_event_id: head.source_event_id,
         received_at: Timestamp::from_millis(row.try_get(2)?),
         content_type: head.content_type,

@@ -11,13 +11,18 @@ use lapin::message::Delivery as Message;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
 use crate::broker::{Again, DeadLetterInfo, LastFailure};
-use crate::event::{Event, EventId, EventType, SourceName};
+use crate::event::{Event, EventId, EventType, Keyword, SourceName};
 use crate::names::{DeadReason, Destination};
 use crate::time::Timestamp;
 use crate::topology::Queue;
 
-/// What this program writes, and the newest it can read.
+/// What is written of most events.
 const VERSION: i64 = 1;
+/// What is written of a text that is a keyword alone: to a program of the first version it is a text like any other, and
+/// an opt-out would be lost on it.
+const KEYWORD_VERSION: i64 = 2;
+/// The newest that this program can read.
+const NEWEST: i64 = KEYWORD_VERSION;
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 const APP_ID: &str = concat!("hookline/", env!("CARGO_PKG_VERSION"));
@@ -28,6 +33,7 @@ const HEADER_PREFIX: &str = "x-hookline-";
 const H_VERSION: &str = "x-hookline-version";
 const H_SOURCE: &str = "x-hookline-source";
 const H_SOURCE_EVENT_ID: &str = "x-hookline-source-event-id";
+const H_KEYWORD: &str = "x-hookline-keyword";
 const H_RECEIVED: &str = "x-hookline-received-ms";
 const H_ATTEMPT: &str = "x-hookline-attempt";
 const H_FIRST_ATTEMPT: &str = "x-hookline-first-attempt-ms";
@@ -78,7 +84,9 @@ pub(super) struct Read {
 /// The properties of a message that carries `event`.
 pub(super) fn properties(event: &Event, standing: &Standing) -> BasicProperties {
     let mut headers = Headers::default();
-    headers.number(H_VERSION, VERSION);
+    let keyword = event.event_type.keyword();
+    headers.number(H_VERSION, if keyword.is_some() { KEYWORD_VERSION } else { VERSION });
+    headers.maybe_text(H_KEYWORD, keyword.map(Keyword::as_str));
     headers.text(H_SOURCE, event.source.as_str());
     headers.maybe_text(H_SOURCE_EVENT_ID, event.source_event_id.as_deref());
     headers.number(H_RECEIVED, event.received_at.as_millis());
@@ -156,7 +164,7 @@ pub(super) fn again(properties: &BasicProperties) -> BasicProperties {
 
 /// Whether a newer program wrote it: this one must not judge it.
 pub(super) fn is_newer(properties: &BasicProperties) -> bool {
-    number(properties, H_VERSION).is_some_and(|version| version > VERSION)
+    number(properties, H_VERSION).is_some_and(|version| version > NEWEST)
 }
 
 /// Until when it has to wait still, having come out of a tier that was shorter than that.
@@ -197,11 +205,13 @@ fn event(properties: &BasicProperties, routing_key: &str, body: Bytes) -> Event 
     let source = source.unwrap_or_else(|| SourceName::new(STRANGER).expect("a constant name"));
     let id = properties.message_id().as_ref().and_then(|id| EventId::parse(id.as_str()).ok());
     let owned = |short: &Option<ShortString>| short.as_ref().map(ToString::to_string);
+    let event_type = owned(properties.kind()).map_or_else(EventType::unparsed, |kind| EventType::new(&kind));
+    let keyword = text(properties, H_KEYWORD).as_deref().and_then(Keyword::parse);
     Event {
         id: id.unwrap_or_else(|| EventId::derive(&source, None, &body)),
         source,
         source_event_id: text(properties, H_SOURCE_EVENT_ID),
-        event_type: owned(properties.kind()).map_or_else(EventType::unparsed, |kind| EventType::new(&kind)),
+        event_type: event_type.with_keyword(keyword),
         received_at: number(properties, H_RECEIVED).map_or_else(Timestamp::now, Timestamp::from_millis),
         content_type: owned(properties.content_type()),
         request_id: owned(properties.correlation_id()),

@@ -152,6 +152,42 @@ impl Kind for Account {
     }
 }
 
+/// What a text may be alone to count as an opt-out.
+pub(in super::super) struct KeywordText;
+
+impl KeywordText {
+    const MAX_CHARS: usize = 64;
+}
+
+impl Kind for KeywordText {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        format!("a word or a few, 1 to {} characters with a letter or digit among them", Self::MAX_CHARS)
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        let word = scalar.text().ok_or_else(|| Wrong::not("a text", self))?.trim();
+        if word.is_empty() {
+            Err(Wrong::empty(self))
+        } else if word.chars().count() > Self::MAX_CHARS {
+            Err(Wrong::new(format!("longer than {} characters", Self::MAX_CHARS), format!("write {}", self.wanted())))
+        } else if word.contains(char::is_control) || !word.contains(char::is_alphanumeric) {
+            Err(Wrong::not("a keyword", self))
+        } else {
+            Ok(word.to_owned())
+        }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": Self::MAX_CHARS })
+    }
+}
+
 pub(in super::super) struct SecretText;
 
 impl Kind for SecretText {

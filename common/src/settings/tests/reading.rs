@@ -68,6 +68,7 @@ fn every_form_of_a_value_is_read() {
     assert_eq!(settings.handlers.log_note.basics.retry.max_attempts, 7);
     assert_eq!(settings.handlers.create_contact.accounts, ["a.b", "c"]);
     assert_eq!(settings.handlers.record_opt_out.accounts, ["acme"], "left out: the account of [textus]");
+    assert_eq!(settings.handlers.record_opt_out.keywords, crate::keywords::STOP, "left out: the usual ones");
 }
 
 #[test]

@@ -1,30 +1,46 @@
-//! Reads the two things ingest needs from a signed TextUs body: the sender's `id` for the post and its `action`
-//! (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>). Everything else is the worker's.
+//! Reads what ingest needs from a signed TextUs body: the sender's `id` for the post, its `action`
+//! (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>), and of a text that was received whether it is
+//! a keyword alone. Everything else is the worker's.
 //!
-//! A signed body is never refused. What `serde_json` cannot read as a whole (not JSON, invalid UTF-8, nested deeper
-//! than 128, a lone surrogate, nothing at all), what is no object, and what has no usable `action` becomes an
-//! event of type `unparsed`, kept for review. Of duplicate keys the last counts, as in Ruby and JavaScript.
+//! A signed body is never refused. What cannot be read as a whole even when it is mended (not JSON, nested deeper than
+//! 128, nothing at all), what is no object, and what has no usable `action` becomes an event of type `unparsed`, kept
+//! for review. Of duplicate keys the last counts, as in Ruby and JavaScript.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::json;
+use hookline_common::keywords::Keywords;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::sources::{RequestFacts, Verified};
 
 /// A longer id still makes the event id, but is not carried along: it has to fit headers and indexes.
 const MAX_KEPT_ID_BYTES: usize = 512;
+/// What stands where a body was mended.
+const MENDED: char = '\u{fffd}';
+/// The only type that may be a keyword.
+const TEXT_RECEIVED: &str = "message.received";
 
 /// Makes the event. Its id comes from the sender's `id`, or from the bytes where there is no usable one (absent,
-/// no string, blank).
+/// no string, blank, or no text as it was sent).
 #[must_use]
-pub fn read(source: &SourceName, body: Verified<Bytes>, facts: RequestFacts) -> Verified<Event> {
+pub fn read(source: &SourceName, keywords: &Keywords, body: Verified<Bytes>, facts: RequestFacts) -> Verified<Event> {
     let bytes = body.get();
-    let envelope = Envelope::read(bytes).unwrap_or_default();
+    let mended;
+    let envelope = match Envelope::read(bytes) {
+        Some(envelope) => envelope,
+        None => {
+            mended = json::mended(bytes);
+            Envelope::read(mended.as_bytes()).unwrap_or_default().with_id_as_sent()
+        }
+    };
     let sent_id = envelope.id.as_deref().filter(|id| !id.trim().is_empty());
     let event_type = envelope.action.as_deref().filter(|action| is_usable(action)).map(EventType::new);
+    let event_type = event_type.unwrap_or_else(EventType::unparsed);
+    let text = envelope.text.as_deref().filter(|_| event_type.as_str() == TEXT_RECEIVED && !envelope.is_outbound());
 
     Verified::vouched_for(Event {
         id: EventId::derive(source, sent_id, bytes),
@@ -32,7 +48,7 @@ pub fn read(source: &SourceName, body: Verified<Bytes>, facts: RequestFacts) -> 
         source_event_id: sent_id
             .filter(|id| id.len() <= MAX_KEPT_ID_BYTES && !id.chars().any(char::is_control))
             .map(str::to_owned),
-        event_type: event_type.unwrap_or_else(EventType::unparsed),
+        event_type: event_type.with_keyword(text.and_then(|text| keywords.read(text))),
         received_at: facts.received_at,
         content_type: facts.content_type,
         request_id: facts.request_id,
@@ -43,22 +59,37 @@ pub fn read(source: &SourceName, body: Verified<Bytes>, facts: RequestFacts) -> 
 
 /// A type is shown in tables and stored as text, where control characters do harm (PostgreSQL refuses NUL).
 fn is_usable(action: &str) -> bool {
-    !action.trim().is_empty() && !action.chars().any(char::is_control)
+    !action.trim().is_empty() && !action.chars().any(|c| c.is_control() || c == MENDED)
 }
 
 #[derive(Debug, Default, PartialEq)]
 struct Envelope<'a> {
     id: Option<Cow<'a, str>>,
     action: Option<Cow<'a, str>>,
+    /// `message.body`.
+    text: Option<Cow<'a, str>>,
+    /// `message.direction`.
+    direction: Option<Cow<'a, str>>,
 }
 
 impl<'a> Envelope<'a> {
-    /// One pass, no tree: nothing but the two strings is kept.
+    /// One pass, no tree: nothing but these strings is kept.
     fn read(body: &'a [u8]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let envelope = json.deserialize_map(EnvelopeVisitor).ok()?;
         json.end().ok()?;
         Some(envelope)
+    }
+
+    /// Two ids that cannot be read are not the same for that.
+    fn with_id_as_sent(self) -> Self {
+        Self { id: self.id.filter(|id| !id.contains(MENDED)), ..self }
+    }
+
+    /// What our own users write is no word of the person's. Without a direction the action tells.
+    fn is_outbound(&self) -> bool {
+        let direction = self.direction.as_deref().map(|direction| direction.trim().to_ascii_lowercase());
+        matches!(direction.as_deref(), Some("out" | "outgoing" | "outbound"))
     }
 }
 
@@ -73,58 +104,84 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
         let mut envelope = Envelope::default();
-        while let Some(key) = map.next_key_seed(KeySeed)? {
-            match key {
-                Key::Id => envelope.id = map.next_value_seed(Value { keep: true })?,
-                Key::Action => envelope.action = map.next_value_seed(Value { keep: true })?,
-                Key::Other => drop(map.next_value_seed(Value { keep: false })?),
+        while let Some(key) = map.next_key_seed(Key)? {
+            match &*key {
+                "id" => envelope.id = map.next_value_seed(Value::KEPT)?.text(),
+                "action" => envelope.action = map.next_value_seed(Value::KEPT)?.text(),
+                "message" => {
+                    let said = map.next_value_seed(Value::MESSAGE)?;
+                    (envelope.text, envelope.direction) = (said.body, said.direction);
+                }
+                _ => drop(map.next_value_seed(Value::PASSED_OVER)?),
             }
         }
         Ok(envelope)
     }
 }
 
-enum Key {
-    Id,
-    Action,
-    Other,
-}
+/// Reads a key without copying it, where it holds no escape.
+struct Key;
 
-struct KeySeed;
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
 
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for KeySeed {
-    type Value = Key;
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")
     }
 
-    fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-        Ok(match key {
-            "id" => Key::Id,
-            "action" => Key::Action,
-            _ => Key::Other,
-        })
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+/// What is kept of a value.
+#[derive(Default)]
+struct Kept<'a> {
+    /// Of a string.
+    text: Option<Cow<'a, str>>,
+    /// Of a message.
+    body: Option<Cow<'a, str>>,
+    direction: Option<Cow<'a, str>>,
+}
+
+impl<'a> Kept<'a> {
+    fn of_text(text: Cow<'a, str>) -> Self {
+        Self { text: Some(text), ..Self::default() }
+    }
+
+    fn text(self) -> Option<Cow<'a, str>> {
+        self.text
     }
 }
 
 /// Reads any value to its end, with every rule that the worker's reading will apply; `serde`'s `IgnoredAny` would
-/// skip UTF-8, surrogates and the limit of nesting. Returns the text where the value is a string to `keep`.
+/// skip UTF-8, surrogates and the limit of nesting.
 #[derive(Clone, Copy)]
 struct Value {
-    keep: bool,
+    keep_text: bool,
+    is_message: bool,
+}
+
+impl Value {
+    const PASSED_OVER: Self = Self { keep_text: false, is_message: false };
+    const KEPT: Self = Self { keep_text: true, is_message: false };
+    const MESSAGE: Self = Self { keep_text: false, is_message: true };
 }
 
 impl<'de> DeserializeSeed<'de> for Value {
-    type Value = Option<Cow<'de, str>>;
+    type Value = Kept<'de>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
@@ -132,55 +189,61 @@ impl<'de> DeserializeSeed<'de> for Value {
 }
 
 impl<'de> Visitor<'de> for Value {
-    type Value = Option<Cow<'de, str>>;
+    type Value = Kept<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(self.keep.then_some(Cow::Borrowed(text)))
+        Ok(if self.keep_text { Kept::of_text(Cow::Borrowed(text)) } else { Kept::default() })
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.keep.then(|| Cow::Owned(text.to_owned())))
+        Ok(if self.keep_text { Kept::of_text(Cow::Owned(text.to_owned())) } else { Kept::default() })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Kept::default())
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Kept::default())
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Kept::default())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Kept::default())
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(Kept::default())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element_seed(Self { keep: false })?.is_some() {}
-        Ok(None)
+        while seq.next_element_seed(Self::PASSED_OVER)?.is_some() {}
+        Ok(Kept::default())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_key_seed(KeySeed)?.is_some() {
-            map.next_value_seed(Self { keep: false })?;
+        let mut kept = Kept::default();
+        while let Some(key) = map.next_key_seed(Key)? {
+            match &*key {
+                "body" if self.is_message => kept.body = map.next_value_seed(Self::KEPT)?.text(),
+                "direction" if self.is_message => kept.direction = map.next_value_seed(Self::KEPT)?.text(),
+                _ => drop(map.next_value_seed(Self::PASSED_OVER)?),
+            }
         }
-        Ok(None)
+        Ok(kept)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hookline_common::event::Keyword;
     use hookline_common::time::Timestamp;
     use proptest::prelude::*;
 
@@ -194,7 +257,8 @@ mod tests {
             traceparent: None,
         };
         let source = SourceName::new("textus").unwrap();
-        read(&source, Verified::vouched_for(Bytes::copy_from_slice(body)), facts).get().clone()
+        let keywords = Keywords::new(&["STOP".to_owned()]);
+        read(&source, &keywords, Verified::vouched_for(Bytes::copy_from_slice(body)), facts).get().clone()
     }
 
     fn id_from_bytes(body: &[u8]) -> EventId {
@@ -216,7 +280,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_kept_as_unparsed_under_the_hash_of_its_bytes() {
         let deep = format!(r#"{{"id":"x","action":"contact.created","a":{}{}}}"#, "[".repeat(200), "]".repeat(200));
-        let bodies: [&[u8]; 13] = [
+        let bodies: [&[u8]; 12] = [
             b"",
             b" ",
             b"hello",
@@ -226,9 +290,8 @@ mod tests {
             br#"{"id":"x","action":"contact.created""#,
             br#"{"id":"x","action":"contact.created"} trailing"#,
             br#"{"id":"x","action":"contact.created",}"#,
-            b"{\"id\":\"x\",\"action\":\"contact.created\",\"a\":\"\xff\"}",
-            br#"{"id":"x","action":"contact.created","a":"\ud800"}"#,
-            b"\xef\xbb\xbf{\"id\":\"x\",\"action\":\"contact.created\"}",
+            br#"{"id":"x","action":"contact.created","a":"\x"}"#,
+            b"\xff\xfe{\"id\":\"x\"}",
             deep.as_bytes(),
         ];
         for body in bodies {
@@ -238,6 +301,64 @@ mod tests {
             assert_eq!(event.event_type, EventType::unparsed(), "{shown}");
             assert_eq!((event.id, event.source_event_id), (id_from_bytes(body), None), "{shown}");
         }
+    }
+
+    #[test]
+    fn what_nobody_needs_keeps_no_event_from_being_read() {
+        let bodies: [&[u8]; 6] = [
+            br#"{"id":"x","action":"contact.created","a":"See you \ud83d"}"#,
+            br#"{"\ud800":1,"id":"x","action":"contact.created"}"#,
+            br#"{"id":"x","action":"contact.created","a":"\u0000"}"#,
+            b"{\"id\":\"x\",\"action\":\"contact.created\",\"a\":\"\xff\n\"}",
+            b"\xef\xbb\xbf{\"id\":\"x\",\"action\":\"contact.created\"}",
+            br#"{"id":"x","action":"contact.created","a":-1e999}"#,
+        ];
+        for body in bodies {
+            let event = event(body);
+
+            let shown = String::from_utf8_lossy(body);
+            assert_eq!((event.event_type.as_str(), &event.body[..]), ("contact.created", body), "{shown}");
+            assert_eq!(event.source_event_id.as_deref(), Some("x"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_needed_and_cannot_be_read_is_not_guessed() {
+        let (one, other) =
+            (br#"{"id":"/d/\ud800","action":"contact.created"}"#, br#"{"id":"/d/\ud801","action":"contact.created"}"#);
+        assert_eq!((event(one).id, event(other).id), (id_from_bytes(one), id_from_bytes(other)));
+        let action = event(br#"{"id":"/d/1","action":"contact.opted_out\ud83d"}"#);
+        assert_eq!((action.event_type, action.source_event_id.as_deref()), (EventType::unparsed(), Some("/d/1")));
+    }
+
+    #[test]
+    fn a_received_text_that_is_a_keyword_alone_says_so() {
+        let stop = Some(Keyword::Stop);
+        for (action, message, keyword) in [
+            ("message.received", r#"{"body":"Stop."}"#, stop),
+            ("message.received", r#"{"body":"\u0053TOP","direction":"in"}"#, stop),
+            ("message-received", r#"{"body":"STOP"}"#, None),
+            ("message.received", r#"{"body":"stop","direction":"incoming","attachments":[{"body":"x"}]}"#, stop),
+            ("message.received", r#"{"body":"stop","direction":7}"#, stop),
+            ("message.received", r#"{"body":"start","direction":"in"}"#, Some(Keyword::Start)),
+            ("message.received", r#"{"body":"hello","body":"STOP"}"#, stop),
+            ("message.received", r#"{"body":"STOP","direction":" Outgoing"}"#, None),
+            ("message.received", r#"{"body":"STOP \ud83d"}"#, None),
+            ("message.received", r#"{"body":"STOP","note":"\ud83d"}"#, stop),
+            ("message.received", r#"{"body":"STOP","body":1}"#, None),
+            ("message.received", r#"{"body":["STOP"]}"#, None),
+            ("message.received", r#"{"inner":{"body":"STOP"}}"#, None),
+            ("message.received", r#"["body","STOP"]"#, None),
+            ("message.received", r#""STOP""#, None),
+            ("message.delivered", r#"{"body":"STOP"}"#, None),
+            ("contact.created", r#"{"body":"STOP"}"#, None),
+        ] {
+            let event = event(format!(r#"{{"message":{message},"id":"x","action":"{action}"}}"#).as_bytes());
+
+            assert_eq!(event.event_type.keyword(), keyword, "{action} {message}");
+        }
+        let not_the_last = event(br#"{"action":"message.received","message":{"body":"STOP"},"message":null}"#);
+        assert_eq!(not_the_last.event_type.keyword(), None);
     }
 
     #[test]
@@ -306,6 +427,8 @@ mod tests {
             b"\"id\"",
             b"\"action\"",
             b"\"x\"",
+            b"{\"message\":{",
+            b"\"body\":",
             b"\"\\u0041\"",
             b"\"\\ud83d\"",
             b"\"\xc3\"",
@@ -327,7 +450,12 @@ mod tests {
                 tree.get(key).and_then(|value| value.as_str()).map(|text| Cow::Owned(text.to_owned()))
             };
             let tree = serde_json::from_slice::<serde_json::Value>(&body).ok().filter(serde_json::Value::is_object);
-            let expected = tree.map(|tree| Envelope { id: text(&tree, "id"), action: text(&tree, "action") });
+            let expected = tree.map(|tree| Envelope {
+                id: text(&tree, "id"),
+                action: text(&tree, "action"),
+                text: tree.get("message").and_then(|said| text(said, "body")),
+                direction: tree.get("message").and_then(|said| text(said, "direction")),
+            });
 
             prop_assert_eq!(Envelope::read(&body), expected);
         }

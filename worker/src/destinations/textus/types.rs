@@ -5,7 +5,7 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::Deserialize;
 
-use super::links::{Collection, Link, text};
+use super::links::{Collection, Link, text, text_or_number};
 pub use super::people::{CONTACTS, Contact, ContactPhone, NamedContact, NotASegment, Numbers, PhonesRef};
 use crate::destinations::redact::debug_by_id;
 use crate::destinations::segment::Segment;
@@ -114,7 +114,7 @@ pub struct Conversation {
     pub id: Option<String>,
     #[serde(default)]
     account: Link<Account>,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text_or_number")]
     phone_number: Option<String>,
     #[serde(default, deserialize_with = "text")]
     account_phone_number: Option<String>,
@@ -139,6 +139,12 @@ impl Conversation {
     /// [`NotASegment`] where the account's id could steer a call.
     pub fn account(&self) -> Result<Option<Segment>, NotASegment> {
         account_slug(&self.account)
+    }
+
+    /// Who the person is to the network: a number, a short code or a name.
+    #[must_use]
+    pub fn sender(&self) -> Option<&str> {
+        self.phone_number.as_deref().map(str::trim).filter(|sender| !sender.is_empty())
     }
 
     /// The person's number.

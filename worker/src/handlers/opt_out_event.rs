@@ -1,0 +1,82 @@
+//! What `record_opt_out` and `flag_opt_out` both take: opt-outs and opt-ins, and texts that are a keyword alone.
+
+use hookline_common::keywords::Keywords;
+use hookline_common::names::DeadReason;
+use hookline_common::settings::Settings;
+use hookline_store::model::{OptEvent, OptMethod};
+
+use crate::handler::{Attempt, HandlerError};
+use crate::payload::{self, OptOutPayload, Payload, Unreadable};
+
+/// Reads these events.
+pub(super) struct OptOutEvents {
+    keywords: Keywords,
+    /// Whose an event is that names no account.
+    account: String,
+}
+
+impl OptOutEvents {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let own = &settings.handlers.record_opt_out;
+        let account = Some(&settings.textus.account).filter(|account| !account.is_empty());
+        Self {
+            keywords: Keywords::new(&own.keywords),
+            account: account.or(own.accounts.first()).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// `None` for a keyword that nobody's number sent: a short code or a name cannot be opted out.
+    pub(super) fn read(&self, attempt: &Attempt<'_>) -> Result<Option<OptOutPayload>, HandlerError> {
+        let event = attempt.event;
+        if event.event_type.as_str() != "message.received" {
+            return match payload::read(event)? {
+                Payload::OptOut(payload) => Ok(Some(payload)),
+                Payload::Message(_) | Payload::Contact(_) => {
+                    Err(Unreadable::new("the event is no opt-out or opt-in").into())
+                }
+            };
+        }
+        let text = payload::read_text(event)?;
+        // What ingest read counts. A redrive by an older version leaves it out.
+        let by_body = || text.body.as_deref().and_then(|body| self.keywords.read(body));
+        let keyword =
+            event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is no keyword alone"))?;
+        match text.opt_out(keyword) {
+            Some(payload) => Ok(Some(payload)),
+            None if text.sender.is_some() => {
+                attempt.remark("the text came from a short code or a name, which cannot be opted out");
+                Ok(None)
+            }
+            None => Err(HandlerError::GiveUp {
+                reason: DeadReason::UnknownContact,
+                destination: None,
+                status: None,
+                detail: "the text is a keyword alone and names no number that it came from; look in TextUs whose it is"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// What the ledger records of it. `targets`: the accounts that opt-outs are PUT to.
+    pub(super) fn opt_event<'a>(
+        &'a self,
+        attempt: &'a Attempt<'_>,
+        payload: &'a OptOutPayload,
+        targets: &'a [String],
+    ) -> OptEvent<'a> {
+        if payload.event_time.is_some_and(|stated| stated > attempt.event.received_at) {
+            attempt.remark("the event is dated ahead of its receipt: it counts as received");
+        }
+        OptEvent {
+            event_id: &attempt.event.id,
+            source_event_id: attempt.event.source_event_id.as_deref(),
+            account: payload.account.as_deref().unwrap_or(&self.account),
+            phone: &payload.phone,
+            opted_out: payload.opted_out,
+            event_time: payload.event_time,
+            received_at: attempt.event.received_at,
+            method: if payload.keyword.is_some() { OptMethod::Keyword } else { OptMethod::Webhook },
+            targets,
+        }
+    }
+}
