@@ -36,6 +36,7 @@ mod opt_outs;
 mod opt_state;
 mod page;
 mod parks;
+mod people;
 mod records;
 mod row;
 mod statements;

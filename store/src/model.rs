@@ -465,7 +465,8 @@ pub struct WorkerAnswer {
 pub struct PersonFacts {
     /// `/contacts/…` as TextUs sends it.
     pub contact_id: Option<String>,
-    pub phone: Option<Phone>,
+    /// In the contact's order.
+    pub phones: Vec<Phone>,
     pub name: Option<String>,
 }
 
@@ -474,7 +475,9 @@ pub struct PersonFacts {
 pub struct PersonRow {
     pub record_id: String,
     pub contact_id: Option<String>,
+    /// The first of `phones`.
     pub phone: Option<String>,
+    pub phones: Vec<String>,
     pub name: Option<String>,
     pub created_at: Timestamp,
 }

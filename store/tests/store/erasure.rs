@@ -33,7 +33,7 @@ const NAMES_NOBODY: &[(&str, &str)] = &[
 pub(crate) async fn with_records(test: &TestStore) {
     let facts = PersonFacts {
         contact_id: Some("/contacts/Vx9kQ2".to_owned()),
-        phone: Some(phone()),
+        phones: vec![phone()],
         name: Some("Ada Secretperson".to_owned()),
     };
     let (person, ..) = test.store.upsert_person(&facts).await.expect("the store answers");

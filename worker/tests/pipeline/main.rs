@@ -7,6 +7,7 @@ mod helpers;
 mod hostile;
 mod lost;
 mod notes;
+mod numbers;
 mod opt_outs;
 mod outages;
 mod pauses;
