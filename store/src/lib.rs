@@ -44,6 +44,7 @@ mod undelivered;
 mod unrouted;
 mod unsent;
 mod waiting;
+mod whom;
 mod workers;
 
 use std::path::PathBuf;

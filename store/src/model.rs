@@ -134,6 +134,9 @@ pub struct UnsentSum {
 pub enum Begin {
     /// Not settled: go ahead. The attempt is counted.
     Go,
+    /// As `Go`, with the event as the history has it: an erased person's number was masked in its text since the broker
+    /// got its copy.
+    GoMasked,
     /// Settled before: acknowledge this copy and do nothing.
     AlreadySettled(DeliveryState),
     /// A later attempt of this delivery has begun: this copy was left by a crash between "retry confirmed" and "ack".
@@ -515,11 +518,15 @@ pub struct OptFlagRow {
 /// What `erase` removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Erased {
+    /// Numbers of the person, all of which were erased.
+    pub numbers: u64,
     pub payloads: u64,
     pub notes: u64,
     pub persons: u64,
     pub contact_links: u64,
     pub dead_letters: u64,
+    /// Texts of others in which a number was masked.
+    pub masked: u64,
     /// Events whose payload went; the queues may hold them still.
     #[serde(skip)]
     pub event_ids: Vec<EventId>,
