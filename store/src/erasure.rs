@@ -208,6 +208,17 @@ impl Store {
         row.map_or(Ok(0), |row| row::count(&row, "n"))
     }
 
+    /// Events of those of one handler, so many at most.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_copies_of(&self, handler: HandlerName, most: u16) -> Result<Vec<EventId>, StoreError> {
+        let select =
+            sqlx::query("SELECT event_id FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL LIMIT $2");
+        let rows = self.db.rows(select.bind(handler.as_str()).bind(i64::from(most))).await?;
+        rows.iter().map(row::event_id).collect()
+    }
+
     /// Of these events of one handler, those that were erased: their copies are to be dropped.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! is asked and answers with the webhooks that the writes raise.
 
 mod contacts;
+mod erased;
 mod failures;
 mod helpers;
 mod hostile;
