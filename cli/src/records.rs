@@ -79,13 +79,13 @@ fn note_document(row: &NoteRow) -> Value {
 }
 
 fn contacts(rows: &[PersonRow], next: Option<String>) -> Listing<'static> {
-    let mut table = Table::new(&["CREATED", "RECORD", "CONTACT", "PHONE", "NAME"]);
+    let mut table = Table::new(&["CREATED", "RECORD", "CONTACT", "PHONES", "NAME"]);
     for person in rows {
         table.row([
             person.created_at.to_string(),
             person.record_id.clone(),
             or_dash(person.contact_id.as_ref()),
-            or_dash(person.phone.as_ref()),
+            or_dash((!person.phones.is_empty()).then(|| person.phones.join(", "))),
             or_dash(person.name.as_ref()),
         ]);
     }
@@ -96,6 +96,7 @@ fn contacts(rows: &[PersonRow], next: Option<String>) -> Listing<'static> {
                 "record_id": person.record_id,
                 "contact_id": person.contact_id,
                 "phone": person.phone,
+                "phones": person.phones,
                 "name": person.name,
                 "created_at": person.created_at.to_string(),
             })

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use crate::claims::{self, Wanted};
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
-use crate::erasure::ERASED;
+use crate::erasure::{self, ERASED};
 use crate::error::StoreError;
 use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Copied, Ending, Made};
 use crate::{Store, made, row, statements};
@@ -155,12 +155,12 @@ pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {
             let going: Vec<&Wanted> = asks
                 .iter()
                 .zip(&begins)
-                .filter(|(_, begin)| **begin == Begin::Go)
+                .filter(|(_, begin)| goes(begin))
                 .filter_map(|(ask, _)| ask.wanted.as_ref())
                 .collect();
             let mut claims = claims::claim_all(connection, &going, now).await?.into_iter();
             let claim = |(begin, ask): (Begin, &BeginAsk)| {
-                let claim = if begin == Begin::Go && ask.wanted.is_some() { claims.next() } else { None };
+                let claim = if goes(&begin) && ask.wanted.is_some() { claims.next() } else { None };
                 (begin, claim)
             };
             Ok(begins.into_iter().zip(asks).map(claim).collect())
@@ -183,10 +183,15 @@ async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec
         for chunk in statements::chunks(alike) {
             let counted = count(connection, chunk).await?;
             for &(place, ask) in chunk {
-                let go = counted
+                let counted = counted
                     .iter()
-                    .any(|(event_id, handler)| event_id == ask.event_id.as_str() && handler == ask.handler.as_str());
-                answers.push((place, if go { Begin::Go } else { standing(connection, ask).await? }));
+                    .find(|row| row.event_id == ask.event_id.as_str() && row.handler == ask.handler.as_str());
+                let begin = match counted {
+                    Some(Counted { masked: true, .. }) => Begin::GoMasked,
+                    Some(_) => Begin::Go,
+                    None => standing(connection, ask).await?,
+                };
+                answers.push((place, begin));
             }
         }
     }
@@ -198,7 +203,7 @@ async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec
 ///
 /// Several copies of one delivery may be on their way: the newest counts and, of equally new ones, that of the later
 /// attempt. What the row holds is what the last one that began was, so one that goes on is never taken for stale.
-async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<(String, String)>, StoreError> {
+async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<Counted>, StoreError> {
     let next = asks.len() * 7;
     let (again, erased) = (next + 1, next + 2);
     // A redrive or replay of something settled starts counting at its own attempt: kept at the old run's, its
@@ -219,7 +224,7 @@ async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Resu
                          AND deliveries.attempt <= excluded.attempt)))
             OR (deliveries.state IN ('skipped', 'discarded') AND ${again} = 1
                 AND COALESCE(deliveries.reason, '') <> ${erased})
-         RETURNING event_id, handler",
+         RETURNING event_id, handler, COALESCE(masked, 0) AS masked",
         statements::values(asks.len(), 7)
     );
     let mut insert = sqlx::query(AssertSqlSafe(statement));
@@ -236,16 +241,37 @@ async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Resu
     }
     let again = asks.first().is_some_and(|(_, ask)| ask.again);
     let rows = insert.bind(i64::from(again)).bind(ERASED).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((row::text(row, "event_id")?, row::text(row, "handler")?))).collect()
+    let counted = |row| {
+        let (event_id, handler) = (row::text(row, "event_id")?, row::text(row, "handler")?);
+        Ok(Counted { event_id, handler, masked: row::flag(row, "masked")? })
+    };
+    rows.iter().map(counted).collect()
+}
+
+/// A delivery whose attempt was counted.
+struct Counted {
+    event_id: String,
+    handler: String,
+    masked: bool,
+}
+
+fn goes(begin: &Begin) -> bool {
+    matches!(begin, Begin::Go | Begin::GoMasked)
 }
 
 /// Why it may not begin.
 async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, StoreError> {
-    let row = sqlx::query("SELECT state FROM deliveries WHERE event_id = $1 AND handler = $2")
-        .bind(ask.event_id.as_str())
-        .bind(ask.handler.as_str())
-        .fetch_one(connection)
-        .await?;
+    let row = sqlx::query(
+        "SELECT state, COALESCE(erased_copy, 0) AS erased FROM deliveries WHERE event_id = $1 AND handler = $2",
+    )
+    .bind(ask.event_id.as_str())
+    .bind(ask.handler.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    if row::flag(&row, "erased")? {
+        // The broker's copy is here, and is dropped.
+        erasure::copy_gone(connection, &ask.event_id, ask.handler).await?;
+    }
     Ok(match row::name::<DeliveryState>(&row, "state")? {
         DeliveryState::Waiting => Begin::StaleCopy,
         settled @ (DeliveryState::Done

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::db::Turn;
 use crate::deliveries::expect_deliveries;
 use crate::dialect::{self, Connection, DbRow};
-use crate::erasure::ERASED;
+use crate::erasure::{self, ERASED};
 use crate::error::StoreError;
 use crate::model::{DeadLetterFilter, DeadLetterRow, Page};
 use crate::page::{page, position, rows_to_read};
@@ -43,6 +43,9 @@ impl Store {
                     expect_deliveries(connection, &routed, false).await?;
                     if mark_dead_lettered(connection, &event.id, *handler, info).await? {
                         keep(connection, event, *handler, info).await?;
+                    } else {
+                        // Where it was erased, this copy is dropped.
+                        erasure::copy_gone(connection, &event.id, *handler).await?;
                     }
                     Ok(())
                 })
@@ -348,7 +351,9 @@ async fn keep(
     sqlx::query(
         "INSERT INTO dead_letters (id, event_id, handler, state, reason, destination, status, detail, attempts, dead_ms,
              source, source_event_id, event_type, keyword, received_ms, content_type, request_id, traceparent, body)
-         VALUES ($1, $2, $3, 'dead', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+         VALUES ($1, $2, $3, 'dead', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, COALESCE(
+             (SELECT e.body FROM events e JOIN deliveries d ON d.event_id = e.event_id
+              WHERE e.event_id = $2 AND d.handler = $3 AND d.masked = 1), $18))
          ON CONFLICT (event_id, handler) DO UPDATE SET state = 'dead', reason = excluded.reason,
              destination = excluded.destination, status = excluded.status, detail = excluded.detail,
              attempts = excluded.attempts, dead_ms = excluded.dead_ms, body = excluded.body",

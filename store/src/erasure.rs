@@ -1,9 +1,13 @@
-//! Erasing one person: payloads that name them, notes, people, contact links, effects keyed by the number, and the
-//! work that waits and would make them anew. The opt-out evidence stays (ledger, state, flags), and so does waiting
+//! Erasing one person: the payloads that are about them, notes, people, contact links, effects keyed by their numbers, and
+//! the work that waits and would make them anew. The opt-out evidence stays (ledger, state, flags), and so does waiting
 //! work on opt-outs: it is what keeps them from being texted.
 //!
-//! A payload names a person where one of the usual spellings of the number stands in it as a number of its own, or
-//! the path of a contact that we linked to the number. Bytes that are not text are searched as they are.
+//! The person is who has the number, with all their numbers; several who share it are erased together. A number that
+//! somebody else has too, or that is an account's own, is not taken for theirs.
+//!
+//! An event is about them where its own fields name one of their numbers or contacts ([`Subjects`]). Where somebody else's
+//! text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
+//! also where the broker has the other one ([`crate::model::Begin::GoMasked`]).
 //!
 //! What is not in the history or the dead letters yet is not found: ask again once it is.
 
@@ -13,41 +17,26 @@ use std::time::Duration;
 use hookline_common::event::EventId;
 use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::AssertSqlSafe;
 
 use crate::db::Turn;
-use crate::dialect::{self, Connection, blob_contains};
+use crate::dialect::{self, Connection};
 use crate::error::StoreError;
 use crate::model::Erased;
-use crate::{Store, audit, row};
+use crate::whom::Whom;
+use crate::{Store, audit, people, row};
 
-/// Payloads that are looked at, and emptied, at a time.
+mod scan;
+
+use scan::{DEAD_LETTERS, EVENTS, Found, Payloads};
+
+/// Rows that one transaction touches.
 const BATCH: usize = 100;
 /// Why a delivery was discarded here. Nothing begins such a delivery again, a redrive that was under way neither.
 pub(crate) const ERASED: &str = "erased";
 /// Readers of another process may be at the write-ahead log: how often, and how far apart, it is tried.
 const CHECKPOINTS: u32 = 5;
 const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
-
-/// A table of payloads.
-struct Payloads {
-    key: &'static str,
-    table: &'static str,
-    /// Takes the bytes of one row: `$1` is its key.
-    empty: &'static str,
-}
-
-const EVENTS: Payloads = Payloads {
-    key: "event_id",
-    table: "events",
-    empty: "UPDATE events SET body = NULL WHERE event_id = $1 AND body IS NOT NULL",
-};
-/// What is being redriven keeps its bytes until it is, and is gone then; the delivery does not begin.
-const DEAD_LETTERS: Payloads = Payloads {
-    key: "id",
-    table: "dead_letters",
-    empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'",
-};
 
 /// What was done about payloads and their events.
 #[derive(Default)]
@@ -59,32 +48,82 @@ struct Emptied {
 }
 
 impl Store {
-    /// Erases a person by phone. The queues and the destinations are the caller's.
+    /// Erases the person who has this phone. The queues and the destinations are the caller's.
     ///
     /// # Errors
-    /// See [`StoreError`]; what was erased before stays erased, and asking again goes on.
+    /// `Invalid` where the number is an account's own, see [`StoreError`] for others; what was erased before stays erased,
+    /// and asking again goes on.
     pub async fn erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
-        let ids = self.contact_ids(phone).await?;
-        let needles = Needles::new(phone, &ids);
+        let (whom, [events, dead_letters]) = self.find(phone).await?;
         let mut emptied = Emptied::default();
-        self.empty_payloads(&EVENTS, &needles, &mut emptied).await?;
+        self.empty_payloads(&EVENTS, events.theirs, &mut emptied).await?;
         let payloads = std::mem::take(&mut emptied.payloads);
-        self.empty_payloads(&DEAD_LETTERS, &needles, &mut emptied).await?;
+        self.empty_payloads(&DEAD_LETTERS, dead_letters.theirs, &mut emptied).await?;
         let erased = self
             .db
-            .write(Turn::Long, (phone.clone(), ids), |connection, (phone, ids)| {
-                Box::pin(erase_records(connection, phone, ids))
+            .write(Turn::Long, (phone.clone(), whom.clone()), |connection, (phone, whom)| {
+                Box::pin(erase_records(connection, phone, whom))
             })
             .await?;
+        let mut masked = self.mask_payloads(&EVENTS, events.mention, &whom).await?;
+        masked += self.mask_payloads(&DEAD_LETTERS, dead_letters.mention, &whom).await?;
+        masked += self.mask_texts(&whom, None).await?;
         Ok(Erased {
             payloads,
             dead_letters: emptied.payloads,
+            masked,
             event_ids: emptied.event_ids.into_iter().collect(),
             discarded: emptied.discarded.into_iter().collect(),
             still_waiting: emptied.still_waiting.into_iter().collect(),
             log_kept: !self.empty_log().await?,
             ..erased
         })
+    }
+
+    /// What [`Store::erase`] would do now; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Store::erase`].
+    pub async fn would_erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
+        let (whom, [events, dead_letters]) = self.find(phone).await?;
+        let mut waiting = Emptied::default();
+        for (_, event_id) in events.theirs.iter().chain(&dead_letters.theirs) {
+            self.look_at_waiting(event_id, &mut waiting).await?;
+        }
+        let [notes, contact_links] = self.records_of(&whom).await?;
+        let theirs = notes.union(&whom.records).cloned().collect();
+        let masked = self.mask_texts(&whom, Some(&theirs)).await?;
+        Ok(Erased {
+            numbers: whom.phones.len() as u64,
+            payloads: events.theirs.len() as u64,
+            dead_letters: dead_letters.theirs.len() as u64,
+            notes: notes.len() as u64,
+            persons: whom.records.len() as u64,
+            contact_links: contact_links.len() as u64,
+            masked: masked + (events.mention.len() + dead_letters.mention.len()) as u64,
+            event_ids: waiting.event_ids.into_iter().collect(),
+            discarded: waiting.discarded.into_iter().collect(),
+            still_waiting: waiting.still_waiting.into_iter().collect(),
+            log_kept: false,
+        })
+    }
+
+    /// Who is meant, and which payloads of each table are about them or mention them.
+    async fn find(&self, phone: &Phone) -> Result<(Whom, [Found; 2]), StoreError> {
+        let mut whom = self.whom(phone).await?;
+        let (events, dead_letters) = (self.scan(&EVENTS, &whom).await?, self.scan(&DEAD_LETTERS, &whom).await?);
+        let mut business = self.business_numbers_of_notes(&whom).await?;
+        business.extend(events.business().chain(dead_letters.business()).cloned());
+        if business.contains(phone) {
+            return Err(StoreError::Invalid(format!(
+                "{} is a business number of one of your accounts, not a person's: erasing it would take the texts of \
+                 everybody who wrote to it",
+                phone.masked()
+            )));
+        }
+        whom.leave(&business);
+        let found = [events.told_apart(&whom), dead_letters.told_apart(&whom)];
+        Ok((whom, found))
     }
 
     /// `false` where readers kept it from being emptied.
@@ -98,72 +137,25 @@ impl Store {
         self.db.checkpoint().await
     }
 
-    /// Ids of the contacts linked to the number.
-    async fn contact_ids(&self, phone: &Phone) -> Result<Vec<String>, StoreError> {
-        let rows = self
-            .db
-            .rows(
-                sqlx::query(
-                    "SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL
-             UNION SELECT contact_id FROM records_people WHERE phone = $1 AND contact_id IS NOT NULL",
-                )
-                .bind(phone.as_e164()),
-            )
-            .await?;
-        rows.iter().map(|row| row::text(row, "contact_id")).collect()
-    }
-
     async fn empty_payloads(
         &self,
         payloads: &Payloads,
-        needles: &Needles,
+        rows: Vec<(String, EventId)>,
         emptied: &mut Emptied,
     ) -> Result<(), StoreError> {
-        let Payloads { table, key, .. } = payloads;
-        let texts = needles.texts();
-        let found: Vec<String> = (0..texts.len()).map(|i| blob_contains(self.db.dialect(), "body", i + 3)).collect();
-        let statement = format!(
-            "SELECT {key} AS row_key, event_id, body FROM {table}
-             WHERE {key} > $1 AND body IS NOT NULL AND ({}) ORDER BY {key} LIMIT $2",
-            found.join(" OR ")
-        );
-        let mut after = String::new();
-        loop {
-            let mut select = sqlx::query(AssertSqlSafe(statement.clone()))
-                .persistent(false)
-                .bind(after.clone())
-                .bind(i64::try_from(BATCH).unwrap_or(i64::MAX));
-            for text in &texts {
-                select = select.bind(text.as_bytes());
-            }
-            let mut reader = self.db.reader().await?;
-            let rows = self.db.within_long(select.fetch_all(&mut reader.connection)).await?;
-            reader.give_back();
-            let mut theirs = Vec::new();
-            for row in &rows {
-                after = row::text(row, "row_key")?;
-                if needles.are_in(&row.try_get::<Vec<u8>, _>("body")?) {
-                    theirs.push((after.clone(), row::event_id(row)?));
-                }
-            }
-            self.empty(payloads.empty, theirs, emptied).await?;
-            if rows.len() < BATCH {
-                return Ok(());
-            }
+        for rows in rows.chunks(BATCH) {
+            self.empty(payloads.empty, rows.to_vec(), emptied).await?;
         }
+        Ok(())
     }
 
     /// Bytes and waiting work go together: once its bytes are gone, nothing finds the event any more.
     async fn empty(
         &self,
         statement: &'static str,
-        rows: Vec<(String, EventId)>,
+        mut rows: Vec<(String, EventId)>,
         emptied: &mut Emptied,
     ) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let mut rows = rows;
         rows.sort_by(|(_, a), (_, b)| a.cmp(b));
         let done = self
             .db
@@ -187,9 +179,143 @@ impl Store {
         emptied.still_waiting.extend(done.still_waiting);
         Ok(())
     }
+
+    async fn look_at_waiting(&self, event_id: &EventId, waiting: &mut Emptied) -> Result<(), StoreError> {
+        let rows = self
+            .db
+            .rows(
+                sqlx::query("SELECT handler FROM deliveries WHERE event_id = $1 AND state = 'waiting'")
+                    .bind(event_id.as_str()),
+            )
+            .await?;
+        waiting.event_ids.insert(event_id.clone());
+        for row in &rows {
+            let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
+            let which = if is_given_up(handler) { &mut waiting.discarded } else { &mut waiting.still_waiting };
+            which.insert((event_id.clone(), handler));
+        }
+        Ok(())
+    }
+
+    /// How many copies of erased deliveries the broker may still hold: of whomever, until they have come and been
+    /// dropped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_copies(&self) -> Result<u64, StoreError> {
+        let row =
+            self.db.row(sqlx::query("SELECT COUNT(*) AS n FROM deliveries WHERE erased_copy IS NOT NULL")).await?;
+        row.map_or(Ok(0), |row| row::count(&row, "n"))
+    }
+
+    /// Events of those of one handler, so many at most.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_copies_of(&self, handler: HandlerName, most: u16) -> Result<Vec<EventId>, StoreError> {
+        let select =
+            sqlx::query("SELECT event_id FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL LIMIT $2");
+        let rows = self.db.rows(select.bind(handler.as_str()).bind(i64::from(most))).await?;
+        rows.iter().map(row::event_id).collect()
+    }
+
+    /// Of these events of one handler, those that were erased: their copies are to be dropped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_among(
+        &self,
+        handler: HandlerName,
+        event_ids: &[EventId],
+    ) -> Result<BTreeSet<EventId>, StoreError> {
+        let mut erased = BTreeSet::new();
+        for event_ids in event_ids.chunks(BATCH) {
+            let statement = format!(
+                "SELECT event_id FROM deliveries WHERE event_id IN {} AND handler = ${}
+                   AND state = 'discarded' AND reason = ${}",
+                crate::statements::list(event_ids.len()),
+                event_ids.len() + 1,
+                event_ids.len() + 2
+            );
+            let mut select = sqlx::query(AssertSqlSafe(statement)).persistent(false);
+            for event_id in event_ids {
+                select = select.bind(event_id.as_str().to_owned());
+            }
+            let rows = self.db.rows(select.bind(handler.as_str()).bind(ERASED)).await?;
+            for row in &rows {
+                erased.insert(row::event_id(row)?);
+            }
+        }
+        Ok(erased)
+    }
+
+    /// Whether the broker may hold copies of this handler's erased deliveries that are due by now.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn has_erased_copies(&self, handler: HandlerName) -> Result<bool, StoreError> {
+        let row = self
+            .db
+            .row(
+                sqlx::query(
+                    "SELECT 1 FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL
+                       AND (due_attempt IS NULL OR COALESCE(due_ms, 0) <= $2) LIMIT 1",
+                )
+                .bind(handler.as_str())
+                .bind(hookline_common::time::Timestamp::now().as_millis()),
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// The broker holds no copy of these erased deliveries any more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn copies_gone(&self, deliveries: &[(EventId, HandlerName)]) -> Result<(), StoreError> {
+        let mut deliveries = deliveries.to_vec();
+        // In the order in which everybody locks deliveries.
+        deliveries.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
+        for deliveries in deliveries.chunks(BATCH) {
+            self.db
+                .write(Turn::Long, deliveries.to_vec(), |connection, deliveries| {
+                    Box::pin(async move {
+                        for (event_id, handler) in deliveries {
+                            copy_gone(connection, event_id, *handler).await?;
+                        }
+                        Ok(())
+                    })
+                })
+                .await?;
+        }
+        Ok(())
+    }
 }
 
-/// Gives up what waits for an event, but for what records it and what keeps the person from being texted.
+pub(crate) async fn copy_gone(
+    connection: &mut Connection,
+    event_id: &EventId,
+    handler: HandlerName,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET erased_copy = NULL
+         WHERE event_id = $1 AND handler = $2 AND erased_copy IS NOT NULL",
+    )
+    .bind(event_id.as_str())
+    .bind(handler.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// All but what records the event and what keeps the person from being texted.
+fn is_given_up(handler: HandlerName) -> bool {
+    match handler {
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut | HandlerName::RecordHistory => false,
+        HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact => true,
+    }
+}
+
 async fn discard_waiting(
     connection: &mut Connection,
     event_id: &EventId,
@@ -208,109 +334,49 @@ async fn discard_waiting(
     for row in &waiting {
         // A newer version may know more handlers.
         let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
-        match handler {
-            HandlerName::RecordOptOut | HandlerName::FlagOptOut | HandlerName::RecordHistory => {
-                done.still_waiting.insert((event_id.clone(), handler));
-            }
-            HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact => {
-                sqlx::query("UPDATE deliveries SET state = $3, reason = $4 WHERE event_id = $1 AND handler = $2")
-                    .bind(event_id.as_str())
-                    .bind(handler.as_str())
-                    .bind(DeliveryState::Discarded.as_str())
-                    .bind(ERASED)
-                    .execute(&mut *connection)
-                    .await?;
-                done.discarded.insert((event_id.clone(), handler));
-            }
+        if !is_given_up(handler) {
+            done.still_waiting.insert((event_id.clone(), handler));
+            continue;
         }
+        sqlx::query(
+            "UPDATE deliveries SET state = $3, reason = $4, erased_copy = 1 WHERE event_id = $1 AND handler = $2",
+        )
+        .bind(event_id.as_str())
+        .bind(handler.as_str())
+        .bind(DeliveryState::Discarded.as_str())
+        .bind(ERASED)
+        .execute(&mut *connection)
+        .await?;
+        done.discarded.insert((event_id.clone(), handler));
     }
     Ok(())
 }
 
-async fn erase_records(connection: &mut Connection, phone: &Phone, ids: &[String]) -> Result<Erased, StoreError> {
-    let mut erased = Erased::default();
-    for id in ids {
-        let notes = sqlx::query("DELETE FROM records_notes WHERE contact_id = $1")
-            .bind(id.as_str())
-            .execute(&mut *connection)
-            .await?;
-        erased.notes += notes.rows_affected();
+async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) -> Result<Erased, StoreError> {
+    let mut erased = Erased { numbers: whom.phones.len() as u64, ..Erased::default() };
+    let delete = async |connection: &mut Connection, statement: &'static str, value: &str| {
+        let done = sqlx::query(statement).bind(value.to_owned()).execute(connection).await?;
+        Ok::<_, StoreError>(done.rows_affected())
+    };
+    for record_id in &whom.records {
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE person_id = $1", record_id).await?;
+        erased.persons += people::remove_person(connection, record_id).await?;
     }
-    // An account and phone is the key of a contact's effect. A claim that is being worked on would only be repeated.
-    sqlx::query("DELETE FROM effects WHERE effect_key = $1 AND state <> 'claimed'")
-        .bind(phone.as_e164())
-        .execute(&mut *connection)
-        .await?;
-    let mut removed = [0; 3];
-    let statements = [
-        "DELETE FROM records_notes WHERE phone = $1 OR person_id IN
-             (SELECT record_id FROM records_people WHERE phone = $1)",
-        "DELETE FROM records_people WHERE phone = $1",
-        "DELETE FROM contact_links WHERE phone = $1",
-    ];
-    for (statement, removed) in statements.into_iter().zip(&mut removed) {
-        let done = sqlx::query(statement).bind(phone.as_e164()).execute(&mut *connection).await?;
-        *removed = done.rows_affected();
+    for contact in &whom.contacts {
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE contact_id = $1", contact).await?;
+        erased.contact_links += delete(connection, "DELETE FROM contact_links WHERE contact_id = $1", contact).await?;
+        // Numbers that a later event told are part of the key.
+        let numbers = "DELETE FROM effects WHERE handler = 'sync_contact' AND state <> 'claimed'
+            AND effect_key > $1 || ' ' AND effect_key < $1 || '!'";
+        delete(connection, numbers, contact).await?;
     }
-    let [notes, persons, contact_links] = removed;
+    for phone in &whom.phones {
+        let phone = phone.as_e164();
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE phone = $1", phone).await?;
+        erased.contact_links += delete(connection, "DELETE FROM contact_links WHERE phone = $1", phone).await?;
+        // An account and phone is the key of a contact's effect. A claim that is being worked on would only be repeated.
+        delete(connection, "DELETE FROM effects WHERE effect_key = $1 AND state <> 'claimed'", phone).await?;
+    }
     audit::note(connection, "erase", &phone.masked(), None).await?;
-    Ok(Erased { notes: erased.notes + notes, persons, contact_links, ..Erased::default() })
-}
-
-/// The number as payloads write it, without country code; E.164 and `1-…` hold one of these.
-fn spellings(phone: &Phone) -> Vec<String> {
-    let digits = phone.ten_digits();
-    let mut all = vec![digits.to_owned()];
-    if phone.as_e164().starts_with("+1") && digits.len() == 10 {
-        let (area, exchange, line) = (&digits[..3], &digits[3..6], &digits[6..]);
-        all.push(format!("({area}) {exchange}-{line}"));
-        all.extend(["-", ".", " "].map(|mark| [area, exchange, line].join(mark)));
-    }
-    all
-}
-
-/// What to look for in a payload.
-struct Needles {
-    numbers: Vec<String>,
-    /// Paths of contacts, with their slashes as they are and as JSON may escape them. The slug alone is too short to
-    /// tell anything.
-    contacts: Vec<String>,
-}
-
-impl Needles {
-    /// `ids` are contact ids as TextUs sends them.
-    fn new(phone: &Phone, ids: &[String]) -> Self {
-        let slugs = ids.iter().filter_map(|id| id.rsplit('/').next()).filter(|slug| !slug.is_empty());
-        let contacts = slugs.flat_map(|slug| [format!("/contacts/{slug}"), format!(r"\/contacts\/{slug}")]).collect();
-        Self { numbers: spellings(phone), contacts }
-    }
-
-    fn texts(&self) -> Vec<&str> {
-        self.numbers.iter().chain(&self.contacts).map(String::as_str).collect()
-    }
-
-    fn are_in(&self, body: &[u8]) -> bool {
-        let stands_alone = |before: &[u8], after: &[u8]| {
-            let number_goes_on = after.first().is_some_and(u8::is_ascii_digit);
-            let begins_earlier = match before {
-                // Only the country code of the same number may touch it.
-                [.., other, b'1'] => other.is_ascii_digit(),
-                [b'1'] => false,
-                [.., last] => last.is_ascii_digit(),
-                [] => false,
-            };
-            !number_goes_on && !begins_earlier
-        };
-        let slug_ends = |_: &[u8], after: &[u8]| {
-            !after.first().is_some_and(|next| next.is_ascii_alphanumeric() || matches!(next, b'-' | b'_'))
-        };
-        self.numbers.iter().any(|number| occurs(body, number, stands_alone))
-            || self.contacts.iter().any(|path| occurs(body, path, slug_ends))
-    }
-}
-
-/// Whether `text` occurs in `body` between bytes that `fits` accepts.
-fn occurs(body: &[u8], text: &str, fits: impl Fn(&[u8], &[u8]) -> bool) -> bool {
-    let len = text.len();
-    body.windows(len).enumerate().any(|(at, window)| window == text.as_bytes() && fits(&body[..at], &body[at + len..]))
+    Ok(erased)
 }

@@ -38,6 +38,7 @@ mod opt_outs;
 mod opt_state;
 mod page;
 mod parks;
+mod people;
 mod records;
 mod row;
 mod statements;
@@ -46,6 +47,7 @@ mod unrouted;
 mod unsent;
 mod verify;
 mod waiting;
+mod whom;
 mod workers;
 
 use std::path::PathBuf;

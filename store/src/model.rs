@@ -134,6 +134,9 @@ pub struct UnsentSum {
 pub enum Begin {
     /// Not settled: go ahead. The attempt is counted.
     Go,
+    /// As `Go`, with the event as the history has it: an erased person's number was masked in its text since the broker
+    /// got its copy.
+    GoMasked,
     /// Settled before: acknowledge this copy and do nothing.
     AlreadySettled(DeliveryState),
     /// A later attempt of this delivery has begun: this copy was left by a crash between "retry confirmed" and "ack".
@@ -481,7 +484,8 @@ pub struct WorkerAnswer {
 pub struct PersonFacts {
     /// `/contacts/…` as TextUs sends it.
     pub contact_id: Option<String>,
-    pub phone: Option<Phone>,
+    /// In the contact's order.
+    pub phones: Vec<Phone>,
     pub name: Option<String>,
 }
 
@@ -490,7 +494,9 @@ pub struct PersonFacts {
 pub struct PersonRow {
     pub record_id: String,
     pub contact_id: Option<String>,
+    /// The first of `phones`.
     pub phone: Option<String>,
+    pub phones: Vec<String>,
     pub name: Option<String>,
     pub created_at: Timestamp,
 }
@@ -528,11 +534,15 @@ pub struct OptFlagRow {
 /// What `erase` removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Erased {
+    /// Numbers of the person, all of which were erased.
+    pub numbers: u64,
     pub payloads: u64,
     pub notes: u64,
     pub persons: u64,
     pub contact_links: u64,
     pub dead_letters: u64,
+    /// Texts of others in which a number was masked.
+    pub masked: u64,
     /// Events whose payload went; the queues may hold them still.
     #[serde(skip)]
     pub event_ids: Vec<EventId>,

@@ -1,14 +1,13 @@
-//! The built-in system of record: people, notes, opt-out flags. One phone per person.
+//! The built-in system of record: notes and opt-out flags. Its people are in `people.rs`.
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
-use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::Turn;
 use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
-use crate::model::{NewNote, NoteRow, OptFlagRow, Page, PersonFacts, PersonRow};
+use crate::model::{NewNote, NoteRow, OptFlagRow, Page};
 use crate::page::{page, position, rows_to_read};
 use crate::row::{self, clean, maybe_clean};
 
@@ -17,53 +16,6 @@ const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, 
     FROM records_notes WHERE message_id = $1";
 
 impl Store {
-    /// The person of this contact id, or else everyone with this phone.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn find_person(
-        &self,
-        contact_id: Option<&str>,
-        phone: Option<&Phone>,
-    ) -> Result<Vec<PersonRow>, StoreError> {
-        let mut reader = self.db.reader().await?;
-        let found = find_person(&mut reader.connection, contact_id, phone.map(Phone::as_e164), "");
-        let found = self.db.within(found).await?;
-        reader.give_back();
-        Ok(found)
-    }
-
-    /// The person these facts are about, made or completed: by contact id first, then by phone where that person has
-    /// no other contact id. Says whether the person was created, and whether anything changed. What is not given stays.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn upsert_person(&self, facts: &PersonFacts) -> Result<(PersonRow, bool, bool), StoreError> {
-        self.db
-            .write(Turn::Alone, clean_facts(facts), |connection, facts| {
-                Box::pin(async move {
-                    let phone = facts.phone.as_ref().map(Phone::as_e164);
-                    // Who is not there yet has no row to be locked by: two events of one person would make two.
-                    let names = facts.contact_id.iter().map(|id| format!("person by contact {id}"));
-                    let names: Vec<_> = names.chain(phone.map(|phone| format!("person by phone {phone}"))).collect();
-                    dialect::lock_names(connection, &names).await?;
-                    let lock = dialect::for_update(connection);
-                    let known = find_person(connection, facts.contact_id.as_deref(), phone, lock).await?;
-                    // A phone can be shared: someone with another contact id is another person.
-                    let same = known.into_iter().find(|person| {
-                        facts.contact_id.is_none()
-                            || person.contact_id.is_none()
-                            || person.contact_id == facts.contact_id
-                    });
-                    match same {
-                        Some(person) => complete_person(connection, person, facts).await,
-                        None => Ok((make_person(connection, facts).await?, true, true)),
-                    }
-                })
-            })
-            .await
-    }
-
     /// Attaches a note to a person, once per message: a repeat gets the note that is there, and `false`.
     ///
     /// # Errors
@@ -166,23 +118,6 @@ impl Store {
         Ok(Page { rows: rows.into_iter().map(|(note, _)| note).collect(), next })
     }
 
-    /// Newest first.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn persons(&self, limit: u32, cursor: Option<&str>) -> Result<Page<PersonRow>, StoreError> {
-        let (created_ms, record_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
-        let rows = self.db.rows(sqlx::query(
-            "SELECT record_id, contact_id, phone, name, created_ms FROM records_people WHERE (created_ms, record_id) < ($1, $2)
-             ORDER BY created_ms DESC, record_id DESC LIMIT $3",
-        )
-        .bind(created_ms)
-        .bind(record_id)
-        .bind(rows_to_read(limit))).await?;
-        let rows = rows.iter().map(person_row).collect::<Result<Vec<_>, StoreError>>()?;
-        Ok(page(rows, limit, |person| (person.created_at.as_millis(), person.record_id.clone())))
-    }
-
     /// By phone.
     ///
     /// # Errors
@@ -208,14 +143,6 @@ impl Store {
     }
 }
 
-fn clean_facts(facts: &PersonFacts) -> PersonFacts {
-    PersonFacts {
-        contact_id: maybe_clean(facts.contact_id.as_deref()),
-        phone: facts.phone.clone(),
-        name: maybe_clean(facts.name.as_deref()),
-    }
-}
-
 fn clean_note(note: &NewNote) -> NewNote {
     NewNote {
         message_id: clean(&note.message_id).into_owned(),
@@ -228,79 +155,6 @@ fn clean_note(note: &NewNote) -> NewNote {
         business_number: maybe_clean(note.business_number.as_deref()),
         user: maybe_clean(note.user.as_deref()),
     }
-}
-
-async fn find_person(
-    connection: &mut Connection,
-    contact_id: Option<&str>,
-    phone: Option<&str>,
-    lock: &'static str,
-) -> Result<Vec<PersonRow>, StoreError> {
-    let select = |rest: &str| {
-        AssertSqlSafe(format!(
-            "SELECT record_id, contact_id, phone, name, created_ms FROM records_people {rest} {lock}"
-        ))
-    };
-    if let Some(contact_id) = contact_id {
-        let row = sqlx::query(select("WHERE contact_id = $1"))
-            .bind(clean(contact_id).as_ref())
-            .fetch_optional(&mut *connection)
-            .await?;
-        if let Some(row) = row {
-            return Ok(vec![person_row(&row)?]);
-        }
-    }
-    let Some(phone) = phone else { return Ok(Vec::new()) };
-    let rows = sqlx::query(select("WHERE phone = $1 ORDER BY created_ms, record_id"))
-        .bind(phone)
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(person_row).collect()
-}
-
-async fn make_person(connection: &mut Connection, facts: &PersonFacts) -> Result<PersonRow, StoreError> {
-    let person = PersonRow {
-        record_id: format!("person_{:016x}", rand::random::<u64>()),
-        contact_id: facts.contact_id.clone(),
-        phone: facts.phone.as_ref().map(|phone| phone.as_e164().to_owned()),
-        name: facts.name.clone(),
-        created_at: Timestamp::now(),
-    };
-    sqlx::query(
-        "INSERT INTO records_people (record_id, contact_id, phone, name, created_ms) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(person.record_id.as_str())
-    .bind(person.contact_id.as_deref())
-    .bind(person.phone.as_deref())
-    .bind(person.name.as_deref())
-    .bind(person.created_at.as_millis())
-    .execute(connection)
-    .await?;
-    Ok(person)
-}
-
-async fn complete_person(
-    connection: &mut Connection,
-    before: PersonRow,
-    facts: &PersonFacts,
-) -> Result<(PersonRow, bool, bool), StoreError> {
-    let person = PersonRow {
-        contact_id: before.contact_id.clone().or_else(|| facts.contact_id.clone()),
-        phone: facts.phone.as_ref().map(|phone| phone.as_e164().to_owned()).or_else(|| before.phone.clone()),
-        name: facts.name.clone().or_else(|| before.name.clone()),
-        ..before.clone()
-    };
-    let changed = person != before;
-    if changed {
-        sqlx::query("UPDATE records_people SET contact_id = $2, phone = $3, name = $4 WHERE record_id = $1")
-            .bind(person.record_id.as_str())
-            .bind(person.contact_id.as_deref())
-            .bind(person.phone.as_deref())
-            .bind(person.name.as_deref())
-            .execute(connection)
-            .await?;
-    }
-    Ok((person, false, changed))
 }
 
 /// `false` where a note of this message is there.
@@ -330,16 +184,6 @@ async fn insert_note(
     .execute(connection)
     .await?;
     Ok(inserted.rows_affected() == 1)
-}
-
-fn person_row(row: &DbRow) -> Result<PersonRow, StoreError> {
-    Ok(PersonRow {
-        record_id: row::text(row, "record_id")?,
-        contact_id: row::maybe_text(row, "contact_id")?,
-        phone: row::maybe_text(row, "phone")?,
-        name: row::maybe_text(row, "name")?,
-        created_at: row::time(row, "created_ms")?,
-    })
 }
 
 fn note_row(row: &DbRow) -> Result<NoteRow, StoreError> {

@@ -1,6 +1,6 @@
 //! Takes deliveries of one handler's queue, twice as many as may have a call in flight, and runs each attempt in a task
 //! of its own.
-//! Stops taking while a gate of the handler is closed, and drains on shutdown.
+//! Stops taking while a gate of the handler is closed, but for erased deliveries, and drains on shutdown.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,13 +15,14 @@ use hookline_common::telemetry::journey::Journey;
 use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_common::topology::Queue;
-use hookline_store::model::{Begin, Copied};
+use hookline_store::model::{Begin, Copied, Payload};
 use hookline_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::destinations::calls::CallLog;
+use crate::erased::Sweeps;
 use crate::gate::Priority;
 use crate::handler::{Attempt, Handler};
 use crate::history::HistoryLag;
@@ -36,6 +37,8 @@ const LOOK_AT_GATE: Duration = Duration::from_millis(200);
 /// How long a closed gate keeps what was handed out: RabbitMQ takes a consumer's channel away after half an hour
 /// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>), and another worker's gate may be open.
 const KEEP_AT_MOST: Duration = Duration::from_secs(60);
+/// How often a closed gate lets a consumer look for erased deliveries.
+const LOOK_FOR_ERASED: Duration = Duration::from_secs(1);
 
 /// What every consumer of a worker shares.
 pub(crate) struct Context {
@@ -132,9 +135,10 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
     let calls = Arc::new(Semaphore::new(usize::from(concurrency)));
     let attempts = TaskTracker::new();
     let cut_off = CancellationToken::new();
+    let mut sweeps = Sweeps::default();
     while let Some(mut deliveries) = consume(&context, Queue::Work(name), in_hand, &shutdown).await {
         loop {
-            let Some(slot) = free_slot(&context, handler.as_ref(), &slots, &shutdown).await else { break };
+            let Some(slot) = free_slot(&context, handler.as_ref(), &slots, &mut sweeps, &shutdown).await else { break };
             let delivery = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -146,7 +150,11 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
         }
         give_back(&context, deliveries).await;
         // Whoever consumed now would hold again what a closed gate keeps from being done.
-        may_go(&context, handler.as_ref(), &shutdown, None).await;
+        while !may_go(&context, handler.as_ref(), &shutdown, LOOK_FOR_ERASED).await && !shutdown.is_cancelled() {
+            if sweeps.are_due(&context, name).await {
+                sweeps.sweep(&context, name, &shutdown).await;
+            }
+        }
         if shutdown.is_cancelled() {
             break;
         }
@@ -160,28 +168,32 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
 }
 
 /// Waits for a free slot, the store, and open gates; `None` on shutdown, and where one of them is away for so long that
-/// what was handed out should not be kept.
+/// what was handed out should not be kept, or while something erased is among it.
 async fn free_slot(
     context: &Context,
     handler: &dyn Handler,
     slots: &Arc<Semaphore>,
+    sweeps: &mut Sweeps,
     shutdown: &CancellationToken,
 ) -> Option<OwnedSemaphorePermit> {
     let slot = tokio::select! {
         () = shutdown.cancelled() => return None,
         slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
     };
-    let open = may_go(context, handler, shutdown, Some(KEEP_AT_MOST)).await;
-    (open && !shutdown.is_cancelled()).then_some(slot)
+    let since = Instant::now();
+    while !may_go(context, handler, shutdown, LOOK_FOR_ERASED).await {
+        let is_over = shutdown.is_cancelled() || since.elapsed() >= KEEP_AT_MOST;
+        if is_over || sweeps.are_due(context, handler.name()).await {
+            // The sweep comes next.
+            sweeps.now();
+            return None;
+        }
+    }
+    (!shutdown.is_cancelled()).then_some(slot)
 }
 
 /// Waits until the store answers and the gates are open; `false` on shutdown, and where they were not `within`.
-async fn may_go(
-    context: &Context,
-    handler: &dyn Handler,
-    shutdown: &CancellationToken,
-    within: Option<Duration>,
-) -> bool {
+async fn may_go(context: &Context, handler: &dyn Handler, shutdown: &CancellationToken, within: Duration) -> bool {
     let since = Instant::now();
     let closed_for = || {
         if context.store_is_away.load(Ordering::Relaxed) {
@@ -192,7 +204,7 @@ async fn may_go(
         Some(wait.clamp(Duration::from_millis(5), LOOK_AT_GATE))
     };
     while let Some(wait) = closed_for() {
-        if within.is_some_and(|within| since.elapsed() >= within) {
+        if since.elapsed() >= within {
             return false;
         }
         tokio::select! {
@@ -227,9 +239,16 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
     let owner = context.next_owner();
     let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
     let attempt = Attempt::new(&event, &owner, &calls);
+    let mut masked = None;
     let copy = Copied { attempt: delivery.attempt, again: delivery.again, copy: delivery.copy };
     match begin(context, handler, &attempt, copy).await {
         Ok(Begin::Go) => {}
+        Ok(Begin::GoMasked) => match context.store.event_payload(&event.id).await {
+            Ok(Payload::Here(event)) => masked = Some(event),
+            // Only retention takes the bytes of what waits.
+            Ok(Payload::Gone | Payload::Unknown) => {}
+            Err(_away) => return settle::hold(context, delivery).await,
+        },
         Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
@@ -239,6 +258,10 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
             return settle::hold(context, delivery).await;
         }
     }
+    let attempt = match &masked {
+        Some(event) => attempt.about(event),
+        None => attempt,
+    };
     let started_at = Timestamp::now();
     let clock = Instant::now();
     match AssertUnwindSafe(handler.handle(&attempt)).catch_unwind().await {

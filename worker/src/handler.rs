@@ -53,6 +53,14 @@ impl<'a> Attempt<'a> {
         Self { event, owner, calls, remarks: Mutex::default(), claimed: Mutex::default(), made: Mutex::default() }
     }
 
+    /// The same attempt at the event as the history has it.
+    pub(crate) fn about<'b>(self, event: &'b Event) -> Attempt<'b>
+    where
+        'a: 'b,
+    {
+        Attempt { event, ..self }
+    }
+
     /// Adds a sentence for whoever follows the event's journey. Nothing personal in it.
     pub fn remark(&self, text: impl Into<String>) {
         self.remarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text.into());

@@ -8,6 +8,7 @@ pub mod app;
 mod consumer;
 pub mod dead_letters;
 pub mod destinations;
+mod erased;
 pub mod gate;
 pub mod handler;
 mod handlers;

@@ -57,7 +57,17 @@ async fn erasing_a_person_leaves_the_proof_and_the_others() {
     let proof = house.json(&["opt-outs", "prove", &erased.phone]).await;
     let events = house.rows(&["events", "list"], "events").await.len();
 
-    let ran = house.cli(&["erase", &erased.phone]).await;
+    let unasked = house.cli(&["erase", &erased.phone]).await;
+    let foretold = house.json(&["erase", &erased.phone, "--dry-run"]).await;
+    assert_eq!(unasked.code, Some(2), "nobody can be asked: {unasked:?}");
+    assert!(unasked.stderr.contains("--yes") && unasked.stderr.contains("--dry-run"), "{unasked:?}");
+    assert_eq!((&foretold["notes"], &foretold["persons"], &foretold["dry_run"]), (&1.into(), &1.into(), &true.into()));
+    assert_eq!(house.rows(&["records", "notes"], "notes").await.len(), 2, "nothing was changed");
+    let ours = house.cli(&["erase", &erased.account_phone, "--yes"]).await;
+    assert_eq!(ours.code, Some(1), "{ours:?}");
+    assert!(ours.stderr.contains("business number"), "{ours:?}");
+
+    let ran = house.cli(&["erase", &erased.phone, "--yes"]).await;
 
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(!ran.stdout.contains(&erased.phone[2..]), "masked: {}", ran.stdout);
@@ -74,7 +84,7 @@ async fn erasing_a_person_leaves_the_proof_and_the_others() {
     assert_eq!(house.rows(&["events", "list"], "events").await.len(), events, "what arrived is still accounted for");
     assert_eq!(house.json(&["opt-outs", "prove", &erased.phone]).await, proof);
     assert_eq!(house.cli(&["opt-outs", "verify"]).await.code, Some(0));
-    assert_eq!(house.cli(&["erase", &erased.phone]).await.code, Some(0), "once more is no failure");
+    assert_eq!(house.cli(&["erase", &erased.phone, "--yes"]).await.code, Some(0), "once more is no failure");
     nothing_left_in_files(&house);
 }
 

@@ -148,7 +148,7 @@ async fn nothing_personal_and_no_secret_comes_out_at_any_log_level() {
         let shown = house.cli(&["dead-letters", "show", dead["id"].as_str().expect("a text")]).await;
         holds_no_canary("dead-letters show", &(shown.stdout + &shown.stderr));
     }
-    let erased = house.cli(&["erase", PHONE]).await;
+    let erased = house.cli(&["erase", PHONE, "--yes"]).await;
     holds_no_canary("erase", &(erased.stdout + &erased.stderr));
     let ended = running.stop().await;
     assert!(ended.stderr.lines().count() > 100, "the log is at trace: {} lines", ended.stderr.lines().count());

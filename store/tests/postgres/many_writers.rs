@@ -91,13 +91,13 @@ async fn one_person_is_made_of_many_events_at_once() {
     let test = TestStore::new().await;
     let processes = processes(&test, 4).await;
     let facts = [
-        PersonFacts { contact_id: Some("/contacts/1".to_owned()), phone: Some(phone()), name: None },
-        PersonFacts { contact_id: Some("/contacts/1".to_owned()), phone: None, name: Some("Ann".to_owned()) },
-        PersonFacts { contact_id: None, phone: Some(phone()), name: None },
+        PersonFacts { contact_id: Some("/contacts/1".to_owned()), phones: vec![phone()], name: None },
+        PersonFacts { contact_id: Some("/contacts/1".to_owned()), phones: Vec::new(), name: Some("Ann".to_owned()) },
+        PersonFacts { contact_id: None, phones: vec![phone()], name: None },
     ];
     test.store.upsert_person(&facts[0]).await.unwrap();
     let other = Phone::parse("+12025550148").unwrap();
-    let fresh = PersonFacts { contact_id: None, phone: Some(other), name: None };
+    let fresh = PersonFacts { contact_id: None, phones: vec![other], name: None };
 
     let made = join_all((0..48).map(|i| {
         let (store, facts) = (&processes[i % processes.len()], if i % 2 == 0 { &fresh } else { &facts[i % 3] });
@@ -107,6 +107,33 @@ async fn one_person_is_made_of_many_events_at_once() {
 
     assert_eq!(made.iter().filter(|(_, created, _)| *created).count(), 1, "of the second person");
     assert_eq!(test.store.persons(100, None).await.unwrap().rows.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_whose_numbers_come_in_any_order_at_once_is_one_and_nothing_deadlocks() {
+    let test = TestStore::new().await;
+    let processes = processes(&test, 4).await;
+    let numbers = [1, 2, 3, 4].map(|last| Phone::parse(&format!("+1202555100{last}")).unwrap());
+    // By their numbers alone first, so that they are people of their own.
+    for number in &numbers {
+        let facts = PersonFacts { contact_id: None, phones: vec![number.clone()], name: None };
+        test.store.upsert_person(&facts).await.unwrap();
+    }
+
+    join_all((0..48).map(|i| {
+        let mut phones = numbers.to_vec();
+        phones.rotate_left(i % numbers.len());
+        if i % 3 == 0 {
+            phones.reverse();
+        }
+        let facts = PersonFacts { contact_id: Some("/contacts/1".to_owned()), phones, name: None };
+        let store = &processes[i % processes.len()];
+        async move { store.upsert_person(&facts).await.unwrap() }
+    }))
+    .await;
+
+    let people = test.store.persons(100, None).await.unwrap().rows;
+    assert_eq!(people.iter().map(|person| person.phones.len()).collect::<Vec<_>>(), [4]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

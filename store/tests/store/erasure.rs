@@ -4,50 +4,55 @@ use hookline_common::broker::Again;
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, NewNote, OptEvent, OptMethod, Payload, PersonFacts,
+    AttemptRecord, Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, Erased, NewNote, OptEvent, OptMethod,
+    Payload, PersonFacts,
 };
 
 use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
 
-/// A payload that names the person, and why it does or does not.
+/// A payload that is about the person, and by which of its fields.
 const NAMES_THEM: &[(&str, &str)] = &[
-    ("E.164", r#"{"from":"+12025550147"}"#),
-    ("ten digits", r#"{"from":"2025550147"}"#),
-    ("eleven digits", r#"{"from":"12025550147"}"#),
-    ("dashes", r#"{"from":"1-202-555-0147"}"#),
-    ("brackets", r#"{"from":"(202) 555-0147"}"#),
-    ("dots, in a text", r#"{"body":"call 202.555.0147 please"}"#),
+    ("a conversation", r#"{"conversation":{"phoneNumber":"+12025550147","accountPhoneNumber":"+18005550100"}}"#),
+    ("an opt-out", r#"{"optOut":{"phoneNumber":"2025550147"}}"#),
+    ("an opt-out's id", r#"{"optOut":{"id":"/acme/opt_outs/2025550147"}}"#),
+    ("a contact's phones", r#"{"contact":{"id":"/contacts/Zz","phones":[{"number":"1-202-555-0147 x3"}]}}"#),
     ("a linked contact", r#"{"contact":"/contacts/Vx9kQ2"}"#),
     ("a linked contact, escaped", r#"{"contact":"\/contacts\/Vx9kQ2"}"#),
-    ("a linked contact in an address", r#"{"url":"https://api.example.com/contacts/Vx9kQ2/notes"}"#),
+    ("an assigned contact", r#"{"conversation":{"assignedContact":{"id":"/contacts/Vx9kQ2"}}}"#),
+    ("another of their numbers", r#"{"conversation":{"phoneNumber":"+442079460958"}}"#),
+    ("cut within an emoji", r#"{"message":{"body":"\ud83d"},"conversation":{"phoneNumber":"+12025550147"}}"#),
+];
+/// One that has their number in a text, and what is left of it.
+const MENTIONS_THEM: &[(&str, &str, &str)] = &[
+    ("E.164", r#"{"body":"call +12025550147"}"#, r#"{"body":"call +***********"}"#),
+    ("brackets", r#"{"body":"call (202) 555-0147"}"#, r#"{"body":"call (***) ***-****"}"#),
+    ("dashes", r#"{"body":"1-202-555-0147!"}"#, r#"{"body":"*-***-***-****!"}"#),
+    ("dots", r#"{"body":"202.555.0147"}"#, r#"{"body":"***.***.****"}"#),
+    ("a number", r#"{"data":{"n":2025550147}}"#, r#"{"data":{"n":1000000000}}"#),
+    (
+        "another's conversation",
+        r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +442079460958"}}"#,
+        r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +************"}}"#,
+    ),
+    ("what is no JSON", "2025550147", "1000000000"),
 ];
 const NAMES_NOBODY: &[(&str, &str)] = &[
-    ("another number", r#"{"from":"+12025550148"}"#),
+    ("another number", r#"{"conversation":{"phoneNumber":"+12025550148"}}"#),
     ("digits that go on", r#"{"id":20255501471}"#),
     ("digits that begin before", r#"{"id":992025550147}"#),
     ("another contact", r#"{"contact":"/contacts/Vx9kQ2Y"}"#),
-    ("another contact with a dash", r#"{"contact":"/contacts/Vx9kQ2-1"}"#),
-    ("what is no contact", r#"{"message":"/messages/Vx9kQ2"}"#),
+    ("a text about the contact", r#"{"message":{"body":"see /contacts/Vx9kQ2"}}"#),
+    ("several who share a number", r#"{"conversation":{"associatedContacts":["/contacts/Vx9kQ2","/contacts/B"]}}"#),
 ];
 
 pub(crate) async fn with_records(test: &TestStore) {
     let facts = PersonFacts {
         contact_id: Some("/contacts/Vx9kQ2".to_owned()),
-        phone: Some(phone()),
+        phones: vec![phone(), Phone::parse("+442079460958").expect("a number")],
         name: Some("Ada Secretperson".to_owned()),
     };
     let (person, ..) = test.store.upsert_person(&facts).await.expect("the store answers");
-    let note = NewNote {
-        message_id: "/messages/1".to_owned(),
-        event_id: id_of("note"),
-        contact_id: facts.contact_id.clone(),
-        phone: None,
-        direction: "in".to_owned(),
-        body: "my code is hunter2".to_owned(),
-        occurred_at: at(0),
-        business_number: None,
-        user: None,
-    };
+    let note = NewNote { contact_id: facts.contact_id.clone(), ..note_of("/messages/1") };
     test.store.add_note(&person.record_id, &note).await.expect("the store answers");
     let link = ContactLink {
         account: "acme".to_owned(),
@@ -75,6 +80,20 @@ pub(crate) async fn with_records(test: &TestStore) {
     test.store.effect_done(&token, Some("/contacts/Vx9kQ2")).await.expect("the store answers");
 }
 
+fn note_of(message_id: &str) -> NewNote {
+    NewNote {
+        message_id: message_id.to_owned(),
+        event_id: id_of("note"),
+        contact_id: None,
+        phone: None,
+        direction: "in".to_owned(),
+        body: "my code is hunter2".to_owned(),
+        occurred_at: at(0),
+        business_number: None,
+        user: None,
+    }
+}
+
 /// The effect of creating the person's contact.
 async fn claim(test: &TestStore) -> Claim {
     let (event_id, phone) = (id_of("created"), phone());
@@ -97,21 +116,28 @@ async fn erasing_takes_the_person_out_of_everything_but_the_evidence() {
     let all: Vec<_> = NAMES_THEM
         .iter()
         .chain(NAMES_NOBODY)
+        .map(|(why, body)| (*why, *body))
+        .chain(MENTIONS_THEM.iter().map(|(why, body, _)| (*why, *body)))
         .map(|(why, body)| (event_at(why, at(0), body.as_bytes()), Vec::new()))
         .collect();
     test.store.record_events(&all).await.unwrap();
-    let event = event_at("E.164", at(0), NAMES_THEM[0].1.as_bytes());
+    let event = event_at("a conversation", at(0), NAMES_THEM[0].1.as_bytes());
     test.store.insert_dead_letter(&event, HandlerName::LogNote, &dead(DeadReason::Rejected, at(1)), &[]).await.unwrap();
 
+    let foretold = test.store.would_erase(&phone()).await.unwrap();
     let erased = test.store.erase(&phone()).await.unwrap();
 
+    assert_eq!(foretold, Erased { log_kept: false, ..erased.clone() });
     for (why, _) in NAMES_THEM {
         assert_eq!(test.store.event_payload(&id_of(why)).await.unwrap(), Payload::Gone, "{why}");
         assert!(erased.event_ids.contains(&id_of(why)), "{why}");
     }
-    for (why, _) in NAMES_NOBODY {
-        assert!(matches!(test.store.event_payload(&id_of(why)).await.unwrap(), Payload::Here(_)), "{why}");
+    let untouched = NAMES_NOBODY.iter().map(|(why, body)| (why, body));
+    for (why, left) in untouched.chain(MENTIONS_THEM.iter().map(|(why, _, left)| (why, left))) {
+        let Payload::Here(event) = test.store.event_payload(&id_of(why)).await.unwrap() else { panic!("{why}") };
+        assert_eq!(std::str::from_utf8(&event.body).unwrap(), *left, "{why}");
     }
+    assert_eq!((erased.masked, erased.numbers), (MENTIONS_THEM.len() as u64, 2));
     assert_eq!(
         (erased.payloads, erased.dead_letters, erased.notes, erased.persons, erased.contact_links),
         (NAMES_THEM.len() as u64, 1, 1, 1, 1)
@@ -136,13 +162,13 @@ async fn erasing_a_stranger_removes_nothing() {
     let test = TestStore::new().await;
     with_records(&test).await;
 
-    let erased = test.store.erase(&Phone::parse("+442079460958").unwrap()).await.unwrap();
+    let erased = test.store.erase(&Phone::parse("+442079460959").unwrap()).await.unwrap();
 
     assert_eq!((erased.payloads, erased.notes, erased.persons, erased.contact_links), (0, 0, 0, 0));
     assert_eq!(test.store.notes(10, None).await.unwrap().rows.len(), 1);
 }
 
-const NAMED: &[u8] = br#"{"from":"+12025550147"}"#;
+const NAMED: &[u8] = br#"{"conversation":{"phoneNumber":"+12025550147"}}"#;
 
 async fn deliveries(test: &TestStore, name: &str) -> Vec<DeliveryRow> {
     test.store.event(&id_of(name)).await.expect("the store answers").expect("it is known").0.deliveries
@@ -238,4 +264,108 @@ async fn what_is_being_redriven_keeps_its_bytes_until_it_is_and_then_does_not_be
     assert!(test.store.dead_letter(&id).await.unwrap().is_empty());
     let begun = test.store.begin(&event, handler, 1, Some(Again::Redrive)).await.unwrap();
     assert_eq!(begun, Begin::AlreadySettled(DeliveryState::Discarded));
+}
+
+#[tokio::test]
+async fn a_business_number_is_refused_and_never_taken_for_a_number_of_a_person_s() {
+    let business = Phone::parse("+18005550100").unwrap();
+    let by_event = TestStore::new().await;
+    let body = br#"{"conversation":{"phoneNumber":"+12025550199","accountPhoneNumber":"+1 (800) 555-0100"}}"#;
+    by_event.store.record_events(&[(event_at("others", at(0), body), vec![HandlerName::LogNote])]).await.unwrap();
+    let by_note = TestStore::new().await;
+    with_records(&by_note).await;
+    by_note.execute("UPDATE records_notes SET business_number = '+18005550100'").await;
+
+    for test in [&by_event, &by_note] {
+        for asked in [test.store.erase(&business).await, test.store.would_erase(&business).await] {
+            let refused = asked.unwrap_err().to_string();
+            assert!(refused.contains("business number") && !refused.contains("8005550100"), "{refused}");
+        }
+    }
+    assert!(matches!(by_event.store.event_payload(&id_of("others")).await.unwrap(), Payload::Here(_)));
+
+    // Somebody wrote it into the person's contact.
+    let facts = PersonFacts { contact_id: None, phones: vec![phone(), business], name: None };
+    by_event.store.upsert_person(&facts).await.unwrap();
+    let erased = by_event.store.erase(&phone()).await.unwrap();
+    assert_eq!((erased.persons, erased.numbers, erased.payloads, erased.masked), (1, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_number_that_somebody_else_has_too_is_not_taken_for_the_person_s() {
+    let test = TestStore::new().await;
+    let (own, shared) = (phone(), Phone::parse("+12025550199").unwrap());
+    for (id, phones) in [("/contacts/1", vec![own.clone(), shared.clone()]), ("/contacts/2", vec![shared.clone()])] {
+        let facts = PersonFacts { contact_id: Some(id.to_owned()), phones, name: None };
+        test.store.upsert_person(&facts).await.unwrap();
+    }
+    let theirs = br#"{"conversation":{"phoneNumber":"+12025550199","assignedContact":"/contacts/1"}}"#;
+    let others = br#"{"conversation":{"phoneNumber":"+12025550199","assignedContact":"/contacts/2"}}"#;
+    let events = [("theirs", &theirs[..]), ("others", &others[..])];
+    let events = events.map(|(name, body)| (event_at(name, at(0), body), vec![HandlerName::LogNote]));
+    test.store.record_events(&events).await.unwrap();
+
+    let erased = test.store.erase(&own).await.unwrap();
+
+    assert_eq!((erased.persons, erased.numbers), (1, 1));
+    assert_eq!(erased.discarded, [(id_of("theirs"), HandlerName::LogNote)]);
+    let people = test.store.find_person(None, Some(&shared)).await.unwrap();
+    assert_eq!(people.iter().map(|person| person.contact_id.as_deref()).collect::<Vec<_>>(), [Some("/contacts/2")]);
+    assert!(matches!(test.store.event_payload(&id_of("others")).await.unwrap(), Payload::Here(_)));
+
+    let erased = test.store.erase(&shared).await.unwrap();
+    assert_eq!((erased.persons, erased.discarded.len()), (1, 1), "asked for, it is theirs who have it");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_text() {
+    let test = TestStore::new().await;
+    let body = br#"{"message":{"body":"ask +12025550147"},"conversation":{"phoneNumber":"+12025550199"}}"#;
+    let event = event_at("others", at(0), body);
+    let routed = vec![HandlerName::LogNote, HandlerName::RecordHistory];
+    test.store.record_events(&[(event.clone(), routed)]).await.unwrap();
+    let (person, ..) =
+        test.store.upsert_person(&PersonFacts { contact_id: None, phones: vec![], name: None }).await.unwrap();
+    let note = NewNote { body: "ask 202-555-0147".to_owned(), ..note_of("/messages/other") };
+    test.store.add_note(&person.record_id, &note).await.unwrap();
+    let failed = AttemptRecord {
+        detail: Some("no such person: (202) 555-0147".to_owned()),
+        ..attempt(&event, HandlerName::LogNote, 1, Verdict::Parked)
+    };
+    test.store.log_attempt(&failed, &[]).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.masked, erased.discarded.len(), erased.payloads), (3, 0, 0));
+    assert_eq!(test.store.notes(10, None).await.unwrap().rows[0].note.body, "ask ***-***-****");
+    let attempts = test.store.event(&event.id).await.unwrap().unwrap().1;
+    assert_eq!(attempts[0].detail.as_deref(), Some("no such person: (***) ***-****"));
+    assert_eq!(test.store.begin(&event, HandlerName::LogNote, 1, None).await.unwrap(), Begin::GoMasked);
+    // The copy that the broker has comes as a dead letter.
+    test.store.insert_dead_letter(&event, HandlerName::LogNote, &dead(DeadReason::Rejected, at(9)), &[]).await.unwrap();
+    let id = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
+    let (redriven, _) = test.store.mark_redriving(&id).await.unwrap().unwrap();
+    assert!(std::str::from_utf8(&redriven.body).unwrap().contains("ask +***********"));
+}
+
+#[tokio::test]
+async fn copies_that_the_broker_holds_are_counted_until_they_come() {
+    let test = TestStore::new().await;
+    let events = ["a", "b", "c"].map(|name| (event_at(name, at(0), NAMED), vec![HandlerName::LogNote]));
+    test.store.record_events(&events).await.unwrap();
+    test.store.erase(&phone()).await.unwrap();
+    let ids: Vec<_> = events.iter().map(|(event, _)| event.id.clone()).collect();
+
+    assert_eq!(test.store.erased_copies().await.unwrap(), 3);
+    assert!(test.store.has_erased_copies(HandlerName::LogNote).await.unwrap());
+    assert!(!test.store.has_erased_copies(HandlerName::SyncContact).await.unwrap());
+    let among = test.store.erased_among(HandlerName::LogNote, &[ids[0].clone(), id_of("another")]).await.unwrap();
+    assert_eq!(among.into_iter().collect::<Vec<_>>(), [ids[0].clone()]);
+
+    test.store.begin(&events[0].0, HandlerName::LogNote, 1, None).await.unwrap();
+    let info = dead(DeadReason::Rejected, at(9));
+    test.store.insert_dead_letter(&events[1].0, HandlerName::LogNote, &info, &[]).await.unwrap();
+    assert_eq!(test.store.erased_copies().await.unwrap(), 1);
+    test.store.copies_gone(&[(ids[2].clone(), HandlerName::LogNote)]).await.unwrap();
+    assert_eq!(test.store.erased_copies().await.unwrap(), 0);
 }

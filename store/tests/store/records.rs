@@ -4,7 +4,11 @@ use hookline_store::model::{NewNote, PersonFacts};
 use crate::helpers::{TestStore, at, id_of, phone};
 
 fn facts(contact_id: Option<&str>, phone: Option<&Phone>, name: Option<&str>) -> PersonFacts {
-    PersonFacts { contact_id: contact_id.map(str::to_owned), phone: phone.cloned(), name: name.map(str::to_owned) }
+    PersonFacts {
+        contact_id: contact_id.map(str::to_owned),
+        phones: phone.cloned().into_iter().collect(),
+        name: name.map(str::to_owned),
+    }
 }
 
 fn note(message_id: &str, body: &str) -> NewNote {
@@ -78,6 +82,95 @@ async fn a_known_contact_with_a_new_phone_is_the_same_person() {
     assert_eq!((created, changed), (false, true));
     assert_eq!((after.record_id, after.name.as_deref()), (before.record_id, Some("Ada")));
     assert_eq!(after.phone.as_deref(), Some("+12025550100"));
+    assert_eq!(after.phones, ["+12025550100", phone().as_e164()], "the number from before is theirs still");
+}
+
+fn number(last: u32) -> Phone {
+    Phone::parse(&format!("+1202555{last:04}")).expect("a number")
+}
+
+fn contact(id: &str, numbers: &[u32]) -> PersonFacts {
+    PersonFacts {
+        contact_id: Some(id.to_owned()),
+        phones: numbers.iter().map(|last| number(*last)).collect(),
+        name: None,
+    }
+}
+
+fn numbers(lasts: &[u32]) -> Vec<String> {
+    lasts.iter().map(|last| number(*last).as_e164().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_person_is_found_by_any_of_their_numbers_and_keeps_all_that_were_ever_told() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let person = store.upsert_person(&contact("/contacts/1", &[1001, 1002, 1001])).await.unwrap().0;
+    assert_eq!(person.phones, numbers(&[1001, 1002]), "each once");
+
+    for (told, known) in [
+        (vec![1002, 1001], vec![1001, 1002]),
+        (vec![1002], vec![1001, 1002]),
+        (vec![1003, 1002], vec![1003, 1002, 1001]),
+        (vec![], vec![1003, 1002, 1001]),
+    ] {
+        let (person, created, changed) = store.upsert_person(&contact("/contacts/1", &told)).await.unwrap();
+        assert_eq!((person.phones, created, changed), (numbers(&known), false, told.contains(&1003)), "{told:?}");
+    }
+
+    for last in [1001, 1002, 1003] {
+        let found = store.find_person(None, Some(&number(last))).await.unwrap();
+        assert_eq!(found.iter().map(|found| &found.record_id).collect::<Vec<_>>(), [&person.record_id], "{last}");
+    }
+    let listed = store.persons(10, None).await.unwrap().rows;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].phone.as_deref(), listed[0].phones.len()), (Some(number(1003).as_e164()), 3));
+}
+
+#[tokio::test]
+async fn who_was_known_by_one_number_alone_becomes_one_with_the_contact_that_has_it() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    for last in [1001, 1002] {
+        let (person, ..) = store.upsert_person(&facts(None, Some(&number(last)), None)).await.unwrap();
+        let note = NewNote { phone: None, ..note(&format!("/messages/{last}"), "hello") };
+        store.add_note(&person.record_id, &note).await.unwrap();
+    }
+    store.upsert_person(&contact("/contacts/2", &[1002])).await.unwrap();
+    store.upsert_person(&facts(None, Some(&number(1003)), Some("Ada"))).await.unwrap();
+
+    let (person, created, changed) = store.upsert_person(&contact("/contacts/1", &[1001, 1002, 1003])).await.unwrap();
+
+    assert_eq!((created, changed), (false, true));
+    assert_eq!((person.phones, person.name.as_deref()), (numbers(&[1001, 1002, 1003]), Some("Ada")));
+    let people = store.persons(10, None).await.unwrap().rows;
+    assert_eq!(people.len(), 2, "someone with another contact id is another person");
+    let notes = store.notes(10, None).await.unwrap().rows;
+    assert!(notes.iter().all(|note| people.iter().any(|person| person.record_id == note.person_id)), "{notes:?}");
+    assert_eq!(store.find_person(None, Some(&number(1002))).await.unwrap().len(), 2, "shared by two contacts");
+}
+
+#[tokio::test]
+async fn people_from_before_the_upgrade_keep_their_number_also_what_the_older_version_writes_beside_this_one() {
+    let test = TestStore::new().await;
+    for statement in [
+        "DROP TABLE records_phones",
+        "DROP INDEX deliveries_erased",
+        "ALTER TABLE deliveries DROP COLUMN erased_copy",
+        "ALTER TABLE deliveries DROP COLUMN masked",
+        "DELETE FROM _sqlx_migrations WHERE version = 9",
+        "INSERT INTO records_people (record_id, contact_id, phone, created_ms)
+         VALUES ('person_1', '/contacts/1', '+12025551001', 1), ('person_2', '/contacts/2', NULL, 2)",
+    ] {
+        test.execute(statement).await;
+    }
+
+    let store = test.open(crate::database::KEY).await.unwrap();
+    test.execute("UPDATE records_people SET phone = '+12025551002' WHERE record_id = 'person_1'").await;
+
+    let people = store.persons(10, None).await.unwrap().rows;
+    assert_eq!(people.iter().map(|person| person.phones.clone()).collect::<Vec<_>>(), [vec![], numbers(&[1002, 1001])]);
+    for last in [1001, 1002] {
+        assert_eq!(store.find_person(None, Some(&number(last))).await.unwrap().len(), 1, "{last}");
+    }
 }
 
 #[tokio::test]

@@ -2,14 +2,17 @@
 //! id, and recognises the webhook that the POST raises.
 //!
 //! POST has no idempotency and no uniqueness rule (<https://apidocs.next.textus.com/docs/contacts/create-contact/>),
-//! so writes are serialised per account and phone, and an outcome that is unknown is looked up before another POST.
+//! so writes are serialised per account and phone, and an outcome that is unknown is looked up before another POST. A
+//! contact with several numbers locks all of them, and is there where the account has a contact under any of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
+use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{Claim, ClaimToken, ContactLink, PhoneLock};
 
@@ -64,15 +67,30 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
-        // An echo that overtakes the answer to our POST waits here until the answer is remembered.
-        let link = match self.store.lock_phone(account, contact.phone, attempt.owner, self.leases.lease).await? {
-            PhoneLock::Mine(link) => link,
-            PhoneLock::Wait { until } => {
-                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is at this phone number" });
+        // An echo that overtakes the answer to our POST waits here until the answer is remembered. Whoever cannot have
+        // all numbers keeps none, so that two contacts that share some never wait for each other.
+        let (mut links, mut wait) = (Vec::new(), None);
+        for phone in contact.phones_to_lock() {
+            match self.store.lock_phone(account, phone, attempt.owner, self.leases.lease).await {
+                Ok(PhoneLock::Mine(link)) => links.push(link),
+                Ok(PhoneLock::Wait { until }) => {
+                    let why = "another delivery is at this phone number";
+                    wait = Some(HandlerError::Wait { until: soon(until), why });
+                    break;
+                }
+                Err(error) => {
+                    wait = Some(error.into());
+                    break;
+                }
             }
+        }
+        let result = match wait {
+            Some(wait) => Err(wait),
+            None => self.create_locked(attempt, account, contact, &links).await,
         };
-        let result = self.create_locked(attempt, account, contact, &link).await;
-        self.store.unlock_phone(account, contact.phone, attempt.owner).await?;
+        for link in &links {
+            self.store.unlock_phone(account, &link.phone, attempt.owner).await?;
+        }
         result
     }
 
@@ -81,13 +99,14 @@ impl CreateContact {
         attempt: &Attempt<'_>,
         account: &str,
         contact: &Contact<'_>,
-        link: &ContactLink,
+        links: &[ContactLink],
     ) -> Result<Target, HandlerError> {
-        if let Some(known) = &link.contact_id {
-            let own = link.created_by_us && *known == contact.payload.raw_id;
+        if links.iter().any(|link| link.contact_id.is_some()) {
+            let is_this = |link: &ContactLink| link.contact_id.as_ref() == Some(&contact.payload.raw_id);
+            let own = links.iter().any(|link| link.created_by_us && is_this(link));
             return Ok(if own { Target::Echo } else { Target::AlreadyThere });
         }
-        let claim = self.leases.claim(NAME, account, contact.phone.as_e164(), attempt);
+        let claim = self.leases.claim(NAME, account, contact.phone().as_e164(), attempt);
         let (token, before) = match self.store.claim(&claim).await? {
             Claim::Fresh(token) => (token, Before::Nothing),
             Claim::AfterUnknown { token, write_again: true, .. } => (token, Before::RuledOut),
@@ -101,6 +120,17 @@ impl CreateContact {
                 });
             }
         };
+        // A POST that names one of the other numbers, and got no answer yet, may be about this person. Whose own POST is in
+        // doubt looks first: two that waited for each other would never end.
+        if before == Before::Nothing {
+            for phone in &contact.phones[1..] {
+                if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
+                    self.store.release(&token).await?;
+                    let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
+                    return Err(HandlerError::Wait { until, why: "the outcome of an earlier POST is not known yet" });
+                }
+            }
+        }
         let result = self.look_and_post(attempt, account, contact, &token, before).await;
         match &result {
             Ok(_) => {}
@@ -121,10 +151,10 @@ impl CreateContact {
         token: &ClaimToken,
         before: Before,
     ) -> Result<Target, Failed> {
-        let found = match self.look(attempt, account, contact.phone).await {
+        let found = match self.look(attempt, account, contact).await {
             Ok(found) => found,
             // A person looked instead.
-            Err(error) if before == Before::RuledOut && is_refusal(&error) => Found::Nobody,
+            Err(error) if before == Before::RuledOut && is_refusal(&error) => None,
             Err(error) => return Err(cannot_tell(error, before).into()),
         };
         if let Some(target) = self.accept(account, contact, token, found, before).await? {
@@ -134,7 +164,7 @@ impl CreateContact {
             return Err(Failed::Post(lost_claim()));
         }
         let request = NewContact {
-            name: contact.details.name.clone().unwrap_or_else(|| contact.phone.as_e164().to_owned()),
+            name: contact.details.name.clone().unwrap_or_else(|| contact.phone().as_e164().to_owned()),
             phones: contact.details.numbers.usable.clone(),
             data: contact.details.data.clone(),
         };
@@ -145,12 +175,12 @@ impl CreateContact {
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
                 // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.
-                let remembered = self.remember(account, contact.phone, created.raw_id(), token, true).await;
+                let remembered = self.remember(account, contact.phones, created.raw_id(), token, true).await;
                 remembered.map(|()| Target::Created).map_err(Failed::Post)
             }
             // The retired API refused a phone that was taken; if this one does, the contact is there.
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
-                let found = self.look(attempt, account, contact.phone).await.map_err(HandlerError::textus)?;
+                let found = self.look(attempt, account, contact).await.map_err(HandlerError::textus)?;
                 match self.accept(account, contact, token, found, before).await? {
                     Some(target) => Ok(target),
                     None => Err(HandlerError::textus(DestinationError::Rejected { status, detail }).into()),
@@ -164,8 +194,20 @@ impl CreateContact {
         }
     }
 
-    async fn look(&self, attempt: &Attempt<'_>, account: &str, phone: &Phone) -> Result<Found, DestinationError> {
-        contact_lookup::by_phone(&self.textus, attempt.calls, account, phone).await
+    /// Whom the account has under one of the numbers, and which that is; the first number that finds somebody counts.
+    async fn look<'c>(
+        &self,
+        attempt: &Attempt<'_>,
+        account: &str,
+        contact: &Contact<'c>,
+    ) -> Result<Option<(&'c Phone, Found)>, DestinationError> {
+        for phone in contact.phones {
+            match contact_lookup::by_phone(&self.textus, attempt.calls, account, phone).await? {
+                Found::Nobody => {}
+                found @ (Found::One { .. } | Found::Several) => return Ok(Some((phone, found))),
+            }
+        }
+        Ok(None)
     }
 
     /// Takes what a look-up found for the contact; `None` where it found nobody.
@@ -174,9 +216,10 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
         token: &ClaimToken,
-        found: Found,
+        found: Option<(&Phone, Found)>,
         before: Before,
     ) -> Result<Option<Target>, HandlerError> {
+        let Some((phone, found)) = found else { return Ok(None) };
         match found {
             Found::Nobody => Ok(None),
             // Several share the phone: the contact is there, and which one is for nobody here to say.
@@ -194,8 +237,10 @@ impl CreateContact {
                     Before::Unknown | Before::OwnUnknown => Target::Created,
                     Before::Nothing | Before::RuledOut => Target::AlreadyThere,
                 };
+                // What we posted has all the numbers.
                 let created_by_us = target != Target::AlreadyThere;
-                self.remember(account, contact.phone, contact_id, token, created_by_us).await?;
+                let phones = if created_by_us { contact.phones } else { std::slice::from_ref(phone) };
+                self.remember(account, phones, contact_id, token, created_by_us).await?;
                 Ok(Some(target))
             }
         }
@@ -205,19 +250,21 @@ impl CreateContact {
     async fn remember(
         &self,
         account: &str,
-        phone: &Phone,
+        phones: &[Phone],
         contact_id: String,
         token: &ClaimToken,
         created_by_us: bool,
     ) -> Result<(), HandlerError> {
-        let link = ContactLink {
-            account: account.to_owned(),
-            phone: phone.clone(),
-            contact_id: Some(contact_id.clone()),
-            person_id: None,
-            created_by_us,
-        };
-        self.store.save_link(&link).await?;
+        for phone in phones {
+            let link = ContactLink {
+                account: account.to_owned(),
+                phone: phone.clone(),
+                contact_id: Some(contact_id.clone()),
+                person_id: None,
+                created_by_us,
+            };
+            self.store.save_link(&link).await?;
+        }
         self.store.effect_done(token, Some(&contact_id)).await?;
         Ok(())
     }
@@ -227,7 +274,22 @@ impl CreateContact {
 struct Contact<'a> {
     payload: &'a ContactPayload,
     details: &'a Details,
-    phone: &'a Phone,
+    /// All its numbers, at least one.
+    phones: &'a [Phone],
+}
+
+impl<'a> Contact<'a> {
+    /// The number that stands for the contact in effect keys.
+    fn phone(&self) -> &'a Phone {
+        &self.phones[0]
+    }
+
+    /// In the order in which everybody locks them.
+    fn phones_to_lock(&self) -> Vec<&'a Phone> {
+        let mut phones: Vec<&Phone> = self.phones.iter().collect();
+        phones.sort_unstable();
+        phones
+    }
 }
 
 /// What is known of POSTs before this attempt.
@@ -343,15 +405,16 @@ impl Handler for CreateContact {
             return Ok(Outcome::Skipped(SkipReason::Echo));
         }
         let details = details_of(&self.textus, attempt, &payload).await?;
-        let Some((phone, _)) = details.numbers.usable.first() else {
+        let phones: Vec<Phone> = details.numbers.usable.iter().map(|(phone, _)| phone.clone()).collect();
+        if phones.is_empty() {
             return Err(Unreadable::new(if details.numbers.unreadable > 0 {
                 "none of the contact's phone numbers can be read"
             } else {
                 "the contact has no phone number to look it up by"
             })
             .into());
-        };
-        let contact = Contact { payload: &payload, details: &details, phone };
+        }
+        let contact = Contact { payload: &payload, details: &details, phones: &phones };
 
         let mut targets = Targets::default();
         for account in &self.accounts {

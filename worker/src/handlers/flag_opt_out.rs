@@ -66,7 +66,7 @@ impl Handler for FlagOptOut {
         let mut changed = false;
         // The phone was opted out, not one of the people who share it.
         for person in &people {
-            changed |= self.records.set_opt_out(attempt, person, &payload.phone, opted_out, since).await?;
+            changed |= self.records.set_opt_out(attempt, &person.id, &payload.phone, opted_out, since).await?;
         }
 
         Ok(match (changed, opted_out == payload.opted_out) {

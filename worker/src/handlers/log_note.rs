@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
+use hookline_common::phone::Phone;
 use hookline_common::settings::{OnUnknownContact, Settings};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -19,7 +20,7 @@ use crate::destinations::textus::types::Message;
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::payload::{self, MessagePayload, Payload, Segment, Unreadable};
-use crate::records::{PersonId, SystemOfRecord};
+use crate::records::{self, PersonId, SystemOfRecord};
 
 const NAME: HandlerName = HandlerName::LogNote;
 /// How soon a message that is not there yet is looked for again.
@@ -134,7 +135,8 @@ impl LogNote {
             return self.ambiguous(attempt);
         }
         if let Some(person) = people.pop() {
-            return Ok(Person::Known(person));
+            let contact_id = found_id.map(|(id, _)| id).or(sent_id);
+            return self.known(attempt, person, contact_id, phone).await.map(Person::Known);
         }
         match self.on_unknown {
             OnUnknownContact::Skip => Ok(Person::Decided(Outcome::Skipped(SkipReason::UnknownContact))),
@@ -150,7 +152,7 @@ impl LogNote {
                 if contact_id.is_none() && phone.is_none() {
                     return nobody(attempt, payload);
                 }
-                let facts = PersonFacts { contact_id, phone: phone.cloned(), name };
+                let facts = PersonFacts { contact_id, phones: phone.cloned().into_iter().collect(), name };
                 self.create(attempt, &facts).await.map(Person::Known)
             }
         }
@@ -173,9 +175,28 @@ impl LogNote {
 
     async fn create(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<PersonId, HandlerError> {
         let upserted = self.records.upsert_person(attempt, facts).await?;
-        super::sync_contact::apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person, facts)
-            .await?;
-        Ok(upserted.person)
+        super::sync_contact::apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person).await?;
+        Ok(upserted.person.id)
+    }
+
+    /// A number that a contact writes from, and that its person was not known by, is one more of theirs. Who was found by
+    /// the number alone has it.
+    async fn known(
+        &self,
+        attempt: &Attempt<'_>,
+        person: records::Person,
+        contact_id: Option<String>,
+        phone: Option<&Phone>,
+    ) -> Result<PersonId, HandlerError> {
+        match phone {
+            Some(phone)
+                if !person.phones.contains(phone) && contact_id.is_some() && person.contact_id == contact_id =>
+            {
+                let facts = PersonFacts { contact_id, phones: vec![phone.clone()], name: None };
+                self.create(attempt, &facts).await
+            }
+            _ => Ok(person.id),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{Destination, HandlerName, OperationClass, SkipReason};
+use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -16,8 +17,8 @@ use super::{Clients, Leases, soon};
 use crate::destinations::textus::client::TextUs;
 use crate::gate::Gate;
 use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::ContactPayload;
-use crate::records::{PersonId, SystemOfRecord};
+use crate::payload::{ContactPayload, PhonesRef};
+use crate::records::{Person, SystemOfRecord};
 
 const NAME: HandlerName = HandlerName::SyncContact;
 
@@ -38,6 +39,31 @@ impl SyncContact {
         }
     }
 
+    async fn claim(&self, attempt: &Attempt<'_>, effect_key: &str) -> Result<Claimed, HandlerError> {
+        let claim = self.leases.claim(NAME, Destination::SystemOfRecord.as_str(), effect_key, attempt);
+        match self.store.claim(&claim).await? {
+            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => Ok(Claimed::Ours(token)),
+            Claim::Done { event_id, .. } if event_id == attempt.event.id => Ok(Claimed::Ended(Outcome::Done)),
+            Claim::Done { .. } => Ok(Claimed::Ended(Outcome::Skipped(SkipReason::Duplicate))),
+            Claim::Wait { until } => {
+                Err(HandlerError::Wait { until: soon(until), why: "another delivery is syncing this contact" })
+            }
+        }
+    }
+
+    /// The effect key for a contact that was synced before and whose payload names numbers that its person does not
+    /// have; `None` where it tells nothing new. A repeat is not worth a call: numbers that are elsewhere are left there.
+    async fn news(&self, attempt: &Attempt<'_>, payload: &ContactPayload) -> Result<Option<String>, HandlerError> {
+        let PhonesRef::Known(numbers) = &payload.phones else { return Ok(None) };
+        let people = self.records.find_people(attempt, Some(&payload.raw_id), None).await?;
+        let is_known = |phone: &Phone| people.iter().any(|person| person.phones.contains(phone));
+        let mut unknown: Vec<&str> =
+            numbers.usable.iter().filter(|(phone, _)| !is_known(phone)).map(|(phone, _)| phone.as_e164()).collect();
+        unknown.sort_unstable();
+        // A person who is no longer there was erased, and is not made anew by a repeat.
+        Ok((!people.is_empty() && !unknown.is_empty()).then(|| format!("{} {}", payload.raw_id, unknown.join(" "))))
+    }
+
     async fn write(
         &self,
         attempt: &Attempt<'_>,
@@ -47,14 +73,17 @@ impl SyncContact {
         let details = details_of(&self.textus, attempt, payload).await?;
         let facts = PersonFacts {
             contact_id: Some(payload.raw_id.clone()),
-            phone: details.numbers.usable.first().map(|(phone, _)| phone.clone()),
+            phones: details.numbers.usable.iter().map(|(phone, _)| phone.clone()).collect(),
             name: details.name,
         };
-        if let Some((phone, _)) = details.numbers.usable.first()
-            && self.store.contact_in_doubt(phone, &attempt.event.id).await?
-        {
-            let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
-            return Err(HandlerError::Wait { until, why: "this may be the echo of a POST that is not answered yet" });
+        for phone in &facts.phones {
+            if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
+                let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
+                return Err(HandlerError::Wait {
+                    until,
+                    why: "this may be the echo of a POST that is not answered yet",
+                });
+            }
         }
         // Again: the answer may have come in between.
         if self.store.created_by_us(&payload.raw_id).await? {
@@ -66,23 +95,31 @@ impl SyncContact {
         }
         // An upsert needs no look before it: by contact id and phone it meets the person it made.
         let upserted = self.records.upsert_person(attempt, &facts).await?;
-        apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person, &facts).await?;
-        self.store.effect_done(token, Some(&upserted.person.0)).await?;
+        apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person).await?;
+        self.store.effect_done(token, Some(&upserted.person.id.0)).await?;
         Ok(if upserted.changed { Outcome::Done } else { Outcome::Skipped(SkipReason::Unchanged) })
     }
 }
 
-/// A person who opted out before they were in the system of record gets the flag with the record.
+/// Whose effect it is.
+enum Claimed {
+    Ours(ClaimToken),
+    Ended(Outcome),
+}
+
+/// A number that opted out before its person was in the system of record, or before it was known to be theirs, gets its
+/// flag with the record. The state is read after the record is written: whoever changes the state afterwards finds the
+/// record.
 pub(super) async fn apply_opt_state(
     store: &Store,
     records: &dyn SystemOfRecord,
     attempt: &Attempt<'_>,
-    person: &PersonId,
-    facts: &PersonFacts,
+    person: &Person,
 ) -> Result<(), HandlerError> {
-    let Some(phone) = &facts.phone else { return Ok(()) };
-    if let Some((true, at)) = store.newest_state(phone).await? {
-        records.set_opt_out(attempt, person, phone, true, at).await?;
+    for phone in &person.phones {
+        if let Some((true, at)) = store.newest_state(phone).await? {
+            records.set_opt_out(attempt, &person.id, phone, true, at).await?;
+        }
     }
     Ok(())
 }
@@ -104,15 +141,17 @@ impl Handler for SyncContact {
             // The person was synced by the event that made us create this contact.
             return Ok(Outcome::Skipped(SkipReason::Echo));
         }
-        let target = Destination::SystemOfRecord.as_str();
-        let claim = self.leases.claim(NAME, target, &payload.raw_id, attempt);
-        let token = match self.store.claim(&claim).await? {
-            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => token,
-            Claim::Done { event_id, .. } if event_id == attempt.event.id => return Ok(Outcome::Done),
-            Claim::Done { .. } => return Ok(Outcome::Skipped(SkipReason::Duplicate)),
-            Claim::Wait { until } => {
-                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is syncing this contact" });
-            }
+        let token = match self.claim(attempt, &payload.raw_id).await? {
+            Claimed::Ours(token) => token,
+            Claimed::Ended(outcome @ Outcome::Done) => return Ok(outcome),
+            // The contact is there. What a later event says of its numbers may be news.
+            Claimed::Ended(outcome) => match self.news(attempt, &payload).await? {
+                None => return Ok(outcome),
+                Some(effect_key) => match self.claim(attempt, &effect_key).await? {
+                    Claimed::Ours(token) => token,
+                    Claimed::Ended(outcome) => return Ok(outcome),
+                },
+            },
         };
         let result = self.write(attempt, &payload, &token).await;
         if let Err(error) = &result {

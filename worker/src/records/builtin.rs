@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{NewNote, PersonFacts};
+use hookline_store::model::{NewNote, PersonFacts, PersonRow};
 
-use super::{PersonId, SystemOfRecord, Upserted};
+use super::{Person, PersonId, SystemOfRecord, Upserted};
 use crate::handler::{Attempt, HandlerError};
 
 pub struct Builtin {
@@ -20,6 +20,13 @@ impl Builtin {
     #[must_use]
     pub fn new(store: Store) -> Self {
         Self { store }
+    }
+}
+
+impl From<PersonRow> for Person {
+    fn from(row: PersonRow) -> Self {
+        let phones = row.phones.iter().filter_map(|phone| Phone::parse(phone)).collect();
+        Self { id: PersonId(row.record_id), contact_id: row.contact_id, phones }
     }
 }
 
@@ -35,9 +42,9 @@ impl SystemOfRecord for Builtin {
         _attempt: &Attempt<'_>,
         contact_id: Option<&str>,
         phone: Option<&Phone>,
-    ) -> Result<Vec<PersonId>, HandlerError> {
+    ) -> Result<Vec<Person>, HandlerError> {
         let people = self.store.find_person(contact_id, phone).await?;
-        Ok(people.into_iter().map(|person| PersonId(person.record_id)).collect())
+        Ok(people.into_iter().map(Person::from).collect())
     }
 
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
@@ -45,7 +52,7 @@ impl SystemOfRecord for Builtin {
         if created {
             attempt.remark(format!("{} created", person.record_id));
         }
-        Ok(Upserted { person: PersonId(person.record_id), changed: created || changed })
+        Ok(Upserted { person: person.into(), changed: created || changed })
     }
 
     async fn find_note(&self, _attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError> {

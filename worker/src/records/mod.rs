@@ -16,10 +16,21 @@ use crate::handler::{Attempt, HandlerError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonId(pub String);
 
+/// Somebody whom the system of record knows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Person {
+    pub id: PersonId,
+    /// Their TextUs contact, where the system of record keeps it.
+    pub contact_id: Option<String>,
+    /// All their numbers.
+    pub phones: Vec<Phone>,
+}
+
 /// How an upsert ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upserted {
-    pub person: PersonId,
+    /// With all their numbers, those from before too.
+    pub person: Person,
     /// Made now, or something about it is new.
     pub changed: bool,
 }
@@ -29,16 +40,16 @@ pub trait SystemOfRecord: Send + Sync + 'static {
     /// How long after a call without an answer its effect may still appear.
     fn settle_after(&self) -> Duration;
 
-    /// The people a message could belong to: the one with this contact id or, where there is none, all with this
-    /// phone.
+    /// The people a message could belong to: the one with this contact id or, where there is none, all who have this
+    /// phone among their numbers.
     async fn find_people(
         &self,
         attempt: &Attempt<'_>,
         contact_id: Option<&str>,
         phone: Option<&Phone>,
-    ) -> Result<Vec<PersonId>, HandlerError>;
+    ) -> Result<Vec<Person>, HandlerError>;
 
-    /// Makes the person, or links the contact to the one who is there.
+    /// Makes the person, or links the contact to the one who is there. Numbers are added to those that the person has.
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError>;
 
     /// The note of this message, where one was written.
@@ -47,7 +58,8 @@ pub trait SystemOfRecord: Send + Sync + 'static {
     /// Attaches a note, keyed by its message id; returns the note's id.
     async fn log_note(&self, attempt: &Attempt<'_>, person: &PersonId, note: &NewNote) -> Result<String, HandlerError>;
 
-    /// Sets or clears the opt-out flag unless a newer one is there; `true` where something changed.
+    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer one is there; `true` where
+    /// something changed. A person counts as opted out as long as any of their numbers does.
     async fn set_opt_out(
         &self,
         attempt: &Attempt<'_>,

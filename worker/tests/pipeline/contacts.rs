@@ -238,7 +238,7 @@ async fn a_contact_that_the_event_only_links_to_is_fetched() {
 }
 
 /// A created contact with these numbers.
-fn with_numbers(person: &SampleFacts, numbers: &[&str]) -> Value {
+pub(crate) fn with_numbers(person: &SampleFacts, numbers: &[&str]) -> Value {
     let mut body = sample(CREATED, person);
     let members: Vec<Value> = numbers.iter().map(|number| json!({"phoneNumber": number, "type": "Mobile"})).collect();
     body["contact"]["phones"] = json!({"members": members, "totalItems": members.len()});
@@ -260,7 +260,66 @@ async fn numbers_with_an_extension_are_posted_like_the_others() {
     let members = echo["contact"]["phones"]["members"].as_array().unwrap();
     let numbers: Vec<_> = members.iter().map(|phone| phone["phoneNumber"].clone()).collect();
     assert_eq!(numbers, ["+13035550160", "+13035550161"]);
-    assert_eq!(pipeline.people().await[0].phone.as_deref(), Some("+13035550160"));
+    assert_eq!(pipeline.people().await[0].phones, ["+13035550160", "+13035550161"]);
+}
+
+#[tokio::test]
+async fn a_contact_that_the_account_has_under_its_second_number_is_found_and_not_posted() {
+    let pipeline = TestPipeline::with(|setup| {
+        setup.settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+    })
+    .await;
+    let person = someone();
+    pipeline.sandbox.add_contact(SECOND, &person.contact_name, &person.phone);
+
+    let id = pipeline.send(&with_numbers(&person, &["(303) 555-0160", &person.phone])).await;
+    pipeline.quiet().await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "skipped: already_done");
+    assert_eq!(pipeline.effects(EffectKind::ContactCreated), []);
+}
+
+#[tokio::test]
+async fn contacts_that_share_numbers_in_any_order_at_once_make_one_post() {
+    let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
+        settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+        // Long enough for all of them to be at it together.
+        sandbox.latency = Duration::from_millis(60);
+    })
+    .await;
+    let numbers = ["+13035550160", "+13035550161", "+13035550162"];
+    let bodies: Vec<Value> = (0..9)
+        .map(|i| {
+            let mut order = numbers;
+            order.rotate_left(i % 3);
+            with_numbers(&someone(), &order)
+        })
+        .collect();
+
+    join_all(bodies.iter().map(|body| pipeline.send(body))).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), 1);
+}
+
+#[tokio::test]
+async fn a_later_event_of_a_contact_adds_the_numbers_that_are_new_and_makes_nothing_else() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+    pipeline.send(&with_numbers(&person, &["(303) 555-0160", "(303) 555-0161"])).await;
+    pipeline.quiet().await;
+
+    for (numbers, expected, end) in [
+        (vec!["(303) 555-0161"], vec!["+13035550160", "+13035550161"], "skipped: duplicate"),
+        (vec!["(303) 555-0162"], vec!["+13035550162", "+13035550160", "+13035550161"], "done"),
+        (vec!["(303) 555-0162"], vec!["+13035550162", "+13035550160", "+13035550161"], "skipped: duplicate"),
+    ] {
+        let id = pipeline.send(&with_numbers(&person, &numbers)).await;
+        pipeline.quiet().await;
+        assert_eq!(ending(&pipeline.settled(&id).await, SyncContact), end, "{numbers:?}");
+        let people = pipeline.people().await;
+        assert_eq!(people.iter().map(|person| person.phones.clone()).collect::<Vec<_>>(), [expected], "{numbers:?}");
+    }
 }
 
 #[tokio::test]

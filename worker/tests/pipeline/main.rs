@@ -2,12 +2,14 @@
 //! is asked and answers with the webhooks that the writes raise.
 
 mod contacts;
+mod erased;
 mod failures;
 mod helpers;
 mod hostile;
 mod keywords;
 mod lost;
 mod notes;
+mod numbers;
 mod opt_outs;
 mod outages;
 mod pauses;

@@ -22,7 +22,7 @@ async fn opt_outs_that_waited(pipeline: &TestPipeline, people: &[SampleFacts]) -
 }
 
 /// As `hookline pause` does: the worker has seen it when this returns.
-async fn pause(pipeline: &TestPipeline) {
+pub(crate) async fn pause(pipeline: &TestPipeline) {
     pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
     let question = pipeline.store.ask_workers().await.expect("written down");
     eventually("the worker has seen it", async || {

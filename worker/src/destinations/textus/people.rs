@@ -103,7 +103,7 @@ pub enum PhonesRef {
 /// The numbers of a contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// With their types (`Mobile`, `Work`), in the sender's order.
+    /// Each once, with its type (`Mobile`, `Work`), in the sender's order.
     pub usable: Vec<(Phone, String)>,
     /// How many are there that cannot be read: none is dropped in silence.
     pub unreadable: usize,
@@ -114,6 +114,8 @@ impl Numbers {
         let mut numbers = Self::default();
         for phone in phones {
             match phone.typed() {
+                // An extension is no part of a number: two of them may be one.
+                Some((phone, _)) if numbers.usable.iter().any(|(known, _)| *known == phone) => {}
                 Some(typed) => numbers.usable.push(typed),
                 // An entry without any number drops nothing.
                 None => numbers.unreadable += usize::from(phone.has_text()),

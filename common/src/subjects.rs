@@ -1,0 +1,175 @@
+//! Whom an event is about, by the fields that say so: the numbers and contacts of its conversation, its opt-out or its
+//! contact. What somebody wrote in a text, and our own numbers, name nobody.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::phone::Phone;
+
+/// What an event's own fields name.
+#[derive(Default)]
+pub struct Subjects {
+    pub phones: BTreeSet<Phone>,
+    /// The last segments of contacts' paths: `Vx9kQ2` of `/contacts/Vx9kQ2`.
+    pub contacts: BTreeSet<String>,
+    /// Numbers of the accounts themselves.
+    pub business: BTreeSet<Phone>,
+}
+
+impl Subjects {
+    /// Reads the body of an event of whatever type. Nothing where it is not JSON.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        let mut subjects = Self::default();
+        let Some(body) = read(body) else { return subjects };
+        subjects.conversation(&body["conversation"]);
+        subjects.opt_out(&body["optOut"]);
+        subjects.contact(&body["contact"]);
+        if body["@type"] == "Contact" {
+            subjects.contact(&body);
+        }
+        subjects
+    }
+
+    fn conversation(&mut self, said: &Value) {
+        self.phone(&said["phoneNumber"]);
+        self.phone(&said["formattedPhoneNumber"]);
+        self.business.extend(phone(&said["accountPhoneNumber"]));
+        self.business.extend(phone(&said["formattedAccountPhoneNumber"]));
+        if said["assignedContact"].is_null() {
+            // Several who share a number: the conversation is of none of them in particular.
+            if let Some([only]) = members(&said["associatedContacts"]) {
+                self.contact_id(only);
+            }
+        } else {
+            self.contact_id(&said["assignedContact"]);
+        }
+    }
+
+    fn opt_out(&mut self, said: &Value) {
+        self.phone(&said["phoneNumber"]);
+        self.phone(&said["formattedPhoneNumber"]);
+        if let Some((_account, number)) = said["id"].as_str().and_then(|id| id.split_once("/opt_outs/")) {
+            self.phones.extend(Phone::parse(number));
+        }
+    }
+
+    fn contact(&mut self, said: &Value) {
+        self.contact_id(said);
+        for one in members(&said["phones"]).unwrap_or_default() {
+            for name in ["phoneNumber", "number", "formattedPhoneNumber"] {
+                self.phone(&one[name]);
+            }
+        }
+    }
+
+    /// From a contact or its path.
+    fn contact_id(&mut self, link: &Value) {
+        let id = link.as_str().or_else(|| link["id"].as_str());
+        self.contacts.extend(id.and_then(contact_slug).map(str::to_owned));
+    }
+
+    fn phone(&mut self, said: &Value) {
+        self.phones.extend(phone(said));
+    }
+}
+
+/// The last segment of a contact's path.
+#[must_use]
+pub fn contact_slug(id: &str) -> Option<&str> {
+    id.rsplit('/').next().filter(|slug| !slug.is_empty())
+}
+
+fn phone(said: &Value) -> Option<Phone> {
+    match said {
+        Value::String(text) => Phone::parse(text),
+        Value::Number(number) => Phone::parse(&number.to_string()),
+        _ => None,
+    }
+}
+
+/// Of a collection, or of a plain list.
+fn members(collection: &Value) -> Option<&[Value]> {
+    collection.as_array().or_else(|| collection["members"].as_array()).map(Vec::as_slice)
+}
+
+/// A text that was cut within an emoji makes the whole body no JSON: no id and no number holds such characters, so they
+/// are left out.
+fn read(body: &[u8]) -> Option<Value> {
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Some(value);
+    }
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for half in ["\\ud8", "\\ud9", "\\uda", "\\udb", "\\udc", "\\udd", "\\ude", "\\udf"] {
+        for written in [half.to_owned(), half.to_ascii_uppercase().replace('U', "u")] {
+            text = text.replace(&written, "\\ue0");
+        }
+    }
+    serde_json::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
+        let Subjects { phones, contacts, business } = Subjects::of(body.as_bytes());
+        let texts = |phones: BTreeSet<Phone>| phones.iter().map(|phone| phone.as_e164().to_owned()).collect();
+        (texts(phones), contacts.into_iter().collect(), texts(business))
+    }
+
+    #[test]
+    fn whom_an_event_is_about_is_told_by_its_own_fields() {
+        const THEM: &str = "+12025550147";
+        const US: &str = "+18005550100";
+        for (body, phones, contacts, business) in [
+            (
+                r#"{"conversation":{"phoneNumber":"+12025550147","accountPhoneNumber":"(800) 555-0100"}}"#,
+                vec![THEM],
+                vec![],
+                vec![US],
+            ),
+            (r#"{"conversation":{"formattedPhoneNumber":"(202) 555-0147"}}"#, vec![THEM], vec![], vec![]),
+            (r#"{"conversation":{"assignedContact":"/contacts/Ab1"}}"#, vec![], vec!["Ab1"], vec![]),
+            (
+                r#"{"conversation":{"assignedContact":{"id":"/contacts/Ab1"},"associatedContacts":["/contacts/B"]}}"#,
+                vec![],
+                vec!["Ab1"],
+                vec![],
+            ),
+            (
+                r#"{"conversation":{"associatedContacts":{"members":[{"id":"\/contacts\/Ab1"}]}}}"#,
+                vec![],
+                vec!["Ab1"],
+                vec![],
+            ),
+            (r#"{"conversation":{"associatedContacts":["/contacts/A","/contacts/B"]}}"#, vec![], vec![], vec![]),
+            (r#"{"optOut":{"phoneNumber":"+12025550147"}}"#, vec![THEM], vec![], vec![]),
+            (r#"{"optOut":{"id":"/acme/opt_outs/2025550147"}}"#, vec![THEM], vec![], vec![]),
+            (
+                r#"{"contact":{"id":"/contacts/Ab1","phones":{"members":[{"phoneNumber":"1-202-555-0147 x3"}]}}}"#,
+                vec![THEM],
+                vec!["Ab1"],
+                vec![],
+            ),
+            (r#"{"contact":{"id":"Ab1","phones":[{"number":2025550147}]}}"#, vec![THEM], vec!["Ab1"], vec![]),
+            (r#"{"contact":"/contacts/Ab1"}"#, vec![], vec!["Ab1"], vec![]),
+            (r#"{"@type":"Contact","id":"/contacts/Ab1"}"#, vec![], vec!["Ab1"], vec![]),
+            (
+                r#"{"message":{"body":"cut \ud83d"},"conversation":{"phoneNumber":"+12025550147"}}"#,
+                vec![THEM],
+                vec![],
+                vec![],
+            ),
+            (r#"{"message":{"body":"call +12025550147"},"from":"+12025550147"}"#, vec![], vec![], vec![]),
+            (r#"{"conversation":7,"optOut":[],"contact":{"phones":"/contacts/a/phones"}}"#, vec![], vec![], vec![]),
+            ("+12025550147", vec![], vec![], vec![]),
+        ] {
+            let expected: [Vec<String>; 3] =
+                [phones, contacts, business].map(|texts| texts.into_iter().map(str::to_owned).collect());
+            let (phones, contacts, business) = read(body);
+            assert_eq!([phones, contacts, business], expected, "{body}");
+        }
+    }
+}
