@@ -37,8 +37,14 @@ pub struct SandboxOptions {
     /// Whether a write is followed by the webhook that TextUs would send about it.
     pub echoes: bool,
     pub echo_timing: EchoTiming,
-    /// Where echoes go; with `None` none is made.
+    /// Where webhooks go: an integration of the primary account that is there from the start, with every event
+    /// switched on. Others are made by the Integrations API.
     pub webhook: Option<WebhookTarget>,
+    /// The account whose integrations there are; `None`: the first of `accounts`. In another the path is not there.
+    pub primary_account: Option<String>,
+    pub integration_updates: IntegrationUpdates,
+    /// Answer `[FILTERED]` for an integration's `webhookSecret` too.
+    pub hides_webhook_secrets: bool,
 }
 
 /// 1,000 requests in 5 minutes per token. <https://apidocs.next.textus.com/overview/rate_limiting>
@@ -62,6 +68,9 @@ impl Default for SandboxOptions {
             echoes: true,
             echo_timing: EchoTiming::AfterAnswer,
             webhook: None,
+            primary_account: None,
+            integration_updates: IntegrationUpdates::Replace,
+            hides_webhook_secrets: false,
         }
     }
 }
@@ -91,6 +100,15 @@ pub enum RetryAfterForm {
     Seconds,
     HttpDate,
     Absent,
+}
+
+/// What a PUT of an integration does to what it leaves out: nobody documents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrationUpdates {
+    /// Lost, but for secrets.
+    Replace,
+    /// Stays as it was.
+    Merge,
 }
 
 /// Related resources may be objects or links to them, and clients must take both.
