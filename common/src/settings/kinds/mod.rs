@@ -9,7 +9,10 @@ use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
-pub(super) use text::{Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, PostgresUrl, SecretText, Slug};
+pub use text::webhook_url;
+pub(super) use text::{
+    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, PostgresUrl, SecretText, Slug, WebhookUrl,
+};
 
 pub(super) trait Kind {
     type Value;
