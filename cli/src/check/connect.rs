@@ -16,7 +16,7 @@ use hookline_worker::destinations::textus::limits;
 use hookline_worker::gate::Gate;
 use serde_json::{Value, json};
 
-use crate::open;
+use crate::{open, webhooks};
 
 /// How one thing that was tried turned out.
 pub(super) struct Finding {
@@ -32,7 +32,7 @@ enum Outcome {
         remedy: String,
     },
     /// Nothing is known, and why.
-    NotChecked(&'static str),
+    NotChecked(String),
 }
 
 impl Finding {
@@ -53,7 +53,7 @@ impl Finding {
         let (ok, detail, remedy) = match &self.outcome {
             Outcome::Ok(found) => (Some(true), found.as_str(), None),
             Outcome::Failed { why, remedy } => (Some(false), why.as_str(), Some(remedy)),
-            Outcome::NotChecked(why) => (None, *why, None),
+            Outcome::NotChecked(why) => (None, why.as_str(), None),
         };
         json!({ "check": self.what, "ok": ok, "detail": detail, "remedy": remedy })
     }
@@ -68,13 +68,8 @@ pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
         Err(error) => (None, Err(error)),
     };
     findings.push(finding("store", tried, store_remedy(settings)));
-    findings.push(token(settings, store).await);
-    findings.push(Finding {
-        what: "webhook subscription",
-        outcome: Outcome::NotChecked(
-            "not checked by this version; look in TextUs under Settings > Account Settings > Integrations > Webhooks",
-        ),
-    });
+    findings.push(token(settings, store.clone()).await);
+    findings.extend(subscription(settings, store).await);
     let records = match settings.system_of_record.kind {
         SystemOfRecordKind::Builtin => Outcome::Ok("built in, part of the store".to_owned()),
     };
@@ -105,7 +100,7 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
     let broker = match open::rabbit(settings).await {
         Ok(broker) => broker,
         Err(error) => {
-            let unknown = Outcome::NotChecked("RabbitMQ cannot be asked");
+            let unknown = Outcome::NotChecked("RabbitMQ cannot be asked".to_owned());
             let remedy = "check [broker] url, the user's permissions on ^hookline\\. and that RabbitMQ runs";
             return vec![finding("broker", Err(error), remedy), Finding { what: "topology", outcome: unknown }];
         }
@@ -156,13 +151,46 @@ async fn store(settings: &Settings) -> anyhow::Result<(Store, String)> {
     Ok((store, format!("opens; {accepted} events at most in any handler's account")))
 }
 
+const NO_TOKEN: &str = "none is configured, and no enabled handler needs one";
+const NO_STORE: &str = "calls need the store, for the rate limit";
+
+/// Each thing that keeps webhooks from coming, by itself.
+async fn subscription(settings: &Settings, store: Option<Store>) -> Vec<Finding> {
+    let what = "webhook subscription";
+    let one = |outcome| vec![Finding { what, outcome }];
+    let account = settings.textus.primary_account();
+    if settings.textus.token.is_none() || account.is_empty() {
+        return one(Outcome::NotChecked("[textus] names no token or no account".to_owned()));
+    }
+    let Some(store) = store else { return one(Outcome::NotChecked(NO_STORE.to_owned())) };
+    let found = match webhooks::subscription(settings, store).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return one(Outcome::NotChecked(format!("{error}; {}", error.remedy()))),
+        Err(error) => return one(Outcome::NotChecked(format!("{error:#}"))),
+    };
+    let failures: Vec<Finding> = found
+        .findings
+        .iter()
+        .filter(|finding| finding.is_failure)
+        .map(|finding| {
+            let outcome = Outcome::Failed { why: finding.what.clone(), remedy: finding.remedy.clone() };
+            Finding { what, outcome }
+        })
+        .collect();
+    if failures.is_empty() {
+        one(Outcome::Ok("TextUs sends what the enabled handlers need".to_owned()))
+    } else {
+        failures
+    }
+}
+
 async fn token(settings: &Settings, store: Option<Store>) -> Finding {
     let what = "TextUs token";
     if settings.textus.token.is_none() {
-        return Finding { what, outcome: Outcome::NotChecked("none is configured, and no enabled handler needs one") };
+        return Finding { what, outcome: Outcome::NotChecked(NO_TOKEN.to_owned()) };
     }
     let Some(store) = store else {
-        return Finding { what, outcome: Outcome::NotChecked("calls need the store, for the rate limit") };
+        return Finding { what, outcome: Outcome::NotChecked(NO_STORE.to_owned()) };
     };
     let tried = ask_textus(settings, store).await;
     finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")

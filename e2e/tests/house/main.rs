@@ -12,3 +12,4 @@ mod mutation;
 mod reload;
 mod secrecy;
 mod shutdown;
+mod webhooks;
