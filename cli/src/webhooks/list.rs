@@ -73,7 +73,8 @@ pub(super) fn shown(url: Option<&Url>, is_ours: bool) -> String {
     match url {
         Some(url) if is_ours => {
             let mut url = url.clone();
-            (url.set_query(None), url.set_fragment(None));
+            url.set_query(None);
+            url.set_fragment(None);
             // Neither fails for a URL that has a host.
             let _ = (url.set_username(""), url.set_password(None));
             url.to_string()
