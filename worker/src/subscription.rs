@@ -303,3 +303,96 @@ fn tell(state: SubscriptionState, findings: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hookline_common::event::SourceName;
+    use hookline_common::settings::{SourceKind, SourceSettings};
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::defaults();
+        let name = SourceName::new("textus").unwrap();
+        let secrets = vec![Secret::new("textus-old"), Secret::new("textus-new")];
+        settings.sources = vec![SourceSettings { name, kind: SourceKind::TextUs, secrets }];
+        settings
+    }
+
+    fn listed(urls: &[&str]) -> Integrations {
+        let all = urls.iter().enumerate().map(|(n, url)| {
+            let config = json!({ "baseUrl": url, "webhookSecret": "textus-new" });
+            let fields =
+                json!({ "id": format!("/integrations/{n}"), "provider": "webhook", "active": true, "config": config });
+            Integration::read(fields).unwrap()
+        });
+        Integrations { all: all.collect(), is_whole: true }
+    }
+
+    #[test]
+    fn needed_is_what_enabled_handlers_take_besides_the_history() {
+        let mut settings = settings();
+        let all = ["contact.created", "contact.opted_in", "contact.opted_out", "message.delivered", "message.received"];
+        assert_eq!(needed(&settings), all);
+
+        for basics in [
+            &mut settings.handlers.create_contact.basics,
+            &mut settings.handlers.log_note.basics,
+            &mut settings.handlers.record_opt_out.basics,
+        ] {
+            basics.enabled = false;
+        }
+        assert!(needed(&settings).contains(&"contact.opted_out"), "flag_opt_out needs it as well");
+        assert!(needed(&settings).contains(&"contact.created"), "so does sync_contact");
+        settings.handlers.flag_opt_out.basics.enabled = false;
+        settings.handlers.sync_contact.basics.enabled = false;
+        assert_eq!(needed(&settings), [""; 0]);
+        let found = judge(&settings, None, &listed(&[])).unwrap();
+        assert_eq!(found.state(), SubscriptionState::Complete, "nothing is needed");
+    }
+
+    #[test]
+    fn without_a_url_the_sources_path_tells_and_two_hosts_tell_nothing() {
+        let (one, other) = ("https://a.example.com/in/webhooks/textus", "https://b.example.com/webhooks/textus/");
+        let strangers =
+            ["https://a.example.com/textus", "https://a.example.com/webhooks/nottextus", "https://a.example.com/"];
+        let mut settings = settings();
+
+        let ours =
+            |settings: &Settings, urls: &[&str]| judge(settings, None, &listed(urls)).map(|found| found.ours.len());
+        assert_eq!(ours(&settings, &strangers).unwrap(), 0);
+        assert_eq!(ours(&settings, &[strangers[0], one, "https://A.example.com/in/webhooks/textus/"]).unwrap(), 2);
+        assert!(matches!(ours(&settings, &[one, other]), Err(NotKnown::SeveralUrls)));
+        let url = Url::parse("https://b.example.com/webhooks/textus").unwrap();
+        assert_eq!(judge(&settings, Some(&url), &listed(&[one, other])).unwrap().ours.len(), 1);
+
+        settings.spared_sources = settings.sources.drain(..).map(|source| source.name).collect();
+        assert_eq!(ours(&settings, &[one]).unwrap(), 1, "the secrets are not at hand, the name is");
+        settings.spared_sources.clear();
+        assert!(matches!(ours(&settings, &[one]), Err(NotKnown::NoSource)));
+    }
+
+    #[test]
+    fn what_may_be_on_a_part_of_the_list_that_cannot_be_read_is_not_known() {
+        let cut = |urls: &[&str]| Integrations { is_whole: false, ..listed(urls) };
+        let here = "https://a.example.com/webhooks/textus";
+        assert!(matches!(judge(&settings(), None, &cut(&[])), Err(NotKnown::NotWhole)));
+        assert_eq!(judge(&settings(), None, &cut(&[here])).unwrap().ours.len(), 1);
+    }
+
+    #[test]
+    fn one_secret_of_several_is_enough_and_none_at_hand_is_not_compared() {
+        let listed = listed(&["https://a.example.com/webhooks/textus"]);
+        let about_secret = |settings: &Settings| {
+            let found = judge(settings, None, &listed).unwrap();
+            found.findings.iter().any(|finding| finding.about == About::Secret)
+        };
+        let mut settings = settings();
+        assert!(!about_secret(&settings));
+        settings.sources[0].secrets.pop();
+        assert!(about_secret(&settings));
+        settings.spared_sources = settings.sources.drain(..).map(|source| source.name).collect();
+        assert!(!about_secret(&settings));
+    }
+}

@@ -130,7 +130,7 @@ pub enum Change<'a> {
 }
 
 impl Integration {
-    fn read(value: Value) -> Option<Self> {
+    pub(crate) fn read(value: Value) -> Option<Self> {
         let Value::Object(fields) = value else { return None };
         let id = Segment::from_path(PREFIX, fields.get("id")?.as_str()?)?;
         Some(Self { id, fields })
