@@ -19,7 +19,7 @@ const WRONG_CONFIGURATION: u8 = 2;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Also try data directory, broker, topology, store and the TextUs token
+    /// Also try data directory, broker, topology, store, the TextUs token and the webhook subscription
     #[arg(long)]
     connect: bool,
     /// One JSON document; with the resolved settings, secrets masked

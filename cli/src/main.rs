@@ -22,6 +22,7 @@ mod table;
 mod topology;
 mod trigger;
 mod unrouted;
+mod webhooks;
 mod when;
 mod workers;
 
@@ -94,6 +95,9 @@ enum Command {
     /// Events that no queue on RabbitMQ took: look, redrive, discard
     #[command(subcommand)]
     Unrouted(unrouted::UnroutedCommand),
+    /// What TextUs sends here: look, subscribe, verify, switch off
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
     /// Exit 0 when /readyz answers 200
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Measure throughput, latency and cost on this machine, beside hand-written programs
@@ -171,6 +175,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(args) => status::run(place, &args).await,
         Command::Topology(args) => topology::run(place, &args).await,
         Command::Unrouted(command) => unrouted::run(place, command).await,
+        Command::Webhooks(command) => webhooks::run(config, command).await,
         Command::Healthcheck(args) => healthcheck::run(place, &args).await,
         Command::Bench(args) => bench::run(config, &args).await,
         Command::BenchProcess(args) => bench::run_process(&args).await,
@@ -217,6 +222,8 @@ mod tests {
             "hookline dead-letters resolve a",
             "hookline dead-letters resolve a --done --write-again",
             "hookline dead-letters list --reason nonsense",
+            "hookline webhooks",
+            "hookline webhooks list --limit 0",
             "hookline unrouted",
             "hookline unrouted discard",
             "hookline unrouted list --limit 0",

@@ -15,9 +15,10 @@ use hookline_common::telemetry::logging;
 use hookline_common::telemetry::metrics::{Metrics, Role};
 
 pub(crate) use hookline_common::service::{WrongUsage, wrong_usage};
-use hookline_store::{Found, Store};
+use hookline_store::{Found, Location, Store, StoreOptions};
 use hookline_worker::open as stores;
 pub(crate) use hookline_worker::open::data_dir;
+use tempfile::TempDir;
 
 /// Short writes that long work has under way at once: they share commits, and leave room for the workers' own.
 pub(crate) const AT_ONCE: usize = 32;
@@ -96,6 +97,28 @@ pub(crate) async fn store_or_none(settings: &Settings) -> anyhow::Result<Option<
 /// The store, where any other finding is no failure.
 pub(crate) async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
     stores::store_if_there(settings).await
+}
+
+/// The store whose pauses and rate limit bind a command's calls.
+pub(crate) struct StoreForCalls {
+    pub(crate) store: Store,
+    _dir: Option<TempDir>,
+}
+
+impl From<Store> for StoreForCalls {
+    fn from(store: Store) -> Self {
+        Self { store, _dir: None }
+    }
+}
+
+impl StoreForCalls {
+    /// Where nothing has ever been called no rate limit is known: one that ends with the command.
+    pub(crate) async fn new() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir().context("cannot make a directory for files that are needed for a moment")?;
+        let ledger_key = hookline_store::ledger_key_file(dir.path())?;
+        let store = Store::open(StoreOptions { location: Location::Sqlite(dir.path().to_owned()), ledger_key }).await;
+        Ok(Self { store: store.context("cannot open a store for this command")?, _dir: Some(dir) })
+    }
 }
 
 pub(crate) fn nothing_here(settings: &Settings) -> anyhow::Error {

@@ -139,10 +139,25 @@ closed_set! {
         GetContact = "get_contact",
         CreateContact = "create_contact",
         CheckToken = "check_token",
+        ListIntegrations = "list_integrations",
+        CreateIntegration = "create_integration",
+        UpdateIntegration = "update_integration",
         FindPerson = "find_person",
         UpsertPerson = "upsert_person",
         LogNote = "log_note",
         SetOptOut = "set_opt_out",
+    }
+}
+
+closed_set! {
+    /// What is known of this endpoint's subscription at TextUs.
+    SubscriptionState {
+        NotKnown = "not_known",
+        Complete = "complete",
+        /// An event type that a handler needs is not sent here.
+        Incomplete = "incomplete",
+        /// Everything is subscribed, and does not arrive or is not taken.
+        Unhealthy = "unhealthy",
     }
 }
 
@@ -160,15 +175,27 @@ impl Operation {
     pub const fn class(self) -> OperationClass {
         match self {
             Self::PutOptOut | Self::SetOptOut => OperationClass::OptOutWrites,
-            Self::CreateContact | Self::UpsertPerson | Self::LogNote => OperationClass::ContactWrites,
+            Self::CreateContact
+            | Self::UpsertPerson
+            | Self::LogNote
+            | Self::CreateIntegration
+            | Self::UpdateIntegration => OperationClass::ContactWrites,
             Self::GetOptOut
             | Self::GetMessage
             | Self::GetConversation
             | Self::FindContactPhones
             | Self::GetContact
             | Self::CheckToken
+            | Self::ListIntegrations
             | Self::FindPerson => OperationClass::Reads,
         }
+    }
+
+    /// Whether how it ends says nothing of other calls, and theirs nothing of it: few tokens may see the account's
+    /// integrations, and one that may not is good for all else.
+    #[must_use]
+    pub const fn stands_alone(self) -> bool {
+        matches!(self, Self::ListIntegrations | Self::CreateIntegration | Self::UpdateIntegration)
     }
 }
 

@@ -19,6 +19,8 @@ pub const ACCOUNT: &str = "acme";
 pub const SECOND_ACCOUNT: &str = "acme_second";
 pub const SECRET: &str = "textus-synthetic-secret-of-the-house";
 pub const TOKEN: &str = "synthetic-token-of-the-house";
+/// Where the webhooks' receiver is before it runs.
+const NOBODY: &str = "http://127.0.0.1:9/webhooks/textus";
 /// No test is about the vendor's quota unless it sets one.
 const NO_LIMIT: (u32, Duration) = (1_000_000, Duration::from_secs(300));
 
@@ -53,6 +55,8 @@ impl House {
             token: TOKEN.to_owned(),
             accounts: vec![ACCOUNT.to_owned(), SECOND_ACCOUNT.to_owned()],
             rate_limit: Some(NO_LIMIT),
+            // Subscribed before anything runs; nobody listens there yet.
+            webhook: Some(WebhookTarget { url: NOBODY.to_owned(), secret: SECRET.to_owned() }),
             ..SandboxOptions::default()
         };
         change(&mut options);

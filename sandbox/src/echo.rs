@@ -3,12 +3,12 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::options::EchoTiming;
 use crate::post;
 use crate::server::Shared;
+use crate::state::Outgoing;
 
 /// Where the echoes of the writes so far stand.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const AFTER_ANSWER: Duration = Duration::from_millis(20);
 
 /// Starts sending; the handle ends when the echo was accepted or given up.
-pub(crate) fn spawn(shared: &Arc<Shared>, payload: &Value, timing: EchoTiming) -> JoinHandle<()> {
-    let bytes = payload.to_string().into_bytes();
+pub(crate) fn spawn(shared: &Arc<Shared>, webhook: Outgoing, timing: EchoTiming) -> JoinHandle<()> {
+    let bytes = webhook.payload.to_string().into_bytes();
     count(shared, |counts| counts.pending += 1);
     let shared_by_task = Arc::clone(shared);
     shared.tasks.spawn(async move {
@@ -40,7 +40,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, payload: &Value, timing: EchoTiming) -
         }
         let accepted = tokio::select! {
             () = shared.stop.cancelled() => false,
-            accepted = deliver(&shared, &bytes) => accepted,
+            accepted = deliver(&shared, &webhook.integration, &bytes) => accepted,
         };
         count(&shared, |counts| {
             counts.pending -= 1;
@@ -53,11 +53,11 @@ pub(crate) fn spawn(shared: &Arc<Shared>, payload: &Value, timing: EchoTiming) -
     })
 }
 
-async fn deliver(shared: &Shared, bytes: &[u8]) -> bool {
+async fn deliver(shared: &Shared, integration: &str, bytes: &[u8]) -> bool {
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
         // Asked for anew each time: the receiver may have moved to another port meanwhile.
-        let Some(target) = shared.state().options.webhook.clone() else { return false };
+        let Some(target) = shared.state().target(integration) else { return false };
         match post::post_with(&shared.client, &target.url, &target.secret, bytes).await {
             Ok(posted) if posted.is_success() => return true,
             Ok(posted) => tracing::debug!(attempt, status = posted.status, "echo refused"),

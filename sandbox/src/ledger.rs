@@ -17,7 +17,7 @@ pub struct Effect {
     pub account: String,
     pub kind: EffectKind,
     /// What the write is about. Opt-outs: the phone in E.164. Created contacts: the first phone in E.164, or the
-    /// name where there is none. Updated contacts: the contact's id. Notes: the contact's id, a blank, the content.
+    /// name where there is none. Updated contacts: the contact's id. Notes: the contact's id, a blank, the content. Integrations: the id.
     pub key: String,
 }
 
@@ -28,6 +28,8 @@ pub enum EffectKind {
     ContactCreated,
     ContactUpdated,
     NoteCreated,
+    IntegrationCreated,
+    IntegrationUpdated,
 }
 
 /// One request that reached the stand-in.

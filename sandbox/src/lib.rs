@@ -24,6 +24,7 @@ mod endpoints;
 mod fault;
 mod fault_rule;
 mod gzip;
+mod integration;
 mod learn;
 mod ledger;
 mod model;
@@ -50,7 +51,8 @@ pub use hyper::Method;
 pub use ledger::{Effect, EffectKind, RecordedRequest, Violation};
 pub use model::Direction;
 pub use options::{
-    DOCUMENTED_RATE_LIMIT, EchoTiming, MessageForm, Related, RetryAfterForm, Rights, SandboxOptions, WebhookTarget,
+    DOCUMENTED_RATE_LIMIT, EchoTiming, IntegrationUpdates, MessageForm, Related, RetryAfterForm, Rights,
+    SandboxOptions, WebhookTarget,
 };
 pub use route::Endpoint;
 pub use samples::SampleFacts;

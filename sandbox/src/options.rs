@@ -39,8 +39,14 @@ pub struct SandboxOptions {
     pub echo_timing: EchoTiming,
     /// Whether each answer says that it is the sandbox's: a test that plays the real API turns it off.
     pub marked: bool,
-    /// Where echoes go; with `None` none is made.
+    /// Where webhooks go: an integration of the primary account that is there from the start, with every event
+    /// switched on. Others are made by the Integrations API.
     pub webhook: Option<WebhookTarget>,
+    /// The account whose integrations there are; `None`: the first of `accounts`. In another the path is not there.
+    pub primary_account: Option<String>,
+    pub integration_updates: IntegrationUpdates,
+    /// Answer `[FILTERED]` for an integration's `webhookSecret` too.
+    pub hides_webhook_secrets: bool,
 }
 
 /// 1,000 requests in 5 minutes per token. <https://apidocs.next.textus.com/overview/rate_limiting>
@@ -65,6 +71,9 @@ impl Default for SandboxOptions {
             echo_timing: EchoTiming::AfterAnswer,
             marked: true,
             webhook: None,
+            primary_account: None,
+            integration_updates: IntegrationUpdates::Replace,
+            hides_webhook_secrets: false,
         }
     }
 }
@@ -94,6 +103,15 @@ pub enum RetryAfterForm {
     Seconds,
     HttpDate,
     Absent,
+}
+
+/// What a PUT of an integration does to what it leaves out: nobody documents it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrationUpdates {
+    /// Lost, but for secrets.
+    Replace,
+    /// Stays as it was.
+    Merge,
 }
 
 /// Related resources may be objects or links to them, and clients must take both.

@@ -36,13 +36,23 @@ pub enum Endpoint {
     GetConversation,
     /// `GET /messages/{message id or contact id}`
     GetMessage,
+    /// `GET /{primary account}/integrations`
+    ListIntegrations,
+    /// `POST /{primary account}/integrations`
+    CreateIntegration,
+    /// `PUT /integrations/{integration}`
+    UpdateIntegration,
 }
 
 impl Endpoint {
     /// Whether a request of this kind has a body; the others must have none.
     pub(crate) fn takes_body(self) -> bool {
         match self {
-            Self::CreateContact | Self::UpdateContact | Self::CreateNote => true,
+            Self::CreateContact
+            | Self::UpdateContact
+            | Self::CreateNote
+            | Self::CreateIntegration
+            | Self::UpdateIntegration => true,
             Self::PutOptOut
             | Self::GetOptOut
             | Self::ListOptOuts
@@ -54,7 +64,8 @@ impl Endpoint {
             | Self::FindContactPhones
             | Self::FindConversation
             | Self::GetConversation
-            | Self::GetMessage => false,
+            | Self::GetMessage
+            | Self::ListIntegrations => false,
         }
     }
 }
@@ -98,6 +109,10 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Route, NoRoute> {
         ["contacts", _, "phones"] => (None, 1, &[(Method::GET, E::ListPhones)]),
         ["contacts", _, "conversations"] => (None, 1, &[(Method::GET, E::ListConversations)]),
         ["contacts", _, "notes"] => (None, 1, &[(Method::GET, E::ListNotes), (Method::POST, E::CreateNote)]),
+        ["integrations", _] => (None, 1, &[(Method::PUT, E::UpdateIntegration)]),
+        [account, "integrations"] => {
+            (Some(account), 2, &[(Method::GET, E::ListIntegrations), (Method::POST, E::CreateIntegration)])
+        }
         [account, "opt_outs"] => (Some(account), 2, &[(Method::GET, E::ListOptOuts)]),
         [account, "opt_outs", _] => (Some(account), 2, &[(Method::GET, E::GetOptOut), (Method::PUT, E::PutOptOut)]),
         [account, "contacts"] => {
@@ -111,6 +126,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Route, NoRoute> {
         return Err(NoRoute::WrongMethod(match methods {
             [(Method::GET, _), (Method::PUT, _)] => "GET, PUT",
             [(Method::GET, _), (Method::POST, _)] => "GET, POST",
+            [(Method::PUT, _)] => "PUT",
             _ => "GET",
         }));
     };

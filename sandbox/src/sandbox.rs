@@ -5,11 +5,12 @@ use std::sync::{Arc, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use crate::echo::EchoCounts;
 use crate::fault_rule::FaultRule;
+use crate::integration::Integration;
 use crate::ledger::{Effect, EffectKind, RecordedRequest, Violation};
 use crate::model::{Contact, Direction, Message, fresh_slug, slug_of};
 use crate::options::{SandboxOptions, WebhookTarget};
@@ -75,9 +76,43 @@ impl Sandbox {
         change(&mut self.shared.state().options);
     }
 
-    /// Where echoes go from now on.
+    /// Where webhooks go from now on: one integration, with every event switched on.
     pub fn set_webhook(&self, target: WebhookTarget) {
-        self.configure(|options| options.webhook = Some(target));
+        let mut state = self.shared.state();
+        state.send_all_to(&target);
+        state.options.webhook = Some(target);
+    }
+
+    /// The integrations as the API keeps them, secrets included, oldest first.
+    #[must_use]
+    pub fn integrations(&self) -> Vec<Value> {
+        let state = self.shared.state();
+        let body = |integration: &Integration| {
+            let mut body = integration.body.clone();
+            body.insert("id".to_owned(), json!(integration.id()));
+            Value::Object(body)
+        };
+        state.integrations.iter().map(body).collect()
+    }
+
+    /// Adds an integration as somebody made it by hand, and gives its id: `body` has `active`, `provider`, `config` and
+    /// so on, in whatever shape.
+    pub fn add_integration(&self, body: Value) -> String {
+        let mut state = self.shared.state();
+        let account = state.primary_account().to_owned();
+        let body = body.as_object().cloned().unwrap_or_default();
+        let integration = Integration { slug: fresh_slug(), account, body };
+        let id = integration.id();
+        state.integrations.push(integration);
+        id
+    }
+
+    /// Changes one integration behind every client's back.
+    pub fn change_integration(&self, id: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+        let mut state = self.shared.state();
+        if let Some(integration) = state.integrations.iter_mut().find(|one| one.slug == slug_of(id)) {
+            change(&mut integration.body);
+        }
     }
 
     /// Adds a rule after those that are there; [`FaultRule`] says how they come together.

@@ -256,8 +256,8 @@ async fn carry_out(shared: &Arc<Shared>, number: u64, head: &Parts, body: &Bytes
         }
         (answer, std::mem::take(&mut state.outbox), state.options.echo_timing)
     };
-    for payload in echoes {
-        let echo = echo::spawn(shared, &payload, timing);
+    for webhook in echoes {
+        let echo = echo::spawn(shared, webhook, timing);
         if timing == EchoTiming::BeforeAnswer {
             // It only fails where the stand-in is being stopped.
             let _ = echo.await;

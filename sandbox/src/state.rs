@@ -11,25 +11,37 @@ use serde_json::Value;
 use crate::answer::{Answer, MEDIA_TYPE};
 use crate::endpoints;
 use crate::fault_rule::FaultRule;
+use crate::integration::{GIVEN, Integration};
 use crate::ledger::{Effect, EffectKind, Ledger, Violation};
-use crate::options::{Rights, SandboxOptions};
+use crate::options::{Rights, SandboxOptions, WebhookTarget};
 use crate::rate_limit::RateLimiter;
-use crate::route::{self, NoRoute, Route};
+use crate::route::{self, Endpoint, NoRoute, Route};
 use crate::sandbox::FaultId;
 use crate::subject::Subject;
+use crate::webhooks;
 use crate::world::World;
 
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) options: SandboxOptions,
     pub(crate) world: World,
+    /// Of the primary account, oldest first.
+    pub(crate) integrations: Vec<Integration>,
     pub(crate) ledger: Ledger,
     pub(crate) limiter: RateLimiter,
     pub(crate) faults: Vec<(FaultId, FaultRule)>,
     /// How many rules there ever were: their ids.
     pub(crate) rules_made: u64,
     /// Webhooks about the writes of the request in hand.
-    pub(crate) outbox: Vec<Value>,
+    pub(crate) outbox: Vec<Outgoing>,
+}
+
+/// A webhook that is to be posted.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// The slug of its sender.
+    pub(crate) integration: String,
+    pub(crate) payload: Value,
 }
 
 /// A request that passed every check that is the same for all endpoints.
@@ -54,15 +66,39 @@ impl Call<'_> {
 
 impl State {
     pub(crate) fn new(options: SandboxOptions) -> Self {
-        Self {
+        let given = options.webhook.clone();
+        let mut state = Self {
             options,
             world: World::default(),
+            integrations: Vec::new(),
             ledger: Ledger::default(),
             limiter: RateLimiter::default(),
             faults: Vec::new(),
             rules_made: 0,
             outbox: Vec::new(),
+        };
+        if let Some(target) = given {
+            state.send_all_to(&target);
         }
+        state
+    }
+
+    /// Makes or moves the integration that has every event switched on.
+    pub(crate) fn send_all_to(&mut self, target: &WebhookTarget) {
+        let given = Integration::given(self.primary_account(), target);
+        match self.integrations.iter_mut().find(|one| one.slug == GIVEN) {
+            Some(known) => *known = given,
+            None => self.integrations.push(given),
+        }
+    }
+
+    pub(crate) fn primary_account(&self) -> &str {
+        let first = || self.options.accounts.first().map_or("", String::as_str);
+        self.options.primary_account.as_deref().unwrap_or_else(first)
+    }
+
+    pub(crate) fn is_primary(&self, account: &str) -> bool {
+        self.primary_account() == account
     }
 
     pub(crate) fn is_authorized(&self, headers: &HeaderMap) -> bool {
@@ -116,7 +152,7 @@ impl State {
         } else {
             return Err(Answer::improper(400, "this call takes no body"));
         };
-        if route.account.as_ref().is_some_and(|account| !self.options.accounts.contains(account)) {
+        if route.account.as_ref().is_some_and(|account| !self.knows(account, route.endpoint)) {
             return Err(Answer::absent());
         }
         if !self.is_allowed(head, &route) {
@@ -130,7 +166,13 @@ impl State {
         let Some(account) = Subject::of(&self.world, head, Some(route), &Bytes::new()).account else { return true };
         let rights = self.options.rights.get(&account).copied().unwrap_or(Rights { reads: true, writes: true });
         let has_right = if head.method == Method::GET { rights.reads } else { rights.writes };
-        has_right && self.options.accounts.contains(&account)
+        has_right && self.knows(&account, route.endpoint)
+    }
+
+    /// The primary account has integrations, and need not be one that texts.
+    fn knows(&self, account: &str, endpoint: Endpoint) -> bool {
+        let of_integrations = matches!(endpoint, Endpoint::ListIntegrations | Endpoint::CreateIntegration);
+        self.options.accounts.iter().any(|known| known == account) || (of_integrations && self.is_primary(account))
     }
 
     /// Records a write that took effect.
@@ -145,11 +187,22 @@ impl State {
         });
     }
 
-    /// Queues the webhook about a write, if anyone is to hear of it.
-    pub(crate) fn echo(&mut self, payload: impl FnOnce() -> Value) {
-        if self.options.echoes && self.options.webhook.is_some() {
-            self.outbox.push(payload());
+    /// Queues the webhooks about a write: one for each integration that sends events of this kind.
+    pub(crate) fn echo(&mut self, action: &str, payload: impl Fn() -> Value) {
+        if !self.options.echoes {
+            return;
         }
+        let senders = self.integrations.iter().filter(|integration| integration.sends(action));
+        let webhooks = senders.map(|sender| Outgoing {
+            integration: sender.slug.clone(),
+            payload: webhooks::sent_by(payload(), &sender.id()),
+        });
+        self.outbox.extend(webhooks.collect::<Vec<_>>());
+    }
+
+    /// Where an integration's webhooks go now.
+    pub(crate) fn target(&self, integration: &str) -> Option<WebhookTarget> {
+        self.integrations.iter().find(|one| one.slug == integration)?.target()
     }
 }
 

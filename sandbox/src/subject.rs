@@ -45,7 +45,13 @@ impl Subject {
             | Endpoint::ListConversations
             | Endpoint::ListNotes
             | Endpoint::CreateNote => self.read_id(world, &route.parameter),
-            Endpoint::ListOptOuts | Endpoint::CreateContact | Endpoint::ListContacts | Endpoint::FindContactPhones => {}
+            Endpoint::ListOptOuts
+            | Endpoint::CreateContact
+            | Endpoint::ListContacts
+            | Endpoint::FindContactPhones
+            | Endpoint::ListIntegrations
+            | Endpoint::CreateIntegration
+            | Endpoint::UpdateIntegration => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::shapes::{self, ContactForm};
 /// The header that carries the signature. <https://apidocs.next.textus.com/overview/webhooks/>
 pub const SIGNATURE_HEADER: &str = "X-TextUs-Signature";
 
-/// The integration that the stand-in's webhooks name as their sender.
+/// The integration that webhooks name as their sender where nobody says which it is.
 const INTEGRATION: &str = "/integrations/Lp4Xv9";
 
 /// Lower-case hex HMAC-SHA256 over exactly these bytes, keyed with the secret as it is written.
@@ -22,6 +22,16 @@ pub fn sign(secret: &str, bytes: &[u8]) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length");
     mac.update(bytes);
     hex::encode(mac.finalize().into_bytes())
+}
+
+/// The same webhook with this integration as its sender.
+pub(crate) fn sent_by(mut webhook: Value, integration: &str) -> Value {
+    for key in ["id", "webHook"] {
+        if let Some(rest) = webhook[key].as_str().and_then(|text| text.strip_prefix(INTEGRATION)) {
+            webhook[key] = json!(format!("{integration}{rest}"));
+        }
+    }
+    webhook
 }
 
 /// The envelope that message, contact and call events share.

@@ -22,7 +22,7 @@ use crate::gate::{Gate, Told};
 use crate::handlers::{self, Clients};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
-use crate::{dead_letters, history, housekeeping, missing, pauses, presence, unsent};
+use crate::{dead_letters, history, housekeeping, missing, pauses, presence, subscription, unsent};
 
 /// A worker that is ready to run.
 pub struct WorkerApp {
@@ -123,6 +123,13 @@ impl WorkerApp {
         parts.spawn(unsent::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
         parts.spawn(self.clients.textus.clone().check_refused_token(shutdown.clone()));
+        parts.spawn(subscription::run(
+            self.context.settings.clone(),
+            live.clone(),
+            self.clients.textus.clone(),
+            Arc::clone(&self.context.metrics),
+            shutdown.clone(),
+        ));
         if let Some(live) = live {
             let (textus, gate) = (self.clients.textus.clone(), Arc::clone(&self.clients.textus_gate));
             parts.spawn(follow(live, textus, gate, shutdown.clone()));

@@ -25,4 +25,5 @@ pub mod records;
 mod retry;
 pub mod service;
 mod settle;
+pub mod subscription;
 pub mod unsent;

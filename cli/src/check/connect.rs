@@ -8,7 +8,7 @@ use hookline_common::broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_store::{Found, Location, Store, StoreOptions};
+use hookline_store::{Found, Store};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::destinations::textus::client::TextUs;
@@ -16,7 +16,8 @@ use hookline_worker::destinations::textus::limits;
 use hookline_worker::gate::Gate;
 use serde_json::{Value, json};
 
-use crate::open;
+use crate::open::StoreForCalls;
+use crate::{open, webhooks};
 
 /// How one thing that was tried turned out.
 pub(super) struct Finding {
@@ -32,7 +33,7 @@ enum Outcome {
         remedy: String,
     },
     /// Nothing is known, and why.
-    NotChecked(&'static str),
+    NotChecked(String),
 }
 
 impl Finding {
@@ -53,7 +54,7 @@ impl Finding {
         let (ok, detail, remedy) = match &self.outcome {
             Outcome::Ok(found) => (Some(true), found.as_str(), None),
             Outcome::Failed { why, remedy } => (Some(false), why.as_str(), Some(remedy)),
-            Outcome::NotChecked(why) => (None, *why, None),
+            Outcome::NotChecked(why) => (None, why.as_str(), None),
         };
         json!({ "check": self.what, "ok": ok, "detail": detail, "remedy": remedy })
     }
@@ -68,13 +69,19 @@ pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
         Err(error) => (None, Err(error)),
     };
     findings.push(finding("store", tried, store_remedy(settings)));
-    findings.push(token(settings, store).await);
-    findings.push(Finding {
-        what: "webhook subscription",
-        outcome: Outcome::NotChecked(
-            "not checked by this version; look in TextUs under Settings > Account Settings > Integrations > Webhooks",
-        ),
-    });
+    let store_for_calls = match store {
+        Some(Found::Store(store)) => Ok(Some(StoreForCalls::from(store))),
+        Some(Found::Nothing) => StoreForCalls::new().await.map(Some),
+        Some(Found::Older) | None => Ok(None),
+    };
+    match store_for_calls {
+        Ok(store) => {
+            let store = store.as_ref().map(|store| &store.store);
+            findings.push(token(settings, store).await);
+            findings.extend(subscription(settings, store).await);
+        }
+        Err(error) => findings.push(finding("TextUs token", Err(error), "let this user write where TMPDIR names")),
+    }
     let records = match settings.system_of_record.kind {
         SystemOfRecordKind::Builtin => Outcome::Ok("built in, part of the store".to_owned()),
     };
@@ -106,7 +113,7 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
     let broker = match open::rabbit(settings).await {
         Ok(broker) => broker,
         Err(error) => {
-            let unknown = Outcome::NotChecked("RabbitMQ cannot be asked");
+            let unknown = Outcome::NotChecked("RabbitMQ cannot be asked".to_owned());
             let remedy = "check [broker] url, the user's permissions on ^hookline\\. and that RabbitMQ runs";
             return vec![finding("broker", Err(error), remedy), Finding { what: "topology", outcome: unknown }];
         }
@@ -166,28 +173,48 @@ async fn store(settings: &Settings) -> anyhow::Result<(Found, String)> {
     Ok((found, words))
 }
 
-async fn token(settings: &Settings, store: Option<Found>) -> Finding {
-    let what = "TextUs token";
-    let not_checked = |why| Finding { what, outcome: Outcome::NotChecked(why) };
-    if settings.textus.token.is_none() {
-        return not_checked("none is configured, and no enabled handler needs one");
+const NO_TOKEN: &str = "none is configured, and no enabled handler needs one";
+const NO_STORE: &str = "calls need the store, for the rate limit";
+
+/// Each thing that keeps webhooks from coming, by itself.
+async fn subscription(settings: &Settings, store: Option<&Store>) -> Vec<Finding> {
+    let what = "webhook subscription";
+    let one = |outcome| vec![Finding { what, outcome }];
+    let account = settings.textus.primary_account();
+    if settings.textus.token.is_none() || account.is_empty() {
+        return one(Outcome::NotChecked("[textus] names no token or no account".to_owned()));
     }
-    let tried = match store {
-        Some(Found::Store(store)) => ask_textus(settings, store).await,
-        Some(Found::Nothing) => ask_textus_without_store(settings).await,
-        Some(Found::Older) | None => return not_checked("calls need the store, for the rate limit"),
+    let Some(store) = store else { return one(Outcome::NotChecked(NO_STORE.to_owned())) };
+    let found = match webhooks::subscription(settings, store.clone()).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return one(Outcome::NotChecked(format!("{error}; {}", error.remedy()))),
+        Err(error) => return one(Outcome::NotChecked(format!("{error:#}"))),
     };
-    finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")
+    let failures: Vec<Finding> = found
+        .findings
+        .iter()
+        .filter(|finding| finding.is_failure)
+        .map(|finding| {
+            let outcome = Outcome::Failed { why: finding.what.clone(), remedy: finding.remedy.clone() };
+            Finding { what, outcome }
+        })
+        .collect();
+    if failures.is_empty() {
+        one(Outcome::Ok("TextUs sends what the enabled handlers need".to_owned()))
+    } else {
+        failures
+    }
 }
 
-/// Where nothing has ever been called, no rate limit is known: a store for this one call will do.
-async fn ask_textus_without_store(settings: &Settings) -> anyhow::Result<String> {
-    let dir = tempfile::tempdir().context("cannot make a directory for one call")?;
-    let ledger_key = hookline_store::ledger_key_file(dir.path())?;
-    let store = Store::open(StoreOptions { location: Location::Sqlite(dir.path().to_owned()), ledger_key }).await?;
-    let asked = ask_textus(settings, store.clone()).await;
-    store.close().await;
-    asked
+async fn token(settings: &Settings, store: Option<&Store>) -> Finding {
+    let what = "TextUs token";
+    let not_checked = |why: &str| Finding { what, outcome: Outcome::NotChecked(why.to_owned()) };
+    if settings.textus.token.is_none() {
+        return not_checked(NO_TOKEN);
+    }
+    let Some(store) = store else { return not_checked(NO_STORE) };
+    let tried = ask_textus(settings, store.clone()).await;
+    finding(what, tried, "check [textus] base_url, account and token; make a new token in TextUs if it was revoked")
 }
 
 async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String> {

@@ -109,6 +109,9 @@ async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
     let sandbox = Sandbox::start(options).await.context("[sandbox] listen: starting the sandbox")?;
     settings.textus.base_url = sandbox.base_url().parse().context("the sandbox's address")?;
     settings.textus.token = Some(Secret::new(token));
+    // The sandbox posts here, wherever the configuration says that TextUs does.
+    settings.textus.primary_account = None;
+    settings.textus.webhook_url = None;
     Ok(sandbox)
 }
 

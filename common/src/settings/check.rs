@@ -13,6 +13,7 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     listeners(v, s, needs);
     tls(v);
     sources(v, s);
+    webhook_url(v, s);
     for handler in HandlerName::ALL {
         retry(v, *handler, &s.handlers.basics(*handler).retry);
     }
@@ -89,6 +90,17 @@ fn sources(v: &mut Visit<'_, '_>, s: &Settings) {
             v.problem(&secrets, format!("{secrets} is missing"), "add secrets = [\"env:NAME\"]");
         }
     }
+}
+
+/// TextUs would post where no source listens.
+fn webhook_url(v: &mut Visit<'_, '_>, s: &Settings) {
+    let path = "textus.webhook_url";
+    let Some(url) = s.textus.webhook_url.as_ref().filter(|_| !v.is_bad(path)) else { return };
+    if s.sources.is_empty() || s.sources.iter().any(|source| source.takes_posts_to(url)) {
+        return;
+    }
+    let names: Vec<String> = s.sources.iter().map(|source| format!("/webhooks/{}", source.name)).collect();
+    v.problem(path, format!("{path} ends in no source's path"), format!("let it end in {}", names.join(" or ")));
 }
 
 fn retry(v: &mut Visit<'_, '_>, handler: HandlerName, retry: &RetrySettings) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::kinds::{
     Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
-    Slug, Span, Whole,
+    Slug, Span, WebhookUrl, Whole,
 };
 use super::visit::Visit;
 use super::*;
@@ -204,6 +204,27 @@ fn textus(v: &mut Visit<'_, '_>, s: &mut TextUsSettings) {
     v.optional("account", "{your-account-name} in the API's paths.", Account, "\"acme\"", &mut account);
     s.account = account.unwrap_or_default();
     v.optional("token", "The API token.", SecretText, "\"env:TEXTUS_API_TOKEN\"", &mut s.token);
+    v.optional(
+        "primary_account",
+        "The primary account, which has the integrations. Left out: account.",
+        Account,
+        "\"acme\"",
+        &mut s.primary_account,
+    );
+    v.optional(
+        "webhook_url",
+        "Where TextUs reaches this endpoint, as the integration has it: `hookline webhooks`, `check --connect` and the \
+         workers look for it. Left out: the one integration whose URL ends in /webhooks/{source}.",
+        WebhookUrl,
+        "\"https://hooks.example.com/webhooks/textus\"",
+        &mut s.webhook_url,
+    );
+    v.key(
+        "webhook_check_every",
+        "How often a worker looks whether TextUs sends what the handlers need. \"0s\": never.",
+        Span::ANY,
+        &mut s.webhook_check_every,
+    );
     v.key("timeout", "Of one call, from connecting to the last byte.", Span::ABOVE_ZERO, &mut s.timeout);
     v.key(
         "opt_out_reserve",

@@ -96,6 +96,8 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
         return Err(Problems::new(problems));
     }
     // Only a spared one can have come this far without a secret, and in `dev` any.
+    let spared = settings.sources.iter().filter(|source| source.secrets.is_empty());
+    settings.spared_sources = spared.map(|source| source.name.clone()).collect();
     settings.sources.retain(|source| !source.secrets.is_empty());
     let mut warnings = visit.warnings;
     warnings.sort();

@@ -23,6 +23,7 @@ mod visit;
 mod tests;
 
 pub use example::example;
+pub use kinds::webhook_url;
 pub use load::{Loaded, Needs, Role, load};
 pub use problem::{Location, Problem, Problems};
 pub use schema::json_schema;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     pub store: StoreSettings,
     pub sources: Vec<SourceSettings>,
+    /// Sources whose secrets are out of this program's reach: they are not in `sources`.
+    pub spared_sources: Vec<SourceName>,
     pub textus: TextUsSettings,
     pub handlers: HandlersSettings,
     pub sandbox: SandboxSettings,
@@ -134,6 +137,12 @@ pub struct TextUsSettings {
     pub account: String,
     /// `None` where not set.
     pub token: Option<Secret>,
+    /// The account that has the integrations; `None`: `account`.
+    pub primary_account: Option<String>,
+    /// Where TextUs is to post webhooks to; no trailing slash. `None` where not set.
+    pub webhook_url: Option<url::Url>,
+    /// How often a worker looks whether this endpoint is subscribed; zero: never.
+    pub webhook_check_every: Duration,
     pub timeout: Duration,
     /// Share of the quota kept for opt-outs.
     pub opt_out_reserve: f64,
@@ -262,6 +271,35 @@ pub struct LogSettings {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+impl Settings {
+    /// The names of all sources, whether or not their secrets are at hand.
+    pub fn source_names(&self) -> impl Iterator<Item = &SourceName> {
+        self.sources.iter().map(|source| &source.name).chain(&self.spared_sources)
+    }
+}
+
+impl SourceSettings {
+    /// Whether this is the source that webhooks posted there are from; a proxy in front may have put more before it.
+    #[must_use]
+    pub fn takes_posts_to(&self, url: &url::Url) -> bool {
+        takes_posts_to(&self.name, url)
+    }
+}
+
+/// Whether a URL ends in the path of the source with this name.
+#[must_use]
+pub fn takes_posts_to(source: &SourceName, url: &url::Url) -> bool {
+    url.path().trim_end_matches('/').strip_suffix(source.as_str()).is_some_and(|rest| rest.ends_with("/webhooks/"))
+}
+
+impl TextUsSettings {
+    /// The account whose integrations are looked at.
+    #[must_use]
+    pub fn primary_account(&self) -> &str {
+        self.primary_account.as_deref().unwrap_or(&self.account)
+    }
 }
 
 impl HandlersSettings {

@@ -14,4 +14,5 @@ mod reload;
 mod secrecy;
 mod shutdown;
 mod trigger;
+mod webhooks;
 mod worlds;

@@ -142,6 +142,12 @@ fn destinations_are_there(metrics: &Metrics) {
             assert_eq!(metrics.value("hookline_destination_state", &[own, ("state", state)]), expected);
         }
     }
+    for (state, expected) in [("not_known", 1.0), ("complete", 0.0), ("incomplete", 0.0), ("unhealthy", 0.0)] {
+        assert_eq!(metrics.value("hookline_webhook_subscription", &[("state", state)]), expected);
+    }
+    for event_type in hookline_sandbox::samples::EVENT_TYPES {
+        metrics.is_zero("hookline_webhook_subscription_missing", &[("event_type", event_type)]);
+    }
     for unsent in ["", "_stuck", "_oldest_seconds"] {
         metrics.is_zero(&format!("hookline_opt_outs_unsent{unsent}"), &[]);
     }

@@ -38,7 +38,7 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     state.record_effect(call, account, EffectKind::ContactCreated, key.unwrap_or_default());
     state.world.put_contact(contact.clone());
     let at = state.now();
-    state.echo(|| webhooks::contact_created("contact.created", &contact, at));
+    state.echo("contact.created", || webhooks::contact_created("contact.created", &contact, at));
     written(state, &contact)
 }
 

@@ -3,6 +3,7 @@
 mod contact_body;
 mod contacts;
 mod conversations;
+mod integrations;
 mod opt_outs;
 mod pages;
 
@@ -27,5 +28,8 @@ pub(crate) fn answer(state: &mut State, call: &Call<'_>) -> Answer {
         Endpoint::FindConversation => conversations::with_phone(state, call),
         Endpoint::GetConversation => conversations::get(state, call),
         Endpoint::GetMessage => conversations::message(state, call),
+        Endpoint::ListIntegrations => integrations::list(state, call),
+        Endpoint::CreateIntegration => integrations::create(state, call),
+        Endpoint::UpdateIntegration => integrations::update(state, call),
     }
 }

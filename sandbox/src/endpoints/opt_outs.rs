@@ -14,7 +14,7 @@ pub(super) fn put(state: &mut State, call: &Call<'_>) -> Answer {
     let opt_out = state.world.opt_out_now(call.account(), &phone, &call.route.parameter).clone();
     state.record_effect(call, call.account(), EffectKind::OptOutPut, phone);
     let at = state.now();
-    state.echo(|| webhooks::opt_out("contact.opted_out", "opt-out", &opt_out, at));
+    state.echo("contact.opted_out", || webhooks::opt_out("contact.opted_out", "opt-out", &opt_out, at));
     Answer::resource(201, shapes::opt_out_written(&opt_out))
 }
 

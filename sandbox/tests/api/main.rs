@@ -4,6 +4,7 @@ mod bodies;
 mod echoes;
 mod faults;
 mod helpers;
+mod integrations;
 mod parts;
 mod rate_limit;
 mod records;

@@ -24,13 +24,13 @@ macro_rules! debug_by_id {
 
 pub(crate) use debug_by_id;
 
-/// Masks runs of seven or more digits (also with the punctuation of telephone numbers between them) and e-mail
-/// addresses, and makes one line of it.
+/// Masks runs of seven or more digits (also with the punctuation of telephone numbers between them), e-mail addresses and
+/// webhook secrets, and makes one line of it.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words: Vec<String> = line.split(' ').filter(|word| !word.is_empty()).map(mask_email).collect();
-    mask_numbers(&words.join(" "))
+    mask_secrets(&mask_numbers(&words.join(" ")))
 }
 
 /// Like [`redact`], and masks every word of `private`, whatever its case: a name, a token that we sent.
@@ -116,6 +116,19 @@ fn mask_email(word: &str) -> String {
     out
 }
 
+/// TextUs's webhook secrets are known by how they begin (<https://apidocs.next.textus.com/docs/integrations/create>).
+fn mask_secrets(text: &str) -> String {
+    const BEGINNING: &str = "textus-";
+    let mut parts = text.split(BEGINNING);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '[' | ']'));
+        out.push_str("[secret]");
+        out.push_str(rest);
+    }
+    out
+}
+
 fn mask_numbers(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut run = String::new();
@@ -160,6 +173,7 @@ mod tests {
             ("%2B15550001234", "%2B[number]"),
             ("x15550001234y", "x[number]y"),
             ("<secret-canary@example.com>; a@b", "<[e-mail]>; [e-mail]"),
+            ("key 'textus-aB3' and textus-c1-d, twice", "key '[secret]' and [secret], twice"),
             ("status 422 after 3 attempts", "status 422 after 3 attempts"),
             ("line one\r\n\tline two", "line one line two"),
             ("", ""),

@@ -318,6 +318,12 @@ impl Permit<'_> {
         let (class, at_ms) = (self.call.class, gate.now_ms());
         self.has_ended = true;
         gate.queue().ended();
+        if self.call.stands_alone && meaning != Meaning::TooMany {
+            if meaning != Meaning::NoAnswer {
+                gate.tell(Report::Limits { at_ms, sent_ms, window });
+            }
+            return After::default();
+        }
         let answer = Answer { class, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
         gate.tell(Report::Answer(answer));
         let policy = &gate.queue().policy;

@@ -124,7 +124,12 @@ mod tests {
     use super::*;
     use crate::handler::Priority;
 
-    const CHECK: Call = Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true };
+    const CHECK: Call = Call {
+        priority: Priority::OptOut,
+        class: OperationClass::Reads,
+        checks_credentials: true,
+        stands_alone: false,
+    };
     const OPT_OUT: Call = Call::new(Priority::OptOut, OperationClass::OptOutWrites);
     const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 

@@ -54,6 +54,8 @@ pub(super) struct Call {
     pub(super) class: OperationClass,
     /// The call that tells whether the credentials are good.
     pub(super) checks_credentials: bool,
+    /// How it ends tells nothing of other calls, nor do theirs tell of it.
+    pub(super) stands_alone: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,12 @@ pub(super) enum Why {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
     Answer(Answer),
+    /// The answer to a call that stands alone: only what it says of the rate limit counts.
+    Limits {
+        at_ms: i64,
+        sent_ms: i64,
+        window: Option<WindowSeen>,
+    },
     /// What the check of credentials told.
     Check {
         at_ms: i64,
@@ -122,13 +130,13 @@ pub(super) struct Answer {
 
 impl Call {
     pub(super) const fn new(priority: Priority, class: OperationClass) -> Self {
-        Self { priority, class, checks_credentials: false }
+        Self { priority, class, checks_credentials: false, stands_alone: false }
     }
 
     pub(super) fn of(priority: Priority, operation: Operation) -> Self {
         let checks_credentials = operation == Operation::CheckToken;
         let priority = if checks_credentials { Priority::OptOut } else { priority };
-        Self { priority, class: operation.class(), checks_credentials }
+        Self { priority, class: operation.class(), checks_credentials, stands_alone: operation.stands_alone() }
     }
 
     pub(super) fn is_opt_out_write(self) -> bool {
@@ -197,6 +205,9 @@ impl Policy {
             Priority::OptOut => {}
         }
         self.waits_until_ms[call.priority as usize] = 0;
+        if call.stands_alone {
+            return Decision::Go { is_probe: false };
+        }
         let breaker = &mut self.breakers[call.class.index()];
         let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
         breaker.probe(now_ms);
@@ -227,6 +238,9 @@ impl Policy {
         if now_ms < self.closed_until_ms {
             return Some(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
         }
+        if call.stands_alone {
+            return None;
+        }
         match self.breakers[call.class.index()].look(now_ms, call.priority) {
             Passage::Held { until_ms } => Some(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) }),
             Passage::Free | Passage::Probe => None,
@@ -236,6 +250,9 @@ impl Policy {
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
+            Report::Limits { at_ms, sent_ms, window } => {
+                self.rate_limit.answered(at_ms, sent_ms, false, window, rules);
+            }
             Report::OptOutWaits { class } => self.breakers[class.index()].opt_out_waits(),
             Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
             Report::Check { at_ms, told: Told::Refused { status } } => {

@@ -4,6 +4,7 @@ mod answers;
 mod coalescing;
 mod gate;
 mod helpers;
+mod integrations;
 mod payloads;
 mod sharing;
 mod transport;

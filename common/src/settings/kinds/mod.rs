@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
+pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, KeywordText, PostgresUrl, SecretText, Slug,
+    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
 };
 
 pub(super) trait Kind {

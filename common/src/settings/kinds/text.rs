@@ -261,6 +261,54 @@ impl Kind for BaseUrl {
     }
 }
 
+/// Where webhooks are posted to.
+pub(in super::super) struct WebhookUrl;
+
+impl Kind for WebhookUrl {
+    type Value = Url;
+    const HIDDEN: bool = true;
+
+    fn wanted(&self) -> String {
+        "a URL such as \"https://hooks.example.com/webhooks/textus\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Url, Wrong> {
+        let text = scalar.text().ok_or_else(|| Wrong::not("a URL", self))?;
+        webhook_url(text).map_err(|what| Wrong::new(what, format!("write {}", self.wanted())))
+    }
+
+    fn show(&self, value: &Url) -> String {
+        value.as_str().to_owned()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": "^https?://[^?#@]+$" })
+    }
+}
+
+/// A URL that TextUs can post webhooks to, without a slash at its end.
+///
+/// # Errors
+/// What the text is instead.
+pub fn webhook_url(text: &str) -> Result<Url, &'static str> {
+    let mut url = Url::parse(text.trim()).map_err(|_no_url| "not a URL")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("not a URL of the web");
+    }
+    if url.scheme() == "http" && !on_loopback(&url) {
+        return Err("plain http, which would show messages and numbers to the network");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL with credentials");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("a URL with a query or fragment");
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
 fn on_loopback(url: &Url) -> bool {
     match url.host() {
         // Of a scheme that `url` does not know, an IPv4 address is a name too.

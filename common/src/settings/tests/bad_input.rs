@@ -93,6 +93,26 @@ fn a_mistake_in_textus_is_reported_on_its_line_with_its_remedy() {
         ("base_url = \"https://textus.example?key=s3cret-0f-the-h00k\"", "a URL with a query or fragment; write only"),
         ("base_url = \"textus.example\"", "textus.base_url is not a URL; write a URL such as"),
         ("base_url = \"ftp://textus.example\"", "textus.base_url is not a URL of an API; write"),
+        (
+            "webhook_url = \"http://hooks.example/webhooks/textus\"",
+            "plain http, which would show messages and numbers to the network;",
+        ),
+        (
+            "webhook_url = \"https://u:s3cret-0f-the-h00k@hooks.example/webhooks/textus\"",
+            "textus.webhook_url is a URL with credentials;",
+        ),
+        (
+            "webhook_url = \"https://hooks.example/webhooks/textus?k=s3cret-0f-the-h00k\"",
+            "a URL with a query or fragment;",
+        ),
+        ("webhook_url = \"hooks.example\"", "textus.webhook_url is not a URL; write a URL such as"),
+        (
+            "webhook_url = \"https://hooks.example/webhooks/other\"",
+            "textus.webhook_url ends in no source's path; let it end in /webhooks/textus",
+        ),
+        ("webhook_url = \"https://hooks.example/textus\"", "ends in no source's path;"),
+        ("primary_account = \"a/b\"", "textus.primary_account is \"a/b\", not an account's name;"),
+        ("webhook_check_every = \"hourly\"", "textus.webhook_check_every is \"hourly\", not a duration;"),
         ("timeout = \"0s\"", "textus.timeout is \"0s\", outside 1ms to 3650d; write"),
         ("opt_out_reserve = 1.1", "textus.opt_out_reserve is 1.1, outside 0.0 to 1.0; write a number from 0.0 to 1.0"),
         ("tokn = \"s3cret-0f-the-h00k\"", "unknown key textus.tokn; did you mean textus.token?"),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::make::{counter, float_gauge_vec, gauge_vec, histogram, histogram_vec, register};
-use crate::names::{DeadReason, Destination, HandlerName, Operation, Verdict};
+use crate::event::KNOWN_TYPES;
+use crate::names::{DeadReason, Destination, HandlerName, Operation, SubscriptionState, Verdict};
 use crate::topology::Queue;
 
 const CALL_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -39,6 +40,8 @@ pub struct WorkerMetrics {
     opt_outs_unsent: IntGaugeVec,
     opt_outs_unsent_stuck: IntGaugeVec,
     opt_outs_unsent_oldest_seconds: GaugeVec,
+    subscription: IntGaugeVec,
+    subscription_missing: IntGaugeVec,
 }
 
 /// Why an API call's effect was not repeated.
@@ -180,6 +183,18 @@ impl WorkerMetrics {
                 "How long ago the oldest of them was received; 0 where there is none.",
                 &[],
             ),
+            subscription: gauge_vec(
+                registry,
+                "hookline_webhook_subscription",
+                "1 for what the last look at the account's integrations told of this endpoint's subscription.",
+                &["state"],
+            ),
+            subscription_missing: gauge_vec(
+                registry,
+                "hookline_webhook_subscription_missing",
+                "1 for an event type that an enabled handler needs and TextUs does not send here; 0 while that is not known.",
+                &["event_type"],
+            ),
         };
         register(registry, this.opt_out_latency_seconds.clone());
         this.create_all();
@@ -210,6 +225,7 @@ impl WorkerMetrics {
                 self.queue_oldest(queue, None);
             }
         }
+        self.subscription(SubscriptionState::NotKnown, &[]);
         for destination in [Destination::TextUs, Destination::SystemOfRecord] {
             self.budget_remaining.with_label_values(&[destination.as_str()]);
             self.budget_limit.with_label_values(&[destination.as_str()]);
@@ -269,6 +285,17 @@ impl WorkerMetrics {
         let _ = self.opt_outs_unsent.remove_label_values(NO_LABELS);
         let _ = self.opt_outs_unsent_stuck.remove_label_values(NO_LABELS);
         let _ = self.opt_outs_unsent_oldest_seconds.remove_label_values(NO_LABELS);
+    }
+
+    /// What the look at the account's integrations told, and which event types are missing.
+    pub fn subscription(&self, state: SubscriptionState, missing: &[&str]) {
+        for other in SubscriptionState::ALL {
+            self.subscription.with_label_values(&[other.as_str()]).set(i64::from(*other == state));
+        }
+        for event_type in KNOWN_TYPES {
+            let is_missing = i64::from(missing.contains(event_type));
+            self.subscription_missing.with_label_values(&[event_type]).set(is_missing);
+        }
     }
 
     /// Counts one call; `status` is the HTTP status, `None` where no answer came.
@@ -337,7 +364,10 @@ fn is_made_at(operation: Operation, destination: Destination) -> bool {
         | Operation::FindContactPhones
         | Operation::GetContact
         | Operation::CreateContact
-        | Operation::CheckToken => true,
+        | Operation::CheckToken
+        | Operation::ListIntegrations
+        | Operation::CreateIntegration
+        | Operation::UpdateIntegration => true,
         Operation::FindPerson | Operation::UpsertPerson | Operation::LogNote | Operation::SetOptOut => false,
     };
     textus == (destination == Destination::TextUs)

@@ -234,6 +234,30 @@ impl TextUs {
         self.http.get(log, call).await
     }
 
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// A call with a body of JSON; `private` texts in it must not come back in an error.
+    pub(super) fn call_with(
+        &self,
+        operation: Operation,
+        method: Method,
+        path: &Path,
+        body: &Value,
+        private: Vec<String>,
+    ) -> Result<Call, DestinationError> {
+        let mut call = self.call(operation, method, path)?;
+        call.body = Some(body.to_string().into());
+        call.private.extend(private);
+        Ok(call)
+    }
+
+    /// A write whose 403 comes back as `Forbidden`, whatever it is about.
+    pub(super) async fn write_as_it_is(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        self.http.write(log, call).await
+    }
+
     /// All pages of a collection of phones.
     async fn pages(
         &self,
@@ -286,7 +310,7 @@ impl TextUs {
     }
 
     async fn make(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
-        let answer = self.http.write(log, call).await;
+        let answer = self.write_as_it_is(log, call).await;
         self.judged(log, answer).await
     }
 

@@ -2,6 +2,7 @@
 //! answers (`types`), what proves an opt-out (`opt_outs`), and how its resources refer to each other (`links`).
 
 pub mod client;
+pub mod integrations;
 pub mod limits;
 pub mod links;
 pub mod opt_outs;

@@ -9,7 +9,8 @@ const LATENCY_MS: i64 = 20;
 const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 const CONTACT: Call = Call::new(Priority::Contact, OperationClass::ContactWrites);
 const OPT_OUT: Call = Call::new(Priority::OptOut, OperationClass::OptOutWrites);
-const CHECK: Call = Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true };
+const CHECK: Call =
+    Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true, stands_alone: false };
 const ALL: [Call; 4] = [OPT_OUT, CONTACT, NOTE, CHECK];
 
 fn rules() -> GateRules {

@@ -1,0 +1,128 @@
+//! The client for these commands, and what it finds. Calls pass the gate that the workers share, where there is a store:
+//! a pause and a `Retry-After` bind them too. Before the first `hookline run` there is none, and these commands make none.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use hookline_common::names::Destination;
+use hookline_common::settings::{Needs, Role, Settings, load, takes_posts_to, webhook_url};
+use hookline_common::telemetry::logging;
+use hookline_common::telemetry::metrics::{self, Metrics};
+use hookline_store::Store;
+use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::destinations::textus::client::TextUs;
+use hookline_worker::destinations::textus::integrations::Integrations;
+use hookline_worker::destinations::textus::limits;
+use hookline_worker::gate::Gate;
+use hookline_worker::subscription::{self, NotKnown, Subscription};
+use url::Url;
+
+use super::EndpointArgs;
+use crate::open::{self, StoreForCalls, wrong_usage};
+use crate::output;
+
+/// The token and the sources' names; their secrets only where they are at hand.
+const NEEDS: Needs = Needs { ingest: false, worker: true, role: Role::Command };
+
+/// What these commands work with.
+pub(super) struct Desk {
+    pub(super) settings: Settings,
+    pub(super) textus: TextUs,
+    pub(super) log: CallLog,
+    pub(super) account: String,
+    /// Where TextUs reaches this endpoint, as far as anybody says.
+    pub(super) url: Option<Url>,
+    gate: Arc<Gate>,
+    /// Its files are needed as long as the gate.
+    _store: StoreForCalls,
+}
+
+impl Desk {
+    pub(super) async fn open(config: Option<&Path>, args: &EndpointArgs) -> anyhow::Result<Self> {
+        let loaded = load(config, NEEDS).map_err(|problems| wrong_usage(problems.to_string()))?;
+        logging::init(loaded.settings.log.format, "warn");
+        let settings = loaded.settings;
+        let account = args.account.clone().unwrap_or_else(|| settings.textus.primary_account().to_owned());
+        if account.is_empty() {
+            return Err(wrong_usage(
+                "nobody names the account: set [textus] account or primary_account, or give --account",
+            ));
+        }
+        if settings.textus.token.is_none() {
+            return Err(wrong_usage("textus.token is missing: add token = \"env:TEXTUS_API_TOKEN\" below [textus]"));
+        }
+        let url = match &args.url {
+            Some(text) => Some(given_url(&settings, text)?),
+            None => settings.textus.webhook_url.clone(),
+        };
+        let store = store(&settings).await?;
+        let (textus, gate) = client(&settings, store.store.clone()).await?;
+        Ok(Self { settings, textus, log: CallLog::default(), account, url, gate, _store: store })
+    }
+
+    /// The account's integrations.
+    pub(super) async fn list(&self) -> Result<Integrations, NotKnown> {
+        subscription::list(&self.textus, &self.log, &self.account).await
+    }
+
+    pub(super) fn judge(&self, listed: &Integrations) -> Result<Subscription, NotKnown> {
+        subscription::judge(&self.settings, self.url.as_ref(), listed)
+    }
+
+    /// Tells the workers what the answers said of the rate limit.
+    pub(super) async fn close(self) {
+        if let Err(error) = self.gate.exchange().await {
+            tracing::debug!(%error, "gate.not_told: the store does not answer");
+        }
+    }
+}
+
+/// What is known of the subscription, for `check --connect`.
+pub(crate) async fn subscription(settings: &Settings, store: Store) -> anyhow::Result<Result<Subscription, NotKnown>> {
+    let (textus, gate) = client(settings, store).await?;
+    let textus = textus.only_looking();
+    let listed = subscription::list(&textus, &CallLog::default(), settings.textus.primary_account()).await;
+    gate.exchange().await?;
+    Ok(listed.and_then(|listed| subscription::judge(settings, settings.textus.webhook_url.as_ref(), &listed)))
+}
+
+async fn client(settings: &Settings, store: Store) -> anyhow::Result<(TextUs, Arc<Gate>)> {
+    let metrics = Arc::new(Metrics::new(metrics::Role::Worker, &[]));
+    let rows = store.gates().await.context("cannot read the store")?;
+    let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), limits::rules(&settings.textus)));
+    // A `Retry-After` and an operator's pause bind these calls. That credentials are refused is for the workers to find out.
+    rows.iter().filter(|row| row.destination == Destination::TextUs).for_each(|row| gate.follow(row));
+    let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
+    Ok((textus, gate))
+}
+
+/// The workers' store, else one that ends with this command.
+async fn store(settings: &Settings) -> anyhow::Result<StoreForCalls> {
+    match open::store_or_none(settings).await {
+        Ok(Some(store)) => return Ok(store.into()),
+        Ok(None) => {}
+        Err(error) => output::hint(&format!(
+            "note: {error:#}; the calls are made without knowing of a pause or of the rate limit"
+        )),
+    }
+    StoreForCalls::new().await
+}
+
+/// A URL on the command line: one that TextUs can post to, and where a source listens.
+fn given_url(settings: &Settings, text: &str) -> anyhow::Result<Url> {
+    let url = webhook_url(text).map_err(|what| {
+        wrong_usage(format!("--url is {what}; give one such as https://hooks.example.com/webhooks/textus"))
+    })?;
+    let names: Vec<String> = settings.source_names().map(|name| format!("/webhooks/{name}")).collect();
+    if names.is_empty() {
+        return Err(wrong_usage(
+            "the configuration has no source that takes webhooks; add [[sources]] with name = \"textus\" and the file in \
+             which the secret will be: secrets = [\"file:PATH\"]",
+        ));
+    }
+    if !settings.source_names().any(|name| takes_posts_to(name, &url)) {
+        return Err(wrong_usage(format!("--url ends in no source's path; let it end in {}", names.join(" or "))));
+    }
+    Ok(url)
+}
