@@ -85,7 +85,7 @@ fn phone(said: &Value) -> Option<Phone> {
     match said {
         Value::String(text) => Phone::parse(text),
         Value::Number(number) => Phone::parse(&number.to_string()),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
