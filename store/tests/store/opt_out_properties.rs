@@ -161,7 +161,7 @@ async fn handle(store: &Store, model: &mut Model<'_>, place: usize, now: i64) {
     let name = place.to_string();
     let opt = if step.opted_out { out(&name, seconds(step.stated)) } else { into(&name, seconds(step.stated)) };
     let opt = opt.of(ACCOUNTS[step.account]).received(seconds(step.received));
-    let opt = if step.is_text { opt.as_text() } else { opt };
+    let opt = if step.is_text { opt.by_text() } else { opt };
     if step.is_start() {
         return opt.noted(store).await;
     }

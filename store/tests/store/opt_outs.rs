@@ -58,7 +58,7 @@ impl Opt {
     }
 
     /// As a text that is a keyword alone.
-    pub(crate) fn as_text(self) -> Self {
+    pub(crate) fn by_text(self) -> Self {
         Self { method: OptMethod::Keyword, ..self }
     }
 
