@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::json;
 use crate::phone::Phone;
 
 /// What an event's own fields name.
@@ -22,7 +23,7 @@ impl Subjects {
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         let mut subjects = Self::default();
-        let Some(body) = read(body) else { return subjects };
+        let Some(body) = json::read(body) else { return subjects };
         subjects.conversation(&body["conversation"]);
         subjects.opt_out(&body["optOut"]);
         subjects.contact(&body["contact"]);
@@ -92,21 +93,6 @@ fn phone(said: &Value) -> Option<Phone> {
 /// Of a collection, or of a plain list.
 fn members(collection: &Value) -> Option<&[Value]> {
     collection.as_array().or_else(|| collection["members"].as_array()).map(Vec::as_slice)
-}
-
-/// A text that was cut within an emoji makes the whole body no JSON: no id and no number holds such characters, so they
-/// are left out.
-fn read(body: &[u8]) -> Option<Value> {
-    if let Ok(value) = serde_json::from_slice(body) {
-        return Some(value);
-    }
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    for half in ["\\ud8", "\\ud9", "\\uda", "\\udb", "\\udc", "\\udd", "\\ude", "\\udf"] {
-        for written in [half.to_owned(), half.to_ascii_uppercase().replace('U', "u")] {
-            text = text.replace(&written, "\\ue0");
-        }
-    }
-    serde_json::from_str(&text).ok()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(crate) type Connection = sqlx::AnyConnection;
 pub(crate) type DbRow = sqlx::any::AnyRow;
 
 /// The number of the newest migration this program has.
-const SCHEMA: i64 = 9;
+const SCHEMA: i64 = 10;
 const POSTGRES: &str = "PostgreSQL";
 
 /// Which tables of ours a database has.

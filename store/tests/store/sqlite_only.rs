@@ -59,8 +59,10 @@ async fn a_directory_that_cannot_be_made_is_unavailable_not_invalid() {
 async fn what_was_erased_is_in_no_file_any_more() {
     let test = TestStore::new().await;
     with_records(&test).await;
-    let body =
-        format!("{{\"from\":\"+12025550147\",\"body\":\"my code is hunter2\",\"pad\":\"{}\"}}", "x".repeat(9000));
+    let body = format!(
+        r#"{{"conversation":{{"phoneNumber":"+12025550147"}},"body":"my code is hunter2","pad":"{}"}}"#,
+        "x".repeat(9000)
+    );
     test.store.record_events(&[(event_at("a", at(0), body.as_bytes()), Vec::new())]).await.unwrap();
 
     test.store.erase(&phone()).await.unwrap();
