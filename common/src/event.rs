@@ -31,8 +31,8 @@ const MAX_TYPE_BYTES: usize = 255;
 const MAX_ROUTED_TYPE_BYTES: usize = 128;
 /// The type whose body may be a keyword alone, and its routing words then. A sender's own type never is one of these.
 const TEXT_RECEIVED: &str = "message.received";
-pub(crate) const STOP_RECEIVED: &str = "message.received.stop";
-pub(crate) const START_RECEIVED: &str = "message.received.start";
+pub const STOP_RECEIVED: &str = "message.received.stop";
+pub const START_RECEIVED: &str = "message.received.start";
 
 /// `evt_` and 32 hexadecimal digits: a function of the source and the sender's own id for the post, so that a
 /// repeat gets the same id.

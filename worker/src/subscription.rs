@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_common::event::{START_RECEIVED, STOP_RECEIVED};
 use hookline_common::names::{HandlerName, SubscriptionState};
 use hookline_common::reload::LiveSettings;
 use hookline_common::secret::Secret;
@@ -29,7 +30,14 @@ const FIRST_WITHIN: Duration = Duration::from_mins(1);
 #[must_use]
 pub fn needed(settings: &Settings) -> Vec<&'static str> {
     let takers = settings.handlers.enabled().into_iter().filter(|handler| *handler != HandlerName::RecordHistory);
-    let mut needed: Vec<&str> = takers.filter_map(topology::event_types).flatten().copied().collect();
+    let takes_keywords = !settings.handlers.record_opt_out.keywords.is_empty();
+    let as_sent = |name: &'static str| match name {
+        // A keyword alone is what ingest makes of a text.
+        STOP_RECEIVED | START_RECEIVED => takes_keywords.then_some("message.received"),
+        name => Some(name),
+    };
+    let routed = takers.filter_map(topology::event_types).flatten();
+    let mut needed: Vec<&str> = routed.copied().filter_map(as_sent).collect();
     needed.sort_unstable();
     needed.dedup();
     needed
@@ -345,6 +353,9 @@ mod tests {
         }
         assert!(needed(&settings).contains(&"contact.opted_out"), "flag_opt_out needs it as well");
         assert!(needed(&settings).contains(&"contact.created"), "so does sync_contact");
+        assert!(needed(&settings).contains(&"message.received"), "STOP may come as a text alone");
+        settings.handlers.record_opt_out.keywords.clear();
+        assert!(!needed(&settings).contains(&"message.received"), "no text is an opt-out");
         settings.handlers.flag_opt_out.basics.enabled = false;
         settings.handlers.sync_contact.basics.enabled = false;
         assert_eq!(needed(&settings), [""; 0]);
