@@ -76,7 +76,7 @@ async fn reads_fail_for(time: Duration, fault: Fault) {
     fault.survived(tally, Some(ended.elapsed()));
 }
 
-async fn reads_are_held(house: &Deployment) -> bool {
+async fn reads_are_held(house: &Deployment<'_>) -> bool {
     let status = house.json(&["status"]).await;
     status["destinations"][0]["reason"].as_str().is_some_and(|why| why.starts_with("reads fail"))
 }
