@@ -3,20 +3,18 @@
 
     hookline opt-outs export > ledger.jsonl && python3 verify_ledger.py ledger.jsonl ledger.key [--head HASH]
 
-Exit 0: every entry is as it was written and follows the one before. 1: not so. The key is that of [store] ledger_key, or
-ledger.key in data_dir. A cut tail shows against a head kept from an earlier export: its last hash. See docs/ledger.md."""
+Exit 0: every entry is as it was written and follows the one before; 1: not so; 2: wrong usage. The key is that of [store]
+ledger_key, or ledger.key in data_dir. Against a head kept from an earlier export (its last hash) a cut tail shows, too."""
 import argparse
 import hashlib
 import hmac
 import json
 import re
 import struct
-import sys
 
-KEYS = set("phone seq kind at event_id account status event_time received_at reason method source_event_id "
-           "hash_version hash previous_hash".split())
+KEYS = set("phone seq kind at event_id account status event_time received_at reason method source_event_id hash_version hash "
+           "previous_hash".split())
 TIME = re.compile(r"(\d{4}|-\d{6})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{3})Z")
-
 
 class Broken(Exception): ...
 
@@ -47,8 +45,8 @@ def text(value):
 
 
 def hash_of(key, entry):
-    fields = [number(entry["seq"]), text(entry["kind"]), number(millis(entry["at"])), text(entry["event_id"]),
-              text(entry["account"]), text(entry["phone"])]
+    fields = [number(entry["seq"]), text(entry["kind"]), number(millis(entry["at"]))]
+    fields += [text(entry[name]) for name in ("event_id", "account", "phone")]
     maybe = lambda name, make: fields.append(None if entry[name] is None else make(entry[name]))
     maybe("status", number)
     maybe("event_time", lambda time: number(millis(time)))
@@ -89,12 +87,13 @@ def check(lines, key, head):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("export")
-    parser.add_argument("key_file")
-    parser.add_argument("--head", type=str.lower)
+    for name in ("export", "key_file", "--head"):
+        parser.add_argument(name)
     given = parser.parse_args()
+    if given.head and not re.fullmatch("[0-9a-fA-F]{64}", given.head):
+        parser.error("a head is a hash of 64 hexadecimal digits")
     try:
         with open(given.key_file, "rb") as key_file, open(given.export, "rb") as export:
-            print(check(export, key_file.read().strip(), given.head))
+            print(check(export, key_file.read().strip(), given.head and given.head.lower()))
     except (Broken, OSError) as error:
-        sys.exit(f"broken: {error}")
+        parser.exit(*(1, f"broken: {error}\n") if isinstance(error, Broken) else (2, f"{error}\n"))

@@ -159,7 +159,8 @@ async fn hint_at_unrouted(settings: &Settings) {
     }
     let Ok(broker) = open::rabbit_within(settings, LOOK_WITHIN).await else { return };
     if let Ok(unrouted @ 1..) = unrouted::count(broker.as_ref()).await {
-        output::hint(&format!("Besides, {unrouted} events found no queue on RabbitMQ: `hookline unrouted list`."));
+        let list = output::typed("unrouted list");
+        output::hint(&format!("Besides, {unrouted} events found no queue on RabbitMQ: {list}."));
     }
     broker.close().await;
 }
@@ -178,7 +179,7 @@ fn listing(rows: &[DeadLetterRow], next: Option<String>) -> Listing<'static> {
         ]);
     }
     let rows = rows.iter().map(document).collect();
-    Listing { key: "dead_letters", rows, table, next, when_empty: "No dead letters." }
+    Listing { key: "dead_letters", rows, table, next, when_empty: "No dead letters.".to_owned() }
 }
 
 fn document(row: &DeadLetterRow) -> Value {
@@ -214,9 +215,9 @@ async fn show(store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
 
 fn in_full(row: &DeadLetterRow) -> String {
     let what_next = if row.info.reason == DeadReason::OutcomeUnknown {
-        "look at the destination, then `hookline dead-letters resolve ID --done` or `--write-again`"
+        format!("look at the destination, then {} or `--write-again`", output::typed("dead-letters resolve ID --done"))
     } else {
-        "`hookline dead-letters redrive ID` once the cause is gone, or `discard ID --reason TEXT`"
+        format!("{} once the cause is gone, or `discard ID --reason TEXT`", output::typed("dead-letters redrive ID"))
     };
     format!(
         "id           {}\nevent        {}\nhandler      {}\nreason       {}\ndestination  {}\nstatus       {}\n\

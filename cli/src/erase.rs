@@ -162,8 +162,8 @@ fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow
 
 fn sum(verb: &str, phone: &Phone, erased: &Erased) -> String {
     format!(
-        "{verb} of {} ({} numbers): {} payloads, {} notes, {} people, {} contact links, {} dead letters; {} waiting \
-         deliveries discarded; the number masked in {} texts of others.",
+        "{verb} what is held about {} (numbers: {}): payloads {}, notes {}, people {}, contact links {}, dead letters {}; \
+         waiting deliveries discarded: {}; texts of others in which the number is masked: {}.",
         phone.masked(),
         erased.numbers,
         erased.payloads,

@@ -110,7 +110,11 @@ enum Command {
 impl Command {
     /// Whether there is something of `dev`'s for it to look at.
     fn takes_dev(&self) -> bool {
-        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Bench(_) | Self::BenchProcess(_))
+        // The sandbox's integration is made with it.
+        !matches!(
+            self,
+            Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Webhooks(_) | Self::Bench(_) | Self::BenchProcess(_)
+        )
     }
 }
 
@@ -160,6 +164,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     if cli.dev && !cli.command.takes_dev() {
         return Err(wrong_usage("--dev is for commands that look at what `hookline dev` keeps; leave it out here"));
     }
+    output::commands_look_at_dev(cli.dev);
     match cli.command {
         Command::Dev(args) => dev::run(DevArgs { config: cli.config, ..args }).await,
         Command::Run(RunArgs { .. }) => run::run(RunArgs { config: cli.config }).await,

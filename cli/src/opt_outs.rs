@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use hookline_common::names::DeadReason;
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
-use hookline_store::Store;
 use hookline_store::model::{OptOutRow, Unsent, UnsentWhy};
+use hookline_store::{Store, StoreKind};
 use hookline_worker::unsent::UNSENT_AFTER;
 use serde_json::json;
 
@@ -48,11 +48,17 @@ pub(crate) struct ProveArgs {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct VerifyArgs {
     /// A head exported earlier: shows a cut tail too
-    #[arg(long, value_name = "HASH")]
+    #[arg(long, value_name = "HASH", value_parser = head)]
     head: Option<String>,
     /// One JSON document instead of a sentence
     #[arg(long)]
     json: bool,
+}
+
+/// A typing error must not look as if the ledger was cut.
+fn head(text: &str) -> Result<String, &'static str> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash { Ok(text.to_owned()) } else { Err("a head is a hash of 64 hexadecimal digits, as `verify` prints it") }
 }
 
 pub(crate) async fn run(place: Place<'_>, command: OptOutsCommand) -> anyhow::Result<ExitCode> {
@@ -69,11 +75,20 @@ pub(crate) async fn run(place: Place<'_>, command: OptOutsCommand) -> anyhow::Re
         }
         OptOutsCommand::Prove(args) => {
             let phone = phone(&args.phone)?;
-            prove(&open::store(&settings).await?, &phone, args.json).await
+            prove(&evidence(&settings).await?, &phone, args.json).await
         }
-        OptOutsCommand::Verify(args) => verify(&open::store(&settings).await?, &args).await,
-        OptOutsCommand::Export => export(&open::store(&settings).await?).await,
+        OptOutsCommand::Verify(args) => verify(&evidence(&settings).await?, &args).await,
+        OptOutsCommand::Export => export(&evidence(&settings).await?).await,
     }
+}
+
+/// The store, for evidence: nobody should take the sandbox's for TextUs's.
+async fn evidence(settings: &Settings) -> anyhow::Result<Store> {
+    let store = open::store(settings).await?;
+    if store.kind().await? == Some(StoreKind::Sandbox) {
+        output::hint("note: this store is the sandbox's; TextUs knows nothing of what it holds");
+    }
+    Ok(store)
 }
 
 /// Reads a phone number as an operator types it.
@@ -113,8 +128,10 @@ fn listing(rows: &[OptOutRow], next: Option<String>) -> Listing<'static> {
         rows,
         table,
         next,
-        when_empty: "The ledger is empty: entries come with \
-         contact.opted_out. Try `hookline trigger contact.opted_out`.",
+        when_empty: format!(
+            "The ledger is empty: entries come with contact.opted_out.{}",
+            output::try_trigger("contact.opted_out")
+        ),
     }
 }
 
@@ -133,7 +150,7 @@ async fn unsent(settings: &Settings, args: &ListArgs) -> anyhow::Result<()> {
         ]);
     }
     let rows = page.rows.iter().map(unsent_row).collect();
-    let when_empty = "Every opt-out that was received over 15 minutes ago is PUT to all of its accounts.";
+    let when_empty = "Every opt-out that was received over 15 minutes ago is PUT to all of its accounts.".to_owned();
     Listing { key: "opt_outs", rows, table, next: page.next, when_empty }.print(args.json)
 }
 
@@ -199,11 +216,15 @@ async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<Ex
         output::hint(&format!("The ledger holds nothing about {}.", phone.as_e164()));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(&["AT", "KIND", "ACCOUNT", "STATUS", "REASON", "EVENT", "HASH"]);
+    let mut table =
+        Table::new(&["SEQ", "AT", "KIND", "METHOD", "EVENT TIME", "ACCOUNT", "STATUS", "REASON", "EVENT", "HASH"]);
     for entry in &entries {
         table.row([
+            entry.seq.to_string(),
             entry.at.clone(),
             kind(entry)?,
+            or_dash(entry.method.as_deref()),
+            or_dash(entry.event_time.as_deref()),
             entry.account.clone(),
             or_dash(entry.status),
             or_dash(entry.reason.as_deref()),
@@ -213,7 +234,10 @@ async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<Ex
     }
     output::print_line(&format!("Evidence for {}, oldest first:", phone.as_e164()))?;
     output::print_table(&table)?;
-    output::hint("`hookline opt-outs verify` checks that the chain these entries are part of is whole.");
+    output::hint(&format!(
+        "{} checks that the chain these entries are part of is whole; --json shows every field.",
+        output::typed("opt-outs verify")
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,6 +2,7 @@
 //! no failure.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::Args;
@@ -55,7 +56,7 @@ pub(crate) struct Listing<'a> {
     /// Cursor of the page after.
     pub(crate) next: Option<String>,
     /// Said instead of an empty table.
-    pub(crate) when_empty: &'a str,
+    pub(crate) when_empty: String,
 }
 
 impl Listing<'_> {
@@ -64,7 +65,7 @@ impl Listing<'_> {
             return print_json(&serde_json::json!({ self.key: self.rows, "next": self.next }));
         }
         if self.rows.is_empty() {
-            hint(self.when_empty);
+            hint(&self.when_empty);
             return Ok(());
         }
         print_table(&self.table)?;
@@ -73,6 +74,27 @@ impl Listing<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the commands that are named look at what `dev` keeps, as this one does.
+static DEV: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn commands_look_at_dev(dev: bool) {
+    DEV.store(dev, Ordering::Relaxed);
+}
+
+/// A command as it is typed to look where this one looks.
+pub(crate) fn typed(command: &str) -> String {
+    let dev = if DEV.load(Ordering::Relaxed) { " --dev" } else { "" };
+    format!("`hookline {command}{dev}`")
+}
+
+/// How to see an event of this type, where nobody is harmed by it: a sample that production takes is PUT to TextUs.
+pub(crate) fn try_trigger(event_type: &str) -> String {
+    if !DEV.load(Ordering::Relaxed) {
+        return String::new();
+    }
+    format!(" Try {}.", typed(&format!("trigger {event_type}")))
 }
 
 /// Something useful to know beside the result.

@@ -42,7 +42,10 @@ pub(crate) async fn resume(place: Place<'_>, args: &ResumeArgs) -> anyhow::Resul
     let store = gated(place, args.destination).await?;
     store.resume_gate(args.destination).await?;
     told(&store).await?;
-    output::print_line(&format!("resumed: calls to {} are made again", args.destination))?;
+    output::print_line(&format!(
+        "resumed: calls to {} are made again, unless its first answer says otherwise; `status` shows it",
+        args.destination
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

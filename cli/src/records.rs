@@ -7,7 +7,7 @@ use hookline_store::model::{NoteRow, OptFlagRow, PersonRow};
 use serde_json::{Value, json};
 
 use crate::open::{self, Place};
-use crate::output::{ListArgs, Listing};
+use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash};
 
 #[derive(Subcommand, Clone, Debug)]
@@ -57,8 +57,10 @@ fn notes(rows: &[NoteRow], next: Option<String>) -> Listing<'static> {
         rows,
         table,
         next,
-        when_empty: "No notes yet: they come with message.received and \
-         message.delivered. Try `hookline trigger message.received`.",
+        when_empty: format!(
+            "No notes yet: they come with message.received and message.delivered.{}",
+            output::try_trigger("message.received")
+        ),
     }
 }
 
@@ -107,8 +109,10 @@ fn contacts(rows: &[PersonRow], next: Option<String>) -> Listing<'static> {
         rows,
         table,
         next,
-        when_empty: "No contacts yet: they come with contact.created. Try \
-         `hookline trigger contact.created`.",
+        when_empty: format!(
+            "No contacts yet: they come with contact.created.{}",
+            output::try_trigger("contact.created")
+        ),
     }
 }
 
@@ -130,6 +134,7 @@ fn opt_outs(rows: &[OptFlagRow], next: Option<String>) -> Listing<'static> {
         table,
         next,
         when_empty: "No opt-out flags yet: they come with \
-         contact.opted_out, for people the system of record knows.",
+         contact.opted_out, for people the system of record knows."
+            .to_owned(),
     }
 }

@@ -34,10 +34,8 @@ impl Subjects {
     }
 
     fn conversation(&mut self, said: &Value) {
-        self.phone(&said["phoneNumber"]);
-        self.phone(&said["formattedPhoneNumber"]);
-        self.business.extend(phone(&said["accountPhoneNumber"]));
-        self.business.extend(phone(&said["formattedAccountPhoneNumber"]));
+        self.phones.extend(first_phone(said, &["phoneNumber", "formattedPhoneNumber"]));
+        self.business.extend(first_phone(said, &["accountPhoneNumber", "formattedAccountPhoneNumber"]));
         if said["assignedContact"].is_null() {
             // Several who share a number: the conversation is of none of them in particular.
             if let Some([only]) = members(&said["associatedContacts"]) {
@@ -49,19 +47,15 @@ impl Subjects {
     }
 
     fn opt_out(&mut self, said: &Value) {
-        self.phone(&said["phoneNumber"]);
-        self.phone(&said["formattedPhoneNumber"]);
-        if let Some((_account, number)) = said["id"].as_str().and_then(|id| id.split_once("/opt_outs/")) {
-            self.phones.extend(Phone::parse(number));
-        }
+        let in_id = || said["id"].as_str().and_then(|id| id.split_once("/opt_outs/"));
+        let by_id = || in_id().and_then(|(_account, number)| Phone::parse(number));
+        self.phones.extend(first_phone(said, &["phoneNumber", "formattedPhoneNumber"]).or_else(by_id));
     }
 
     fn contact(&mut self, said: &Value) {
         self.contact_id(said);
         for one in members(&said["phones"]).unwrap_or_default() {
-            for name in ["phoneNumber", "number", "formattedPhoneNumber"] {
-                self.phone(&one[name]);
-            }
+            self.phones.extend(first_phone(one, &["phoneNumber", "number", "formattedPhoneNumber"]));
         }
     }
 
@@ -69,10 +63,6 @@ impl Subjects {
     fn contact_id(&mut self, link: &Value) {
         let id = link.as_str().or_else(|| link["id"].as_str());
         self.contacts.extend(id.and_then(contact_slug).map(str::to_owned));
-    }
-
-    fn phone(&mut self, said: &Value) {
-        self.phones.extend(phone(said));
     }
 }
 
@@ -82,10 +72,20 @@ pub fn contact_slug(id: &str) -> Option<&str> {
     id.rsplit('/').next().filter(|slug| !slug.is_empty())
 }
 
+/// The first of these fields that can be read as a number. The others are other forms of it: ten digits of a number from
+/// abroad would name somebody else.
+fn first_phone(said: &Value, names: &[&str]) -> Option<Phone> {
+    names.iter().find_map(|name| phone(&said[*name]))
+}
+
 fn phone(said: &Value) -> Option<Phone> {
     match said {
         Value::String(text) => Phone::parse(text),
-        Value::Number(number) => Phone::parse(&number.to_string()),
+        // Without its plus only a number of eleven digits from 1 on is a +1 number.
+        Value::Number(number) => {
+            let digits = number.to_string();
+            Phone::parse(&digits).filter(|_| digits.len() == 11 && digits.starts_with('1'))
+        }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
@@ -139,7 +139,21 @@ mod tests {
                 vec!["Ab1"],
                 vec![],
             ),
-            (r#"{"contact":{"id":"Ab1","phones":[{"number":2025550147}]}}"#, vec![THEM], vec!["Ab1"], vec![]),
+            (r#"{"contact":{"id":"Ab1","phones":[{"number":12025550147}]}}"#, vec![THEM], vec!["Ab1"], vec![]),
+            // Ten digits of a number from abroad would be somebody else's.
+            (r#"{"contact":{"id":"Ab1","phones":[{"number":2025550147}]}}"#, vec![], vec!["Ab1"], vec![]),
+            (
+                r#"{"optOut":{"phoneNumber":"+6561234567","id":"/acme/opt_outs/6561234567"}}"#,
+                vec!["+6561234567"],
+                vec![],
+                vec![],
+            ),
+            (
+                r#"{"conversation":{"phoneNumber":"+393123456789","formattedPhoneNumber":"312 345 6789"}}"#,
+                vec!["+393123456789"],
+                vec![],
+                vec![],
+            ),
             (r#"{"contact":"/contacts/Ab1"}"#, vec![], vec!["Ab1"], vec![]),
             (r#"{"@type":"Contact","id":"/contacts/Ab1"}"#, vec![], vec!["Ab1"], vec![]),
             (

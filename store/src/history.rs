@@ -16,6 +16,7 @@ use crate::dialect::{self, Connection, DbRow};
 use crate::error::StoreError;
 use crate::model::{AttemptRecord, EventFilter, EventRow, Expired, Page, Payload};
 use crate::page::{page, position, rows_to_read};
+use crate::undelivered::OF_THIS_VERSION_MS;
 use crate::{Store, row};
 
 /// Events per statement.
@@ -55,6 +56,7 @@ impl Store {
                     // In this order too: nobody else waits for more than one of them.
                     expect_deliveries(connection, &routed(&parsed), true).await?;
                     expect_deliveries(connection, &routed(&unparsed), false).await?;
+                    leave_to_this_version(connection, &parsed).await?;
                     give_up_unparsed(connection, &unparsed).await
                 })
             })
@@ -219,6 +221,25 @@ impl Store {
 
 fn routed<'a>(events: &[&'a (Event, Vec<HandlerName>)]) -> Vec<(&'a EventId, HandlerName)> {
     events.iter().flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler))).collect()
+}
+
+/// A worker of the version before would publish anew, as a plain text, a keyword that nobody has begun, and its handlers
+/// cannot read that.
+async fn leave_to_this_version(
+    connection: &mut Connection,
+    events: &[&(Event, Vec<HandlerName>)],
+) -> Result<(), StoreError> {
+    for (event, _) in events.iter().filter(|(event, _)| event.event_type.keyword().is_some()) {
+        sqlx::query(
+            "UPDATE deliveries SET republished_ms = $2 WHERE event_id = $1
+             AND handler IN ('record_opt_out', 'flag_opt_out') AND state = 'waiting' AND republished_ms IS NULL",
+        )
+        .bind(event.id.as_str())
+        .bind(OF_THIS_VERSION_MS)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Those that wait become dead letters: of a repeat it is known already what became of it.

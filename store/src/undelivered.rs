@@ -15,6 +15,9 @@ use crate::error::StoreError;
 use crate::model::{Overdue, Undelivered};
 use crate::{Store, dialect, row};
 
+/// `republished_ms` of a delivery that only this version and later ones may publish anew: for those before, it is in the
+/// year 2255.
+pub(crate) const OF_THIS_VERSION_MS: i64 = 9_000_000_000_000;
 /// An older version parked it and did not say until when: longer than it lets anything wait.
 const UNKNOWN_DUE: Duration = Duration::from_hours(24);
 /// Where it goes on: the attempt that it comes back with or, where one was under way, that one again.
@@ -40,7 +43,7 @@ impl Store {
                   WHERE d.handler = $2 AND d.state = 'waiting'
                     AND ((d.attempt = 0 AND d.created_ms <= $3)
                       OR (d.attempt > 0 AND COALESCE(d.due_ms, d.created_ms + $4) <= $5))
-                    AND COALESCE(d.republished_ms, 0) <= $6
+                    AND (COALESCE(d.republished_ms, 0) <= $6 OR d.republished_ms = $8)
                     AND EXISTS (SELECT 1 FROM events e WHERE e.event_id = d.event_id AND e.body IS NOT NULL)
                   LIMIT $7 {})
              RETURNING {STANDING}",
@@ -60,6 +63,7 @@ impl Store {
                             .bind(now.minus(overdue.due).as_millis())
                             .bind(now.minus(overdue.again).as_millis())
                             .bind(i64::from(*most))
+                            .bind(OF_THIS_VERSION_MS)
                             .fetch_all(connection)
                             .await?;
                         rows.iter().map(|row| undelivered(row, *now)).collect()

@@ -47,6 +47,8 @@ pub struct Text {
     pub body: Option<String>,
     /// Who sent it: a number, a short code or a name.
     pub sender: Option<String>,
+    /// The sender is a short code or a name.
+    pub is_from_code: bool,
     account: Option<String>,
     event_time: Option<Timestamp>,
 }
@@ -162,6 +164,7 @@ pub fn read_text(event: &Event) -> Result<Text, Unreadable> {
     Ok(Text {
         body: message.and_then(|message| message.get("body")).and_then(Value::as_str).map(str::to_owned),
         sender: conversation.sender().map(str::to_owned),
+        is_from_code: conversation.is_from_code(),
         // It names no path that is called: one that cannot be read is none.
         account: conversation.account().ok().flatten().map(|account| account.as_str().to_owned()),
         event_time: event_time(&body).or_else(occurred_at),
@@ -241,7 +244,7 @@ fn message(body: &Value, direction_by_action: Direction) -> Result<MessagePayloa
         delivery_state: said.state().map(str::to_owned),
         body: said.body,
         phone: conversation.phone(),
-        is_from_code: conversation.sender().is_some() && conversation.phone().is_none(),
+        is_from_code: conversation.is_from_code(),
         account: account.map(|account| account.as_str().to_owned()),
         business_number: conversation.account_phone(),
         contact,

@@ -94,8 +94,7 @@ fn listing(rows: &[EventRow], next: Option<String>) -> Listing<'static> {
         rows,
         table,
         next,
-        when_empty: "No events. With `hookline dev` or `hookline run` up, \
-         `hookline trigger message.received` sends one.",
+        when_empty: format!("No events yet.{}", output::try_trigger("message.received")),
     }
 }
 

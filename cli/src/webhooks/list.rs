@@ -56,8 +56,14 @@ pub(super) async fn run(config: Option<&Path>, args: &ListCommand) -> anyhow::Re
     }
     let next = page.last().filter(|_| is_more).map(|last| last.id());
     desk.close().await;
-    Listing { key: "webhooks", rows, table, next, when_empty: "No webhooks. `hookline webhooks register` makes one." }
-        .print(args.list.json)?;
+    Listing {
+        key: "webhooks",
+        rows,
+        table,
+        next,
+        when_empty: "No webhooks. `hookline webhooks register` makes one.".to_owned(),
+    }
+    .print(args.list.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

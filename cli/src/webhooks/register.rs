@@ -210,12 +210,11 @@ fn print(desk: &Desk, done: &Registered, found: &Subscription, as_json: bool) ->
     output::print_line(&format!("{id} {what}. TextUs sends to {url}: {}.", sends.join(", ")))?;
     match &done.secret_file {
         Some(path) => output::print_line(&format!(
-            "Its secret is in {}, which only this user can read. Name it in the configuration, beside what is there:\n\n\
-             \x20 [[sources]]\n\x20 name = \"{}\"\n\x20 secrets = [\"file:{}\"]\n\n\
+            "Its secret is in {0}, which only this user can read. In the configuration, add it to the secrets of the \
+             [[sources]] that is named \"{1}\" (a comma between two):\n\n\x20 secrets = [\"file:{0}\"]\n\n\
              then restart Hookline, or send it SIGHUP.",
             path.display(),
             desk.settings.source_names().next().map_or("textus", |name| name.as_str()),
-            path.display()
         ))?,
         None if done.integration.secret().is_none() => output::print_line(
             "TextUs does not tell its secret: find `config.webhookSecret` in TextUs under Settings > Account Settings > \

@@ -73,7 +73,7 @@ async fn where_nothing_was_ever_run_a_command_says_so_and_makes_nothing() {
         &["dead-letters", "resolve", "dl_0000000000000000", "--done"],
         &["pause", "textus"],
         &["resume", "textus"],
-        &["erase", "+12025550147"],
+        &["erase", "+12025550147", "--yes"],
     ];
     for dev in [&[][..], &["--dev"]] {
         for command in LISTS.iter().map(|(list, _)| *list).chain(others) {
@@ -238,7 +238,7 @@ async fn records_have_their_keys(house: &House) {
     has_keys(&notes[0], &keys);
     assert!(notes[0]["message_id"].as_str().expect("a text").starts_with("/messages/"));
     let contacts = house.rows(&["records", "contacts"], "contacts").await;
-    has_keys(&contacts[0], &["record_id", "contact_id", "phone", "name", "created_at"]);
+    has_keys(&contacts[0], &["record_id", "contact_id", "phone", "phones", "name", "created_at"]);
     let opt_outs = house.rows(&["records", "opt-outs"], "opt_outs").await;
     for row in &opt_outs {
         has_keys(row, &["phone", "opted_out", "event_time"]);

@@ -29,11 +29,13 @@ pub(super) const EVENTS: Payloads = Payloads {
     table: "events",
     empty: "UPDATE events SET body = NULL WHERE event_id = $1 AND body IS NOT NULL",
 };
-/// What is being redriven keeps its bytes until it is, and is gone then; the delivery does not begin.
+/// What is being redriven keeps its bytes until it is, and is gone then; the delivery does not begin. An opt-out that was
+/// given up keeps them too: without a redrive this person would be texted on.
 pub(super) const DEAD_LETTERS: Payloads = Payloads {
     key: "id",
     table: "dead_letters",
-    empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'",
+    empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'
+            AND handler NOT IN ('record_opt_out', 'flag_opt_out')",
 };
 
 /// Texts beside the payloads, with their table's key: what was noted, what failed and why, what operators wrote.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookline_common::broker::{Again, DeadLetterInfo};
-use hookline_common::event::{Event, EventId};
+use hookline_common::event::{Event, EventId, Keyword};
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
@@ -181,6 +181,26 @@ async fn only_what_waits_and_nobody_began_is_missing() {
     store.expire(HOUR, Timestamp::now()).await.unwrap();
 
     assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [unbegun.id]);
+}
+
+#[tokio::test]
+async fn a_keyword_that_nobody_began_is_published_anew_by_this_version_alone() {
+    let test = TestStore::new().await;
+    let text = event("a stop word");
+    let text = Event { event_type: text.event_type.with_keyword(Some(Keyword::Stop)), ..text };
+    test.store.record_events(&[(text.clone(), vec![HandlerName::RecordOptOut, HandlerName::LogNote])]).await.unwrap();
+
+    // What the version before asks for, whatever the time since.
+    let by_older = "SELECT COUNT(*) FROM deliveries WHERE handler = 'record_opt_out' AND state = 'waiting'
+                    AND COALESCE(republished_ms, 0) <= 4102444800000";
+    let by_older: i64 = sqlx::query_scalar(by_older).fetch_one(&mut test.sql().await).await.unwrap();
+    assert_eq!(by_older, 0);
+    let overdue = Overdue { unbegun: Duration::ZERO, due: HOUR, again: HOUR };
+    for (handler, again) in [(HandlerName::RecordOptOut, 1), (HandlerName::RecordOptOut, 0), (HandlerName::LogNote, 1)]
+    {
+        let taken = test.store.take_undelivered(handler, overdue, 9).await.unwrap();
+        assert_eq!(taken.len(), again, "{handler}");
+    }
 }
 
 #[tokio::test]

@@ -246,7 +246,8 @@ fn nobody(attempt: &Attempt<'_>, payload: &MessagePayload) -> Result<Person, Han
         reason: DeadReason::UnknownContact,
         destination: Some(Destination::SystemOfRecord),
         status: None,
-        detail: "the message names neither a contact nor a phone number; look in TextUs whose it is".to_owned(),
+        detail: "the message names no contact and no phone number that can be read; look in TextUs whose it is"
+            .to_owned(),
     })
 }
 

@@ -43,7 +43,7 @@ impl OptOutEvents {
             event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is no keyword alone"))?;
         match text.opt_out(keyword) {
             Some(payload) => Ok(Some(payload)),
-            None if text.sender.is_some() => {
+            None if text.is_from_code => {
                 attempt.remark("the text came from a short code or a name, which cannot be opted out");
                 Ok(None)
             }
@@ -51,7 +51,7 @@ impl OptOutEvents {
                 reason: DeadReason::UnknownContact,
                 destination: None,
                 status: None,
-                detail: "the text is a keyword alone and names no number that it came from; look in TextUs whose it is"
+                detail: "the text is a keyword alone and names no number that can be read; look in TextUs whose it is"
                     .to_owned(),
             }),
         }

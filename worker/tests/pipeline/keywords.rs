@@ -235,6 +235,9 @@ async fn a_stop_word_needs_a_number_and_nothing_else() {
         (json!("72975"), "skipped: no_action"),
         (json!(72975), "skipped: no_action"),
         (json!("MYBANK"), "skipped: no_action"),
+        (json!("442079460958"), "dead_lettered: unknown_contact"),
+        // Ten digits without a plus, of wherever.
+        (json!(6_561_234_567_i64), "dead_lettered: unknown_contact"),
         (json!(""), "dead_lettered: unknown_contact"),
         (Value::Null, "dead_lettered: unknown_contact"),
     ] {

@@ -94,13 +94,18 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     })
 }
 
-/// As [`text`], and a number as its digits.
+/// As [`text`], and a number as its digits: of a short code, or of a +1 number with its 1. Any other may be ten digits of
+/// a number from abroad without its plus, and is none.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(number.to_string()).filter(|digits| names_somebody(digits)),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
+}
+
+fn names_somebody(digits: &str) -> bool {
+    digits.len() <= 6 || (digits.len() == 11 && digits.starts_with('1'))
 }
 
 #[cfg(test)]

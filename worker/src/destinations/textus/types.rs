@@ -106,6 +106,9 @@ impl Message {
     }
 }
 
+/// Digits of a short code, at most (<https://www.usshortcodes.com>: five or six).
+const MOST_OF_CODE: usize = 6;
+
 /// The talk between one business number and one person's number.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -145,6 +148,16 @@ impl Conversation {
     #[must_use]
     pub fn sender(&self) -> Option<&str> {
         self.phone_number.as_deref().map(str::trim).filter(|sender| !sender.is_empty())
+    }
+
+    /// Whether a short code or a name sent it. What looks like a number and cannot be read is neither.
+    #[must_use]
+    pub fn is_from_code(&self) -> bool {
+        let is_code = |sender: &str| {
+            sender.chars().any(char::is_alphabetic)
+                || sender.chars().filter(char::is_ascii_digit).count() <= MOST_OF_CODE
+        };
+        self.phone().is_none() && self.sender().is_some_and(is_code)
     }
 
     /// The person's number.
