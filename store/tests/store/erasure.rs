@@ -4,8 +4,8 @@ use hookline_common::broker::Again;
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
-    AttemptRecord, Begin, Claim, ClaimRequest, ContactLink, DeliveryRow, Ending, Erased, NewNote, OptEvent, OptMethod,
-    Payload, PersonFacts,
+    AttemptRecord, Begin, Claim, ClaimRequest, ContactLink, DeadLetterFilter, DeliveryRow, Ending, Erased, NewNote,
+    OptEvent, OptMethod, Payload, PersonFacts,
 };
 
 use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
@@ -264,6 +264,28 @@ async fn what_is_being_redriven_keeps_its_bytes_until_it_is_and_then_does_not_be
     assert!(test.store.dead_letter(&id).await.unwrap().is_empty());
     let begun = test.store.begin(&event, handler, 1, Some(Again::Redrive)).await.unwrap();
     assert_eq!(begun, Begin::AlreadySettled(DeliveryState::Discarded));
+}
+
+#[tokio::test]
+async fn an_opt_out_that_was_given_up_can_still_be_redriven() {
+    let test = TestStore::new().await;
+    let (name, body) = NAMES_THEM[1];
+    for handler in [HandlerName::RecordOptOut, HandlerName::LogNote] {
+        let event = event_at(&format!("{name} of {handler}"), at(0), body.as_bytes());
+        let given_up = dead(DeadReason::Rejected, at(1));
+        test.store.insert_dead_letter(&event, handler, &given_up, &[]).await.unwrap();
+    }
+
+    test.store.erase(&phone()).await.unwrap();
+
+    for row in test.store.dead_letters(&DeadLetterFilter::default(), 9, None).await.unwrap().rows {
+        let redriven = test.store.mark_redriving(&row.id).await.unwrap();
+        assert_eq!(redriven.is_some(), row.handler == HandlerName::RecordOptOut, "{}", row.handler);
+        if let Some((event, handler)) = redriven {
+            test.store.redriven(&row.id).await.unwrap();
+            assert_eq!(test.store.begin(&event, handler, 1, Some(Again::Redrive)).await.unwrap(), Begin::Go);
+        }
+    }
 }
 
 #[tokio::test]
