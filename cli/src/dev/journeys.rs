@@ -146,6 +146,7 @@ fn explain(reason: &str) -> String {
     let words = match reason {
         "duplicate" => "this was done before, for another webhook about the same thing",
         "echo" => "this webhook was caused by our own call",
+        "no_action" => "it asks for none (START as a text alone, or a text that no person sent)",
         "stale" => "a newer opt-in or opt-out is known",
         "unchanged" => "the record says so already",
         "already_done" => "it is there already",

@@ -1,7 +1,7 @@
 //! What is posted: a new event each time, or, for the share that is asked for, an earlier one byte for byte.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 use bytes::Bytes;
 use hookline_common::secret::Secret;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::set::Set;
 use super::target::Target;
+use crate::output;
 
 /// Repeats are taken from this many posts before them: enough that they meet originals in every state, few enough to
 /// hold.
@@ -131,7 +132,14 @@ impl Samples {
 }
 
 fn changed(body: &mut Value, sets: &[Set]) -> Result<(), String> {
-    sets.iter().try_for_each(|set| set.apply(body))
+    static TOLD: Once = Once::new();
+    for set in sets {
+        if let Some(note) = set.adds_to(body) {
+            TOLD.call_once(|| output::hint(&note));
+        }
+        set.apply(body)?;
+    }
+    Ok(())
 }
 
 /// Spreads `repeats` evenly over the posts after the first.

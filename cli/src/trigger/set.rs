@@ -28,6 +28,15 @@ impl FromStr for Set {
 }
 
 impl Set {
+    /// What to say where the last key is not there yet: it may be a typing error.
+    pub(crate) fn adds_to(&self, body: &Value) -> Option<String> {
+        let (parent, leaf) = self.pointer.rsplit_once('/')?;
+        let leaf = leaf.replace("~1", "/").replace("~0", "~");
+        let object = body.pointer(parent)?.as_object().filter(|object| !object.contains_key(&leaf))?;
+        let names: Vec<&str> = object.keys().map(String::as_str).collect();
+        Some(format!("note: --set {} adds a key; what is there: {}", self.pointer, names.join(", ")))
+    }
+
     /// Sets the value; the last key is made where it is missing.
     ///
     /// # Errors
@@ -90,6 +99,16 @@ mod tests {
             let changed = set(text, body.clone()).expect(text);
             assert_eq!(changed.pointer(pointer), Some(&expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_added_is_told_with_those_that_are_there() {
+        let body = json!({ "optOut": { "phoneNumber": "+12025550147", "type": "opt-out" } });
+        let told = |text: &str| text.parse::<Set>().expect(text).adds_to(&body);
+
+        let note = told("/optOut/phone=+13035550168").expect("a key is added");
+        assert!(note.contains("phoneNumber, type"), "{note}");
+        assert_eq!(told("/optOut/phoneNumber=+13035550168"), None);
     }
 
     #[test]
