@@ -6,7 +6,8 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::binaries::{HOOKLINE, binary};
-use crate::process::{Ran, run};
+use crate::process::{Ran, run_within};
+use crate::wait::DEADLINE;
 
 const ALL: &str = "100000";
 
@@ -42,7 +43,9 @@ impl Commands {
     }
 
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Ran {
-        run(self.command(arguments)).await
+        // A benchmark takes a minute by itself.
+        let within = if arguments.first() == Some(&"bench") { DEADLINE * 4 } else { DEADLINE };
+        run_within(self.command(arguments), within).await
     }
 
     pub(crate) async fn json(&self, arguments: &[&str]) -> Value {

@@ -37,9 +37,14 @@ impl Ran {
 ///
 /// # Panics
 /// Where it cannot be started, or does not end in [`DEADLINE`].
-pub async fn run(mut command: Command) -> Ran {
+pub async fn run(command: Command) -> Ran {
+    run_within(command, DEADLINE).await
+}
+
+/// As [`run`], within another time.
+pub(crate) async fn run_within(mut command: Command, within: Duration) -> Ran {
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let ended = tokio::time::timeout(DEADLINE, command.output()).await;
+    let ended = tokio::time::timeout(within, command.output()).await;
     let ended = ended.unwrap_or_else(|_| panic!("{command:?} does not end")).expect("the command starts");
     Ran {
         code: ended.status.code(),

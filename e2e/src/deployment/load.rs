@@ -74,6 +74,23 @@ impl Load {
         }
     }
 
+    /// Leaves out the texts and contacts after the first `most`.
+    pub fn keep_of_others(&mut self, most: usize) {
+        let Self { bodies, created, texts, .. } = self;
+        let mut others = 0;
+        bodies.retain(|body| {
+            others += usize::from(!body["optOut"].is_object());
+            if body["optOut"].is_object() || others <= most {
+                return true;
+            }
+            match body["message"]["id"].as_str() {
+                Some(id) => drop(texts.remove(id)),
+                None => created.retain(|person| !body.to_string().contains(&person.phone)),
+            }
+            false
+        });
+    }
+
     /// Posts all, some at once; each until it is answered 200.
     pub async fn send(&self, sender: &Sender) {
         send_all(sender, &self.bodies).await;
