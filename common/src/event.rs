@@ -30,7 +30,7 @@ const MAX_TYPE_BYTES: usize = 255;
 /// Longer types make the routing key `<source>.unknown` (design.md section 4).
 const MAX_ROUTED_TYPE_BYTES: usize = 128;
 /// The type whose body may be a keyword alone, and its routing words then. A sender's own type never is one of these.
-const TEXT_RECEIVED: &str = "message.received";
+pub const TEXT_RECEIVED: &str = "message.received";
 pub const STOP_RECEIVED: &str = "message.received.stop";
 pub const START_RECEIVED: &str = "message.received.start";
 

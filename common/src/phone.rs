@@ -17,6 +17,14 @@ const PREFIXES: [&str; 6] = ["tel", "phone", "mobile", "cell", "sms", "callto"];
 const EXTENSIONS: [&str; 6] = ["extension", "extn", "ext", "x", "#", "*"];
 
 impl Phone {
+    /// Reads a number that came as one: its plus is lost. Only eleven digits from 1 on are a +1 number then; ten may be of
+    /// a number from abroad.
+    #[must_use]
+    pub fn of_number(number: &serde_json::Number) -> Option<Self> {
+        let digits = number.to_string();
+        (digits.len() == 11 && digits.starts_with('1')).then(|| Self::parse(&digits))?
+    }
+
     /// Reads a number in any usual form, with what people write around it: an extension (which is no part of E.164),
     /// `tel:`, marks of writing direction, dashes and spaces of any alphabet. Without a `+`, ten digits, or eleven
     /// starting with 1, are taken for a number of the North American plan (reference/textus-api.md section 14); `None`

@@ -81,11 +81,7 @@ fn first_phone(said: &Value, names: &[&str]) -> Option<Phone> {
 fn phone(said: &Value) -> Option<Phone> {
     match said {
         Value::String(text) => Phone::parse(text),
-        // Without its plus only a number of eleven digits from 1 on is a +1 number.
-        Value::Number(number) => {
-            let digits = number.to_string();
-            Phone::parse(&digits).filter(|_| digits.len() == 11 && digits.starts_with('1'))
-        }
+        Value::Number(number) => Phone::of_number(number),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }

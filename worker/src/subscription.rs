@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_common::event::{START_RECEIVED, STOP_RECEIVED};
+use hookline_common::event::{START_RECEIVED, STOP_RECEIVED, TEXT_RECEIVED};
 use hookline_common::names::{HandlerName, SubscriptionState};
 use hookline_common::reload::LiveSettings;
 use hookline_common::secret::Secret;
@@ -33,7 +33,7 @@ pub fn needed(settings: &Settings) -> Vec<&'static str> {
     let takes_keywords = !settings.handlers.record_opt_out.keywords.is_empty();
     let as_sent = |name: &'static str| match name {
         // A keyword alone is what ingest makes of a text.
-        STOP_RECEIVED | START_RECEIVED => takes_keywords.then_some("message.received"),
+        STOP_RECEIVED | START_RECEIVED => takes_keywords.then_some(TEXT_RECEIVED),
         name => Some(name),
     };
     let routed = takers.filter_map(topology::event_types).flatten();

@@ -1,5 +1,6 @@
 //! What `record_opt_out` and `flag_opt_out` both take: opt-outs and opt-ins, and texts that are a keyword alone.
 
+use hookline_common::event::TEXT_RECEIVED;
 use hookline_common::keywords::Keywords;
 use hookline_common::names::DeadReason;
 use hookline_common::settings::Settings;
@@ -28,7 +29,7 @@ impl OptOutEvents {
     /// `None` for a keyword that nobody's number sent: a short code or a name cannot be opted out.
     pub(super) fn read(&self, attempt: &Attempt<'_>) -> Result<Option<OptOutPayload>, HandlerError> {
         let event = attempt.event;
-        if event.event_type.as_str() != "message.received" {
+        if event.event_type.as_str() != TEXT_RECEIVED {
             return match payload::read(event)? {
                 Payload::OptOut(payload) => Ok(Some(payload)),
                 Payload::Message(_) | Payload::Contact(_) => {

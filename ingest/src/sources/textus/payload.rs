@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use hookline_common::event::{Event, EventId, EventType, SourceName};
+use hookline_common::event::{Event, EventId, EventType, SourceName, TEXT_RECEIVED};
 use hookline_common::json;
 use hookline_common::keywords::Keywords;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -21,8 +21,6 @@ use crate::sources::{RequestFacts, Verified};
 const MAX_KEPT_ID_BYTES: usize = 512;
 /// What stands where a body was mended.
 const MENDED: char = '\u{fffd}';
-/// The only type that may be a keyword.
-const TEXT_RECEIVED: &str = "message.received";
 
 /// Makes the event. Its id comes from the sender's `id`, or from the bytes where there is no usable one (absent,
 /// no string, blank, or no text as it was sent).

@@ -2,6 +2,7 @@
 //! endpoint (<https://apidocs.next.textus.com/docs/conversations/assign_contact>). Readers here never fail on a shape
 //! they don't know: they read it as absent, and whoever needs the thing says that it is missing.
 
+use hookline_common::phone::Phone;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -94,18 +95,19 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     })
 }
 
-/// As [`text`], and a number as its digits: of a short code, or of a +1 number with its 1. Any other may be ten digits of
-/// a number from abroad without its plus, and is none.
+/// Digits of a short code, at most (<https://www.usshortcodes.com>: five or six).
+pub(super) const MOST_OF_CODE: usize = 6;
+
+/// As [`text`], and a number as its digits, where it can be a short code or is a telephone number.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()).filter(|digits| names_somebody(digits)),
+        Value::Number(number) => {
+            let digits = number.to_string();
+            (digits.len() <= MOST_OF_CODE || Phone::of_number(&number).is_some()).then_some(digits)
+        }
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     })
-}
-
-fn names_somebody(digits: &str) -> bool {
-    digits.len() <= 6 || (digits.len() == 11 && digits.starts_with('1'))
 }
 
 #[cfg(test)]

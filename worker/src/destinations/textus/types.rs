@@ -5,7 +5,7 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::Deserialize;
 
-use super::links::{Collection, Link, text, text_or_number};
+use super::links::{Collection, Link, MOST_OF_CODE, text, text_or_number};
 pub use super::people::{CONTACTS, Contact, ContactPhone, NamedContact, NotASegment, Numbers, PhonesRef};
 use crate::destinations::redact::debug_by_id;
 use crate::destinations::segment::Segment;
@@ -105,9 +105,6 @@ impl Message {
         self.delivery_state.as_deref().or(self.status.as_deref())
     }
 }
-
-/// Digits of a short code, at most (<https://www.usshortcodes.com>: five or six).
-const MOST_OF_CODE: usize = 6;
 
 /// The talk between one business number and one person's number.
 #[derive(Clone, Default, Deserialize)]
