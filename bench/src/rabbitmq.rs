@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_common::names::HandlerName;
+use hookline_broker::topology::rabbitmq::Topology;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
-use hookline_common::topology::Queue;
-use hookline_common::topology::rabbitmq::Topology;
 use lapin::options::{
     BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
     QueueDeleteOptions, QueuePurgeOptions,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use hookline_common::event::Event;
 use hookline_common::names::HandlerName;
-use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use tempfile::TempDir;
 
 use crate::child::Child;

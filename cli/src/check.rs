@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use hookline_common::service::telemetry::logging;
 use hookline_common::settings::{Loaded, Needs, OnBrokerOutage, Settings, SystemOfRecordKind, load};
-use hookline_common::telemetry::logging;
 use serde_json::{Value, json};
 
 use self::connect::Finding;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use hookline_common::admin::INGEST_LISTEN;
+use hookline_common::service::admin::INGEST_LISTEN;
 use url::Url;
 
 use crate::open::{self, Place, wrong_usage};

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hookline_common::admin::{AdminServer, INGEST_LISTEN};
-use hookline_common::broker::Broker;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
-use hookline_common::reload::LiveSettings;
-use hookline_common::service::rabbit_options;
+use hookline_broker::Broker;
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
+use hookline_common::service::broker_ca;
+use hookline_common::service::reload::LiveSettings;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::Settings;
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
 use hookline_worker::service::WorkerService;
@@ -56,11 +57,12 @@ impl House {
     ) -> anyhow::Result<Self> {
         let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
         let metrics = Arc::new(Metrics::new(Role::Both, &sources));
+        let broker_metrics = Arc::new(BrokerMetrics::new(&metrics));
         let journey = Journey::default();
         let queues = if settings.broker.url.is_empty() {
             Queues::embedded(settings, wrap).await?
         } else {
-            Queues::in_rabbitmq(settings, &metrics).await?
+            Queues::in_rabbitmq(settings, &metrics, broker_metrics).await?
         };
         let worker_threads = Threads::start()?;
         // Opened there, so that the store's own threads are the worker's too.
@@ -142,8 +144,12 @@ impl Queues {
         Ok(Self { ingest: wrap(Arc::clone(&worker)), worker, spooling: None })
     }
 
-    async fn in_rabbitmq(settings: &Settings, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let options = rabbit_options(settings, RabbitRole::Worker, Arc::clone(&metrics.broker))?;
+    async fn in_rabbitmq(
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+        broker_metrics: Arc<BrokerMetrics>,
+    ) -> anyhow::Result<Self> {
+        let options = RabbitOptions::new(settings, broker_ca(settings)?, RabbitRole::Worker, broker_metrics);
         let worker: Arc<dyn Broker> = RabbitBroker::start(options);
         let spooling = Spooling::open(settings, Arc::clone(&worker), Arc::clone(metrics)).await?;
         Ok(Self { ingest: Arc::clone(&spooling) as _, worker, spooling: Some(spooling) })

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use hookline_common::broker::Broker;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
-use hookline_common::service::rabbit_options;
+use hookline_broker::Broker;
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_common::service::broker_ca;
+use hookline_common::service::telemetry::logging;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{Loaded, Needs, Settings, load};
-use hookline_common::telemetry::logging;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 
 pub(crate) use hookline_common::service::{WrongUsage, wrong_usage};
 use hookline_store::{Found, Location, Store, StoreOptions};
@@ -172,7 +173,12 @@ pub(crate) async fn rabbit(settings: &Settings) -> anyhow::Result<Arc<RabbitBrok
 /// RabbitMQ, connected `within` that time.
 pub(crate) async fn rabbit_within(settings: &Settings, within: Duration) -> anyhow::Result<Arc<RabbitBroker>> {
     let metrics = Metrics::new(Role::Worker, &[]);
-    let broker = RabbitBroker::start(rabbit_options(settings, RabbitRole::Command, Arc::clone(&metrics.broker))?);
+    let broker = RabbitBroker::start(RabbitOptions::new(
+        settings,
+        broker_ca(settings)?,
+        RabbitRole::Command,
+        Arc::new(BrokerMetrics::new(&metrics)),
+    ));
     if let Err(error) = broker.wait_ready(within).await {
         broker.close().await;
         return Err(error).with_context(|| {

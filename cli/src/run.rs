@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use hookline_common::service;
+use hookline_common::service::{reload, shutdown};
 use hookline_common::settings::Needs;
-use hookline_common::{reload, service, shutdown};
 
 use crate::RunArgs;
 use crate::house::House;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use hookline_common::broker::embedded::{EmbeddedBroker, Held};
-use hookline_common::broker::{Broker, BrokerError, OtherQueue, QueueDepth};
+use hookline_broker::embedded::{EmbeddedBroker, Held};
+use hookline_broker::{Broker, BrokerError, OtherQueue, QueueDepth};
 use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;

@@ -4,10 +4,10 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::Difference;
+use hookline_broker::Broker;
+use hookline_broker::rabbitmq::Difference;
+use hookline_broker::topology::rabbitmq::{Argument, Topology};
 use hookline_common::settings::Settings;
-use hookline_common::topology::rabbitmq::{Argument, Topology};
 use serde_json::{Map, Value, json};
 
 use crate::open::{self, Place};

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::{RabbitBroker, Unrouted};
+use hookline_broker::Broker;
+use hookline_broker::rabbitmq::{RabbitBroker, Unrouted};
+use hookline_broker::topology::rabbitmq::UNROUTED;
+use hookline_broker::topology::takes;
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
-use hookline_common::topology::rabbitmq::UNROUTED;
-use hookline_common::topology::takes;
 use hookline_store::Store;
 use serde_json::json;
 

@@ -220,3 +220,30 @@ impl OperationClass {
         }
     }
 }
+
+/// A queue that Hookline consumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Queue {
+    /// What a handler still has to do.
+    Work(HandlerName),
+    /// What was given up, on its way into the store's `dead_letters`.
+    Dead(HandlerName),
+}
+
+impl Queue {
+    #[must_use]
+    pub const fn handler(self) -> HandlerName {
+        match self {
+            Self::Work(handler) | Self::Dead(handler) => handler,
+        }
+    }
+
+    /// The AMQP name, also the metric label: `hookline.work.log_note`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Work(handler) => format!("hookline.work.{handler}"),
+            Self::Dead(handler) => format!("hookline.dead.{handler}"),
+        }
+    }
+}

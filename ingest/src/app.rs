@@ -10,12 +10,12 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
-use hookline_common::admin::{Readiness, Standing};
-use hookline_common::broker::{Broker, BrokerState};
-use hookline_common::reload::LiveSettings;
+use hookline_broker::{Broker, BrokerState};
+use hookline_common::service::admin::{Readiness, Standing};
+use hookline_common::service::reload::LiveSettings;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::Metrics;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -169,7 +169,7 @@ impl IngestApp {
         let stop = async {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = metrics.follow_broker(connection) => {}
+                () = follow_broker(&metrics, connection) => {}
                 why = failed(&mut broker_state) => failure = Some(why),
             }
             draining.store(true, Ordering::Relaxed);
@@ -182,6 +182,17 @@ impl IngestApp {
         match failure {
             None => Ok(()),
             Some(why) => Err(anyhow::anyhow!("durable storage failed: {why}")),
+        }
+    }
+}
+
+/// Follows a broker's state into the gauge; never returns.
+async fn follow_broker(metrics: &Metrics, mut state: watch::Receiver<BrokerState>) {
+    loop {
+        metrics.broker_connected.set(i64::from(*state.borrow_and_update() == BrokerState::Ready));
+        if state.changed().await.is_err() {
+            // The broker was closed: the last state stands.
+            std::future::pending().await
         }
     }
 }

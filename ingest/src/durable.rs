@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hookline_broker::{Broker, BrokerState, PublishError, Stored};
 use hookline_common::backoff::full_jitter;
-use hookline_common::broker::{Broker, BrokerState, PublishError, Stored};
 use hookline_common::event::{Event, EventId};
-use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::metrics::Metrics;
 
 use crate::sources::Verified;
 

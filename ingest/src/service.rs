@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_common::admin::{AdminServer, INGEST_LISTEN};
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
-use hookline_common::service::rabbit_options;
+use hookline_broker::Broker;
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::{broker_ca, reload, shutdown};
 use hookline_common::settings::{Needs, Settings};
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_common::{reload, shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::IngestApp;
@@ -27,7 +27,12 @@ pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(Role::Ingest, &sources));
     // RabbitMQ may be away at the start as at any other time: the spool takes what comes.
-    let rabbit = RabbitBroker::start(rabbit_options(&settings, RabbitRole::Ingest, Arc::clone(&metrics.broker))?);
+    let rabbit = RabbitBroker::start(RabbitOptions::new(
+        &settings,
+        broker_ca(&settings)?,
+        RabbitRole::Ingest,
+        Arc::new(BrokerMetrics::new(&metrics)),
+    ));
     let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
     let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
     let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?

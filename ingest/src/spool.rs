@@ -16,16 +16,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::{
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::{
     Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
 };
 use hookline_common::event::{Event, EventId};
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::{OnBrokerOutage, Settings};
-use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

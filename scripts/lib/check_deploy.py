@@ -219,7 +219,7 @@ def names_in(expression):
 
 
 def check_prometheus(compose):
-    code = "".join(text(path) for path in Path("common/src/telemetry/metrics").rglob("*.rs"))
+    code = "".join(text(path) for path in Path("common/src/service/telemetry/metrics").rglob("*.rs"))
     exported = set(re.findall(r'"(hookline_[a-z_]+)"', code))
     rules = [rule for group in yaml.safe_load(text("deploy/prometheus/rules/hookline.yml"))["groups"] for rule in group["rules"]]
     for rule in rules:

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::Again;
+use hookline_broker::Again;
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::time::Timestamp;

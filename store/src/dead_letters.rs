@@ -3,7 +3,7 @@
 //! A redrive is three steps, because the queue is another system: mark (`redriving`), publish and have it
 //! confirmed, remove. A crash in between leaves a row in [`Store::redriving`], and publishing again is harmless.
 
-use hookline_common::broker::DeadLetterInfo;
+use hookline_broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, Keyword};
 use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::time::Timestamp;

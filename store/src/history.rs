@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use hookline_common::broker::DeadLetterInfo;
+use hookline_broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, EventType, Keyword};
 use hookline_common::names::{DeadReason, HandlerName};
 use hookline_common::time::Timestamp;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::{Again, DeadLetterInfo, Resumed};
+use hookline_broker::{Again, DeadLetterInfo, Resumed};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{
     DeadReason, DeliveryState, Destination, HandlerName, OperationClass, SkipReason, Verdict,

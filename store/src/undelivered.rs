@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::Resumed;
+use hookline_broker::Resumed;
 use hookline_common::event::EventId;
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::time::Timestamp;

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use hookline_common::broker::{Broker, BrokerState};
+use hookline_broker::{Broker, BrokerState};
 use hookline_common::names::{Destination, HandlerName};
-use hookline_common::reload::LiveSettings;
+use hookline_common::service::reload::LiveSettings;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::Metrics;
 use hookline_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

@@ -8,13 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use hookline_common::broker::{Broker, Deliveries, Delivery};
-use hookline_common::names::HandlerName;
+use hookline_broker::{Broker, Deliveries, Delivery};
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use hookline_store::model::{Begin, Copied, Payload};
 use hookline_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

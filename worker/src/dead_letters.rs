@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use hookline_common::broker::{Again, Broker, DeadLetterInfo, Delivery};
-use hookline_common::names::{DeadReason, HandlerName};
+use hookline_broker::{Again, Broker, DeadLetterInfo, Delivery};
+use hookline_common::names::{DeadReason, HandlerName, Queue};
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use hookline_store::Store;
 use tokio_util::sync::CancellationToken;
 

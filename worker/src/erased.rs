@@ -7,9 +7,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::{Deliveries, Delivery};
-use hookline_common::names::HandlerName;
-use hookline_common::topology::Queue;
+use hookline_broker::{Deliveries, Delivery};
+use hookline_common::names::{HandlerName, Queue};
 use hookline_store::StoreError;
 use tokio_util::sync::CancellationToken;
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::{Deliveries, Delivery};
+use hookline_broker::{Deliveries, Delivery};
 use hookline_common::event::{Event, EventId};
-use hookline_common::names::{DeadReason, HandlerName, Verdict};
-use hookline_common::telemetry::journey::Milestone;
+use hookline_common::names::{DeadReason, HandlerName, Queue, Verdict};
+use hookline_common::service::telemetry::journey::Milestone;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::{self, Context};

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::QueueDepth;
-use hookline_common::names::{Destination, HandlerName};
+use hookline_broker::QueueDepth;
+use hookline_common::names::{Destination, HandlerName, Queue};
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 

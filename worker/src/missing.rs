@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::{PublishError, QueueDepth};
-use hookline_common::names::HandlerName;
-use hookline_common::topology::Queue;
+use hookline_broker::{PublishError, QueueDepth};
+use hookline_common::names::{HandlerName, Queue};
 use hookline_store::model::{Overdue, Payload, Undelivered};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::QueueDepth;
-use hookline_common::names::{Destination, HandlerName};
+use hookline_broker::QueueDepth;
+use hookline_common::names::{Destination, HandlerName, Queue};
 use hookline_common::settings::{MessageLookup, Settings};
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use hookline_store::model::{GateRow, Waiting};
 
 /// TextUs allows 1,000 requests in 5 minutes per token (<https://apidocs.next.textus.com/overview/rate_limiting>).

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_common::names::HandlerName;
-use hookline_common::topology::Queue;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_store::StoreError;
 use hookline_store::model::Question;
 use tokio::time::Instant;

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_common::admin::{AdminServer, Standing, WORKER_LISTEN};
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_broker::Broker;
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::names::HandlerName;
-use hookline_common::reload::{self, LiveSettings};
-use hookline_common::service::{rabbit_options, wrong_usage};
+use hookline_common::service::admin::{AdminServer, Standing, WORKER_LISTEN};
+use hookline_common::service::reload::{self, LiveSettings};
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::{broker_ca, shutdown, wrong_usage};
 use hookline_common::settings::{Needs, Settings};
-use hookline_common::shutdown;
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -174,7 +174,12 @@ pub async fn run(config: Option<&Path>, settings: Settings, only: Option<Vec<Han
     check_handlers(&settings, only.as_deref())?;
     let shutdown = shutdown::on_signal()?;
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
-    let options = rabbit_options(&settings, RabbitRole::Worker, Arc::clone(&metrics.broker))?;
+    let options = RabbitOptions::new(
+        &settings,
+        broker_ca(&settings)?,
+        RabbitRole::Worker,
+        Arc::new(BrokerMetrics::new(&metrics)),
+    );
     let broker: Arc<dyn Broker> = RabbitBroker::start(options);
     let worker =
         WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default(), only).await?;

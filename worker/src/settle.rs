@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use hookline_common::broker::{DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
+use hookline_broker::topology::Tier;
+use hookline_broker::{DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason, Verdict};
+use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::metrics::Suppressed;
 use hookline_common::settings::RetrySettings;
-use hookline_common::telemetry::journey::Milestone;
-use hookline_common::telemetry::metrics::Suppressed;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Tier;
 use hookline_store::StoreError;
 use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
 
@@ -368,8 +368,8 @@ async fn answer(delivery: Delivery, settlement: Settlement) {
     let event_id = delivery.event.id.clone();
     let handler = delivery.queue.handler();
     match delivery.settle(settlement).await {
-        Ok(hookline_common::broker::Settled::Confirmed) => {}
-        Ok(hookline_common::broker::Settled::Lost) => {
+        Ok(hookline_broker::Settled::Confirmed) => {}
+        Ok(hookline_broker::Settled::Lost) => {
             tracing::info!(event.id = %event_id, handler = %handler, "delivery.lease_lost: it is handed out again");
         }
         Err(error) => {

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_broker::topology;
 use hookline_common::event::{START_RECEIVED, STOP_RECEIVED, TEXT_RECEIVED};
 use hookline_common::names::{HandlerName, SubscriptionState};
-use hookline_common::reload::LiveSettings;
 use hookline_common::secret::Secret;
+use hookline_common::service::reload::LiveSettings;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::{Settings, takes_posts_to};
-use hookline_common::telemetry::metrics::Metrics;
-use hookline_common::topology;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;

@@ -1,9 +1,8 @@
 //! What the programs on lapin share: a connection, and queues equal to ours.
 
 use anyhow::{Context as _, bail};
-use hookline_common::names::HandlerName;
-use hookline_common::topology::Queue;
-use hookline_common::topology::rabbitmq::{Argument, EVENTS, RabbitQueue, Topology};
+use hookline_broker::topology::rabbitmq::{Argument, EVENTS, RabbitQueue, Topology};
+use hookline_common::names::{HandlerName, Queue};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Connection, ConnectionProperties};
 use serde::{Deserialize, Serialize};

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_common::admin::AdminServer;
-use hookline_common::broker::Broker;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_broker::Broker;
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::event::SourceName;
 use hookline_common::secret::Secret;
-use hookline_common::service::rabbit_options;
+use hookline_common::service::admin::AdminServer;
+use hookline_common::service::broker_ca;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{SourceKind, SourceSettings};
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,12 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
         (EmbeddedBroker::open(options).await?, None)
     } else {
-        let options = rabbit_options(&settings, RabbitRole::Ingest, Arc::clone(&metrics.broker))?;
+        let options = RabbitOptions::new(
+            &settings,
+            broker_ca(&settings)?,
+            RabbitRole::Ingest,
+            Arc::new(BrokerMetrics::new(&metrics)),
+        );
         let rabbit = RabbitBroker::start(options);
         rabbit.wait_ready(TO_BE_READY).await?;
         let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;

@@ -18,8 +18,8 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 use hookline_common::secret::Secret;
+use hookline_common::service::telemetry::logging;
 use hookline_common::settings::Settings;
-use hookline_common::telemetry::logging;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_common::admin::AdminServer;
-use hookline_common::broker::Broker;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitRole};
+use hookline_broker::Broker;
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::event::Event;
 use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::secret::Secret;
-use hookline_common::service::rabbit_options;
+use hookline_common::service::admin::AdminServer;
+use hookline_common::service::broker_ca;
+use hookline_common::service::telemetry::journey::{Journey, Milestone};
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{HandlerBasics, HandlersSettings, MessageLookup, Settings};
-use hookline_common::telemetry::journey::{Journey, Milestone};
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_worker::service::WorkerService;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -152,7 +153,12 @@ pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyho
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
         return Ok(EmbeddedBroker::open(options).await?);
     }
-    let broker = RabbitBroker::start(rabbit_options(settings, RabbitRole::Worker, Arc::clone(&metrics.broker))?);
+    let broker = RabbitBroker::start(RabbitOptions::new(
+        settings,
+        broker_ca(settings)?,
+        RabbitRole::Worker,
+        Arc::new(BrokerMetrics::new(metrics)),
+    ));
     broker.wait_ready(TO_BE_READY).await?;
     Ok(broker)
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_bench::{Options, Part, Progress, Refused};
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::Broker;
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::names::HandlerName;
 use hookline_common::secret::Secret;
-use hookline_common::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
 
@@ -42,7 +43,7 @@ async fn deployment(url: &str) -> Arc<RabbitBroker> {
         ca_pem: None,
         handlers: HandlerName::ALL.to_vec(),
         role: RabbitRole::Ingest,
-        metrics: Arc::clone(&metrics.broker),
+        metrics: Arc::new(BrokerMetrics::new(&metrics)),
     });
     broker.wait_ready(Duration::from_secs(30)).await.expect("the broker is there");
     broker

@@ -9,10 +9,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use hookline_bench::process::Kind;
 use hookline_bench::{Options, Part, Progress, Refused};
-use hookline_common::broker::embedded::forgetful_file_system;
+use hookline_broker::embedded::forgetful_file_system;
 use hookline_common::secret::Secret;
+use hookline_common::service::shutdown;
 use hookline_common::settings::Settings;
-use hookline_common::shutdown;
 use indicatif::ProgressBar;
 use url::Url;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_common::broker::Broker;
-use hookline_common::broker::rabbitmq::Difference;
+use hookline_broker::Broker;
+use hookline_broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{Settings, SystemOfRecordKind};
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_store::{Found, Store};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use hookline_common::event::EventId;
 use hookline_common::names::Verdict;
-use hookline_common::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::journey::Milestone;
 use hookline_sandbox::samples::{self, SampleFacts};
 use tokio::sync::broadcast;
 use tokio::time::Instant;

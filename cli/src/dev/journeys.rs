@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use hookline_broker::topology;
 use hookline_common::event::{EventId, EventType};
 use hookline_common::names::{HandlerName, Verdict};
-use hookline_common::telemetry::journey::Milestone;
-use hookline_common::topology;
+use hookline_common::service::telemetry::journey::Milestone;
 
 /// Events that are on their way, and the sums of those that ended.
 pub(crate) struct Journeys {

@@ -4,12 +4,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_common::broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored,
-};
+use hookline_broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
 use hookline_common::event::{Event, EventId};
-use hookline_common::names::HandlerName;
-use hookline_common::topology::Queue;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_sandbox::Sandbox;
 use tokio::sync::watch;
 

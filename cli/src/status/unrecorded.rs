@@ -5,11 +5,10 @@
 //! queue counts what is handed out as well. RabbitMQ tells only what is ready: what workers hold, and
 //! what they are giving back, they are asked.
 
-use hookline_common::broker::QueueDepth;
-use hookline_common::broker::embedded::Held;
-use hookline_common::names::HandlerName;
+use hookline_broker::QueueDepth;
+use hookline_broker::embedded::Held;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_common::settings::Settings;
-use hookline_common::topology::Queue;
 use hookline_store::Store;
 
 use super::Queues;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use hookline_common::broker::embedded::EmbeddedBroker;
+use hookline_broker::embedded::EmbeddedBroker;
 use hookline_common::secret::Secret;
 use hookline_common::settings::{Loaded, Problem, Settings};
 use serde::Deserialize;

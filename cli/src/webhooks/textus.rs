@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use hookline_common::names::Destination;
+use hookline_common::service::telemetry::logging;
+use hookline_common::service::telemetry::metrics::{self, Metrics};
 use hookline_common::settings::{Needs, Role, Settings, load, takes_posts_to, webhook_url};
-use hookline_common::telemetry::logging;
-use hookline_common::telemetry::metrics::{self, Metrics};
 use hookline_store::Store;
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::textus::client::TextUs;

@@ -3,13 +3,13 @@
 //!
 //! | point | passed | by |
 //! |---|---|---|
-//! | `publish.sent` | an event is with the writer, nothing is written | common, `broker/embedded/mod.rs` |
-//! | | a batch's frames are queued, nothing is confirmed | common, `broker/rabbitmq/publisher.rs` |
-//! | `spool.committing` | before the commit that stores events | common, `broker/embedded/writer/mod.rs` |
-//! | `publish.confirmed` | after it, before anybody is answered | common, `broker/embedded/writer/mod.rs` |
-//! | | a batch is confirmed, before anybody is answered | common, `broker/rabbitmq/publisher.rs` |
-//! | `retry.confirmed` | a delivery is durably parked | common, both `settler.rs` |
-//! | `dead.confirmed` | a delivery is durably a dead letter | common, both `settler.rs` |
+//! | `publish.sent` | an event is with the writer, nothing is written | broker, `embedded/mod.rs` |
+//! | | a batch's frames are queued, nothing is confirmed | broker, `rabbitmq/publisher.rs` |
+//! | `spool.committing` | before the commit that stores events | broker, `embedded/writer/mod.rs` |
+//! | `publish.confirmed` | after it, before anybody is answered | broker, `embedded/writer/mod.rs` |
+//! | | a batch is confirmed, before anybody is answered | broker, `rabbitmq/publisher.rs` |
+//! | `retry.confirmed` | a delivery is durably parked | broker, both `settler.rs` |
+//! | `dead.confirmed` | a delivery is durably a dead letter | broker, both `settler.rs` |
 //! | `call.before` | before a call to a destination | worker, `destinations/http.rs` |
 //! | `call.answered` | the destination answered, nothing is recorded | worker, `destinations/http.rs` |
 //! | `ack.before` | the verdict is recorded, the delivery not settled | worker, `settle.rs` |

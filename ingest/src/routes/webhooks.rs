@@ -11,10 +11,10 @@ use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::FutureExt;
-use hookline_common::broker::{PublishError, Stored};
+use hookline_broker::{PublishError, Stored, topology};
 use hookline_common::event::Event;
-use hookline_common::telemetry::journey::{Journey, Milestone};
-use hookline_common::telemetry::metrics::{Metrics, NO_SOURCE};
+use hookline_common::service::telemetry::journey::{Journey, Milestone};
+use hookline_common::service::telemetry::metrics::{Metrics, NO_SOURCE};
 use hookline_common::time::Timestamp;
 
 use super::body::BodyLimits;
@@ -174,7 +174,7 @@ impl Edge {
         let took = read_at.elapsed();
         self.metrics.ingest.acknowledged(event.source.as_str(), took);
         if stored.duplicate {
-            self.metrics.repeated(&event.event_type);
+            self.metrics.repeated(topology::takers(&event.event_type));
         } else if event.event_type.is_unparsed() {
             self.log_unparsed(event, request_id);
         }

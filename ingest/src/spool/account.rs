@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hookline_common::broker::embedded::Held;
+use hookline_broker::embedded::Held;
 use hookline_common::event::Event;
-use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::metrics::Metrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 

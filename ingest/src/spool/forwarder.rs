@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use hookline_common::broker::{
+use hookline_broker::{
     Broker, BrokerError, BrokerState, Deliveries, Delivery, PublishError, Settled, Settlement, Spends,
 };
+use hookline_common::names::Queue;
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

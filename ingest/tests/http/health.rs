@@ -1,6 +1,6 @@
 //! The admin listener.
 
-use hookline_common::broker::BrokerState;
+use hookline_broker::BrokerState;
 use reqwest::Method;
 
 use crate::helpers::{Answer, Behaviour, FaultyBroker, TestIngest};

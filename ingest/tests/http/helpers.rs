@@ -10,18 +10,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use hookline_common::admin::AdminServer;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::{
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::{
     Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Settlement, Stored,
 };
 use hookline_common::event::{Event, EventId, SourceName};
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
+use hookline_common::service::admin::AdminServer;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{Settings, SourceKind, SourceSettings};
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
-use hookline_common::topology::Queue;
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
 use reqwest::{Method, RequestBuilder};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hookline_common::broker::BrokerState;
+use hookline_broker::BrokerState;
 use hookline_common::settings::Settings;
 use tokio::io::AsyncWriteExt;
 

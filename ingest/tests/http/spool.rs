@@ -4,15 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored,
-};
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_common::settings::{OnBrokerOutage, Settings};
 use hookline_common::time::Timestamp;
-use hookline_common::topology::Queue;
 use reqwest::Method;
 use tempfile::TempDir;
 use tokio::sync::watch;

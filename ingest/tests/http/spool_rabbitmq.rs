@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
-use hookline_common::broker::{Broker, Settlement};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::{Broker, Settlement};
 use hookline_common::event::{Event, Keyword};
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::OnBrokerOutage;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_common::testing::nodes::RabbitNode;
-use hookline_common::topology::Queue;
 use reqwest::Method;
 
 use crate::helpers::{Answer, DEADLINE, TestIngest, eventually};
@@ -25,7 +25,7 @@ fn broker(url: &str, role: RabbitRole) -> Arc<RabbitBroker> {
         ca_pem: None,
         handlers: HandlerName::ALL.to_vec(),
         role,
-        metrics: Arc::clone(&Metrics::new(Role::Ingest, &[]).broker),
+        metrics: Arc::new(BrokerMetrics::new(&Metrics::new(Role::Ingest, &[]))),
     })
 }
 

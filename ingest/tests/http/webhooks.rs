@@ -2,7 +2,7 @@
 
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
-use hookline_common::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::journey::Milestone;
 use reqwest::StatusCode;
 
 use crate::helpers::{TestIngest, fixture, fixtures, is_event_id, sign};

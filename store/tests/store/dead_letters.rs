@@ -149,7 +149,7 @@ async fn filters_narrow_the_list_and_pages_hold_each_once() {
         let info = dead(DeadReason::Rejected, at(i));
         store.insert_dead_letter(&event(&i.to_string()), HANDLER, &info, &[]).await.unwrap();
     }
-    let info = hookline_common::broker::DeadLetterInfo {
+    let info = hookline_broker::DeadLetterInfo {
         destination: Some(Destination::SystemOfRecord),
         ..dead(DeadReason::UnknownContact, at(9))
     };

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use hookline_common::broker::{Again, DeadLetterInfo};
+use hookline_broker::{Again, DeadLetterInfo};
 use hookline_common::event::{Event, EventId, Keyword};
 use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, SkipReason, Verdict};
 use hookline_common::time::Timestamp;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hookline_common::broker::Again;
+use hookline_broker::Again;
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{

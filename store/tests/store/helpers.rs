@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hookline_common::broker::DeadLetterInfo;
+use hookline_broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{DeadReason, Destination, HandlerName, Verdict};
 use hookline_common::phone::Phone;

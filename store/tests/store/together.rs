@@ -1,7 +1,7 @@
 //! What many ask at once is written together, and each gets the answer that it would get alone.
 
 use futures::future::join_all;
-use hookline_common::broker::Again;
+use hookline_broker::Again;
 use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use hookline_common::json;
 use hookline_common::names::{Operation, OperationClass};
-use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;

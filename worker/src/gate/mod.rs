@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hookline_common::names::{Destination, Operation, OperationClass};
-use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::{Store, StoreError};
 use tokio::sync::Notify;

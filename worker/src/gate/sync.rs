@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hookline_common::names::{Destination, OperationClass};
-use hookline_common::telemetry::metrics::GateState;
+use hookline_common::service::telemetry::metrics::GateState;
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};

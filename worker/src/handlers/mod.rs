@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_common::names::HandlerName;
+use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
-use hookline_common::telemetry::metrics::Metrics;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::ClaimRequest;

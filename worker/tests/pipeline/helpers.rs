@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hookline_common::broker::Broker;
-use hookline_common::broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_common::broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
+use hookline_broker::metrics::BrokerMetrics;
+use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::{Broker, topology};
 use hookline_common::event::EventId;
 use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
+use hookline_common::service::telemetry::journey::Journey;
+use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{RetrySettings, Settings};
-use hookline_common::telemetry::journey::Journey;
-use hookline_common::telemetry::metrics::{Metrics, Role};
 use hookline_common::time::Timestamp;
-use hookline_common::topology;
 use hookline_sandbox::samples::{self, SampleFacts};
 use hookline_sandbox::{Effect, EffectKind, Endpoint, RecordedRequest, Sandbox, SandboxOptions};
 use hookline_store::model::{DeadLetterFilter, DeadLetterRow, EventRow, LedgerEntry, NoteRow, OptFlagRow, PersonRow};
@@ -286,7 +286,7 @@ async fn rabbit(urls: Vec<Secret>, handlers: Vec<HandlerName>, metrics: &Metrics
         ca_pem: None,
         handlers,
         role: RabbitRole::Worker,
-        metrics: Arc::clone(&metrics.broker),
+        metrics: Arc::new(BrokerMetrics::new(metrics)),
     });
     broker.wait_ready(DEADLINE).await.expect("ready");
     broker

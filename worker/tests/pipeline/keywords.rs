@@ -211,7 +211,7 @@ async fn an_old_stop_word_that_comes_or_is_replayed_never_overrides_newer_news()
         gone @ (hookline_store::model::Payload::Unknown | hookline_store::model::Payload::Gone) => panic!("{gone:?}"),
     };
     assert!(event.event_type.keyword().is_some(), "the history keeps what it is");
-    pipeline.broker.publish_again(RecordOptOut, &event, hookline_common::broker::Again::Replay).await.expect("stored");
+    pipeline.broker.publish_again(RecordOptOut, &event, hookline_broker::Again::Replay).await.expect("stored");
     pipeline.quiet().await;
 
     assert_eq!((puts(&pipeline, &person), end(&pipeline, &repeat).await.as_str()), ([1, 1], "skipped: stale"));

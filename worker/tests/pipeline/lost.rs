@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use hookline_broker::topology::Tier;
 use hookline_common::names::HandlerName::RecordOptOut;
 use hookline_common::secret::Secret;
 use hookline_common::testing::nodes::RabbitNode;
-use hookline_common::topology::Tier;
 use hookline_sandbox::samples::sample;
 use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use hookline_common::broker::Broker;
+use hookline_broker::Broker;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::json;
 use hookline_common::keywords::{self, Keywords};

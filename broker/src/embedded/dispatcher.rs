@@ -1,0 +1,165 @@
+//! Leases what is due for whoever has room, and hands it out. Sleeps until something comes, is settled or falls
+//! due; asks four times a second whether another process changed the file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use hookline_common::names::Queue;
+use hookline_common::time::Timestamp;
+
+use super::ops::{Op, Shared, released};
+use super::rare;
+use super::reader::{self, Routed};
+use super::round::{Change, Count, LeasedRow, Wants};
+use super::rows::{self, SLOTS};
+use super::settler::EmbeddedSettler;
+use super::shelf::{Held, Shelf};
+use crate::{DeliveryParts, Spends};
+
+/// How soon a redrive by the command line is noticed.
+const POLL: Duration = Duration::from_millis(250);
+/// Before asking again what could not be answered.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
+/// Before an unreadable message is tried again.
+const PUT_OFF: Duration = Duration::from_secs(60);
+/// Whatever is due later is asked for again anyway.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+pub(super) struct Consumer {
+    pub(super) queue: Queue,
+    pub(super) places: Arc<Semaphore>,
+    pub(super) shelf: Arc<Shelf>,
+}
+
+pub(super) struct Dispatcher {
+    pub(super) reader: SqliteConnection,
+    pub(super) ops: mpsc::UnboundedSender<Op>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) consumers: Vec<Consumer>,
+    /// How long a row stays handed out.
+    pub(super) lease: Duration,
+}
+
+impl Dispatcher {
+    /// Runs until `closing`; gives back what was not handed out.
+    pub(super) async fn run(mut self, mut newcomers: mpsc::UnboundedReceiver<Consumer>, closing: CancellationToken) {
+        let shared = Arc::clone(&self.shared);
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !closing.is_cancelled() && !shared.stop.is_cancelled() {
+            self.consumers.retain(|consumer| !consumer.shelf.is_closed());
+            self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
+            let (wants, mut due_in) = self.wants();
+            if wants.iter().any(|want| *want > 0) {
+                // Never cancelled half-way: a row that was leased and forgotten would count as handed out.
+                match self.hand_out(wants).await {
+                    Ok(()) => continue,
+                    Err(()) => due_in = AFTER_FAULT,
+                }
+            }
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = shared.stop.cancelled() => {}
+                () = shared.board.changed() => {}
+                Some(newcomer) = newcomers.recv() => self.consumers.push(newcomer),
+                () = sleep(due_in) => {}
+                _ = poll.tick() => {
+                    // Before the writer looks: what was never taken does not count as handed out.
+                    self.consumers.iter().for_each(|consumer| consumer.shelf.give_back_expired());
+                    drop(self.ops.send(Op::Poll));
+                }
+            }
+        }
+        newcomers.close();
+        self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
+        self.consumers.iter().for_each(|consumer| consumer.shelf.close());
+        // Reading leaves nothing behind; an error here has no consequence.
+        drop(self.reader.close().await);
+    }
+
+    /// What is due and has room now, and how long until more is.
+    fn wants(&self) -> (Wants, Duration) {
+        let now_ms = self.shared.clock.now_ms();
+        let mut wants = [0; SLOTS];
+        let mut next_due = i64::MAX;
+        for consumer in &self.consumers {
+            let room = consumer.places.available_permits();
+            let slot = rows::slot(consumer.queue);
+            let due = self.shared.board.next_due(slot);
+            if room > 0 && due <= now_ms {
+                wants[slot] += u32::try_from(room).unwrap_or(u32::MAX);
+            } else if room > 0 {
+                next_due = next_due.min(due);
+            }
+        }
+        (wants, self.shared.clock.until(next_due).min(LONGEST_SLEEP))
+    }
+
+    async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
+        let (reply, leased) = oneshot::channel();
+        // From before the writer leases, so that the shelf is never behind it.
+        let until = Instant::now() + self.lease;
+        self.ops.send(Op::Lease { wants, reply }).map_err(drop)?;
+        // No answer: the writer could not ask the file now.
+        let leased = leased.await.map_err(drop)?;
+        let mut seqs: Vec<i64> = leased.iter().map(|row| rows::message_of_row(row.lease.row)).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
+        match reader::events(&mut self.reader, &seqs).await {
+            Ok(events) => {
+                for row in leased {
+                    match events.get(&rows::message_of_row(row.lease.row)) {
+                        Some(event) => self.shelve(row, event.clone(), until),
+                        // Erased since, or not readable.
+                        None => self.put_off(row),
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "leased events could not be read; they are read again");
+                leased.into_iter().for_each(|row| self.give_back(row));
+                Err(())
+            }
+        }
+    }
+
+    fn shelve(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
+        let takers = self.consumers.iter().filter(|consumer| consumer.queue == row.queue);
+        let placed =
+            takers.filter_map(|taker| Some((&taker.shelf, Arc::clone(&taker.places).try_acquire_owned().ok()?))).next();
+        let Some((shelf, permit)) = placed else { return self.give_back(row) };
+        let settler =
+            EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), shared: Arc::clone(&self.shared), permit };
+        let parts = DeliveryParts {
+            event,
+            queue: row.queue,
+            attempt: row.attempt,
+            first_attempt_at: Timestamp::from_millis(row.first_attempt_ms),
+            redeliveries: row.deliveries.saturating_sub(1),
+            copy: None,
+            again: row.again.as_deref().and_then(rare::read_again),
+            last: row.last.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+            dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+            routed_to,
+        };
+        shelf.put(Held { until, parts, settler });
+    }
+
+    /// A message that a newer version wrote may not be readable here: it waits for that version.
+    fn put_off(&self, row: LeasedRow) {
+        let due_ms = self.shared.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
+        let change = Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Undo, last: None };
+        let _ = self.ops.send(Op::Settle { lease: row.lease, change, reply: None });
+    }
+
+    fn give_back(&self, row: LeasedRow) {
+        let _ = self.ops.send(Op::Settle { lease: row.lease, change: released(), reply: None });
+    }
+}

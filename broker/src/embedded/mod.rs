@@ -1,0 +1,378 @@
+//! The embedded broker: durable queues in one SQLite file, `<data_dir>/broker.db`, for one machine without
+//! RabbitMQ. Also ingest's spool while RabbitMQ is away.
+//!
+//! ```text
+//! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ shelf ──▶ consumer
+//!               ▲  one connection,                                                        │
+//!               │  one statement a batch                                                  │
+//!               └───────────────── settle, lease: one transaction a round ◀──────────────┘
+//! ```
+//!
+//! - **Durable**: write-ahead log with `synchronous=FULL`; `publish` and `settle` answer after the commit's
+//!   `fdatasync`. An I/O error is fatal: [`BrokerState::Failed`], and the process must end.
+//! - **Fan-out** happens inside the storing statement, by a trigger, from a bit mask of the enabled handlers that
+//!   take the event. The message goes with its last queue row; its id stays for `retention`, so that a repeat is
+//!   recognised exactly.
+//! - **Leases** carry a token that is unique to one handing out. A new owner voids all former leases, and what they
+//!   handed out stays counted: a payload that ends its process reaches the delivery limit.
+//! - **For now or for good**: while nothing can be stored (disk full, lock held) the state is
+//!   [`BrokerState::NotReady`], and the writer tries by itself until it can.
+//! - **Erased is gone**: what is settled or removed is overwritten in the file; [`EmbeddedBroker::empty_log`] takes it
+//!   out of the write-ahead log too, which outlives a process that ends without closing.
+//! - **One owner** consumes. Other processes (the command line) may write short transactions meanwhile; the owner
+//!   looks for their changes four times a second.
+//! - **Not promised**: order. Rows are handed out by due time, and settled in any.
+
+mod board;
+mod clock;
+mod dispatcher;
+mod fault;
+mod files;
+mod ops;
+mod publish;
+mod rare;
+mod reader;
+mod round;
+mod rows;
+mod schema;
+mod settler;
+mod shelf;
+mod upkeep;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use self::files::forgetful_file_system;
+pub use self::reader::Held;
+
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::testing::crash_point;
+use hookline_common::time::Timestamp;
+
+use self::board::Board;
+use self::clock::Clock;
+use self::dispatcher::{Consumer, Dispatcher};
+use self::ops::{Op, Publish, Rare, Shared};
+use self::rows::MessageRow;
+use self::schema::Use;
+use self::shelf::{Counter, Shelf};
+use self::writer::Writer;
+use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
+
+/// Publishes that wait for the writer; above it `Overloaded`.
+const MAX_WAITING: usize = 4096;
+/// As long as RabbitMQ waits for an acknowledgement
+/// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>).
+const LEASE: Duration = Duration::from_secs(30 * 60);
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The command line's transactions are short.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// Made, readable by this user only, where it is missing.
+    pub data_dir: PathBuf,
+    /// Stem of the file's name, so that a spool can lie beside the broker.
+    pub name: &'static str,
+    /// Whose queues an event is put on.
+    pub handlers: Vec<HandlerName>,
+    /// How long an id is remembered after its event was stored.
+    pub retention: Duration,
+    /// Consume, and keep the file in order. One process at a time.
+    pub owner: bool,
+    /// How long a delivery may stay unsettled before it is handed out again.
+    pub lease: Duration,
+    /// How long a write waits for another process's before it fails for now.
+    pub busy_timeout: Duration,
+}
+
+impl EmbeddedOptions {
+    /// An owner's options: `broker.db`, ids remembered for 30 days, leases of 30 minutes.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>, handlers: Vec<HandlerName>) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            data_dir,
+            name: "broker",
+            handlers,
+            retention: RETENTION,
+            owner: true,
+            lease: LEASE,
+            busy_timeout: BUSY_TIMEOUT,
+        }
+    }
+
+    /// For the command line: no consuming.
+    #[must_use]
+    pub fn guest(self) -> Self {
+        Self { owner: false, ..self }
+    }
+
+    /// Whether there is such a file already. Opening makes it.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.file().is_file()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.data_dir.join(format!("{}.db", self.name))
+    }
+}
+
+/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+pub struct EmbeddedBroker {
+    handlers: Vec<HandlerName>,
+    retention: Duration,
+    shared: Arc<Shared>,
+    publishes: mpsc::Sender<Publish>,
+    ops: mpsc::UnboundedSender<Op>,
+    /// Opened by whoever asks first.
+    reader: Mutex<Option<SqliteConnection>>,
+    busy_timeout: Duration,
+    /// One at a time empties the log.
+    erasing: Mutex<()>,
+    file: PathBuf,
+    owner: Option<Owner>,
+}
+
+struct Owner {
+    newcomers: mpsc::UnboundedSender<Consumer>,
+    closing: CancellationToken,
+    dispatcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl EmbeddedBroker {
+    /// Opens the file, making what is missing.
+    ///
+    /// # Errors
+    /// `Owned` where another process consumes from this directory, `Open` where the file cannot be used.
+    pub async fn open(options: EmbeddedOptions) -> Result<Arc<Self>, BrokerError> {
+        let file = options.file();
+        files::prepare(&options.data_dir, &file)?;
+        let lock_file = options.data_dir.join(format!("{}.lock", options.name));
+        let lock = options.owner.then(|| files::lock(&options.data_dir, &lock_file)).transpose()?;
+        let failed = |cause: sqlx::Error| files::open_error(&file, &cause);
+        let purpose = if options.owner { Use::OwnersWriter } else { Use::GuestsWriter };
+        let mut conn = schema::connect(&file, purpose, options.busy_timeout).await.map_err(failed)?;
+        schema::create(&mut conn, HandlerName::ALL.iter().map(|handler| rows::code(*handler))).await.map_err(failed)?;
+        let epoch = if options.owner { rare::take_over(&mut conn).await.map_err(failed)? } else { 0 };
+
+        let shared = Arc::new(Shared {
+            clock: Clock::start(),
+            board: Board::new(),
+            state: watch::Sender::new(BrokerState::Ready),
+            commits: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        });
+        let (publishes, waiting_publishes) = mpsc::channel(MAX_WAITING);
+        let (ops, waiting_ops) = mpsc::unbounded_channel();
+        let writer = Writer::new(conn, Arc::clone(&shared), options.lease, epoch, lock);
+        let owner = if options.owner {
+            Some(Self::start_owner(&file, &options, &shared, &ops).await.map_err(failed)?)
+        } else {
+            None
+        };
+        start_writer(writer.run(waiting_publishes, waiting_ops)).map_err(|cause| files::open_error(&file, &cause))?;
+        let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
+        let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
+        let broker = Self { handlers, retention, shared, publishes, ops, reader, busy_timeout, erasing, file, owner };
+        Ok(Arc::new(broker))
+    }
+
+    /// Whether a process consumes from the broker in `data_dir` now.
+    #[must_use]
+    pub fn is_owned(data_dir: &Path) -> bool {
+        files::is_locked(&data_dir.join("broker.lock"))
+    }
+
+    /// Whether there is a broker's file in `data_dir`.
+    #[must_use]
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join("broker.db").is_file()
+    }
+
+    /// Takes what was settled or removed out of the write-ahead log; `false` where readers kept it from being emptied.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub async fn empty_log(&self) -> Result<bool, BrokerError> {
+        let _one_at_a_time = self.erasing.lock().await;
+        upkeep::empty_log(&self.file).await.map_err(|error| BrokerError::Unavailable(error.to_string()))
+    }
+
+    /// What waits in all queues together. Reads every message: for a start, not for a scrape.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn held(&self) -> Result<Held, BrokerError> {
+        self.read(async |conn, _| reader::held(conn).await).await
+    }
+
+    /// When the oldest event that waits was received.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn oldest(&self) -> Result<Option<Timestamp>, BrokerError> {
+        self.read(async |conn, _| reader::oldest(conn).await).await
+    }
+
+    async fn read<T>(
+        &self,
+        look: impl AsyncFnOnce(&mut SqliteConnection, &[HandlerName]) -> Result<T, sqlx::Error>,
+    ) -> Result<T, BrokerError> {
+        let unavailable = |error: sqlx::Error| BrokerError::Unavailable(error.to_string());
+        let mut reader = self.reader.lock().await;
+        let conn = match &mut *reader {
+            Some(conn) => conn,
+            closed @ None => {
+                let conn = schema::connect(&self.file, Use::Reader, self.busy_timeout).await;
+                closed.insert(conn.map_err(unavailable)?)
+            }
+        };
+        let seen = look(conn, &self.handlers).await;
+        if seen.is_err() {
+            *reader = None;
+        }
+        seen.map_err(unavailable)
+    }
+
+    /// Forgets every id that is older than the retention and waits nowhere; returns how many. The owner does this
+    /// by itself, an hour for all of them.
+    pub async fn forget_old_ids(&self) -> u64 {
+        let mut forgotten = 0;
+        for slice in 0..=u8::MAX {
+            forgotten += upkeep::forget_slice(slice, self.retention, &self.ops).await;
+        }
+        forgotten
+    }
+
+    async fn start_owner(
+        file: &Path,
+        options: &EmbeddedOptions,
+        shared: &Arc<Shared>,
+        ops: &mpsc::UnboundedSender<Op>,
+    ) -> Result<Owner, sqlx::Error> {
+        let dispatcher = Dispatcher {
+            reader: schema::connect(file, Use::Reader, options.busy_timeout).await?,
+            ops: ops.clone(),
+            shared: Arc::clone(shared),
+            consumers: Vec::new(),
+            lease: options.lease,
+        };
+        let (newcomers, arrivals) = mpsc::unbounded_channel();
+        let closing = CancellationToken::new();
+        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(shared)));
+        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(shared)));
+        let dispatcher = tokio::spawn(dispatcher.run(arrivals, closing.clone()));
+        Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
+    }
+
+    /// What a publish gets that the writer cannot take.
+    fn refusal(&self) -> PublishError {
+        match &*self.shared.state.borrow() {
+            BrokerState::Failed(reason) => PublishError::Fatal(reason.clone()),
+            BrokerState::Ready | BrokerState::NotReady(_) => {
+                PublishError::Unavailable("the broker is closed".to_owned())
+            }
+        }
+    }
+}
+
+/// A thread of its own: on a shared scheduler each of its wake-ups, two for every webhook that comes alone, wakes
+/// idle workers as well, and the webhook waits for them.
+fn start_writer(run: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("broker-writer".to_owned()).spawn(move || runtime.block_on(run)).map(drop)
+}
+
+#[async_trait]
+impl Broker for EmbeddedBroker {
+    async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        match self.publishes.try_send(Publish { message, reply }) {
+            Ok(()) => crash_point("publish.sent"),
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(PublishError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.refusal()),
+        }
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
+        self.ops.send(again).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
+        self.ops.send(anew).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
+        let Some(owner) = &self.owner else {
+            return Err(BrokerError::Owned("this process did not open the queues to consume them".to_owned()));
+        };
+        let shelf = Arc::new(Shelf::default());
+        let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
+        let consumer = Consumer { queue, places, shelf: Arc::clone(&shelf) };
+        owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
+        Ok(Deliveries::from_source(Box::new(Counter(shelf))))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
+        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
+    }
+
+    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
+        let (reply, removed) = oneshot::channel();
+        let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
+        self.ops.send(remove).map_err(|_| settler::closed())?;
+        removed.await.unwrap_or_else(|_| Err(settler::closed()))
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.shared.state.subscribe()
+    }
+
+    async fn close(&self) {
+        if let Some(owner) = &self.owner {
+            owner.closing.cancel();
+            if let Some(dispatcher) = owner.dispatcher.lock().await.take() {
+                // It panicked: what it held is delivered again.
+                let _ = dispatcher.await;
+            }
+        }
+        let (reply, closed) = oneshot::channel();
+        if self.ops.send(Op::Close { reply }).is_ok() {
+            // No answer: the writer was already gone.
+            let _ = closed.await;
+        }
+        self.shared.stop.cancel();
+        if let Some(reader) = self.reader.lock().await.take() {
+            drop(reader.close().await);
+        }
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}

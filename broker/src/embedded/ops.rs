@@ -1,0 +1,85 @@
+//! What the rest of the broker asks of the writer, and what they share.
+
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use hookline_common::names::HandlerName;
+
+use super::board::Board;
+use super::clock::Clock;
+use super::rare;
+use super::round::{Change, Count, Lease, LeasedRow, Wants};
+use super::rows::{IdBytes, MessageRow};
+use crate::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Spends, Stored};
+
+pub(super) struct Publish {
+    pub(super) message: MessageRow,
+    pub(super) reply: oneshot::Sender<Result<Stored, PublishError>>,
+}
+
+pub(super) type SettleReply = oneshot::Sender<Result<Settled, BrokerError>>;
+
+pub(super) enum Op {
+    /// `reply` is left out where nobody waits.
+    Settle {
+        lease: Lease,
+        change: Change,
+        reply: Option<SettleReply>,
+    },
+    Lease {
+        wants: Wants,
+        reply: oneshot::Sender<Vec<LeasedRow>>,
+    },
+    Rare(Rare),
+    /// Look for what other processes changed and for leases that ran out.
+    Poll,
+    /// Ends the writer when what waits is written.
+    Close {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+pub(super) enum Rare {
+    PublishAgain {
+        message: MessageRow,
+        handler: HandlerName,
+        why: Again,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    PublishAnew {
+        message: MessageRow,
+        handler: HandlerName,
+        from: Resumed,
+        reply: oneshot::Sender<Result<(), PublishError>>,
+    },
+    Remove {
+        event_id: IdBytes,
+        handler: HandlerName,
+        reply: oneshot::Sender<Result<bool, BrokerError>>,
+    },
+    Forget {
+        slice: rare::Slice,
+        before_ms: i64,
+        reply: oneshot::Sender<u64>,
+    },
+    /// Carries the last pages of the log over, so that it starts again from its beginning.
+    Checkpoint,
+}
+
+/// What the writer shares with the rest of the broker.
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) board: Board,
+    pub(super) state: watch::Sender<BrokerState>,
+    /// Transactions so far: whether a checkpoint has anything to do.
+    pub(super) commits: AtomicU64,
+    /// Ends every task at once, as the end of the process would.
+    pub(super) stop: CancellationToken,
+}
+
+/// As if it had not been handed out.
+pub(super) const fn released() -> Change {
+    Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Undo, last: None }
+}

@@ -1,0 +1,104 @@
+//! What the owner does beside the writer: keeps the log short and forgets old ids.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection, Row};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use hookline_common::time::Timestamp;
+
+use super::ops::{Op, Rare, Shared};
+use super::schema::{self, Use};
+
+/// Between looks at the log.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
+/// How long a checkpoint waits for other connections: some keep writers out while they wait.
+const MOMENT: Duration = Duration::from_millis(100);
+const EMPTYING_TRIES: u32 = 5;
+/// Pages of 4 KiB in the log above which it is made to start again: from then on it is overwritten in place.
+const LOG_PAGES: i64 = 2000;
+/// A 256th of all ids is looked at this often: all of them once in an hour, none of them for long.
+const FORGET_EVERY: Duration = Duration::from_secs(14);
+
+/// Copies the log into the file in the background. The writer alone can let the log start again, and only when
+/// all of it was copied: it copies the little that came meanwhile.
+pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>, shared: Arc<Shared>) {
+    let mut conn = None;
+    let mut looked_at = 0;
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => break,
+            () = sleep(CHECKPOINT_EVERY) => {}
+        }
+        let commits = shared.commits.load(Ordering::Relaxed);
+        if commits == looked_at {
+            continue;
+        }
+        match checkpoint(&mut conn, &file).await {
+            Ok(pages) => {
+                looked_at = commits;
+                if pages > LOG_PAGES && ops.send(Op::Rare(Rare::Checkpoint)).is_err() {
+                    break;
+                }
+            }
+            // The writer meets the same fault where it matters.
+            Err(error) => {
+                tracing::debug!(%error, "the log was not copied");
+                conn = None;
+            }
+        }
+    }
+    if let Some(conn) = conn {
+        drop(conn.close().await);
+    }
+}
+
+/// Copies the whole log into the file and cuts it to nothing, so that it holds no former content; `false` where readers
+/// stayed in the way.
+pub(super) async fn empty_log(file: &Path) -> Result<bool, sqlx::Error> {
+    let mut conn = schema::connect(file, Use::Checkpointer, MOMENT).await?;
+    let mut busy = true;
+    for _ in 0..EMPTYING_TRIES {
+        busy = sqlx::query_scalar::<_, i64>("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut conn).await? != 0;
+        if !busy {
+            break;
+        }
+        sleep(MOMENT).await;
+    }
+    conn.close().await?;
+    Ok(!busy)
+}
+
+/// Returns the pages in the log.
+async fn checkpoint(conn: &mut Option<SqliteConnection>, file: &Path) -> Result<i64, sqlx::Error> {
+    let conn = match conn {
+        Some(conn) => conn,
+        None => conn.insert(schema::connect(file, Use::Checkpointer, MOMENT).await?),
+    };
+    sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(conn).await?.try_get(1)
+}
+
+/// Forgets ids older than `retention`, slice by slice, for ever.
+pub(super) async fn forget(retention: Duration, ops: mpsc::UnboundedSender<Op>, shared: Arc<Shared>) {
+    for slice in (0..=u8::MAX).cycle() {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            () = sleep(FORGET_EVERY) => {}
+        }
+        forget_slice(slice, retention, &ops).await;
+    }
+}
+
+pub(super) async fn forget_slice(slice: u8, retention: Duration, ops: &mpsc::UnboundedSender<Op>) -> u64 {
+    let (reply, forgotten) = oneshot::channel();
+    let before_ms = Timestamp::now().minus(retention).as_millis();
+    if ops.send(Op::Rare(Rare::Forget { slice, before_ms, reply })).is_err() {
+        return 0;
+    }
+    forgotten.await.unwrap_or(0)
+}

@@ -1,0 +1,72 @@
+//! What the writer tells the rest of the process about the storage: ready, not ready for now, failed for good.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Writer;
+use crate::BrokerState;
+use crate::embedded::fault::Fault;
+use crate::embedded::rare;
+
+/// Between two looks at whether events can be stored again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// Events can be stored: something was. Never takes back a failure for good.
+    pub(super) fn ready_again(&mut self) {
+        if self.probe_at.take().is_none() {
+            return;
+        }
+        self.shared.state.send_if_modified(|state| match state {
+            BrokerState::NotReady(_) => {
+                tracing::info!("events are stored again");
+                *state = BrokerState::Ready;
+                true
+            }
+            BrokerState::Ready | BrokerState::Failed(_) => false,
+        });
+    }
+
+    /// Events cannot be stored now: says so and looks again soon, traffic or none.
+    pub(super) fn not_ready(&mut self, reason: &str) {
+        self.probe_at = Some(Instant::now() + PROBE_EVERY);
+        self.shared.state.send_if_modified(|state| match state {
+            BrokerState::Ready | BrokerState::NotReady(_) => {
+                *state = BrokerState::NotReady(reason.to_owned());
+                true
+            }
+            BrokerState::Failed(_) => false,
+        });
+    }
+
+    /// Tries a small write where storing failed before.
+    pub(super) async fn probe(&mut self) {
+        match rare::probe(&mut self.conn).await {
+            Ok(()) => {
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.ready_again();
+            }
+            Err(error) => {
+                if let Fault::Passing(reason) = self.note_fault(&error, "storing a probe") {
+                    self.not_ready(&reason);
+                }
+            }
+        }
+    }
+
+    /// Tells the rest of the process where storage failed for good.
+    pub(super) fn note_fault(&mut self, error: &sqlx::Error, doing: &str) -> Fault {
+        let fault = Fault::of(error);
+        match &fault {
+            Fault::Passing(reason) => tracing::warn!(error = %reason, "{doing} failed; it is tried again"),
+            Fault::Fatal(reason) => {
+                tracing::error!(error = %reason, "{doing} failed for good: nothing more is accepted");
+                self.probe_at = None;
+                self.shared.state.send_replace(BrokerState::Failed(reason.clone()));
+            }
+        }
+        fault
+    }
+}

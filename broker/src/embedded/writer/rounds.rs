@@ -1,0 +1,204 @@
+//! The writer's rounds: settlements and leases in one transaction, then the rare writes.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use hookline_common::names::{DeadReason, HandlerName, Queue};
+use hookline_common::time::Timestamp;
+
+use super::Writer;
+use crate::embedded::fault::Fault;
+use crate::embedded::ops::{Rare, SettleReply, released};
+use crate::embedded::rare;
+use crate::embedded::round::{self, Change, Count, Lease, LeasedRow, Wants};
+use crate::embedded::rows::{self, SLOTS};
+use crate::topology::DELIVERY_LIMIT;
+use crate::{BrokerError, DeadLetterInfo, PublishError, Settled, Spends};
+
+/// After a round that failed for a passing reason (disk full, lock held).
+const RETRY: Duration = Duration::from_millis(500);
+/// Rare writes between two batches of publishes: each of them is a commit.
+const RARE_AT_ONCE: usize = 8;
+
+impl Writer {
+    /// Does what waits; `true` when the writer is to end.
+    pub(super) async fn round(&mut self) -> bool {
+        self.retry_at = None;
+        if std::mem::take(&mut self.waiting.poll) {
+            self.poll().await;
+        }
+        if !self.waiting.settlements.is_empty() || !self.waiting.leases.is_empty() {
+            self.settle_and_lease().await;
+        }
+        let rare = self.waiting.rare.len().min(RARE_AT_ONCE);
+        for rare in self.waiting.rare.drain(..rare).collect::<Vec<_>>() {
+            self.rare(rare).await;
+        }
+        self.last_round = Instant::now();
+        // A close does not wait for a disk to become free: those settlements are delivered again.
+        self.waiting.close.is_some()
+            && self.waiting.rare.is_empty()
+            && (self.waiting.settlements.is_empty() || self.retry_at.is_some())
+    }
+
+    async fn poll(&mut self) {
+        let now = Instant::now();
+        // What is being settled in this very round is its holder's still.
+        let settled: HashSet<_> = self.waiting.settlements.iter().map(|(lease, ..)| *lease).collect();
+        let expired = self.out.values().filter(|(lease, until)| *until <= now && !settled.contains(lease));
+        let expired = expired.map(|(lease, _)| *lease).collect::<Vec<_>>();
+        for lease in expired {
+            self.out.remove(&lease.row);
+            let change = Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Keep, last: None };
+            self.waiting.settlements.push((lease, change, None));
+        }
+        let version = sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(&mut self.conn).await;
+        let changed = match version {
+            Ok(version) => std::mem::replace(&mut self.data_version, version) != version,
+            Err(_) => false,
+        };
+        if changed {
+            match round::next_due(&mut self.conn).await {
+                Ok(next_due) => self.shared.board.replace(&next_due),
+                Err(error) => drop(self.note_fault(&error, "looking for due rows")),
+            }
+            self.shared.board.wake();
+        }
+    }
+
+    async fn settle_and_lease(&mut self) {
+        let mut wants: Wants = [0; SLOTS];
+        for (more, _) in &self.waiting.leases {
+            wants.iter_mut().zip(more).for_each(|(want, more)| *want += more);
+        }
+        let settlements = std::mem::take(&mut self.waiting.settlements);
+        let (changes, replies): (Vec<_>, Vec<_>) =
+            settlements.into_iter().map(|(lease, change, reply)| ((lease, change), reply)).unzip();
+        self.next_token += 1;
+        let now_ms = self.shared.clock.now_ms();
+        let outcome = match round::run(&mut self.conn, &changes, &wants, self.next_token, now_ms).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                round::roll_back(&mut self.conn).await;
+                return self.round_failed(&error, changes, replies);
+            }
+        };
+
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        for ((lease, _), reply) in changes.into_iter().zip(replies) {
+            let settled = if outcome.changed.contains(&lease.row) { Settled::Confirmed } else { Settled::Lost };
+            if self.out.get(&lease.row).is_some_and(|(held, _)| *held == lease) {
+                self.out.remove(&lease.row);
+            }
+            reply.map(|reply| reply.send(Ok(settled)));
+        }
+        self.shared.board.replace(&outcome.next_due);
+        self.hand_over(outcome.leased);
+        self.shared.board.wake();
+    }
+
+    fn hand_over(&mut self, leased: Vec<LeasedRow>) {
+        let until = Instant::now() + self.lease;
+        let (mut good, mut spent) = (Vec::with_capacity(leased.len()), Vec::new());
+        for row in leased {
+            self.out.insert(row.lease.row, (row.lease, until));
+            let limited = matches!(row.queue, Queue::Work(_)) && row.deliveries > DELIVERY_LIMIT;
+            if limited { spent.push(row) } else { good.push(row) }
+        }
+        for row in spent {
+            let change = Change::Dead { due_ms: self.shared.clock.now_ms(), info: delivery_limit(&row) };
+            self.waiting.settlements.push((row.lease, change, None));
+        }
+        // The dispatcher asks one question at a time; were it several, the first gets it all and asks no more.
+        let mut askers = self.waiting.leases.drain(..);
+        let unheard = match askers.next() {
+            Some((_, reply)) => reply.send(good).err().unwrap_or_default(),
+            None => good,
+        };
+        for row in unheard {
+            self.waiting.settlements.push((row.lease, released(), None));
+        }
+    }
+
+    fn round_failed(&mut self, error: &sqlx::Error, changes: Vec<(Lease, Change)>, replies: Vec<Option<SettleReply>>) {
+        let fault = self.note_fault(error, "settling");
+        if let Fault::Passing(reason) = &fault {
+            self.not_ready(reason);
+        }
+        // Dropping the questions lets the dispatcher ask again.
+        self.waiting.leases.clear();
+        let again = changes.into_iter().zip(replies).map(|((lease, change), reply)| (lease, change, reply));
+        match fault {
+            Fault::Passing(_) => {
+                self.waiting.settlements.extend(again);
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+            Fault::Fatal(reason) => {
+                let replies = again.filter_map(|(_, _, reply)| reply);
+                replies.for_each(|reply| drop(reply.send(Err(BrokerError::Unavailable(reason.clone())))));
+            }
+        }
+    }
+
+    async fn rare(&mut self, rare: Rare) {
+        let now_ms = self.shared.clock.now_ms();
+        match rare {
+            Rare::PublishAgain { message, handler, why, reply } => {
+                let done = rare::publish_again(&mut self.conn, &message, handler, why, now_ms).await;
+                let _ = reply.send(self.published(handler, done, now_ms).await);
+            }
+            Rare::PublishAnew { message, handler, from, reply } => {
+                let done = rare::publish_anew(&mut self.conn, &message, handler, from, now_ms).await;
+                let _ = reply.send(self.published(handler, done, now_ms).await);
+            }
+            Rare::Remove { event_id, handler, reply } => {
+                let removed = rare::remove(&mut self.conn, &event_id, handler).await;
+                let _ = reply.send(removed.map_err(|error| match self.note_fault(&error, "removing an event") {
+                    Fault::Passing(reason) | Fault::Fatal(reason) => BrokerError::Unavailable(reason),
+                }));
+            }
+            Rare::Forget { slice, before_ms, reply } => {
+                let forgotten = rare::forget(&mut self.conn, slice, before_ms).await;
+                let forgotten = forgotten.map_err(|error| self.note_fault(&error, "forgetting old ids"));
+                let _ = reply.send(forgotten.unwrap_or(0));
+            }
+            Rare::Checkpoint => {
+                let done = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.conn).await;
+                done.map_or_else(|error| drop(self.note_fault(&error, "checkpointing")), |_| ());
+            }
+        }
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells the consumers of what was published to one handler.
+    async fn published(
+        &mut self,
+        handler: HandlerName,
+        done: Result<(), sqlx::Error>,
+        now_ms: i64,
+    ) -> Result<(), PublishError> {
+        if done.is_err() {
+            round::roll_back(&mut self.conn).await;
+        }
+        done.map_err(|error| PublishError::from(self.note_fault(&error, "storing an event again")))?;
+        self.announce(1 << rows::code(handler), now_ms);
+        Ok(())
+    }
+}
+
+fn delivery_limit(row: &LeasedRow) -> DeadLetterInfo {
+    DeadLetterInfo {
+        reason: DeadReason::DeliveryLimit,
+        destination: None,
+        status: None,
+        detail: format!(
+            "handed out {DELIVERY_LIMIT} times and never settled: it probably ends the process that handles it; \
+             look at the payload before a redrive"
+        ),
+        attempts: row.attempt,
+        dead_lettered_at: Timestamp::now(),
+    }
+}

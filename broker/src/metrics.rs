@@ -1,0 +1,142 @@
+//! What a connection to RabbitMQ counts. Both halves of Hookline have one.
+
+use hookline_common::service::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::metrics::make::{counter, gauge, gauge_vec};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+
+use crate::topology::rabbitmq::{DEAD, DELAY, EVENTS, WORK};
+
+/// What a connection is for; the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRole {
+    Publish,
+    Consume,
+}
+
+/// Why a connection had to be made anew; the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReconnectCause {
+    /// The broker could not be reached, or refused us.
+    Refused,
+    /// It was there and went away.
+    Lost,
+    /// A publish had no answer in time: its connection is not to be trusted.
+    Unconfirmed,
+    /// An exchange or queue is missing or has other arguments.
+    Topology,
+}
+
+/// How a publish ended; the metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    Stored,
+    Rejected,
+    Unroutable,
+    Unknown,
+}
+
+impl ConnectionRole {
+    const ALL: [Self; 2] = [Self::Publish, Self::Consume];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Consume => "consume",
+        }
+    }
+}
+
+impl ReconnectCause {
+    const ALL: [Self; 4] = [Self::Refused, Self::Lost, Self::Unconfirmed, Self::Topology];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Lost => "lost",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Topology => "topology",
+        }
+    }
+}
+
+impl PublishOutcome {
+    const ALL: [Self; 4] = [Self::Stored, Self::Rejected, Self::Unroutable, Self::Unknown];
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Rejected => "rejected",
+            Self::Unroutable => "unroutable",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct BrokerMetrics {
+    pub connected: IntGauge,
+    blocked: IntGaugeVec,
+    reconnects: IntCounterVec,
+    publishes: IntCounterVec,
+    pub in_flight: IntGauge,
+}
+
+impl BrokerMetrics {
+    /// Registers them beside the others of this process; once.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let registry = metrics.registry();
+        let this = Self {
+            connected: metrics.broker_connected.clone(),
+            blocked: gauge_vec(
+                registry,
+                "hookline_broker_blocked",
+                "1 while RabbitMQ takes no publishes: an alarm of its memory or disk.",
+                &["role"],
+            ),
+            reconnects: counter(
+                registry,
+                "hookline_broker_reconnects_total",
+                "Connections to RabbitMQ that had to be made anew.",
+                &["role", "cause"],
+            ),
+            publishes: counter(
+                registry,
+                "hookline_publish_total",
+                "Messages published to RabbitMQ by exchange and how that ended.",
+                &["exchange", "outcome"],
+            ),
+            in_flight: gauge(registry, "hookline_publish_in_flight", "Publishes that wait for RabbitMQ's confirm."),
+        };
+        for role in ConnectionRole::ALL {
+            this.blocked.with_label_values(&[role.as_str()]);
+            for cause in ReconnectCause::ALL {
+                this.reconnects.with_label_values(&[role.as_str(), cause.as_str()]);
+            }
+        }
+        for exchange in [EVENTS, WORK, DELAY, DEAD] {
+            for outcome in PublishOutcome::ALL {
+                this.publishes.with_label_values(&[exchange, outcome.as_str()]);
+            }
+        }
+        this
+    }
+
+    pub fn blocked(&self, role: ConnectionRole, blocked: bool) {
+        self.blocked.with_label_values(&[role.as_str()]).set(i64::from(blocked));
+    }
+
+    pub fn reconnect(&self, role: ConnectionRole, cause: ReconnectCause) {
+        self.reconnects.with_label_values(&[role.as_str(), cause.as_str()]).inc();
+    }
+
+    /// Counts publishes to one of our exchanges; others (probes) are no metric.
+    pub fn published(&self, exchange: &str, outcome: PublishOutcome) {
+        if [EVENTS, WORK, DELAY, DEAD].contains(&exchange) {
+            self.publishes.with_label_values(&[exchange, outcome.as_str()]).inc();
+        }
+    }
+}

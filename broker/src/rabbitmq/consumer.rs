@@ -1,0 +1,336 @@
+//! Consumes one queue on a channel of its own, and lays what comes on a shelf until the worker takes it.
+//!
+//! - At most `prefetch` deliveries are out, per consumer; RabbitMQ hands out the next when one is acknowledged.
+//! - What was not taken when the consumer goes, or the broker closes, is given back through the shortest delay:
+//!   closing the channel, or a nack before RabbitMQ 4.3, would count towards the delivery limit, and twenty restarts
+//!   would make dead letters of innocents.
+//! - A consumer that the broker cancelled, or that is silent while its queue is not, ends; the worker consumes again.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery as Message;
+use lapin::options::{BasicCancelOptions, BasicQosOptions};
+use lapin::{Channel, Connection, Consumer};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::time::Timestamp;
+
+use super::declare::{self, Reopening};
+use super::link;
+use super::message::{self, Read};
+use super::publisher::{Outgoing, Publisher};
+use super::settler::{Handle, RabbitSettler};
+use crate::topology::rabbitmq::{DELAY, delay_key};
+use crate::topology::{Tier, takes};
+use crate::{Delivery, DeliveryParts, DeliverySource, Settlement};
+
+/// Silence for so long while the queue has something ready means that the consumer is not one any more.
+const SILENCE: Duration = Duration::from_secs(60);
+/// What a newer program wrote is looked at again after this: that program's workers may be up by then.
+const NEWER_WAITS: Duration = Duration::from_secs(30);
+/// For the broker to answer that it sends no more.
+const CANCEL: Duration = Duration::from_secs(5);
+/// For the broker to answer anything.
+const ASK: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(super) struct Shelf {
+    stock: Mutex<Stock>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Stock {
+    held: VecDeque<Delivery>,
+    ended: bool,
+    /// The worker's end is gone.
+    abandoned: bool,
+}
+
+impl Shelf {
+    fn put(&self, delivery: Delivery) {
+        self.stock().held.push_back(delivery);
+        self.changed.notify_one();
+    }
+
+    fn take(&self) -> Option<Delivery> {
+        self.stock().held.pop_front()
+    }
+
+    fn take_all(&self) -> VecDeque<Delivery> {
+        std::mem::take(&mut self.stock().held)
+    }
+
+    fn end(&self) {
+        self.stock().ended = true;
+        self.changed.notify_one();
+    }
+
+    fn stock(&self) -> MutexGuard<'_, Stock> {
+        // Nothing under this lock can panic half-way.
+        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The worker's end.
+pub(super) struct Counter {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) stop: CancellationToken,
+}
+
+#[async_trait]
+impl DeliverySource for Counter {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            if let Some(delivery) = self.next_waiting() {
+                return Some(delivery);
+            }
+            if self.shelf.stock().ended {
+                return None;
+            }
+            self.shelf.changed.notified().await;
+        }
+    }
+
+    fn next_waiting(&mut self) -> Option<Delivery> {
+        self.shelf.take()
+    }
+
+    async fn stop(&mut self) {
+        self.stop.cancel();
+        while !self.shelf.stock().ended {
+            self.shelf.changed.notified().await;
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.shelf.stock().abandoned = true;
+        self.stop.cancel();
+    }
+}
+
+/// What a consumer has out, as others see it.
+pub(super) struct Consuming {
+    pub(super) queue: Queue,
+    channel: Channel,
+    prefetch: u16,
+    out: Weak<()>,
+}
+
+impl Consuming {
+    pub(super) fn is_over(&self) -> bool {
+        self.out.strong_count() == 0
+    }
+
+    /// Deliveries that were handed out and not settled, those on their way here included.
+    pub(super) async fn held(queue: Queue, all: Vec<Arc<Self>>) -> u64 {
+        let mut held = 0;
+        for consuming in all.iter().filter(|consuming| consuming.queue == queue) {
+            // Its answer comes behind what the broker has sent on this channel before.
+            let asked = consuming.channel.basic_qos(consuming.prefetch, BasicQosOptions { global: false });
+            let _ = tokio::time::timeout(ASK, asked).await;
+            held += u64::try_from(consuming.out.strong_count().saturating_sub(1)).unwrap_or(u64::MAX);
+        }
+        held
+    }
+}
+
+/// The broker's end: runs until it is stopped, the broker closes, or the consumer ends.
+pub(super) struct Pump {
+    pub(super) queue: Queue,
+    pub(super) handlers: Vec<HandlerName>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) channel: Channel,
+    pub(super) publisher: Publisher,
+    pub(super) prefetch: u16,
+    pub(super) shelf: Arc<Shelf>,
+    /// The worker wants no more.
+    pub(super) stop: CancellationToken,
+    /// The broker closes: everything is given back.
+    pub(super) closing: CancellationToken,
+    /// The broker is gone.
+    pub(super) gone: CancellationToken,
+    /// As many clones are out as deliveries are.
+    pub(super) out: Arc<()>,
+}
+
+/// Why a consumer ended.
+enum End {
+    /// Nothing more is wanted of it.
+    Asked,
+    /// The broker took it away; what is here can still be settled.
+    Cancelled,
+    /// Its channel is gone, and with it what is here.
+    Lost,
+    /// The broker object was dropped.
+    Gone,
+}
+
+impl Pump {
+    pub(super) fn consuming(&self) -> Consuming {
+        Consuming {
+            queue: self.queue,
+            channel: self.channel.clone(),
+            prefetch: self.prefetch,
+            out: Arc::downgrade(&self.out),
+        }
+    }
+
+    pub(super) async fn run(self, mut consumer: Consumer) {
+        let end = self.pump(&mut consumer).await;
+        match end {
+            End::Asked => self.cancel(&mut consumer).await,
+            End::Cancelled => {
+                tracing::warn!(queue = self.queue.name(), "consumer.cancelled: by the broker; consuming again");
+            }
+            End::Lost => drop(self.shelf.take_all()),
+            End::Gone => {
+                self.shelf.end();
+                return;
+            }
+        }
+        if self.closing.is_cancelled() || self.shelf.stock().abandoned {
+            self.give_back().await;
+        }
+        self.shelf.end();
+        // It may have gone between the look and the end.
+        if self.shelf.stock().abandoned {
+            self.give_back().await;
+        }
+    }
+
+    async fn pump(&self, consumer: &mut Consumer) -> End {
+        let mut heard = Instant::now();
+        loop {
+            let silent_at = heard + SILENCE;
+            tokio::select! {
+                biased;
+                () = self.gone.cancelled() => return End::Gone,
+                () = self.closing.cancelled() => return End::Asked,
+                () = self.stop.cancelled() => return End::Asked,
+                came = consumer.next() => match came {
+                    Some(Ok(message)) => self.took(message),
+                    Some(Err(error)) => {
+                        tracing::debug!(queue = self.queue.name(), %error, "consumer.lost");
+                        return End::Lost;
+                    }
+                    None => return End::Cancelled,
+                },
+                () = tokio::time::sleep_until(silent_at) => {
+                    if !self.connection.status().connected() {
+                        return End::Lost;
+                    }
+                    let is_forgotten = tokio::select! {
+                        biased;
+                        () = self.gone.cancelled() => return End::Gone,
+                        () = self.closing.cancelled() => return End::Asked,
+                        () = self.stop.cancelled() => return End::Asked,
+                        is_forgotten = self.is_forgotten() => is_forgotten,
+                    };
+                    if is_forgotten {
+                        tracing::error!(queue = self.queue.name(),
+                            "consumer.silent: its queue has messages and hands out none; consuming again");
+                        return End::Asked;
+                    }
+                }
+            }
+            heard = Instant::now();
+        }
+    }
+
+    /// Whether the queue has something to hand out, this consumer has room, and yet nothing comes.
+    async fn is_forgotten(&self) -> bool {
+        let out = Arc::strong_count(&self.out).saturating_sub(1);
+        if out >= usize::from(self.prefetch) {
+            return false;
+        }
+        let looking = async {
+            let mut channel = Reopening::new(&self.connection);
+            let depth = declare::depth(&mut channel, &self.queue.name()).await;
+            channel.close().await;
+            depth
+        };
+        matches!(link::answered(&self.connection, looking).await, Ok(Ok(Some((ready, _)))) if ready > 0)
+    }
+
+    async fn cancel(&self, consumer: &mut Consumer) {
+        let cancelled = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+        // Whatever comes of it: what it sent before is here by then, or comes again.
+        let _ = tokio::time::timeout(CANCEL, cancelled).await;
+        while let Some(Some(Ok(message))) = consumer.next().now_or_never() {
+            self.took(message);
+        }
+    }
+
+    async fn give_back(&self) {
+        let held = self.shelf.take_all();
+        futures::future::join_all(held.into_iter().map(|delivery| delivery.settle(Settlement::Release))).await;
+    }
+
+    fn took(&self, mut message: Message) {
+        let handle = Handle {
+            acker: message.acker.clone(),
+            _channel: self.channel.clone(),
+            publisher: self.publisher.clone(),
+            stop: self.gone.clone(),
+            out: Arc::clone(&self.out),
+        };
+        if let Some(wait) = self.must_wait(&message) {
+            self.wait_on(handle, message, wait);
+            return;
+        }
+        let Read { event, mut standing, redeliveries } = message::read(&mut message, self.queue);
+        let event = Arc::new(event);
+        let first_attempt_at = standing.first_attempt_at.unwrap_or_else(Timestamp::now);
+        standing.first_attempt_at = Some(first_attempt_at);
+        let parts = DeliveryParts {
+            queue: self.queue,
+            attempt: standing.attempt,
+            first_attempt_at,
+            redeliveries,
+            again: standing.again,
+            copy: Some(standing.copy.unwrap_or(Timestamp::from_millis(0))),
+            last: standing.last.clone(),
+            dead: standing.dead.clone(),
+            routed_to: self.handlers.iter().copied().filter(|name| takes(*name, &event.event_type)).collect(),
+            event: Arc::clone(&event),
+        };
+        let settler = RabbitSettler { handle, event, queue: self.queue, standing };
+        self.shelf.put(Delivery::new(parts, Box::new(settler)));
+    }
+
+    /// How long it has to wait in another tier before a handler may have it.
+    fn must_wait(&self, message: &Message) -> Option<Duration> {
+        if matches!(self.queue, Queue::Dead(_)) {
+            return None;
+        }
+        if message::is_newer(&message.properties) {
+            return Some(NEWER_WAITS);
+        }
+        let left = message::not_before(&message.properties)?.since(Timestamp::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Into a tier as it is, headers that this program does not know included.
+    fn wait_on(&self, handle: Handle, message: Message, wait: Duration) {
+        let routing_key = delay_key(Tier::for_delay(wait), self.queue.handler());
+        let properties = message::again(&message.properties);
+        let body = bytes::Bytes::from(message.data);
+        let queue = self.queue;
+        tokio::spawn(async move {
+            let outgoing = Outgoing { exchange: DELAY, routing_key, properties, body };
+            if let Err(error) = handle.replace(outgoing, None).await {
+                tracing::debug!(queue = queue.name(), %error, "delivery.not_settled: it is handed out again");
+            }
+        });
+    }
+}

@@ -1,0 +1,417 @@
+//! RabbitMQ between many machines. Works on 3.10 and 4.x.
+//!
+//! ```text
+//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ ──▶ consuming connection ──▶ Pump ──▶ worker
+//!                                                        ▲                                    ▲                  │ ack, last
+//!                                                        └──────────── supervisor ────────────┘ ◀────────────────┘
+//! ```
+//!
+//! - `supervisor` keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
+//! - `publisher` knows of each message whether it is stored, refused, unroutable, or unknown.
+//! - `consumer` and `settler`: what is handed out, and how it is answered: publish the next state, await its
+//!   confirm, acknowledge.
+//! - **Not promised**: order beyond the order of first deliveries, and exact recognition of a sender's repeats.
+//!
+//! Why each part is as it is: docs/decisions/0005-rabbitmq.md.
+
+mod consumer;
+mod declare;
+mod link;
+mod message;
+mod publisher;
+mod recent;
+mod settler;
+mod shared;
+mod supervisor;
+mod unrouted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Connection, ErrorKind};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::declare::Difference;
+pub use self::publisher::{Outgoing, Published, Publisher};
+pub use self::unrouted::Unrouted;
+
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::secret::Secret;
+use hookline_common::settings::Settings;
+use hookline_common::time::Timestamp;
+
+use self::consumer::{Consuming, Counter, Pump, Shelf};
+use self::declare::{DeclareError, Reopening};
+use self::message::Standing;
+use self::recent::Recent;
+use self::shared::Shared;
+use super::{
+    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
+};
+use crate::metrics::BrokerMetrics;
+use crate::topology::Tier;
+use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
+
+/// How long a consumer waits for a connection that is being made.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
+/// For consumers to give back what they hold.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
+/// For connections to end.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a process does with RabbitMQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RabbitRole {
+    /// Publishes only; declares the topology when it connects.
+    Ingest,
+    /// Publishes and consumes; declares the topology when it connects and every 30 s.
+    Worker,
+    /// One command: as a worker, and declares nothing unless asked.
+    Command,
+}
+
+impl RabbitRole {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Worker => "worker",
+            Self::Command => "command",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct RabbitOptions {
+    /// `amqp://` or `amqps://`, tried in random order.
+    pub urls: Vec<Secret>,
+    /// Certificates that sign the broker's, as PEM, beside the system's.
+    pub ca_pem: Option<String>,
+    /// Which handlers are switched on: theirs are the queues.
+    pub handlers: Vec<HandlerName>,
+    pub role: RabbitRole,
+    pub metrics: Arc<BrokerMetrics>,
+}
+
+impl RabbitOptions {
+    /// How the settings say that RabbitMQ is reached; `ca_pem` is what the file `[broker] ca` holds.
+    #[must_use]
+    pub fn new(settings: &Settings, ca_pem: Option<String>, role: RabbitRole, metrics: Arc<BrokerMetrics>) -> Self {
+        Self { urls: settings.broker.url.clone(), ca_pem, handlers: settings.handlers.enabled(), role, metrics }
+    }
+}
+
+/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+pub struct RabbitBroker {
+    shared: Arc<Shared>,
+    publisher: Publisher,
+    recent: Recent,
+    pumps: TaskTracker,
+    consumers: Mutex<Vec<Arc<Consuming>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl RabbitBroker {
+    /// Starts connecting, and goes on for ever: [`Broker::state`] tells. Must be called in a tokio runtime.
+    #[must_use]
+    pub fn start(options: RabbitOptions) -> Arc<Self> {
+        let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
+        let consumes = options.role != RabbitRole::Ingest;
+        let shared = Arc::new(Shared::new(options));
+        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&shared), requests))];
+        if consumes {
+            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&shared))));
+        }
+        let tasks = Mutex::new(tasks);
+        let (recent, pumps, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
+        Arc::new(Self { shared, publisher, recent, pumps, consumers, tasks })
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// Why it was not ready `within`.
+    pub async fn wait_ready(&self, within: Duration) -> Result<(), BrokerError> {
+        let mut state = self.shared.state.subscribe();
+        let ready = state.wait_for(|state| *state == BrokerState::Ready);
+        if matches!(tokio::time::timeout(within, ready).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+        let why = match &*self.shared.state.borrow() {
+            BrokerState::NotReady(why) | BrokerState::Failed(why) => why.clone(),
+            BrokerState::Ready => return Ok(()),
+        };
+        Err(BrokerError::Unavailable(why))
+    }
+
+    /// For what is published beside events: each message with its own answer.
+    #[must_use]
+    pub fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// How the broker's exchanges and queues differ from what they must be. Bindings cannot be asked for over AMQP.
+    ///
+    /// # Errors
+    /// Where the broker cannot be asked.
+    pub async fn differences(&self) -> Result<Vec<Difference>, BrokerError> {
+        let connection = self.connection().await?;
+        let topology = Topology::of(&self.shared.options.handlers);
+        asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
+    }
+
+    /// Declares what is missing, binds everything, and takes the guards of switched-off handlers from
+    /// `hookline.events`. Deletes nothing.
+    ///
+    /// # Errors
+    /// Where something is there with other arguments, or the broker cannot be asked.
+    pub async fn apply_topology(&self) -> Result<(), BrokerError> {
+        let connection = self.connection().await?;
+        let enabled = &self.shared.options.handlers;
+        let topology = Topology::of(enabled);
+        asked(&connection, declare::declare(&connection, &topology)).await?.map_err(unavailable)?;
+        let off: Vec<HandlerName> = HandlerName::ALL.iter().copied().filter(|name| !enabled.contains(name)).collect();
+        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)
+    }
+
+    /// What no queue took, oldest first, up to `limit`; it stays there.
+    ///
+    /// # Errors
+    /// Where the broker cannot be asked.
+    pub async fn unrouted(&self, limit: usize) -> Result<Vec<Unrouted>, BrokerError> {
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::list(&connection, limit)).await?
+    }
+
+    /// Sends up to `most` of what no queue took where it was going: an event to its handlers, a retry or a dead letter with
+    /// what its headers tell of it. What handlers have done stays done.
+    ///
+    /// # Errors
+    /// Where one is not stored: it, and those behind it, stay where they are.
+    pub async fn redrive_unrouted(&self, most: usize) -> Result<usize, BrokerError> {
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::redrive(&connection, &self.publisher, most)).await?
+    }
+
+    /// Removes up to `most` of what no queue took for good, and tells what it was.
+    ///
+    /// # Errors
+    /// Where the broker cannot be asked.
+    pub async fn discard_unrouted(&self, most: usize) -> Result<Vec<Unrouted>, BrokerError> {
+        let connection = self.connection().await?;
+        asked(&connection, unrouted::discard(&connection, most)).await?
+    }
+
+    /// Ends as the end of the process would: nothing is given back, connections are cut.
+    pub async fn abandon(&self) {
+        self.shared.stop.cancel();
+        for task in self.tasks.lock().await.drain(..) {
+            // It panicked: then it has ended all the same.
+            let _ = tokio::time::timeout(ENDED_WITHIN, task).await;
+        }
+    }
+
+    async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
+        let mut consuming = self.shared.consuming.subscribe();
+        let connected = consuming.wait_for(Option::is_some);
+        if let Ok(Ok(connection)) = tokio::time::timeout(CONNECTED_WITHIN, connected).await
+            && let Some(connection) = &*connection
+        {
+            return Ok(Arc::clone(connection));
+        }
+        Err(BrokerError::Unavailable(self.shared.why_not(crate::metrics::ConnectionRole::Consume)))
+    }
+
+    /// What is ready in each of these queues, by its name, and how many consumers it has; zeros where it is missing.
+    async fn depths<Q>(&self, queues: Vec<(Q, String)>) -> Result<Vec<(Q, (u32, u32))>, BrokerError> {
+        let connection = self.connection().await?;
+        let looking = async {
+            let mut channel = Reopening::new(&connection);
+            let mut found = Vec::with_capacity(queues.len());
+            for (queue, name) in queues {
+                found.push((queue, declare::depth(&mut channel, &name).await?.unwrap_or_default()));
+            }
+            channel.close().await;
+            Ok(found)
+        };
+        asked(&connection, looking).await?.map_err(unavailable)
+    }
+
+    /// `None`: too many are in flight.
+    fn stored(&self, answer: Option<Published>) -> Result<(), PublishError> {
+        match answer {
+            Some(Published::Stored) => Ok(()),
+            Some(Published::Rejected) => Err(PublishError::Unavailable(
+                "a queue refused it: look for a length limit in the policies on hookline.*".to_owned(),
+            )),
+            Some(Published::Unroutable) => {
+                self.shared.declare_now.notify_one();
+                Err(PublishError::Unavailable("no queue took it: `hookline topology` shows what is missing".to_owned()))
+            }
+            Some(Published::Unknown) => Err(PublishError::Unknown),
+            Some(Published::NotSent(why)) => Err(PublishError::Unavailable(why)),
+            None => Err(PublishError::Overloaded),
+        }
+    }
+}
+
+/// An event that arrived.
+fn new(event: &Event) -> Outgoing {
+    Outgoing {
+        exchange: EVENTS,
+        routing_key: events_key(event),
+        properties: message::properties(event, &Standing::new()),
+        body: event.body.clone(),
+    }
+}
+
+/// A delivery for one handler.
+fn to_work(handler: HandlerName, event: &Event, standing: &Standing) -> Outgoing {
+    Outgoing {
+        exchange: WORK,
+        routing_key: handler.as_str().to_owned(),
+        properties: message::properties(event, standing),
+        body: event.body.clone(),
+    }
+}
+
+/// The routing key of an event on `hookline.events`.
+fn events_key(event: &Event) -> String {
+    format!("{}.{}", event.source, event.event_type.routing_words())
+}
+
+/// See [`link::answered`].
+async fn asked<T>(connection: &Connection, asked: impl Future<Output = T>) -> Result<T, BrokerError> {
+    link::answered(connection, asked).await.map_err(BrokerError::Unavailable)
+}
+
+fn unavailable(error: DeclareError) -> BrokerError {
+    match error {
+        DeclareError::Mismatch(words) | DeclareError::Connection(words) => BrokerError::Unavailable(words),
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitBroker {
+    async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
+        let duplicate = self.recent.holds(&event.id);
+        self.stored(self.publisher.try_publish(new(event)).await)?;
+        self.recent.add(&event.id);
+        Ok(Stored { duplicate })
+    }
+
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        let duplicate = self.recent.holds(&event.id);
+        self.stored(Some(self.publisher.publish(new(event)).await))?;
+        self.recent.add(&event.id);
+        Ok(Stored { duplicate })
+    }
+
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let Resumed { attempt, first_attempt_at, copy } = from;
+        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    }
+
+    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
+        let connection = self.connection().await?;
+        let prefetch = prefetch.max(1);
+        let failed = |error: lapin::Error| {
+            if matches!(error.kind(), ErrorKind::ProtocolError(protocol) if protocol.get_id() == 404) {
+                self.shared.declare_now.notify_one();
+            }
+            BrokerError::Unavailable(error.to_string())
+        };
+        let opening = async {
+            let channel = connection.create_channel().await?;
+            // Per consumer: RabbitMQ's quorum queues know no other.
+            channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
+            let name = ShortString::try_new(queue.name()).unwrap_or_default();
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = channel.basic_consume(name, ShortString::default(), options, arguments).await?;
+            Ok((channel, consumer))
+        };
+        let (channel, consumer) = asked(&connection, opening).await?.map_err(failed)?;
+        let shelf = Arc::new(Shelf::default());
+        let stop = CancellationToken::new();
+        let pump = Pump {
+            queue,
+            handlers: self.shared.options.handlers.clone(),
+            connection,
+            channel,
+            publisher: self.publisher.clone(),
+            prefetch,
+            shelf: Arc::clone(&shelf),
+            stop: stop.clone(),
+            closing: self.shared.closing.clone(),
+            gone: self.shared.stop.clone(),
+            out: Arc::new(()),
+        };
+        {
+            let mut consumers = self.consumers.lock().await;
+            consumers.retain(|consuming| !consuming.is_over());
+            consumers.push(Arc::new(pump.consuming()));
+        }
+        self.pumps.spawn(pump.run(consumer));
+        Ok(Deliveries::from_source(Box::new(Counter { shelf, stop })))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
+        let handlers = self.shared.options.handlers.iter();
+        let queues = handlers.flat_map(|handler| [Queue::Work(*handler), Queue::Dead(*handler)]);
+        let found = self.depths(queues.map(|queue| (queue, queue.name())).collect()).await?;
+        let depth = |(queue, (messages, consumers)): (Queue, (u32, u32))| QueueDepth {
+            queue,
+            messages: u64::from(messages),
+            oldest: None,
+            consumers: Some(consumers),
+        };
+        Ok(found.into_iter().map(depth).collect())
+    }
+
+    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
+        let delays = Tier::ALL.iter().map(|tier| RabbitQueue::Delay(*tier));
+        let names = delays.chain([RabbitQueue::Unrouted]).map(|queue| queue.name());
+        let found = self.depths(names.map(|name| (name.clone(), name)).collect()).await?;
+        Ok(found.into_iter().map(|(name, (ready, _))| OtherQueue { name, messages: u64::from(ready) }).collect())
+    }
+
+    async fn held(&self, queue: Queue) -> u64 {
+        let consumers = self.consumers.lock().await.clone();
+        Consuming::held(queue, consumers).await
+    }
+
+    async fn remove(&self, _event_id: &EventId, _handler: HandlerName) -> Result<bool, BrokerError> {
+        Ok(false)
+    }
+
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.shared.state.subscribe()
+    }
+
+    async fn close(&self) {
+        self.shared.closing.cancel();
+        self.pumps.close();
+        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.pumps.wait()).await.is_err() {
+            tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
+        }
+        self.abandon().await;
+    }
+}
+
+impl Drop for RabbitBroker {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}

@@ -1,0 +1,198 @@
+//! Turns a verdict on a delivery into messages and an acknowledgement, in that order: what comes next is confirmed
+//! before the delivery is acknowledged. lapin writes acks ahead of publishes that wait, so the confirm is awaited.
+//!
+//! What has to be published is tried until it is stored, for as long as the delivery is ours: its channel would hand it
+//! out again if it closed, and until then nobody else has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::{BasicAckOptions, BasicRejectOptions};
+use lapin::{Acker, Channel};
+use tokio_util::sync::CancellationToken;
+
+use hookline_common::backoff::full_jitter;
+use hookline_common::event::Event;
+use hookline_common::names::{HandlerName, Queue};
+use hookline_common::testing::crash_point;
+use hookline_common::time::Timestamp;
+
+use super::link;
+use super::message::{self, Standing};
+use super::publisher::{Outgoing, Published, Publisher};
+use crate::topology::Tier;
+use crate::topology::rabbitmq::{DEAD, DELAY, delay_key};
+use crate::{BrokerError, Settled, Settlement, Settler, Spends};
+
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// A dead letter that cannot be moved waits in its own queue: no delay queue leads back there.
+const DEAD_WAITS_AT_MOST: Duration = Duration::from_secs(30);
+/// What was given back is in its queue again by then: the shortest tier, and the broker's own pace.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+/// What it takes to answer the broker about one message.
+pub(super) struct Handle {
+    pub(super) acker: Acker,
+    /// Open for as long as a delivery of it is unsettled.
+    pub(super) _channel: Channel,
+    pub(super) publisher: Publisher,
+    pub(super) stop: CancellationToken,
+    /// Counts what the consumer has out.
+    pub(super) out: Arc<()>,
+}
+
+impl Handle {
+    /// Publishes until it is stored, then acknowledges. `point` is passed between the two.
+    pub(super) async fn replace(
+        &self,
+        outgoing: Outgoing,
+        point: Option<&'static str>,
+    ) -> Result<Settled, BrokerError> {
+        let mut tries = 0;
+        loop {
+            if !self.acker.usable() {
+                return Ok(Settled::Lost);
+            }
+            let answer = self.publisher.publish(outgoing.clone()).await;
+            if answer == Published::Stored {
+                break;
+            }
+            if self.stop.is_cancelled() {
+                return Err(BrokerError::Unavailable("the broker is closed".to_owned()));
+            }
+            if tries == 0 {
+                tracing::warn!(answer = ?answer, "delivery.kept: its next message is not stored yet, trying again");
+            }
+            tries += 1;
+            tokio::time::sleep(full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries)).await;
+        }
+        if let Some(point) = point {
+            crash_point(point);
+        }
+        self.ack().await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that acknowledges")]
+    pub(super) async fn ack(&self) -> Result<Settled, BrokerError> {
+        self.answered(self.acker.ack(BasicAckOptions::default())).await
+    }
+
+    /// Back into its queue; counts towards the delivery limit on every version of RabbitMQ, which a nack does not.
+    #[expect(clippy::disallowed_methods, reason = "the one place that rejects")]
+    async fn requeue(&self) -> Result<Settled, BrokerError> {
+        self.answered(self.acker.reject(BasicRejectOptions { requeue: true })).await
+    }
+
+    /// The broker answers neither; lapin says whether it was written.
+    async fn answered(&self, asked: impl Future<Output = lapin::Result<bool>>) -> Result<Settled, BrokerError> {
+        match link::answered_unless(|| self.acker.poisoned(), asked).await {
+            Some(Ok(true)) => Ok(Settled::Confirmed),
+            Some(Ok(false)) | None => Ok(Settled::Lost),
+            Some(Err(error)) => Err(BrokerError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+pub(super) struct RabbitSettler {
+    pub(super) handle: Handle,
+    pub(super) event: Arc<Event>,
+    pub(super) queue: Queue,
+    /// As it was handed out.
+    pub(super) standing: Standing,
+}
+
+impl RabbitSettler {
+    async fn settle_work(self, handler: HandlerName, settlement: Settlement) -> Result<Settled, BrokerError> {
+        let is_release = settlement == Settlement::Release;
+        let (exchange, key, standing, point) = match settlement {
+            Settlement::Done => return self.handle.ack().await,
+            Settlement::Release => (DELAY, delay_key(Tier::SHORTEST, handler), self.released(), None),
+            Settlement::Park { until, spends, ref last } => {
+                let wait = until.since(Timestamp::now());
+                let mut standing = match spends {
+                    Spends::Attempt => self.next_attempt(),
+                    Spends::Age => self.standing.clone(),
+                    Spends::Nothing => self.held(wait),
+                };
+                standing.last = last.clone().or(standing.last);
+                standing.not_before = (wait > Tier::LONGEST.time()).then_some(until);
+                (DELAY, delay_key(Tier::for_delay(wait), handler), standing, Some("retry.confirmed"))
+            }
+            Settlement::DeadLetter(info) => {
+                let standing = Standing { attempt: info.attempts.max(1), dead: Some(info), ..self.standing.clone() };
+                (DEAD, handler.as_str().to_owned(), standing, Some("dead.confirmed"))
+            }
+        };
+        let outgoing = Outgoing {
+            exchange,
+            routing_key: key,
+            properties: message::properties(&self.event, &standing),
+            body: self.event.body.clone(),
+        };
+        let settled = self.handle.replace(outgoing, point).await;
+        if is_release {
+            let out = Arc::clone(&self.handle.out);
+            tokio::spawn(async move {
+                tokio::time::sleep(BACK_WITHIN).await;
+                drop(out);
+            });
+        }
+        settled
+    }
+
+    fn next_attempt(&self) -> Standing {
+        Standing { attempt: self.standing.attempt.saturating_add(1), ..self.standing.clone() }
+    }
+
+    /// As it came: a first attempt that was not made begins anew.
+    fn released(&self) -> Standing {
+        self.held(Duration::ZERO)
+    }
+
+    /// Waiting without an attempt does not age a delivery.
+    fn held(&self, wait: Duration) -> Standing {
+        let first = self.standing.first_attempt_at.filter(|_| self.standing.attempt > 1);
+        Standing { first_attempt_at: first.map(|at| at.plus(wait)), ..self.standing.clone() }
+    }
+
+    /// A dead letter stays in its queue until the store takes it: handed out again costs it nothing there.
+    async fn settle_dead(self, settlement: Settlement) -> Result<Settled, BrokerError> {
+        match settlement {
+            Settlement::Done => self.handle.ack().await,
+            Settlement::Release | Settlement::DeadLetter(_) => self.handle.requeue().await,
+            Settlement::Park { until, .. } => {
+                let wait = until.since(Timestamp::now()).min(DEAD_WAITS_AT_MOST);
+                let stop = self.handle.stop.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(wait) => drop(self.handle.requeue().await),
+                    }
+                });
+                Ok(Settled::Confirmed)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Settler for RabbitSettler {
+    async fn settle(self: Box<Self>, settlement: Settlement) -> Result<Settled, BrokerError> {
+        match self.queue {
+            Queue::Work(handler) => self.settle_work(handler, settlement).await,
+            Queue::Dead(_) => self.settle_dead(settlement).await,
+        }
+    }
+
+    fn abandon(self: Box<Self>) {
+        if !self.handle.acker.usable() {
+            return;
+        }
+        // Without a runtime the process ends, and its connection with it, which does the same.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { drop(self.handle.requeue().await) });
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What the parts of a RabbitMQ broker share: the options, what is up, and the signals to end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lapin::Connection;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{RabbitOptions, RabbitRole};
+use crate::BrokerState;
+use crate::metrics::{ConnectionRole, ReconnectCause};
+
+/// Tries at which a lasting outage is told again.
+const TELL_AGAIN: u32 = 20;
+
+pub(super) struct Shared {
+    pub(super) options: RabbitOptions,
+    pub(super) state: watch::Sender<BrokerState>,
+    /// The consuming connection, while there is one.
+    pub(super) consuming: watch::Sender<Option<Arc<Connection>>>,
+    /// Something is missing: workers declare it now.
+    pub(super) declare_now: Notify,
+    /// Consumers give back what was not taken, and end.
+    pub(super) closing: CancellationToken,
+    /// Connections end.
+    pub(super) stop: CancellationToken,
+    halves: Mutex<Halves>,
+}
+
+/// `None`: it is up.
+struct Halves {
+    publishing: Option<String>,
+    consuming: Option<String>,
+    blocked: bool,
+}
+
+impl Shared {
+    pub(super) fn new(options: RabbitOptions) -> Self {
+        let connecting = || Some("connecting to RabbitMQ".to_owned());
+        let halves = Halves {
+            publishing: connecting(),
+            consuming: connecting().filter(|_| options.role != RabbitRole::Ingest),
+            blocked: false,
+        };
+        let shared = Self {
+            options,
+            state: watch::Sender::new(BrokerState::NotReady(String::new())),
+            consuming: watch::Sender::new(None),
+            declare_now: Notify::new(),
+            closing: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            halves: Mutex::new(halves),
+        };
+        shared.tell(&shared.halves());
+        shared
+    }
+
+    pub(super) fn up(&self, role: ConnectionRole) {
+        tracing::info!(role = role.as_str(), "broker.connected");
+        self.change(role, None);
+    }
+
+    pub(super) fn down(&self, role: ConnectionRole, why: &str) {
+        self.blocked(role, false);
+        self.change(role, Some(format!("RabbitMQ is away: {why}")));
+    }
+
+    /// A try failed, or a connection did: `tries` in a row.
+    pub(super) fn faulty(&self, role: ConnectionRole, cause: ReconnectCause, why: &str, tries: u32) {
+        self.options.metrics.reconnect(role, cause);
+        match cause {
+            ReconnectCause::Topology => {
+                self.change(role, Some(why.to_owned()));
+                tracing::error!(role = role.as_str(), tries, "broker.topology: {why}");
+            }
+            ReconnectCause::Refused | ReconnectCause::Lost | ReconnectCause::Unconfirmed => {
+                self.change(role, Some(format!("RabbitMQ is away: {why}")));
+                if tries == 1 || tries.is_multiple_of(TELL_AGAIN) {
+                    tracing::warn!(
+                        role = role.as_str(),
+                        cause = cause.as_str(),
+                        tries,
+                        "broker.away: {why}; trying again"
+                    );
+                }
+            }
+        }
+    }
+
+    pub(super) fn blocked(&self, role: ConnectionRole, blocked: bool) {
+        self.options.metrics.blocked(role, blocked);
+        if role == ConnectionRole::Publish {
+            let mut halves = self.halves();
+            if halves.blocked != blocked {
+                halves.blocked = blocked;
+                self.tell(&halves);
+            }
+        }
+    }
+
+    /// Why nothing can be done on this connection now.
+    pub(super) fn why_not(&self, role: ConnectionRole) -> String {
+        let halves = self.halves();
+        match role {
+            ConnectionRole::Publish if halves.blocked => BLOCKED.to_owned(),
+            ConnectionRole::Publish => halves.publishing.clone().unwrap_or_default(),
+            ConnectionRole::Consume => halves.consuming.clone().unwrap_or_default(),
+        }
+    }
+
+    fn change(&self, role: ConnectionRole, why: Option<String>) {
+        let mut halves = self.halves();
+        match role {
+            ConnectionRole::Publish => halves.publishing = why,
+            ConnectionRole::Consume => halves.consuming = why,
+        }
+        self.tell(&halves);
+    }
+
+    fn tell(&self, halves: &Halves) {
+        let why = match (&halves.publishing, &halves.consuming) {
+            (Some(why), _) | (None, Some(why)) => Some(why.clone()),
+            (None, None) if halves.blocked => Some(BLOCKED.to_owned()),
+            (None, None) => None,
+        };
+        self.options.metrics.connected.set(i64::from(halves.publishing.is_none() && halves.consuming.is_none()));
+        let state = why.map_or(BrokerState::Ready, BrokerState::NotReady);
+        self.state.send_if_modified(|current| {
+            let changed = *current != state;
+            *current = state;
+            changed
+        });
+    }
+
+    fn halves(&self) -> MutexGuard<'_, Halves> {
+        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const BLOCKED: &str = "RabbitMQ takes no publishes: an alarm of its memory or disk blocks this connection";

@@ -1,0 +1,280 @@
+//! Keeps two connections to the broker up, for ever: one publishes, one consumes. A connection that the broker blocks
+//! (an alarm of its memory or disk) writes nothing, acks included, so the two must not be one.
+//!
+//! ```text
+//! connect ──▶ declare the topology ──▶ channels ──▶ ready ──▶ run ──(any fault)──▶ not ready ──▶ wait, with jitter ──┐
+//!    ▲───────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! lapin's own recovery stays off: it hides an outage from everybody who should act on it. While there is no
+//! connection, or it is blocked, publishes are refused at once, so that ingest can spool.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use lapin::options::ConfirmSelectOptions;
+use lapin::{Channel, Connection, Event};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use hookline_common::backoff::full_jitter;
+
+use super::declare::{self, DeclareError};
+use super::publisher::{Published, Publishing, PublishingEnded, Request};
+use super::shared::Shared;
+use super::{RabbitRole, link};
+use crate::metrics::{ConnectionRole, ReconnectCause};
+use crate::topology::rabbitmq::Topology;
+
+const AGAIN_FIRST: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(15);
+/// A connection that stood for so long was a good one: the next try does not wait as after many failures.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
+/// What an operator deletes or unbinds by mistake is there again within this.
+const DECLARE_EVERY: Duration = Duration::from_secs(30);
+/// Beside its events, a connection's state is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Why there is no connection.
+struct Fault {
+    cause: ReconnectCause,
+    words: String,
+}
+
+impl Fault {
+    fn new(cause: ReconnectCause, words: impl Into<String>) -> Self {
+        Self { cause, words: words.into() }
+    }
+}
+
+impl From<DeclareError> for Fault {
+    fn from(error: DeclareError) -> Self {
+        match error {
+            DeclareError::Mismatch(words) => Self::new(ReconnectCause::Topology, words),
+            DeclareError::Connection(words) => Self::new(ReconnectCause::Lost, words),
+        }
+    }
+}
+
+/// Publishes what comes until [`Shared::stop`].
+pub(super) async fn publish(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>) {
+    let mut tries = 0;
+    while !shared.stop.is_cancelled() {
+        let opened = refusing(&mut requests, &shared, open_publishing(&shared)).await;
+        let fault = match opened {
+            Some(Ok((connection, channel))) => {
+                let since = Instant::now();
+                shared.up(ConnectionRole::Publish);
+                let fault = publish_on(&shared, &connection, channel, &mut requests).await;
+                if since.elapsed() >= GOOD_AFTER {
+                    tries = 0;
+                }
+                shared.down(ConnectionRole::Publish, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                refusing(&mut requests, &shared, link::close(&connection, 200, "bye")).await;
+                fault
+            }
+            Some(Err(fault)) => Some(fault),
+            None => None,
+        };
+        let Some(fault) = fault else { break };
+        tries += 1;
+        shared.faulty(ConnectionRole::Publish, fault.cause, &fault.words, tries);
+        let wait = full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries);
+        refusing(&mut requests, &shared, tokio::time::sleep(wait)).await;
+    }
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        request.refuse("the broker is closed");
+    }
+}
+
+/// Awaits `work` while whoever wants to publish hears why that is not possible; `None` where it was stopped.
+async fn refusing<T>(
+    requests: &mut mpsc::Receiver<Request>,
+    shared: &Shared,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.stop.cancelled() => return None,
+            done = &mut work => return Some(done),
+            Some(request) = requests.recv() => request.refuse(&shared.why_not(ConnectionRole::Publish)),
+        }
+    }
+}
+
+async fn open_publishing(shared: &Shared) -> Result<(Arc<Connection>, Channel), Fault> {
+    let connection = connect(shared, ConnectionRole::Publish).await?;
+    let opening = async {
+        if shared.options.role != RabbitRole::Command {
+            declare::declare(&connection, &Topology::of(&shared.options.handlers)).await?;
+        }
+        let channel = confirming_channel(&connection).await;
+        channel.map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))
+    };
+    let opened = link::answered(&connection, opening).await;
+    let channel = opened.map_err(|words| Fault::new(ReconnectCause::Lost, words))??;
+    Ok((Arc::new(connection), channel))
+}
+
+async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn connect(shared: &Shared, role: ConnectionRole) -> Result<Connection, Fault> {
+    let name = format!("hookline {} {}", shared.options.role.as_str(), role.as_str());
+    link::connect(&shared.options, &name).await.map_err(|words| Fault::new(ReconnectCause::Refused, words))
+}
+
+/// `None`: it was asked to end, and has answered what it took.
+async fn publish_on(
+    shared: &Shared,
+    connection: &Connection,
+    channel: Channel,
+    requests: &mut mpsc::Receiver<Request>,
+) -> Option<Fault> {
+    let mut publishing = Publishing::new(channel);
+    let mut events = pin!(connection.events_listener());
+    let mut upkeep = pin!(keep_declared(shared, connection));
+    let mut look = ticker(LOOK_EVERY);
+    // Answers that never came while it was blocked.
+    let mut doubted = false;
+    loop {
+        let blocked = connection.status().blocked();
+        shared.blocked(ConnectionRole::Publish, blocked);
+        let why_not = blocked.then(|| shared.why_not(ConnectionRole::Publish));
+        if doubted && !blocked {
+            return Some(Fault::new(ReconnectCause::Unconfirmed, "it was blocked, and what was sent then is unknown"));
+        }
+        tokio::select! {
+            biased;
+            ended = publishing.step(requests, &shared.stop, why_not.as_deref()) => match ended {
+                None => {}
+                Some(PublishingEnded::Asked) => return None,
+                Some(PublishingEnded::Unconfirmed) if connection.status().blocked() => doubted = true,
+                Some(PublishingEnded::Unconfirmed) => {
+                    return Some(Fault::new(ReconnectCause::Unconfirmed, "a publish was not confirmed in time"));
+                }
+                Some(PublishingEnded::Refused) => {
+                    let words = "every publish was refused: a queue is full, or this channel does not know its leader";
+                    return Some(Fault::new(ReconnectCause::Unconfirmed, words));
+                }
+                Some(PublishingEnded::Broken(words)) => return Some(Fault::new(ReconnectCause::Lost, words)),
+            },
+            event = events.next() => if let Some(words) = lost(event, connection) {
+                return Some(Fault::new(ReconnectCause::Lost, words));
+            },
+            fault = &mut upkeep => return Some(fault),
+            _ = look.tick() => if let Some(words) = lost(None, connection) {
+                return Some(Fault::new(ReconnectCause::Lost, words));
+            },
+        }
+    }
+}
+
+/// Whether the connection is gone. An error event alone does not say so: lapin tells those of a channel here too, such
+/// as the broker's "no" to a look at a queue that is missing.
+fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
+    let connected = connection.status().connected();
+    match event {
+        Some(Event::Error(error)) if !connected => return Some(error.to_string()),
+        Some(Event::ConnectionBlocked(reason)) => tracing::warn!(reason, "broker.blocked: RabbitMQ takes no publishes"),
+        Some(Event::ConnectionUnblocked) => tracing::info!("broker.unblocked"),
+        Some(_) | None => {}
+    }
+    (!connected).then(|| "the connection is gone".to_owned())
+}
+
+/// Workers declare everything again and again; ends only with a fault of the connection.
+async fn keep_declared(shared: &Shared, connection: &Connection) -> Fault {
+    if shared.options.role != RabbitRole::Worker {
+        return std::future::pending().await;
+    }
+    let topology = Topology::of(&shared.options.handlers);
+    let mut every = ticker(DECLARE_EVERY);
+    every.tick().await;
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = shared.declare_now.notified() => {}
+        }
+        if connection.status().blocked() {
+            continue;
+        }
+        match declare::declare(connection, &topology).await {
+            Ok(()) => {}
+            Err(error @ DeclareError::Mismatch(_)) => return error.into(),
+            Err(DeclareError::Connection(words)) => return Fault::new(ReconnectCause::Lost, words),
+        }
+    }
+}
+
+/// Keeps the consuming connection until [`Shared::stop`].
+pub(super) async fn consume(shared: Arc<Shared>) {
+    let mut tries = 0;
+    while !shared.stop.is_cancelled() {
+        let connected = tokio::select! {
+            () = shared.stop.cancelled() => break,
+            connected = connect(&shared, ConnectionRole::Consume) => connected,
+        };
+        let fault = match connected {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                let since = Instant::now();
+                shared.consuming.send_replace(Some(Arc::clone(&connection)));
+                shared.up(ConnectionRole::Consume);
+                let fault = stands(&shared, &connection, connection.events_listener()).await;
+                if since.elapsed() >= GOOD_AFTER {
+                    tries = 0;
+                }
+                shared.consuming.send_replace(None);
+                shared.down(ConnectionRole::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                link::close(&connection, 200, "bye").await;
+                fault
+            }
+            Err(fault) => Some(fault),
+        };
+        let Some(fault) = fault else { break };
+        tries += 1;
+        shared.faulty(ConnectionRole::Consume, fault.cause, &fault.words, tries);
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            () = tokio::time::sleep(full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries)) => {}
+        }
+    }
+}
+
+/// Until the connection is lost; `None` where it was asked to end.
+async fn stands(shared: &Shared, connection: &Connection, events: impl Stream<Item = Event>) -> Option<Fault> {
+    let mut events = pin!(events);
+    let mut look = ticker(LOOK_EVERY);
+    loop {
+        let event = tokio::select! {
+            () = shared.stop.cancelled() => return None,
+            event = events.next() => event,
+            _ = look.tick() => None,
+        };
+        shared.blocked(ConnectionRole::Consume, connection.status().blocked());
+        if let Some(words) = lost(event, connection) {
+            return Some(Fault::new(ReconnectCause::Lost, words));
+        }
+    }
+}
+
+fn ticker(every: Duration) -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(every);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
+
+impl Request {
+    fn refuse(self, why: &str) {
+        self.answer(Published::NotSent(why.to_owned()));
+    }
+}

@@ -1,0 +1,39 @@
+//! Every queue name, every delay tier, and which handler takes which event type (design.md sections 1 and 4);
+//! [`rabbitmq`] has the exchanges, and how all of it is wired there.
+
+pub mod rabbitmq;
+mod tier;
+
+pub use self::tier::Tier;
+
+use hookline_common::event::{EventType, START_RECEIVED, STOP_RECEIVED};
+use hookline_common::names::HandlerName;
+
+/// A delivery handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
+/// takes the process down with it. Retries don't count: they are settled.
+pub const DELIVERY_LIMIT: u32 = 20;
+
+/// What a handler takes: the words of routing keys after the source ([`EventType::routing_words`]). `None`: every event,
+/// of unknown types too.
+#[must_use]
+pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]> {
+    match handler {
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut => {
+            Some(&["contact.opted_out", "contact.opted_in", STOP_RECEIVED, START_RECEIVED])
+        }
+        HandlerName::LogNote => Some(&["message.delivered", "message.received", STOP_RECEIVED, START_RECEIVED]),
+        HandlerName::CreateContact | HandlerName::SyncContact => Some(&["contact.created"]),
+        HandlerName::RecordHistory => None,
+    }
+}
+
+/// Whether `handler` takes events of this type.
+#[must_use]
+pub fn takes(handler: HandlerName, event_type: &EventType) -> bool {
+    event_types(handler).is_none_or(|types| types.contains(&&*event_type.routing_words()))
+}
+
+/// The handlers that take events of this type.
+pub fn takers(event_type: &EventType) -> impl Iterator<Item = HandlerName> {
+    HandlerName::ALL.iter().copied().filter(|handler| takes(*handler, event_type))
+}

@@ -1,0 +1,81 @@
+//! How every service of ours starts and ends: its settings, all problems at once; its log; what was configured, masked;
+//! and the exit code: 0 fine, 1 failed, 2 wrong usage or configuration.
+
+pub mod admin;
+pub mod reload;
+pub mod shutdown;
+pub mod telemetry;
+
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+
+use crate::service::telemetry::logging;
+use crate::settings::{Needs, Settings, load};
+
+const EXIT_WRONG: u8 = 2;
+
+/// The command line or the configuration is wrong, nothing was done: exit code 2.
+#[derive(Debug)]
+pub struct WrongUsage(pub String);
+
+impl std::fmt::Display for WrongUsage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for WrongUsage {}
+
+/// An error that ends the program with exit code 2.
+pub fn wrong_usage(text: impl Into<String>) -> anyhow::Error {
+    anyhow!(WrongUsage(text.into()))
+}
+
+/// Reads the settings and starts logging.
+///
+/// # Errors
+/// [`WrongUsage`] with every problem, one a line.
+pub fn settings(config: Option<&Path>, needs: Needs) -> anyhow::Result<Settings> {
+    let loaded = load(config, needs).map_err(|problems| wrong_usage(problems.to_string()))?;
+    let settings = loaded.settings;
+    logging::init(settings.log.format, "info");
+    for warning in &loaded.warnings {
+        tracing::warn!(warning = %warning, "configuration.warning");
+    }
+    for (key, value) in settings.describe() {
+        tracing::debug!(key, value, "configuration.resolved");
+    }
+    Ok(settings)
+}
+
+/// Reads the file that `[broker] ca` names: certificates, as PEM.
+///
+/// # Errors
+/// [`WrongUsage`] where it cannot be read.
+pub fn broker_ca(settings: &Settings) -> anyhow::Result<Option<String>> {
+    let Some(file) = &settings.broker.ca else { return Ok(None) };
+    std::fs::read_to_string(file).map(Some).map_err(|error| {
+        wrong_usage(format!("broker.ca: {} cannot be read ({}); name a PEM file", file.display(), error.kind()))
+    })
+}
+
+/// Runs a service to its end and says on stderr why it failed, if it did.
+#[must_use]
+pub fn run(program: &str, service: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start its threads");
+    match runtime.and_then(|runtime| runtime.block_on(service)) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Problems of the configuration stand alone on their lines: FILE:LINE: what is wrong; what to do.
+        Err(error) if error.is::<WrongUsage>() => {
+            eprintln!("{error:#}");
+            ExitCode::from(EXIT_WRONG)
+        }
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
