@@ -1,6 +1,6 @@
 //! Why the store did not do what it was asked. Texts hold no value from a row: phones and payloads live there.
 
-use crate::dialect::{self, Judgement};
+use crate::db::dialect::{self, Judgement};
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {

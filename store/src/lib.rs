@@ -3,69 +3,42 @@
 //! Workers, the console and the command line share it; ingest does not use it. Either one SQLite file in `data_dir`
 //! (WAL, `synchronous=FULL`), or a PostgreSQL database for any number of machines. Several processes have it open at
 //! once: whatever decides who may go on (a claim, a lock, the order of the ledger) is decided inside one write
-//! transaction, never from what was read before it. What differs between the two is in `dialect/`.
+//! transaction, never from what was read before it. What differs between the two is in `db/dialect/`.
 //!
-//! - [`model`]: what goes in and comes out. Everything else is a method of [`Store`], in one file per subject.
+//! - [`model`]: what goes in and comes out. Everything else is a method of [`Store`], in one folder per subject.
 //! - Writes go through writers with group commit, and are on the disk when their method returns. A caller that is
 //!   cancelled, or hears that the store is not available, may have written all the same: repeating changes nothing.
 //! - Errors say whether the same request may succeed later ([`StoreError::is_unavailable`]).
 //! - Phone numbers are in clear in the ledger, the opt-out state, contact links, the records, and where the
 //!   worker makes one an effect key: the operator's data. No error, log line or audit row holds one.
 
-mod attempts;
-mod audit;
-mod claims;
-mod contacts;
 mod db;
-mod dead_letters;
 mod deliveries;
-mod dialect;
-mod earlier_puts;
 mod effects;
-mod erasure;
 mod error;
-mod evidence;
-mod gates;
-mod history;
-mod kind;
-mod ledger;
-mod ledger_key;
-mod made;
 pub mod model;
-mod opt_asks;
-mod opt_out_puts;
+mod operations;
 mod opt_outs;
-mod opt_state;
-mod page;
-mod parks;
-mod people;
 mod records;
-mod row;
-mod statements;
-mod undelivered;
-mod unrouted;
-mod unsent;
-mod verify;
-mod waiting;
-mod whom;
-mod workers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hookline_common::secret::Secret;
 
-use crate::attempts::{BeginAsk, FinishAsk};
-use crate::claims::Wanted;
+use crate::db::dialect::{Connection, Dialect, Tables};
 use crate::db::{Batches, Clock, Db};
-use crate::dialect::{Connection, Dialect, Tables};
+use crate::deliveries::attempts::{self, BeginAsk, FinishAsk};
+use crate::deliveries::parked::{self, ParkAsk};
+use crate::effects::claims::{self, Wanted};
+use crate::effects::completed::{self, Made, SendAsk};
 pub use crate::error::StoreError;
-pub use crate::kind::StoreKind;
-use crate::ledger::LedgerKey;
-pub use crate::ledger_key::{ledger_key_file, ledger_key_if_there};
-use crate::made::{Made, SendAsk};
-use crate::opt_asks::OptAsk;
-use crate::parks::ParkAsk;
+use crate::operations::kind;
+pub use crate::operations::kind::StoreKind;
+use crate::opt_outs::asks::{self, OptAsk};
+use crate::opt_outs::ledger::LedgerKey;
+pub use crate::opt_outs::ledger_key::{ledger_key_file, ledger_key_if_there};
+use crate::opt_outs::state;
 
 /// Where the store is.
 #[derive(Clone, Debug)]
@@ -128,7 +101,7 @@ impl Store {
         };
         let mut connection = dialect.connect_writer().await?;
         dialect.migrate(&mut connection).await?;
-        opt_state::rebuild_once(&dialect, &mut connection).await?;
+        state::rebuild_once(&dialect, &mut connection).await?;
         kind::settle_old(&mut connection).await?;
         let store = Self::on(dialect, connection, &options.ledger_key).await?;
         store.check_ledger_key().await?;
@@ -151,7 +124,7 @@ impl Store {
         // By a connection that can't write: a file that somebody has begun to make must stay as it is.
         let mut look = dialect.connect_reader().await?;
         let tables = db::within(dialect.read_deadline(), dialect.tables(&mut look)).await?;
-        let is_derived = matches!(tables, Tables::Present) && opt_state::is_present(&mut look).await?;
+        let is_derived = matches!(tables, Tables::Present) && state::is_present(&mut look).await?;
         // What is left of it ends with the process.
         let _ = sqlx::Connection::close(look).await;
         match tables {
@@ -179,13 +152,13 @@ impl Store {
         let ledger_key = Arc::new(LedgerKey::new(ledger_key)?);
         let db = Db::start(dialect, connection, clock);
         Ok(Self {
-            opt_asks: opt_asks::start(&db, &ledger_key),
+            opt_asks: asks::start(&db, &ledger_key),
             begins: attempts::begins(&db),
             finishes: attempts::finishes(&db),
-            parks: parks::parks(&db),
+            parks: parked::parks(&db),
             claims: claims::claims(&db),
-            sends: made::sends(&db),
-            mades: made::mades(&db),
+            sends: completed::sends(&db),
+            mades: completed::mades(&db),
             db,
             ledger_key,
         })

@@ -11,8 +11,8 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use crate::made::Made;
-pub use crate::waiting::Waiting;
+pub use crate::deliveries::waiting::Waiting;
+pub use crate::effects::completed::Made;
 
 /// One HTTP request of an attempt; `path` has phone numbers masked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

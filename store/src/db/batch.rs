@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, Turn, Work, closed};
-use crate::dialect::{self, Connection};
+use crate::db::dialect::{self, Connection};
 use crate::error::StoreError;
 
 /// What a batch holds at most: few statements, and short locks.

@@ -1,13 +1,12 @@
 //! One clock for all machines: the database's. Leases, claims and heartbeats of several machines are compared with
 //! one another, and their own clocks may disagree.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hookline_common::time::Timestamp;
 
-use crate::dialect::{Connection, Dialect};
+use crate::db::dialect::{Connection, Dialect};
 use crate::error::StoreError;
 
 /// How long a measured difference is believed.

@@ -10,7 +10,11 @@
 
 mod batch;
 mod clock;
+pub(crate) mod dialect;
+pub(crate) mod page;
 mod readers;
+pub(crate) mod row;
+pub(crate) mod statements;
 mod writer;
 
 use std::future::Future;
@@ -27,7 +31,7 @@ pub(crate) use self::clock::Clock;
 use self::readers::Readers;
 pub(crate) use self::readers::{Reader, within};
 use self::writer::{Message, Start, Typed};
-use crate::dialect::{Connection, DbRow, Dialect, Lane};
+use crate::db::dialect::{Connection, DbRow, Dialect, Lane};
 use crate::error::StoreError;
 
 /// What a write does with its connection.

@@ -9,7 +9,7 @@ use sqlx::{Any, Connection as _, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{closed, no_answer};
-use crate::dialect::{Begin, Connection, Dialect};
+use crate::db::dialect::{Begin, Connection, Dialect};
 use crate::error::StoreError;
 
 /// A connection that rested for longer is asked whether it still works: no server restarts in less.

@@ -10,7 +10,7 @@ use sqlx::Connection as _;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{Clock, Work, closed, no_answer};
-use crate::dialect::{Begin, Connection, Dialect, Lane};
+use crate::db::dialect::{Begin, Connection, Dialect, Lane};
 use crate::error::StoreError;
 
 /// Jobs that wait; above it callers wait before they queue.

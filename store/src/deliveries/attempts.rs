@@ -1,0 +1,351 @@
+//! Begins attempts of deliveries, ends them, and logs them; many at a time, as they come.
+
+use std::time::Duration;
+
+use hookline_broker::Again;
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{DeliveryState, HandlerName};
+use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use crate::Store;
+use crate::db::dialect::Connection;
+use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::effects::claims::{self, Wanted};
+use crate::effects::completed;
+use crate::error::StoreError;
+use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Copied, Ending, Made};
+use crate::operations::erasure::{self, ERASED};
+
+/// No attempt takes as long: one that has begun and is not heard of by then is in nobody's hand.
+const IN_HAND: Duration = Duration::from_mins(5);
+
+impl Store {
+    /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
+    ///
+    /// `again` lets a redrive or replay begin anew where the delivery was skipped or discarded; a dead-lettered one
+    /// begins only after [`Store::mark_redriving`], a done or erased one never.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin(
+        &self,
+        event: &Event,
+        handler: HandlerName,
+        attempt: u32,
+        again: Option<Again>,
+    ) -> Result<Begin, StoreError> {
+        let copy = Copied { attempt, again, copy: None };
+        self.begin_claiming(event, handler, copy, None).await.map(|(begin, _)| begin)
+    }
+
+    /// As [`Store::begin`], and unless a newer copy of the delivery has begun; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
+    /// transaction.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin_claiming(
+        &self,
+        event: &Event,
+        handler: HandlerName,
+        copied: Copied,
+        claim: Option<&ClaimRequest<'_>>,
+    ) -> Result<(Begin, Option<Claim>), StoreError> {
+        let ask = BeginAsk {
+            event_id: event.id.clone(),
+            handler,
+            attempt: i64::from(copied.attempt),
+            copy: copied.copy,
+            again: copied.again.is_some(),
+            wanted: claim.map(Wanted::from),
+        };
+        let (begin, claim) = self.begins.ask(ask).await?;
+        Ok((begin, claim.map(|claim| self.by_our_clock(claim))))
+    }
+
+    /// Settles the delivery, logs its last attempt and notes what it made, in one transaction. What is done stays
+    /// done, and `Done` replaces anything; `Skipped` leaves a dead letter or a discarded delivery as it is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn finish(&self, record: &AttemptRecord, ending: Ending, made: &[Made]) -> Result<(), StoreError> {
+        self.finishes.ask(FinishAsk { record: record.clone(), ending, made: made.to_vec() }).await
+    }
+
+    /// Logs an attempt that did not settle the delivery (dead-lettered), and what it made all the same.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn log_attempt(&self, record: &AttemptRecord, made: &[Made]) -> Result<(), StoreError> {
+        let turn = if made.is_empty() { Turn::row("attempts", &[record.event_id.as_str()]) } else { Turn::Alone };
+        self.db
+            .write(turn, (record.clone(), made.to_vec()), |connection, (record, made)| {
+                Box::pin(async move {
+                    log(connection, &[record]).await?;
+                    completed::note(connection, made.iter()).await
+                })
+            })
+            .await
+    }
+}
+
+/// An attempt that wants to begin.
+#[derive(Clone)]
+pub(crate) struct BeginAsk {
+    event_id: EventId,
+    handler: HandlerName,
+    attempt: i64,
+    copy: Option<Timestamp>,
+    again: bool,
+    wanted: Option<Wanted>,
+}
+
+/// An attempt that settled its delivery.
+#[derive(Clone)]
+pub(crate) struct FinishAsk {
+    record: AttemptRecord,
+    ending: Ending,
+    made: Vec<Made>,
+}
+
+impl Ask for BeginAsk {
+    type Answer = (Begin, Option<Claim>);
+
+    fn about(&self) -> Vec<&str> {
+        std::iter::once(self.event_id.as_str()).chain(self.wanted.as_ref().map(Wanted::effect_key)).collect()
+    }
+
+    fn turn(&self) -> Turn {
+        match self.wanted {
+            None => Turn::delivery(self.event_id.as_str(), self.handler.as_str()),
+            Some(_) => Turn::Alone,
+        }
+    }
+
+    const APART: bool = true;
+    // A call comes after a claim, a ledger entry or a renewal, the answer to the broker after the end of the attempt.
+    const LATER: bool = true;
+}
+
+impl Ask for FinishAsk {
+    type Answer = ();
+
+    fn about(&self) -> Vec<&str> {
+        std::iter::once(self.record.event_id.as_str()).chain(self.made.iter().map(Made::effect_key)).collect()
+    }
+
+    fn turn(&self) -> Turn {
+        if self.made.is_empty() {
+            Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
+        } else {
+            Turn::Alone
+        }
+    }
+
+    const APART: bool = true;
+    const LATER: bool = false;
+}
+
+pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {
+    let clock = db.clock().clone();
+    Batches::start(db, move |connection, asks: &Vec<BeginAsk>| {
+        let now = clock.now().as_millis();
+        Box::pin(async move {
+            let begins = begin_all(connection, asks).await?;
+            // Deliveries first, effects then, in every batch that locks both.
+            let going: Vec<&Wanted> = asks
+                .iter()
+                .zip(&begins)
+                .filter(|(_, begin)| goes(begin))
+                .filter_map(|(ask, _)| ask.wanted.as_ref())
+                .collect();
+            let mut claims = claims::claim_all(connection, &going, now).await?.into_iter();
+            let claim = |(begin, ask): (Begin, &BeginAsk)| {
+                let claim = if goes(&begin) && ask.wanted.is_some() { claims.next() } else { None };
+                (begin, claim)
+            };
+            Ok(begins.into_iter().zip(asks).map(claim).collect())
+        })
+    })
+}
+
+pub(crate) fn finishes(db: &Db) -> Batches<FinishAsk> {
+    Batches::start(db, |connection, asks| Box::pin(finish_all(connection, asks)))
+}
+
+/// One answer each, in their order.
+async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec<Begin>, StoreError> {
+    let mut sorted: Vec<(usize, &BeginAsk)> = asks.iter().enumerate().collect();
+    // In the order in which everybody locks deliveries.
+    sorted.sort_by_key(|(_, ask)| (ask.event_id.as_str(), ask.handler.as_str()));
+    let mut answers = Vec::with_capacity(asks.len());
+    // Redrives and replays are asked by another statement.
+    for alike in sorted.chunk_by(|(_, one), (_, next)| one.again == next.again) {
+        for chunk in statements::chunks(alike) {
+            let counted = count(connection, chunk).await?;
+            for &(place, ask) in chunk {
+                let counted = counted
+                    .iter()
+                    .find(|row| row.event_id == ask.event_id.as_str() && row.handler == ask.handler.as_str());
+                let begin = match counted {
+                    Some(Counted { masked: true, .. }) => Begin::GoMasked,
+                    Some(_) => Begin::Go,
+                    None => standing(connection, ask).await?,
+                };
+                answers.push((place, begin));
+            }
+        }
+    }
+    answers.sort_by_key(|(place, _)| *place);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Counts those that may begin; their events and handlers. All of them `again`, or none.
+///
+/// Several copies of one delivery may be on their way: the newest counts and, of equally new ones, that of the later
+/// attempt. What the row holds is what the last one that began was, so one that goes on is never taken for stale.
+async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<Counted>, StoreError> {
+    let next = asks.len() * 7;
+    let (again, erased) = (next + 1, next + 2);
+    // A redrive or replay of something settled starts counting at its own attempt: kept at the old run's, its
+    // retries would look like stale copies.
+    let statement = format!(
+        "INSERT INTO deliveries (event_id, handler, state, attempt, created_ms, due_ms, copy_ms) VALUES {}
+         ON CONFLICT (event_id, handler) DO UPDATE SET
+             attempt = CASE WHEN deliveries.state = 'waiting' AND deliveries.attempt > excluded.attempt
+                             AND COALESCE(deliveries.copy_ms, 0) = COALESCE(excluded.copy_ms, deliveries.copy_ms, 0)
+                            THEN deliveries.attempt ELSE excluded.attempt END,
+             copy_ms = COALESCE(excluded.copy_ms, deliveries.copy_ms),
+             due_ms = excluded.due_ms, due_attempt = NULL, held_by = NULL,
+             state = 'waiting', reason = NULL
+         WHERE (deliveries.state = 'waiting'
+                AND (${again} = 1
+                     OR COALESCE(deliveries.copy_ms, 0) < excluded.copy_ms
+                     OR (COALESCE(deliveries.copy_ms, 0) = COALESCE(excluded.copy_ms, deliveries.copy_ms, 0)
+                         AND deliveries.attempt <= excluded.attempt)))
+            OR (deliveries.state IN ('skipped', 'discarded') AND ${again} = 1
+                AND COALESCE(deliveries.reason, '') <> ${erased})
+         RETURNING event_id, handler, COALESCE(masked, 0) AS masked",
+        statements::values(asks.len(), 7)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(statement));
+    let now = Timestamp::now();
+    for (_, ask) in asks {
+        insert = insert
+            .bind(ask.event_id.as_str())
+            .bind(ask.handler.as_str())
+            .bind(DeliveryState::Waiting.as_str())
+            .bind(ask.attempt)
+            .bind(now.as_millis())
+            .bind(now.plus(IN_HAND).as_millis())
+            .bind(ask.copy.map(Timestamp::as_millis));
+    }
+    let again = asks.first().is_some_and(|(_, ask)| ask.again);
+    let rows = insert.bind(i64::from(again)).bind(ERASED).fetch_all(connection).await?;
+    let counted = |row| {
+        let (event_id, handler) = (row::text(row, "event_id")?, row::text(row, "handler")?);
+        Ok(Counted { event_id, handler, masked: row::flag(row, "masked")? })
+    };
+    rows.iter().map(counted).collect()
+}
+
+/// A delivery whose attempt was counted.
+struct Counted {
+    event_id: String,
+    handler: String,
+    masked: bool,
+}
+
+fn goes(begin: &Begin) -> bool {
+    matches!(begin, Begin::Go | Begin::GoMasked)
+}
+
+/// Why it may not begin.
+async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, StoreError> {
+    let row = sqlx::query(
+        "SELECT state, COALESCE(erased_copy, 0) AS erased FROM deliveries WHERE event_id = $1 AND handler = $2",
+    )
+    .bind(ask.event_id.as_str())
+    .bind(ask.handler.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    if row::flag(&row, "erased")? {
+        // The broker's copy is here, and is dropped.
+        erasure::copy_gone(connection, &ask.event_id, ask.handler).await?;
+    }
+    Ok(match row::name::<DeliveryState>(&row, "state")? {
+        DeliveryState::Waiting => Begin::StaleCopy,
+        settled @ (DeliveryState::Done
+        | DeliveryState::Skipped
+        | DeliveryState::DeadLettered
+        | DeliveryState::Discarded) => Begin::AlreadySettled(settled),
+    })
+}
+
+async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<Vec<()>, StoreError> {
+    let mut sorted: Vec<&FinishAsk> = asks.iter().collect();
+    // In the order in which everybody locks deliveries.
+    sorted.sort_by_key(|ask| (ask.record.event_id.as_str(), ask.record.handler.as_str()));
+    for chunk in statements::chunks(&sorted) {
+        settle(connection, chunk).await?;
+    }
+    let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
+    log(connection, &records).await?;
+    // Deliveries first, effects then, in every batch that locks both.
+    completed::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
+    Ok(vec![(); asks.len()])
+}
+
+async fn settle(connection: &mut Connection, asks: &[&FinishAsk]) -> Result<(), StoreError> {
+    let statement = format!(
+        "INSERT INTO deliveries (event_id, handler, state, reason, attempt, created_ms) VALUES {}
+         ON CONFLICT (event_id, handler) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+             attempt = CASE WHEN deliveries.attempt > excluded.attempt
+                            THEN deliveries.attempt ELSE excluded.attempt END
+         WHERE deliveries.state IN ('waiting', 'skipped') OR (excluded.state = 'done' AND deliveries.state <> 'done')",
+        statements::values(asks.len(), 6)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(statement));
+    let now = Timestamp::now().as_millis();
+    for FinishAsk { record, ending, .. } in asks {
+        let (state, reason) = match ending {
+            Ending::Done => (DeliveryState::Done, None),
+            Ending::Skipped(reason) => (DeliveryState::Skipped, Some(reason.as_str())),
+        };
+        insert = insert
+            .bind(record.event_id.as_str())
+            .bind(record.handler.as_str())
+            .bind(state.as_str())
+            .bind(reason)
+            .bind(i64::from(record.attempt))
+            .bind(now);
+    }
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn log(connection: &mut Connection, records: &[&AttemptRecord]) -> Result<(), StoreError> {
+    for chunk in statements::chunks(records) {
+        let statement = format!(
+            "INSERT INTO attempts (event_id, handler, attempt, started_ms, duration_ms, verdict, detail, requests)
+             VALUES {}",
+            statements::values(chunk.len(), 8)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for record in chunk {
+            let requests =
+                serde_json::to_string(&record.requests).map_err(|_| StoreError::unreadable("request list"))?;
+            insert = insert
+                .bind(record.event_id.as_str())
+                .bind(record.handler.as_str())
+                .bind(i64::from(record.attempt))
+                .bind(record.started_at.as_millis())
+                .bind(i64::try_from(record.duration.as_millis()).unwrap_or(i64::MAX))
+                .bind(record.verdict.as_str())
+                .bind(row::maybe_clean(record.detail.as_deref()))
+                .bind(requests);
+        }
+        insert.execute(&mut *connection).await?;
+    }
+    Ok(())
+}

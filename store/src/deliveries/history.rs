@@ -1,0 +1,332 @@
+//! What arrived, with its bytes until `retention`, and what became of it.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use hookline_broker::DeadLetterInfo;
+use hookline_common::event::{Event, EventId, EventType, Keyword};
+use hookline_common::names::{DeadReason, HandlerName};
+use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use crate::Store;
+use crate::db::dialect::{self, Connection, DbRow};
+use crate::db::page::{page, position, rows_to_read};
+use crate::db::{Turn, row};
+use crate::deliveries::dead_letters;
+use crate::deliveries::delivery::{delivery, expect_deliveries};
+use crate::deliveries::undelivered::OF_THIS_VERSION_MS;
+use crate::error::StoreError;
+use crate::model::{AttemptRecord, EventFilter, EventRow, Expired, Page, Payload};
+
+/// Events per statement.
+const ROWS: usize = 64;
+/// Rows that one short transaction of `expire` touches.
+const BATCH: u64 = 500;
+/// What a dead letter of an event says whose body no handler can take.
+const UNPARSED_DETAIL: &str = "the body is signed, and is no JSON object with an `action`: no handler took it; look at what \
+     was sent in TextUs, do by hand what it asks for, and discard this";
+/// Effects and what they belong to are kept at least this long: a repeat must find them.
+const EFFECTS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+
+impl Store {
+    /// Keeps events and makes the rows of the deliveries they were routed to, all in one transaction: waiting, and
+    /// done for `record_history` itself. What is known stays as it is: of two bodies with one id the first counts.
+    ///
+    /// An event of which no type could be read is a dead letter of `record_history` as well: no other handler takes it,
+    /// and somebody has to look at it. Gives those that became one.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn record_events(&self, events: &[(Event, Vec<HandlerName>)]) -> Result<Vec<EventId>, StoreError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        // In the order in which everybody locks them; of one id the first stays first.
+        let mut events = events.to_vec();
+        events.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
+        self.db
+            .write(Turn::Alone, events, |connection, events| {
+                Box::pin(async move {
+                    for events in events.chunks(ROWS) {
+                        insert_events(connection, events).await?;
+                    }
+                    let (unparsed, parsed): (Vec<_>, Vec<_>) =
+                        events.iter().partition(|(event, _)| event.event_type.is_unparsed());
+                    // In this order too: nobody else waits for more than one of them.
+                    expect_deliveries(connection, &routed(&parsed), true).await?;
+                    expect_deliveries(connection, &routed(&unparsed), false).await?;
+                    leave_to_this_version(connection, &parsed).await?;
+                    give_up_unparsed(connection, &unparsed).await
+                })
+            })
+            .await
+    }
+
+    /// Newest first, each with its deliveries. `since` is included, `until` is not.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        limit: u32,
+        cursor: Option<&str>,
+    ) -> Result<Page<EventRow>, StoreError> {
+        let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
+        let (received_ms, event_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
+        // Two texts, so that each can use the index that fits it.
+        let of_type = if filter.event_type.is_some() { "event_type = $6 AND" } else { "" };
+        let statement = format!(
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.keyword, e.received_ms, e.has_payload,
+                    d.handler, d.state, d.reason, d.attempt
+             FROM (SELECT event_id, source, source_event_id, event_type, keyword, received_ms,
+                          CASE WHEN body IS NULL THEN 0 ELSE 1 END AS has_payload
+                   FROM events
+                   WHERE {of_type} received_ms >= $1 AND received_ms < $2 AND (received_ms, event_id) < ($3, $4)
+                   ORDER BY received_ms DESC, event_id DESC LIMIT $5) e
+             LEFT JOIN deliveries d ON d.event_id = e.event_id
+             ORDER BY e.received_ms DESC, e.event_id DESC, d.handler"
+        );
+        let mut select = sqlx::query(AssertSqlSafe(statement))
+            .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
+            .bind(until)
+            .bind(received_ms)
+            .bind(event_id)
+            .bind(rows_to_read(limit));
+        if let Some(event_type) = &filter.event_type {
+            select = select.bind(row::clean(EventType::new(event_type).as_str()).into_owned());
+        }
+        // One by one: as rows of the database, a long page would take many times its size.
+        let mut reader = self.db.reader().await?;
+        let mut rows = select.fetch(&mut reader.connection);
+        let mut events = Vec::new();
+        while let Some(row) = self.db.within(rows.try_next()).await? {
+            gather(&mut events, &row)?;
+        }
+        drop(rows);
+        reader.give_back();
+        Ok(page(events, limit, |row| (row.received_at.as_millis(), row.event_id.as_str().to_owned())))
+    }
+
+    /// One event with its deliveries, and its attempts in the order they were logged.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn event(&self, id: &EventId) -> Result<Option<(EventRow, Vec<AttemptRecord>)>, StoreError> {
+        let mut reader = self.db.reader().await?;
+        let mut snapshot = reader.snapshot().await?;
+        let rows = sqlx::query(
+            "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.keyword, e.received_ms,
+                    CASE WHEN e.body IS NULL THEN 0 ELSE 1 END AS has_payload,
+                    d.handler, d.state, d.reason, d.attempt
+             FROM events e LEFT JOIN deliveries d ON d.event_id = e.event_id
+             WHERE e.event_id = $1 ORDER BY d.handler",
+        )
+        .bind(id.as_str())
+        .fetch_all(&mut *snapshot);
+        let rows = self.db.within(rows).await?;
+        let attempts = sqlx::query(
+            "SELECT event_id, handler, attempt, started_ms, duration_ms, verdict, detail, requests FROM attempts
+             WHERE event_id = $1 ORDER BY seq",
+        )
+        .bind(id.as_str())
+        .fetch_all(&mut *snapshot);
+        let attempts = self.db.within(attempts).await?;
+        self.db.within(snapshot.rollback()).await?;
+        reader.give_back();
+        let mut events = Vec::new();
+        for row in &rows {
+            gather(&mut events, row)?;
+        }
+        let Some(event) = events.pop() else { return Ok(None) };
+        let attempts = attempts.iter().map(attempt_record).collect::<Result<_, _>>()?;
+        Ok(Some((event, attempts)))
+    }
+
+    /// The event as it came, for a replay.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn event_payload(&self, id: &EventId) -> Result<Payload, StoreError> {
+        let row = self.db.row(sqlx::query(
+            "SELECT event_id, source, source_event_id, event_type, keyword, received_ms, content_type, request_id,
+                 traceparent, body FROM events WHERE event_id = $1",
+        )
+            .bind(id.as_str())).await?;
+        let Some(row) = row else { return Ok(Payload::Unknown) };
+        Ok(row::event(&row)?.map_or(Payload::Gone, Payload::Here))
+    }
+
+    /// Removes payloads and attempts older than `retention`; and what is settled, with its effects, once it is
+    /// older than that and than 90 days. In short transactions, so that others can write in between.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; what was removed before stays removed.
+    pub async fn expire(&self, retention: Duration, now: Timestamp) -> Result<Expired, StoreError> {
+        let old = now.minus(retention);
+        let very_old = now.minus(retention.max(EFFECTS_KEPT));
+        let payloads = self
+            .in_batches(
+                old,
+                "UPDATE events SET body = NULL WHERE event_id IN (SELECT event_id FROM events
+                 WHERE body IS NOT NULL AND received_ms < $1 ORDER BY received_ms LIMIT $2 {})",
+            )
+            .await?;
+        let attempts = self
+            .in_batches(
+                old,
+                "DELETE FROM attempts WHERE seq IN (SELECT seq FROM attempts WHERE started_ms < $1 LIMIT $2 {})",
+            )
+            .await?;
+        for statement in [
+            "DELETE FROM effects WHERE (handler, target, effect_key) IN
+                 (SELECT handler, target, effect_key FROM effects WHERE created_ms < $1 AND state = 'done' LIMIT $2 {})",
+            "DELETE FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM deliveries
+             WHERE created_ms < $1 AND state IN ('done', 'skipped', 'discarded') LIMIT $2 {})",
+            "DELETE FROM events WHERE event_id IN (SELECT e.event_id FROM events e WHERE e.received_ms < $1
+             AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.event_id) LIMIT $2 {})",
+        ] {
+            self.in_batches(very_old, statement).await?;
+        }
+        Ok(Expired { payloads, attempts })
+    }
+
+    /// Repeats a statement ($1: before when, $2: how many rows at most, `{}`: what locks them) until nothing is left to
+    /// do. What others are at is left for the next hour.
+    async fn in_batches(&self, before: Timestamp, statement: &'static str) -> Result<u64, StoreError> {
+        let statement = statement.replace("{}", dialect::for_removal(self.db.dialect()));
+        let mut total = 0;
+        loop {
+            let changed = self
+                .db
+                .write(Turn::Long, (before, statement.clone()), |connection, (before, statement)| {
+                    Box::pin(async move {
+                        let done = sqlx::query(AssertSqlSafe(statement.as_str()))
+                            .bind(before.as_millis())
+                            .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))
+                            .execute(connection)
+                            .await?;
+                        Ok(done.rows_affected())
+                    })
+                })
+                .await?;
+            total += changed;
+            if changed < BATCH {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+fn routed<'a>(events: &[&'a (Event, Vec<HandlerName>)]) -> Vec<(&'a EventId, HandlerName)> {
+    events.iter().flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler))).collect()
+}
+
+/// A worker of the version before would publish anew, as a plain text, a keyword that nobody has begun, and its handlers
+/// cannot read that.
+async fn leave_to_this_version(
+    connection: &mut Connection,
+    events: &[&(Event, Vec<HandlerName>)],
+) -> Result<(), StoreError> {
+    for (event, _) in events.iter().filter(|(event, _)| event.event_type.keyword().is_some()) {
+        sqlx::query(
+            "UPDATE deliveries SET republished_ms = $2 WHERE event_id = $1
+             AND handler IN ('record_opt_out', 'flag_opt_out') AND state = 'waiting' AND republished_ms IS NULL",
+        )
+        .bind(event.id.as_str())
+        .bind(OF_THIS_VERSION_MS)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Those that wait become dead letters: of a repeat it is known already what became of it.
+async fn give_up_unparsed(
+    connection: &mut Connection,
+    events: &[&(Event, Vec<HandlerName>)],
+) -> Result<Vec<EventId>, StoreError> {
+    let mut given_up = Vec::new();
+    for (event, _) in events {
+        let info = DeadLetterInfo {
+            reason: DeadReason::Unreadable,
+            destination: None,
+            status: None,
+            detail: UNPARSED_DETAIL.to_owned(),
+            attempts: 1,
+            dead_lettered_at: Timestamp::now(),
+        };
+        if dead_letters::give_up_waiting(connection, event, HandlerName::RecordHistory, &info).await? {
+            given_up.push(event.id.clone());
+        }
+    }
+    Ok(given_up)
+}
+
+async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<HandlerName>)]) -> Result<(), StoreError> {
+    const COLUMNS: usize = 10;
+    let values: Vec<String> = (0..events.len())
+        .map(|i| {
+            let parameters: Vec<String> = (1..=COLUMNS).map(|n| format!("${}", i * COLUMNS + n)).collect();
+            format!("({})", parameters.join(", "))
+        })
+        .collect();
+    let statement = format!(
+        "INSERT INTO events (event_id, source, source_event_id, event_type, keyword, received_ms, content_type,
+             request_id, traceparent, body)
+         VALUES {} ON CONFLICT (event_id) DO NOTHING",
+        values.join(", ")
+    );
+    // Its text is another for each number of rows: only the full one is worth keeping prepared.
+    let mut insert = sqlx::query(AssertSqlSafe(statement)).persistent(events.len() == ROWS);
+    for (event, _) in events {
+        insert = insert
+            .bind(event.id.as_str())
+            .bind(event.source.as_str())
+            .bind(row::maybe_clean(event.source_event_id.as_deref()))
+            .bind(row::clean(event.event_type.as_str()).as_ref())
+            .bind(event.event_type.keyword().map(Keyword::as_str))
+            .bind(event.received_at.as_millis())
+            .bind(event.content_type.as_deref())
+            .bind(event.request_id.as_deref())
+            .bind(event.traceparent.as_deref())
+            .bind(event.body.as_ref());
+    }
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+/// Adds a row of one event and one delivery to the events; rows come in the events' order.
+fn gather(events: &mut Vec<EventRow>, row: &DbRow) -> Result<(), StoreError> {
+    let event_id = row::event_id(row)?;
+    if events.last().is_none_or(|event| event.event_id != event_id) {
+        events.push(EventRow {
+            event_id,
+            source: row::source(row)?,
+            source_event_id: row::maybe_text(row, "source_event_id")?,
+            event_type: row::event_type(row)?,
+            received_at: row::time(row, "received_ms")?,
+            has_payload: row::flag(row, "has_payload")?,
+            deliveries: Vec::new(),
+        });
+    }
+    if let (Some(event), Some(delivery)) = (events.last_mut(), delivery(row)?) {
+        event.deliveries.push(delivery);
+    }
+    Ok(())
+}
+
+fn attempt_record(row: &DbRow) -> Result<AttemptRecord, StoreError> {
+    Ok(AttemptRecord {
+        event_id: row::event_id(row)?,
+        handler: row::name(row, "handler")?,
+        attempt: row::small(row, "attempt")?,
+        started_at: row::time(row, "started_ms")?,
+        duration: Duration::from_millis(row::count(row, "duration_ms")?),
+        verdict: row::name(row, "verdict")?,
+        detail: row::maybe_text(row, "detail")?,
+        requests: serde_json::from_str(&row::text(row, "requests")?)
+            .map_err(|_| StoreError::unreadable("request list"))?,
+    })
+}

@@ -1,0 +1,100 @@
+//! Deliveries that were given back to the broker to wait: until when, and how they come back, so that one that the broker
+//! loses meanwhile can be published anew.
+
+use hookline_common::names::{DeliveryState, Destination};
+use hookline_common::time::Timestamp;
+use sqlx::AssertSqlSafe;
+
+use crate::Store;
+use crate::db::dialect::Connection;
+use crate::db::{Ask, Batches, Db, Turn, statements};
+use crate::deliveries::attempts;
+use crate::effects::completed;
+use crate::error::StoreError;
+use crate::model::{AttemptRecord, Made, Parked};
+
+impl Store {
+    /// Notes until when a delivery waits, before the broker has it; with it the attempt that ended so, where it is one
+    /// for the log, and what it made all the same.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn park(&self, parked: &Parked, record: Option<&AttemptRecord>, made: &[Made]) -> Result<(), StoreError> {
+        let ask = ParkAsk { parked: parked.clone(), record: record.cloned(), made: made.to_vec() };
+        self.parks.ask(ask).await
+    }
+}
+
+/// A delivery that is about to be parked.
+#[derive(Clone)]
+pub(crate) struct ParkAsk {
+    parked: Parked,
+    record: Option<AttemptRecord>,
+    made: Vec<Made>,
+}
+
+impl Ask for ParkAsk {
+    type Answer = ();
+
+    fn about(&self) -> Vec<&str> {
+        std::iter::once(self.parked.event_id.as_str()).chain(self.made.iter().map(Made::effect_key)).collect()
+    }
+
+    fn turn(&self) -> Turn {
+        if self.made.is_empty() {
+            Turn::delivery(self.parked.event_id.as_str(), self.parked.handler.as_str())
+        } else {
+            Turn::Alone
+        }
+    }
+
+    const APART: bool = true;
+    const LATER: bool = false;
+}
+
+pub(crate) fn parks(db: &Db) -> Batches<ParkAsk> {
+    Batches::start(db, |connection, asks| Box::pin(park_all(connection, asks)))
+}
+
+async fn park_all(connection: &mut Connection, asks: &[ParkAsk]) -> Result<Vec<()>, StoreError> {
+    let mut sorted: Vec<&Parked> = asks.iter().map(|ask| &ask.parked).collect();
+    // In the order in which everybody locks deliveries.
+    sorted.sort_by_key(|parked| (parked.event_id.as_str(), parked.handler.as_str()));
+    for chunk in statements::chunks(&sorted) {
+        note(connection, chunk).await?;
+    }
+    let records: Vec<&AttemptRecord> = asks.iter().filter_map(|ask| ask.record.as_ref()).collect();
+    attempts::log(connection, &records).await?;
+    // Deliveries first, effects then, in every batch that locks both.
+    completed::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
+    Ok(vec![(); asks.len()])
+}
+
+/// A copy that began later has taken the delivery over, and settled ones wait for nothing: these keep what they have.
+async fn note(connection: &mut Connection, parked: &[&Parked]) -> Result<(), StoreError> {
+    let statement = format!(
+        "INSERT INTO deliveries
+             (event_id, handler, state, attempt, created_ms, due_ms, due_attempt, first_attempt_ms, held_by)
+         VALUES {}
+         ON CONFLICT (event_id, handler) DO UPDATE SET due_ms = excluded.due_ms, due_attempt = excluded.due_attempt,
+             first_attempt_ms = excluded.first_attempt_ms, held_by = excluded.held_by
+         WHERE deliveries.state = 'waiting' AND deliveries.attempt <= excluded.due_attempt",
+        statements::values(parked.len(), 9)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(statement));
+    let now = Timestamp::now().as_millis();
+    for parked in parked {
+        insert = insert
+            .bind(parked.event_id.as_str())
+            .bind(parked.handler.as_str())
+            .bind(DeliveryState::Waiting.as_str())
+            .bind(i64::from(parked.attempt))
+            .bind(now)
+            .bind(parked.until.as_millis())
+            .bind(i64::from(parked.attempt))
+            .bind(parked.first_attempt_at.map(Timestamp::as_millis))
+            .bind(parked.held_by.map(Destination::as_str));
+    }
+    insert.execute(connection).await?;
+    Ok(())
+}

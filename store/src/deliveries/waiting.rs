@@ -1,0 +1,45 @@
+//! How many deliveries wait and for how long: RabbitMQ tells neither the age of what its queues hold, nor what is parked or
+//! handed out.
+
+use hookline_common::names::HandlerName;
+use hookline_common::time::Timestamp;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::Store;
+use crate::db::row;
+use crate::error::StoreError;
+
+/// What a handler still has to do, as far as the store knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub handler: HandlerName,
+    pub deliveries: u64,
+    /// When the oldest of their events was received.
+    pub oldest: Timestamp,
+}
+
+impl Store {
+    /// Of each handler that has deliveries waiting.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        // Named, the handlers are found by the index: what is done already, and that is nearly all, is not read.
+        let handlers: Vec<String> = HandlerName::ALL.iter().map(|handler| format!("'{handler}'")).collect();
+        let query = format!(
+            "SELECT d.handler AS handler, COUNT(*) AS n, MIN(COALESCE(e.received_ms, d.created_ms)) AS oldest_ms
+             FROM deliveries d LEFT JOIN events e ON e.event_id = d.event_id
+             WHERE d.handler IN ({}) AND d.state = 'waiting' GROUP BY d.handler",
+            handlers.join(", ")
+        );
+        let rows = self.db.rows(sqlx::query(AssertSqlSafe(query))).await?;
+        let waiting = rows.iter().map(|row| {
+            Ok(Waiting {
+                handler: row::name(row, "handler")?,
+                deliveries: row::count(row, "n")?,
+                oldest: Timestamp::from_millis(row.try_get("oldest_ms")?),
+            })
+        });
+        waiting.collect()
+    }
+}

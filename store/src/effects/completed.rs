@@ -1,0 +1,179 @@
+//! Notes of claimed effects that their call is sent, and that they were made; many at a time, as they come. What a
+//! claim is: `effects/mod.rs`.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use crate::Store;
+use crate::db::dialect::Connection;
+use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::effects::{millis, turn};
+use crate::error::StoreError;
+use crate::model::ClaimToken;
+
+impl Store {
+    /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
+    /// before each write call. A lease that has run out is renewed too, as long as nobody took the claim over.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn still_mine(&self, token: &ClaimToken, extend: Duration) -> Result<bool, StoreError> {
+        self.sends.ask(SendAsk { token: token.clone(), lease_ms: millis(extend) }).await
+    }
+
+    /// The effect was made, and is known by `remote_id` there. True of a claim that was lost meanwhile too: the
+    /// effect is there, and whoever holds the claim now must learn it before writing. Where nothing was sent under
+    /// the present claim, the call that was in doubt made it, and its event is named.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
+        self.note_made(Made::new(token.clone(), remote_id)).await
+    }
+
+    /// As [`Store::effect_done`], of what the end of an attempt could not be written with.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn note_made(&self, made: Made) -> Result<(), StoreError> {
+        self.mades.ask(made).await
+    }
+}
+
+/// An effect that was made under a claim; what [`Store::effect_done`] says of it.
+#[derive(Clone, Debug)]
+pub struct Made {
+    token: ClaimToken,
+    remote_id: Option<String>,
+}
+
+impl Made {
+    #[must_use]
+    pub fn new(token: ClaimToken, remote_id: Option<&str>) -> Self {
+        Self { token, remote_id: row::maybe_clean(remote_id) }
+    }
+
+    pub(crate) fn effect_key(&self) -> &str {
+        &self.token.effect_key
+    }
+
+    pub(crate) fn key(&self) -> (&str, &str, &str) {
+        (self.token.handler.as_str(), &self.token.target, &self.token.effect_key)
+    }
+}
+
+/// A claim under which a call is about to be sent.
+#[derive(Clone)]
+pub(crate) struct SendAsk {
+    token: ClaimToken,
+    lease_ms: i64,
+}
+
+impl Ask for SendAsk {
+    /// Whether the claim holds.
+    type Answer = bool;
+
+    fn about(&self) -> Vec<&str> {
+        vec![&self.token.effect_key]
+    }
+
+    fn turn(&self) -> Turn {
+        turn(&self.token)
+    }
+
+    const APART: bool = true;
+    const LATER: bool = false;
+}
+
+impl Ask for Made {
+    type Answer = ();
+
+    fn about(&self) -> Vec<&str> {
+        vec![&self.token.effect_key]
+    }
+
+    fn turn(&self) -> Turn {
+        turn(&self.token)
+    }
+
+    const APART: bool = true;
+    // The end of the attempt comes next. Forgotten, the effect is in doubt, and looked for before it is made again.
+    const LATER: bool = true;
+}
+
+pub(crate) fn sends(db: &Db) -> Batches<SendAsk> {
+    let clock = db.clock().clone();
+    Batches::start(db, move |connection, asks| {
+        let now = clock.now().as_millis();
+        Box::pin(send_all(connection, asks, now))
+    })
+}
+
+pub(crate) fn mades(db: &Db) -> Batches<Made> {
+    Batches::start(db, |connection, asks| {
+        Box::pin(async move {
+            note(connection, asks.iter()).await?;
+            Ok(vec![(); asks.len()])
+        })
+    })
+}
+
+async fn send_all(connection: &mut Connection, asks: &[SendAsk], now: i64) -> Result<Vec<bool>, StoreError> {
+    let mut held = Vec::with_capacity(asks.len());
+    for chunk in statements::chunks(asks) {
+        let statement = format!(
+            "UPDATE effects SET lease_until = column5, sent_ms = ${present}
+             FROM (VALUES {values}) AS asked
+             WHERE handler = column1 AND target = column2 AND effect_key = column3 AND owner = column4
+             AND state = 'claimed'
+             RETURNING handler, target, effect_key",
+            present = chunk.len() * 5 + 1,
+            values = statements::values(chunk.len(), 5),
+        );
+        let mut update = sqlx::query(AssertSqlSafe(statement));
+        for SendAsk { token, lease_ms } in chunk {
+            update = update
+                .bind(token.handler.as_str())
+                .bind(token.target.as_str())
+                .bind(token.effect_key.as_str())
+                .bind(token.owner.as_str())
+                .bind(now.saturating_add(*lease_ms));
+        }
+        for row in update.bind(now).fetch_all(&mut *connection).await? {
+            held.push((row::text(&row, "handler")?, row::text(&row, "target")?, row::text(&row, "effect_key")?));
+        }
+    }
+    let is_held = |token: &ClaimToken| {
+        held.iter().any(|(handler, target, effect_key)| {
+            (handler.as_str(), target, effect_key) == (token.handler.as_str(), &token.target, &token.effect_key)
+        })
+    };
+    Ok(asks.iter().map(|ask| is_held(&ask.token)).collect())
+}
+
+/// Notes what was made, in the order in which everybody locks effects.
+pub(crate) async fn note(connection: &mut Connection, made: impl Iterator<Item = &Made>) -> Result<(), StoreError> {
+    let mut sorted: Vec<&Made> = made.collect();
+    sorted.sort_by_key(|made| made.key());
+    for chunk in statements::chunks(&sorted) {
+        let statement = format!(
+            "UPDATE effects SET state = 'done', remote_id = column4, unknown_ms = NULL, write_again = 0,
+                 event_id = CASE WHEN state = 'claimed' AND sent_ms IS NULL AND unknown_ms IS NOT NULL
+                                 THEN doubted_event_id ELSE event_id END
+             FROM (VALUES {}) AS asked
+             WHERE handler = column1 AND target = column2 AND effect_key = column3 AND state <> 'done'",
+            statements::values(chunk.len(), 4)
+        );
+        let mut update = sqlx::query(AssertSqlSafe(statement));
+        for Made { token, remote_id } in chunk {
+            update = update
+                .bind(token.handler.as_str())
+                .bind(token.target.as_str())
+                .bind(token.effect_key.as_str())
+                .bind(remote_id.as_deref());
+        }
+        update.execute(&mut *connection).await?;
+    }
+    Ok(())
+}

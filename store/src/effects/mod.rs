@@ -1,0 +1,169 @@
+//! One fact, one effect per handler and target: who may write it now, and whether it was written before.
+//!
+//! A row is `claimed` before the first write call and `done` after it; `still_mine`, right before each call, notes
+//! that one is sent. Where a call's outcome is not known, or its claim expired after that, the effect is *unknown*:
+//! whoever claims it next must look before it writes, and not before the call can no longer come true
+//! (`settle_after`). What is in doubt and whose it was stay on the row through such a claim, so that giving it back
+//! does not make an unknown outcome look fresh. A claim that ended with nothing sent leaves what was before it.
+//!
+//! Every step is one statement that says in its WHERE what it relies on: two processes cannot both win.
+
+pub(crate) mod claims;
+pub(crate) mod completed;
+
+use crate::Store;
+use crate::db::Turn;
+use crate::error::StoreError;
+use crate::model::ClaimToken;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EffectState {
+    Claimed,
+    Done,
+    Unknown,
+}
+
+impl EffectState {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Done => "done",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::str::FromStr for EffectState {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Claimed, Self::Done, Self::Unknown].into_iter().find(|state| state.as_str() == text).ok_or(())
+    }
+}
+
+impl Store {
+    /// A call was sent and no usable answer came: from now on the outcome is unknown. Ends the claim, and a
+    /// person's word that it may be written again.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn effect_unknown(&self, token: &ClaimToken) -> Result<(), StoreError> {
+        self.end_claim(
+            token,
+            "UPDATE effects SET state = 'unknown', unknown_ms = $5, write_again = 0
+             WHERE handler = $1 AND target = $2 AND effect_key = $3 AND owner = $4 AND state = 'claimed'",
+        )
+        .await
+    }
+
+    /// Nothing was sent under this claim. An outcome that was unknown before stays unknown since then.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn release(&self, token: &ClaimToken) -> Result<(), StoreError> {
+        self.db
+            .write(turn(token), token.clone(), |connection, token| {
+                Box::pin(async move {
+                    for statement in [
+                        "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
+                         WHERE handler = $1 AND target = $2 AND effect_key = $3
+                         AND owner = $4 AND state = 'claimed' AND unknown_ms IS NOT NULL",
+                        "DELETE FROM effects WHERE handler = $1 AND target = $2 AND effect_key = $3
+                         AND owner = $4 AND state = 'claimed' AND unknown_ms IS NULL",
+                    ] {
+                        sqlx::query(statement)
+                            .bind(token.handler.as_str())
+                            .bind(token.target.as_str())
+                            .bind(token.effect_key.as_str())
+                            .bind(token.owner.as_str())
+                            .execute(&mut *connection)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// Ends every claim and phone lock: for a process that has made sure that no other works in this data directory,
+    /// such as the owner of the embedded broker at its start. What was sent is unknown since now. Does nothing on a
+    /// database that other machines may work on: there, claims of the dead end with their lease.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end_claims_of_the_dead(&self) -> Result<(), StoreError> {
+        if self.db.dialect().is_shared() { Ok(()) } else { self.end_claims(None).await }
+    }
+
+    /// Ends the claims and phone locks of one owner that will not do it itself, as those of the dead are ended.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end_claims_of(&self, owner: &str) -> Result<(), StoreError> {
+        self.end_claims(Some(owner.to_owned())).await
+    }
+
+    /// `None`: of every owner.
+    async fn end_claims(&self, owner: Option<String>) -> Result<(), StoreError> {
+        let clock = self.db.clock().clone();
+        self.db
+            .write(Turn::Alone, owner, move |connection, owner| {
+                let now = clock.now().as_millis();
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
+                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL",
+                    )
+                    .bind(owner.as_deref())
+                    .execute(&mut *connection)
+                    .await?;
+                    for statement in [
+                        "DELETE FROM effects WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'
+                         AND sent_ms IS NULL AND unknown_ms IS NULL",
+                        "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
+                         WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed' AND sent_ms IS NULL",
+                    ] {
+                        sqlx::query(statement).bind(owner.as_deref()).execute(&mut *connection).await?;
+                    }
+                    sqlx::query(
+                        "UPDATE effects SET state = 'unknown', unknown_ms = $2, write_again = 0
+                         WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'",
+                    )
+                    .bind(owner.as_deref())
+                    .bind(now)
+                    .execute(connection)
+                    .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn end_claim(&self, token: &ClaimToken, statement: &'static str) -> Result<(), StoreError> {
+        let clock = self.db.clock().clone();
+        self.db
+            .write(turn(token), token.clone(), move |connection, token| {
+                let now = clock.now().as_millis();
+                Box::pin(async move {
+                    sqlx::query(statement)
+                        .bind(token.handler.as_str())
+                        .bind(token.target.as_str())
+                        .bind(token.effect_key.as_str())
+                        .bind(token.owner.as_str())
+                        .bind(now)
+                        .execute(connection)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn turn(token: &ClaimToken) -> Turn {
+    Turn::row("effects", &[token.handler.as_str(), &token.target, &token.effect_key])
+}

@@ -1,0 +1,385 @@
+//! Erasing one person: the payloads that are about them, notes, people, contact links, effects keyed by their numbers, and
+//! the work that waits and would make them anew. The opt-out evidence stays (ledger, state, flags), and so does waiting
+//! work on opt-outs: it is what keeps them from being texted.
+//!
+//! The person is who has the number, with all their numbers; several who share it are erased together. A number that
+//! somebody else has too, or that is an account's own, is not taken for theirs.
+//!
+//! An event is about them where its own fields name one of their numbers or contacts ([`Subjects`]). Where somebody else's
+//! text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
+//! also where the broker has the other one ([`crate::model::Begin::GoMasked`]).
+//!
+//! What is not in the history or the dead letters yet is not found: ask again once it is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hookline_common::event::EventId;
+use hookline_common::names::{DeliveryState, HandlerName};
+use hookline_common::phone::Phone;
+use sqlx::AssertSqlSafe;
+
+use crate::Store;
+use crate::db::dialect::{self, Connection};
+use crate::db::{Turn, row};
+use crate::error::StoreError;
+use crate::model::Erased;
+use crate::operations::audit;
+use crate::operations::erasure::whom::Whom;
+use crate::records::people;
+
+mod scan;
+mod whom;
+
+use scan::{DEAD_LETTERS, EVENTS, Found, Payloads};
+
+/// Rows that one transaction touches.
+const BATCH: usize = 100;
+/// Why a delivery was discarded here. Nothing begins such a delivery again, a redrive that was under way neither.
+pub(crate) const ERASED: &str = "erased";
+/// Readers of another process may be at the write-ahead log: how often, and how far apart, it is tried.
+const CHECKPOINTS: u32 = 5;
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
+
+/// What was done about payloads and their events.
+#[derive(Default)]
+struct Emptied {
+    payloads: u64,
+    event_ids: BTreeSet<EventId>,
+    discarded: BTreeSet<(EventId, HandlerName)>,
+    still_waiting: BTreeSet<(EventId, HandlerName)>,
+}
+
+impl Store {
+    /// Erases the person who has this phone. The queues and the destinations are the caller's.
+    ///
+    /// # Errors
+    /// `Invalid` where the number is an account's own, see [`StoreError`] for others; what was erased before stays erased,
+    /// and asking again goes on.
+    pub async fn erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
+        let (whom, [events, dead_letters]) = self.find(phone).await?;
+        let mut emptied = Emptied::default();
+        self.empty_payloads(&EVENTS, events.theirs, &mut emptied).await?;
+        let payloads = std::mem::take(&mut emptied.payloads);
+        self.empty_payloads(&DEAD_LETTERS, dead_letters.theirs, &mut emptied).await?;
+        let erased = self
+            .db
+            .write(Turn::Long, (phone.clone(), whom.clone()), |connection, (phone, whom)| {
+                Box::pin(erase_records(connection, phone, whom))
+            })
+            .await?;
+        let mut masked = self.mask_payloads(&EVENTS, events.mention, &whom).await?;
+        masked += self.mask_payloads(&DEAD_LETTERS, dead_letters.mention, &whom).await?;
+        masked += self.mask_texts(&whom, None).await?;
+        Ok(Erased {
+            payloads,
+            dead_letters: emptied.payloads,
+            masked,
+            event_ids: emptied.event_ids.into_iter().collect(),
+            discarded: emptied.discarded.into_iter().collect(),
+            still_waiting: emptied.still_waiting.into_iter().collect(),
+            log_kept: !self.empty_log().await?,
+            ..erased
+        })
+    }
+
+    /// What [`Store::erase`] would do now; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Store::erase`].
+    pub async fn would_erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
+        let (whom, [events, dead_letters]) = self.find(phone).await?;
+        let mut waiting = Emptied::default();
+        for (_, event_id) in events.theirs.iter().chain(&dead_letters.theirs) {
+            self.look_at_waiting(event_id, &mut waiting).await?;
+        }
+        let [notes, contact_links] = self.records_of(&whom).await?;
+        let theirs = notes.union(&whom.records).cloned().collect();
+        let masked = self.mask_texts(&whom, Some(&theirs)).await?;
+        Ok(Erased {
+            numbers: whom.phones.len() as u64,
+            payloads: events.theirs.len() as u64,
+            dead_letters: dead_letters.theirs.len() as u64,
+            notes: notes.len() as u64,
+            persons: whom.records.len() as u64,
+            contact_links: contact_links.len() as u64,
+            masked: masked + (events.mention.len() + dead_letters.mention.len()) as u64,
+            event_ids: waiting.event_ids.into_iter().collect(),
+            discarded: waiting.discarded.into_iter().collect(),
+            still_waiting: waiting.still_waiting.into_iter().collect(),
+            log_kept: false,
+        })
+    }
+
+    /// Who is meant, and which payloads of each table are about them or mention them.
+    async fn find(&self, phone: &Phone) -> Result<(Whom, [Found; 2]), StoreError> {
+        let mut whom = self.whom(phone).await?;
+        let (events, dead_letters) = (self.scan(&EVENTS, &whom).await?, self.scan(&DEAD_LETTERS, &whom).await?);
+        let mut business = self.business_numbers_of_notes(&whom).await?;
+        business.extend(events.business().chain(dead_letters.business()).cloned());
+        if business.contains(phone) {
+            return Err(StoreError::Invalid(format!(
+                "{} is a business number of one of your accounts, not a person's: erasing it would take the texts of \
+                 everybody who wrote to it",
+                phone.masked()
+            )));
+        }
+        whom.leave(&business);
+        let found = [events.told_apart(&whom), dead_letters.told_apart(&whom)];
+        Ok((whom, found))
+    }
+
+    /// `false` where readers kept it from being emptied.
+    async fn empty_log(&self) -> Result<bool, StoreError> {
+        for _ in 1..CHECKPOINTS {
+            if self.db.checkpoint().await? {
+                return Ok(true);
+            }
+            tokio::time::sleep(BETWEEN_CHECKPOINTS).await;
+        }
+        self.db.checkpoint().await
+    }
+
+    async fn empty_payloads(
+        &self,
+        payloads: &Payloads,
+        rows: Vec<(String, EventId)>,
+        emptied: &mut Emptied,
+    ) -> Result<(), StoreError> {
+        for rows in rows.chunks(BATCH) {
+            self.empty(payloads.empty, rows.to_vec(), emptied).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes and waiting work go together: once its bytes are gone, nothing finds the event any more.
+    async fn empty(
+        &self,
+        statement: &'static str,
+        mut rows: Vec<(String, EventId)>,
+        emptied: &mut Emptied,
+    ) -> Result<(), StoreError> {
+        rows.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let done = self
+            .db
+            .write(Turn::Long, rows, move |connection, rows| {
+                Box::pin(async move {
+                    let mut done = Emptied::default();
+                    for (key, event_id) in rows {
+                        // Deliveries before what belongs to them, as everybody does.
+                        discard_waiting(connection, event_id, &mut done).await?;
+                        let row = sqlx::query(statement).bind(key.as_str()).execute(&mut *connection).await?;
+                        done.payloads += row.rows_affected();
+                        done.event_ids.insert(event_id.clone());
+                    }
+                    Ok(done)
+                })
+            })
+            .await?;
+        emptied.payloads += done.payloads;
+        emptied.event_ids.extend(done.event_ids);
+        emptied.discarded.extend(done.discarded);
+        emptied.still_waiting.extend(done.still_waiting);
+        Ok(())
+    }
+
+    async fn look_at_waiting(&self, event_id: &EventId, waiting: &mut Emptied) -> Result<(), StoreError> {
+        let rows = self
+            .db
+            .rows(
+                sqlx::query("SELECT handler FROM deliveries WHERE event_id = $1 AND state = 'waiting'")
+                    .bind(event_id.as_str()),
+            )
+            .await?;
+        waiting.event_ids.insert(event_id.clone());
+        for row in &rows {
+            let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
+            let which = if is_given_up(handler) { &mut waiting.discarded } else { &mut waiting.still_waiting };
+            which.insert((event_id.clone(), handler));
+        }
+        Ok(())
+    }
+
+    /// How many copies of erased deliveries the broker may still hold: of whomever, until they have come and been
+    /// dropped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_copies(&self) -> Result<u64, StoreError> {
+        let row =
+            self.db.row(sqlx::query("SELECT COUNT(*) AS n FROM deliveries WHERE erased_copy IS NOT NULL")).await?;
+        row.map_or(Ok(0), |row| row::count(&row, "n"))
+    }
+
+    /// Events of those of one handler, so many at most.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_copies_of(&self, handler: HandlerName, most: u16) -> Result<Vec<EventId>, StoreError> {
+        let select =
+            sqlx::query("SELECT event_id FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL LIMIT $2");
+        let rows = self.db.rows(select.bind(handler.as_str()).bind(i64::from(most))).await?;
+        rows.iter().map(row::event_id).collect()
+    }
+
+    /// Of these events of one handler, those that were erased: their copies are to be dropped.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn erased_among(
+        &self,
+        handler: HandlerName,
+        event_ids: &[EventId],
+    ) -> Result<BTreeSet<EventId>, StoreError> {
+        let mut erased = BTreeSet::new();
+        for event_ids in event_ids.chunks(BATCH) {
+            let statement = format!(
+                "SELECT event_id FROM deliveries WHERE event_id IN {} AND handler = ${}
+                   AND state = 'discarded' AND reason = ${}",
+                crate::db::statements::list(event_ids.len()),
+                event_ids.len() + 1,
+                event_ids.len() + 2
+            );
+            let mut select = sqlx::query(AssertSqlSafe(statement)).persistent(false);
+            for event_id in event_ids {
+                select = select.bind(event_id.as_str().to_owned());
+            }
+            let rows = self.db.rows(select.bind(handler.as_str()).bind(ERASED)).await?;
+            for row in &rows {
+                erased.insert(row::event_id(row)?);
+            }
+        }
+        Ok(erased)
+    }
+
+    /// Whether the broker may hold copies of this handler's erased deliveries that are due by now.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn has_erased_copies(&self, handler: HandlerName) -> Result<bool, StoreError> {
+        let row = self
+            .db
+            .row(
+                sqlx::query(
+                    "SELECT 1 FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL
+                       AND (due_attempt IS NULL OR COALESCE(due_ms, 0) <= $2) LIMIT 1",
+                )
+                .bind(handler.as_str())
+                .bind(hookline_common::time::Timestamp::now().as_millis()),
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// The broker holds no copy of these erased deliveries any more.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn copies_gone(&self, deliveries: &[(EventId, HandlerName)]) -> Result<(), StoreError> {
+        let mut deliveries = deliveries.to_vec();
+        // In the order in which everybody locks deliveries.
+        deliveries.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
+        for deliveries in deliveries.chunks(BATCH) {
+            self.db
+                .write(Turn::Long, deliveries.to_vec(), |connection, deliveries| {
+                    Box::pin(async move {
+                        for (event_id, handler) in deliveries {
+                            copy_gone(connection, event_id, *handler).await?;
+                        }
+                        Ok(())
+                    })
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn copy_gone(
+    connection: &mut Connection,
+    event_id: &EventId,
+    handler: HandlerName,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE deliveries SET erased_copy = NULL
+         WHERE event_id = $1 AND handler = $2 AND erased_copy IS NOT NULL",
+    )
+    .bind(event_id.as_str())
+    .bind(handler.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// All but what records the event and what keeps the person from being texted.
+fn is_given_up(handler: HandlerName) -> bool {
+    match handler {
+        HandlerName::RecordOptOut | HandlerName::FlagOptOut | HandlerName::RecordHistory => false,
+        HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact => true,
+    }
+}
+
+async fn discard_waiting(
+    connection: &mut Connection,
+    event_id: &EventId,
+    done: &mut Emptied,
+) -> Result<(), StoreError> {
+    // Locked: a handler must not end one of them between this and its being given up.
+    let statement = format!(
+        "SELECT handler FROM deliveries WHERE event_id = $1 AND state = $2 ORDER BY handler {}",
+        dialect::for_update(connection)
+    );
+    let waiting = sqlx::query(AssertSqlSafe(statement))
+        .bind(event_id.as_str())
+        .bind(DeliveryState::Waiting.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in &waiting {
+        // A newer version may know more handlers.
+        let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
+        if !is_given_up(handler) {
+            done.still_waiting.insert((event_id.clone(), handler));
+            continue;
+        }
+        sqlx::query(
+            "UPDATE deliveries SET state = $3, reason = $4, erased_copy = 1 WHERE event_id = $1 AND handler = $2",
+        )
+        .bind(event_id.as_str())
+        .bind(handler.as_str())
+        .bind(DeliveryState::Discarded.as_str())
+        .bind(ERASED)
+        .execute(&mut *connection)
+        .await?;
+        done.discarded.insert((event_id.clone(), handler));
+    }
+    Ok(())
+}
+
+async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) -> Result<Erased, StoreError> {
+    let mut erased = Erased { numbers: whom.phones.len() as u64, ..Erased::default() };
+    let delete = async |connection: &mut Connection, statement: &'static str, value: &str| {
+        let done = sqlx::query(statement).bind(value.to_owned()).execute(connection).await?;
+        Ok::<_, StoreError>(done.rows_affected())
+    };
+    for record_id in &whom.records {
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE person_id = $1", record_id).await?;
+        erased.persons += people::remove_person(connection, record_id).await?;
+    }
+    for contact in &whom.contacts {
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE contact_id = $1", contact).await?;
+        erased.contact_links += delete(connection, "DELETE FROM contact_links WHERE contact_id = $1", contact).await?;
+        // Numbers that a later event told are part of the key.
+        let numbers = "DELETE FROM effects WHERE handler = 'sync_contact' AND state <> 'claimed'
+            AND effect_key > $1 || ' ' AND effect_key < $1 || '!'";
+        delete(connection, numbers, contact).await?;
+    }
+    for phone in &whom.phones {
+        let phone = phone.as_e164();
+        erased.notes += delete(connection, "DELETE FROM records_notes WHERE phone = $1", phone).await?;
+        erased.contact_links += delete(connection, "DELETE FROM contact_links WHERE phone = $1", phone).await?;
+        // An account and phone is the key of a contact's effect. A claim that is being worked on would only be repeated.
+        delete(connection, "DELETE FROM effects WHERE effect_key = $1 AND state <> 'claimed'", phone).await?;
+    }
+    audit::note(connection, "erase", &phone.masked(), None).await?;
+    Ok(erased)
+}

@@ -1,0 +1,126 @@
+//! Who is meant by a number that is to be erased.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hookline_common::phone::Phone;
+use hookline_common::subjects::{Subjects, contact_slug};
+use hookline_common::written::{Text, Written};
+
+use crate::Store;
+use crate::db::row;
+use crate::error::StoreError;
+
+/// The people who have a number, with what else is theirs.
+#[derive(Clone)]
+pub(crate) struct Whom {
+    /// The number that was asked for, and those of these people that nobody else has.
+    pub(crate) phones: BTreeSet<Phone>,
+    /// As TextUs sends them.
+    pub(crate) contacts: BTreeSet<String>,
+    /// Ids of their records.
+    pub(crate) records: BTreeSet<String>,
+    slugs: BTreeSet<String>,
+    written: Arc<BTreeMap<Phone, Written>>,
+}
+
+impl Whom {
+    fn new(phones: BTreeSet<Phone>, contacts: BTreeSet<String>, records: BTreeSet<String>) -> Self {
+        let slugs = contacts.iter().filter_map(|id| contact_slug(id)).map(str::to_owned).collect();
+        let written = phones.iter().map(|phone| (phone.clone(), Written::new(phone))).collect();
+        Self { phones, contacts, records, slugs, written: Arc::new(written) }
+    }
+
+    /// Takes numbers out that are not a person's.
+    pub(crate) fn leave(&mut self, phones: &BTreeSet<Phone>) {
+        self.phones.retain(|phone| !phones.contains(phone));
+    }
+
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Written> {
+        self.written.iter().filter(|(phone, _)| self.phones.contains(*phone)).map(|(_, written)| written)
+    }
+
+    /// One of these stands in every payload that names or mentions them.
+    pub(crate) fn needles(&self) -> Vec<String> {
+        self.written().map(|number| number.needle().to_owned()).chain(self.slugs.iter().cloned()).collect()
+    }
+
+    pub(crate) fn is_subject(&self, subjects: &Subjects) -> bool {
+        !self.phones.is_disjoint(&subjects.phones) || !self.slugs.is_disjoint(&subjects.contacts)
+    }
+
+    /// The text without their numbers; `None` where it has none.
+    pub(crate) fn mask(&self, text: &[u8], kind: Text) -> Option<Vec<u8>> {
+        let mut masked = None;
+        for number in self.written() {
+            masked = number.masked(masked.as_deref().unwrap_or(text), kind).or(masked);
+        }
+        masked
+    }
+}
+
+impl Store {
+    pub(crate) async fn whom(&self, phone: &Phone) -> Result<Whom, StoreError> {
+        let people = self.find_person(None, Some(phone)).await?;
+        let records: BTreeSet<String> = people.iter().map(|person| person.record_id.clone()).collect();
+        let mut phones = BTreeSet::from([phone.clone()]);
+        for number in people.iter().flat_map(|person| &person.phones).filter_map(|number| Phone::parse(number)) {
+            let holders = self.find_person(None, Some(&number)).await?;
+            if holders.iter().all(|holder| records.contains(&holder.record_id)) {
+                phones.insert(number);
+            }
+        }
+        let mut contacts: BTreeSet<String> = people.into_iter().filter_map(|person| person.contact_id).collect();
+        for number in &phones {
+            contacts.extend(self.linked_contacts(number).await?);
+        }
+        Ok(Whom::new(phones, contacts, records))
+    }
+
+    async fn linked_contacts(&self, phone: &Phone) -> Result<Vec<String>, StoreError> {
+        let select = sqlx::query("SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL");
+        let rows = self.db.rows(select.bind(phone.as_e164())).await?;
+        rows.iter().map(|row| row::text(row, "contact_id")).collect()
+    }
+
+    /// Which of their numbers texts were sent from or to as an account's own, as far as notes tell.
+    pub(crate) async fn business_numbers_of_notes(&self, whom: &Whom) -> Result<BTreeSet<Phone>, StoreError> {
+        let mut business = BTreeSet::new();
+        for phone in &whom.phones {
+            let select = sqlx::query("SELECT 1 FROM records_notes WHERE business_number = $1 LIMIT 1");
+            if self.db.row(select.bind(phone.as_e164())).await?.is_some() {
+                business.insert(phone.clone());
+            }
+        }
+        Ok(business)
+    }
+
+    /// Keys of notes and contact links of theirs.
+    pub(crate) async fn records_of(&self, whom: &Whom) -> Result<[BTreeSet<String>; 2], StoreError> {
+        let (mut notes, mut links) = (BTreeSet::new(), BTreeSet::new());
+        let asked = [
+            ("SELECT note_id AS id FROM records_notes WHERE person_id = $1", &whom.records, true),
+            ("SELECT note_id AS id FROM records_notes WHERE contact_id = $1", &whom.contacts, true),
+            ("SELECT account || ' ' || phone AS id FROM contact_links WHERE contact_id = $1", &whom.contacts, false),
+        ];
+        let phones: BTreeSet<String> = whom.phones.iter().map(|phone| phone.as_e164().to_owned()).collect();
+        let by_phone = [
+            ("SELECT note_id AS id FROM records_notes WHERE phone = $1", &phones, true),
+            ("SELECT account || ' ' || phone AS id FROM contact_links WHERE phone = $1", &phones, false),
+        ];
+        for (statement, values, is_note) in asked.into_iter().chain(by_phone) {
+            for value in values {
+                let rows = self.db.rows(sqlx::query(statement).bind(value.as_str())).await?;
+                for row in &rows {
+                    let id = row::text(row, "id")?;
+                    if is_note {
+                        notes.insert(id)
+                    } else {
+                        links.insert(id)
+                    };
+                }
+            }
+        }
+        Ok([notes, links])
+    }
+}

@@ -1,0 +1,208 @@
+//! The built-in system of record: notes and opt-out flags. Its people are in `people.rs`.
+
+pub(crate) mod contacts;
+pub(crate) mod people;
+
+use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
+
+use crate::Store;
+use crate::db::Turn;
+use crate::db::dialect::{self, Connection, DbRow};
+use crate::db::page::{page, position, rows_to_read};
+use crate::db::row::{self, clean, maybe_clean};
+use crate::error::StoreError;
+use crate::model::{NewNote, NoteRow, OptFlagRow, Page};
+
+const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
+        occurred_ms, business_number, user_name, created_ms
+    FROM records_notes WHERE message_id = $1";
+
+impl Store {
+    /// Attaches a note to a person, once per message: a repeat gets the note that is there, and `false`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn add_note(&self, person_id: &str, note: &NewNote) -> Result<(NoteRow, bool), StoreError> {
+        self.db
+            .write(
+                Turn::row("records_notes", &[&note.message_id]),
+                (person_id.to_owned(), clean_note(note)),
+                |connection, (person_id, note)| {
+                    Box::pin(async move {
+                        let note_id = format!("note_{:016x}", rand::random::<u64>());
+                        let created = insert_note(connection, &note_id, person_id, note).await?;
+                        if created {
+                            return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
+                        }
+                        let row = sqlx::query(NOTE_BY_MESSAGE)
+                            .bind(note.message_id.as_str())
+                            .fetch_optional(connection)
+                            .await?;
+                        let row = row.ok_or_else(|| StoreError::Contended("a note was erased meanwhile".to_owned()))?;
+                        Ok((note_row(&row)?, false))
+                    })
+                },
+            )
+            .await
+    }
+
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn note_by_message(&self, message_id: &str) -> Result<Option<NoteRow>, StoreError> {
+        let row = self.db.row(sqlx::query(NOTE_BY_MESSAGE).bind(clean(message_id).as_ref())).await?;
+        row.map(|row| note_row(&row)).transpose()
+    }
+
+    /// Sets whether a phone may be texted, if the event is newer than the flag's; a tie ends opted out. Says whether
+    /// the flag itself changed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn set_opt_flag(
+        &self,
+        phone: &Phone,
+        opted_out: bool,
+        event_time: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.db
+            .write(Turn::Alone, (phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
+                Box::pin(async move {
+                    // What was there before must be what is replaced, also where nothing was.
+                    dialect::lock_names(connection, &[format!("opt flag {}", phone.as_e164())]).await?;
+                    let before = sqlx::query("SELECT opted_out FROM records_opt_flags WHERE phone = $1")
+                        .bind(phone.as_e164())
+                        .fetch_optional(&mut *connection)
+                        .await?;
+                    let before = before.map(|row| row::flag(&row, "opted_out")).transpose()?;
+                    let written = sqlx::query(
+                        "INSERT INTO records_opt_flags (phone, opted_out, event_time_ms) VALUES ($1, $2, $3)
+                         ON CONFLICT (phone) DO UPDATE SET
+                             opted_out = excluded.opted_out, event_time_ms = excluded.event_time_ms
+                         WHERE excluded.event_time_ms > records_opt_flags.event_time_ms
+                            OR (excluded.event_time_ms = records_opt_flags.event_time_ms AND excluded.opted_out = 1)",
+                    )
+                    .bind(phone.as_e164())
+                    .bind(i64::from(*opted_out))
+                    .bind(event_time.as_millis())
+                    .execute(connection)
+                    .await?;
+                    Ok(written.rows_affected() == 1 && before != Some(*opted_out))
+                })
+            })
+            .await
+    }
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn notes(&self, limit: u32, cursor: Option<&str>) -> Result<Page<NoteRow>, StoreError> {
+        let (created_ms, note_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
+        let rows = self
+            .db
+            .rows(
+                sqlx::query(
+                    "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body, occurred_ms,
+                    business_number, user_name, created_ms
+             FROM records_notes WHERE (created_ms, note_id) < ($1, $2)
+             ORDER BY created_ms DESC, note_id DESC LIMIT $3",
+                )
+                .bind(created_ms)
+                .bind(note_id)
+                .bind(rows_to_read(limit)),
+            )
+            .await?;
+        let rows = rows
+            .iter()
+            .map(|row| Ok((note_row(row)?, row::number(row, "created_ms")?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let Page { rows, next } = page(rows, limit, |(note, created_ms)| (*created_ms, note.note_id.clone()));
+        Ok(Page { rows: rows.into_iter().map(|(note, _)| note).collect(), next })
+    }
+
+    /// By phone.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn opt_flags(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptFlagRow>, StoreError> {
+        let phone: String = position(cursor, String::new())?;
+        let rows = self.db.rows(sqlx::query(
+            "SELECT phone, opted_out, event_time_ms FROM records_opt_flags WHERE phone > $1 ORDER BY phone LIMIT $2",
+        )
+            .bind(phone)
+            .bind(rows_to_read(limit))).await?;
+        let rows = rows
+            .iter()
+            .map(|row| {
+                Ok(OptFlagRow {
+                    phone: row::text(row, "phone")?,
+                    opted_out: row::flag(row, "opted_out")?,
+                    event_time: row::time(row, "event_time_ms")?,
+                })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(page(rows, limit, |flag| flag.phone.clone()))
+    }
+}
+
+fn clean_note(note: &NewNote) -> NewNote {
+    NewNote {
+        message_id: clean(&note.message_id).into_owned(),
+        event_id: note.event_id.clone(),
+        contact_id: maybe_clean(note.contact_id.as_deref()),
+        phone: maybe_clean(note.phone.as_deref()),
+        direction: note.direction.clone(),
+        body: clean(&note.body).into_owned(),
+        occurred_at: note.occurred_at,
+        business_number: maybe_clean(note.business_number.as_deref()),
+        user: maybe_clean(note.user.as_deref()),
+    }
+}
+
+/// `false` where a note of this message is there.
+async fn insert_note(
+    connection: &mut Connection,
+    note_id: &str,
+    person_id: &str,
+    note: &NewNote,
+) -> Result<bool, StoreError> {
+    let inserted = sqlx::query(
+        "INSERT INTO records_notes (note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
+             occurred_ms, business_number, user_name, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (message_id) DO NOTHING",
+    )
+    .bind(note_id)
+    .bind(note.message_id.as_str())
+    .bind(person_id)
+    .bind(note.event_id.as_str())
+    .bind(note.contact_id.as_deref())
+    .bind(note.phone.as_deref())
+    .bind(note.direction.as_str())
+    .bind(note.body.as_str())
+    .bind(note.occurred_at.as_millis())
+    .bind(note.business_number.as_deref())
+    .bind(note.user.as_deref())
+    .bind(Timestamp::now().as_millis())
+    .execute(connection)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}
+
+fn note_row(row: &DbRow) -> Result<NoteRow, StoreError> {
+    Ok(NoteRow {
+        note_id: row::text(row, "note_id")?,
+        person_id: row::text(row, "person_id")?,
+        note: NewNote {
+            message_id: row::text(row, "message_id")?,
+            event_id: row::event_id(row)?,
+            contact_id: row::maybe_text(row, "contact_id")?,
+            phone: row::maybe_text(row, "phone")?,
+            direction: row::text(row, "direction")?,
+            body: row::text(row, "body")?,
+            occurred_at: row::time(row, "occurred_ms")?,
+            business_number: row::maybe_text(row, "business_number")?,
+            user: row::maybe_text(row, "user_name")?,
+        },
+    })
+}
