@@ -27,11 +27,11 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `executable bench-process KIND`, tells it what to be, and waits until it is that. It is killed when
+    /// Starts `executable process KIND`, tells it what to be, and waits until it is that. It is killed when
     /// dropped.
     pub(crate) async fn start(executable: &Path, kind: Kind, spec: &impl Serialize) -> anyhow::Result<Self> {
         let mut process = Command::new(executable)
-            .args(["bench-process", kind.as_str()])
+            .args(["process", kind.as_str()])
             // Logging costs time; only trouble is told.
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())

@@ -1,12 +1,12 @@
-//! The machinery of `hookline bench`: the processes that are measured, the programs they are measured beside, the
-//! load generator, and the report. The command line of it is in `cli`; ingest and worker know nothing of it.
+//! The machinery of `hookline-bench`: the processes that are measured, the programs they are measured beside, the
+//! load generator, and the report. The command line is `main.rs`; no other program of Hookline knows of it.
 //!
 //! ```text
-//!  hookline bench                    hookline bench-process ingest            (IngestApp, as it ships)
-//!   load generator ── HTTP ────────▶ hookline bench-process reference-ingest  (bare actix, with or without lapin)
-//!   preload, snapshots ── stdin ───▶ hookline bench-process publisher         (bare lapin)
-//!   /proc/PID ◀───────────────────── hookline bench-process worker            (WorkerApp, as it ships) ──▶ api
-//!                                    hookline bench-process reference-worker  (bare lapin and reqwest) ──▶ api
+//!  hookline-bench                    hookline-bench process ingest            (IngestApp, as it ships)
+//!   load generator ── HTTP ────────▶ hookline-bench process reference-ingest  (bare actix, with or without lapin)
+//!   preload, snapshots ── stdin ───▶ hookline-bench process publisher         (bare lapin)
+//!   /proc/PID ◀───────────────────── hookline-bench process worker            (WorkerApp, as it ships) ──▶ api
+//!                                    hookline-bench process reference-worker  (bare lapin and reqwest) ──▶ api
 //! ```
 //!
 //! - Every measured program is a process of its own, made from this same executable; it lives on its stdin and ends

@@ -29,7 +29,7 @@ pub struct Options {
     pub runs: u32,
     /// Where embedded brokers and SQLite files are made, and removed: the disk that is measured. It must be there.
     pub data_dir: PathBuf,
-    /// The executable whose `bench-process KIND` calls [`crate::process::run`].
+    /// The executable whose `process KIND` calls [`crate::process::run`].
     pub executable: PathBuf,
 }
 

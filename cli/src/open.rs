@@ -15,10 +15,10 @@ use hookline_common::service::telemetry::logging;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{Loaded, Needs, Settings, load};
 
-pub(crate) use hookline_common::service::{WrongUsage, wrong_usage};
+pub use hookline_common::service::{WrongUsage, wrong_usage};
 use hookline_store::{Found, Location, Store, StoreOptions};
 use hookline_worker::open as stores;
-pub(crate) use hookline_worker::open::data_dir;
+pub use hookline_worker::open::data_dir;
 use tempfile::TempDir;
 
 /// Short writes that long work has under way at once: they share commits, and leave room for the workers' own.
@@ -31,9 +31,9 @@ const DEV_ACCOUNT: &str = "acme";
 
 /// Where a command looks: at what the configuration names, or at what `hookline dev` keeps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) config: Option<&'a Path>,
-    pub(crate) dev: bool,
+pub struct Place<'a> {
+    pub config: Option<&'a Path>,
+    pub dev: bool,
 }
 
 impl<'a> From<Option<&'a Path>> for Place<'a> {
@@ -43,7 +43,7 @@ impl<'a> From<Option<&'a Path>> for Place<'a> {
 }
 
 /// Reads the configuration and starts logging. Problems are wrong usage.
-pub(crate) fn settings<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Settings> {
+pub fn settings<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Settings> {
     loaded(place).map(|loaded| loaded.settings)
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct ListArgs {
 }
 
 /// Prints text as it is.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
@@ -34,16 +34,16 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
+pub fn print_line(text: &str) -> anyhow::Result<()> {
     print(&format!("{text}\n"))
 }
 
 /// Prints one JSON document.
-pub(crate) fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
+pub fn print_json(document: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string_pretty(document)?)
 }
 
-pub(crate) fn print_table(table: &Table) -> anyhow::Result<()> {
+pub fn print_table(table: &Table) -> anyhow::Result<()> {
     print(&table.render(colour(&io::stdout())))
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn try_trigger(event_type: &str) -> String {
 }
 
 /// Something useful to know beside the result.
-pub(crate) fn hint(text: &str) {
+pub fn hint(text: &str) {
     // Nobody can be told where stderr is gone.
     let _ = writeln!(io::stderr(), "{text}");
 }
@@ -111,7 +111,7 @@ pub(crate) fn print_problems(lines: &[String]) {
 }
 
 /// Why the command failed.
-pub(crate) fn error(text: &str) {
+pub fn error(text: &str) {
     let label = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     let _ = writeln!(io::stderr(), "{label} {text}");
 }

@@ -20,7 +20,7 @@ pub(crate) fn bar(steps: u64, noun: &str) -> ProgressBar {
 }
 
 /// A bar on stderr for a few long steps, each with a name; hidden where stderr is no terminal.
-pub(crate) fn steps() -> ProgressBar {
+pub fn steps() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(4));
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left\n{msg}") {
         bar.set_style(style);

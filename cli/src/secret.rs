@@ -10,7 +10,7 @@ use crate::open::wrong_usage;
 ///
 /// # Errors
 /// Wrong usage where nothing is there.
-pub(crate) fn given(flag: &str, text: &str) -> anyhow::Result<Secret> {
+pub fn given(flag: &str, text: &str) -> anyhow::Result<Secret> {
     let secret = if let Some(name) = text.strip_prefix("env:") {
         variable(name).ok_or_else(|| wrong_usage(format!("{flag}: the variable {name} is not set")))?
     } else if let Some(path) = text.strip_prefix("file:") {

@@ -1,7 +1,7 @@
 //! Plain aligned tables for people.
 
 /// Rows under a header; columns are as wide as their widest cell, except the last, which is never padded.
-pub(crate) struct Table {
+pub struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
@@ -9,18 +9,18 @@ pub(crate) struct Table {
 const GAP: &str = "  ";
 
 impl Table {
-    pub(crate) fn new(header: &[&'static str]) -> Self {
+    pub fn new(header: &[&'static str]) -> Self {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
     /// One cell per column of the header; an empty cell prints as `-`.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.header.len(), "a cell per column");
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
     /// The table, each line ended; with `colour` the header is dimmed.
-    pub(crate) fn render(&self, colour: bool) -> String {
+    pub fn render(&self, colour: bool) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             cells.chain([self.header[column].len()]).max().unwrap_or(0)
@@ -42,7 +42,7 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
 }
 
 /// What may go to a terminal: event types and ids come from strangers and could hold escape sequences.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
     }
@@ -50,7 +50,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// `-` where there is nothing.
-pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
+pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 

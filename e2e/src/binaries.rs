@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub const HOOKLINE: &str = "hookline";
+pub(crate) const HOOKLINE_BENCH: &str = "hookline-bench";
 pub const HOOKLINE_INGEST: &str = "hookline-ingest";
 pub const HOOKLINE_WORKER: &str = "hookline-worker";
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::binaries::{HOOKLINE, binary};
+use crate::binaries::{HOOKLINE, HOOKLINE_BENCH, binary};
 use crate::process::{Ran, run_within};
 use crate::wait::DEADLINE;
 
@@ -43,9 +43,12 @@ impl Commands {
     }
 
     pub(crate) async fn cli(&self, arguments: &[&str]) -> Ran {
+        run_within(self.command(arguments), DEADLINE).await
+    }
+
+    pub(crate) async fn bench(&self, arguments: &[&str]) -> Ran {
         // A benchmark takes a minute by itself.
-        let within = if arguments.first() == Some(&"bench") { DEADLINE * 4 } else { DEADLINE };
-        run_within(self.command(arguments), within).await
+        run_within(self.of(HOOKLINE_BENCH, arguments), DEADLINE * 4).await
     }
 
     pub(crate) async fn json(&self, arguments: &[&str]) -> Value {

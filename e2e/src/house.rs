@@ -100,6 +100,11 @@ impl House {
         self.commands.cli(arguments).await
     }
 
+    /// Runs `hookline-bench` and returns how it ended.
+    pub async fn bench(&self, arguments: &[&str]) -> Ran {
+        self.commands.bench(arguments).await
+    }
+
     /// The document that a command prints.
     ///
     /// # Panics

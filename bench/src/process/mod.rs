@@ -119,7 +119,7 @@ pub async fn run(kind: Kind) -> anyhow::Result<()> {
         Kind::Publisher => publisher::run(&mut questions).await,
         Kind::Api => api::run(&mut questions).await,
     };
-    result.with_context(|| format!("bench-process {kind}"))
+    result.with_context(|| format!("process {kind}"))
 }
 
 /// The lines of stdin. Read by a thread of its own: a blocked read must not keep the process from ending.
@@ -141,7 +141,7 @@ impl Questions {
 
     /// What the process is to be.
     async fn spec<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
-        self.next().await?.context("this command is for `hookline bench`, which writes to its stdin")
+        self.next().await?.context("this command is for `hookline-bench`, which writes to its stdin")
     }
 
     /// The next question; `None`: it is over.

@@ -1,4 +1,4 @@
-//! `hookline bench` on RabbitMQ: measured beside the references, and nothing left behind.
+//! `hookline-bench` on RabbitMQ: measured beside the references, and nothing left behind.
 
 use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
 use hookline_e2e::House;
@@ -11,8 +11,7 @@ async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
     let house = House::start().await;
 
     let report = house
-        .json(&[
-            "bench",
+        .bench(&[
             "ingest",
             "worker",
             "--seconds",
@@ -23,8 +22,10 @@ async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
             "10",
             "--broker-url",
             url.as_str(),
+            "--json",
         ])
-        .await;
+        .await
+        .json();
 
     let programs = |pointer: &str| -> Vec<String> {
         let rows = report.pointer(pointer).and_then(|rows| rows.as_array()).expect(pointer);
@@ -52,8 +53,8 @@ async fn bench_has_several_workers_share_a_token_and_leaves_the_virtual_host_emp
     let house = House::start().await;
 
     let urls = ["--broker-url", url.as_str(), "--store-url", store.as_str()];
-    let what = ["bench", "opt-outs", "isolation", "--seconds", "1", "--runs", "1"];
-    let report = house.json(&[what.as_slice(), &urls].concat()).await;
+    let what = ["opt-outs", "isolation", "--seconds", "1", "--runs", "1"];
+    let report = house.bench(&[what.as_slice(), &urls, &["--json"]].concat()).await.json();
 
     for one in report["opt_outs"]["measurements"].as_array().expect("a list") {
         assert_eq!((&one["broker"], &one["store"]), (&"rabbitmq".into(), &"postgresql".into()), "{one:#}");

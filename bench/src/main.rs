@@ -1,12 +1,12 @@
-//! `hookline bench`: how fast it is here, beside what one would write by hand, and whether that keeps the promises.
+//! `hookline-bench`: how fast it is here, beside what one would write by hand, and whether that keeps the promises.
 
 mod tables;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use hookline_bench::process::Kind;
 use hookline_bench::{Options, Part, Progress, Refused};
 use hookline_broker::embedded::forgetful_file_system;
@@ -16,15 +16,23 @@ use hookline_common::settings::Settings;
 use indicatif::ProgressBar;
 use url::Url;
 
-use crate::open::wrong_usage;
-use crate::{open, output, progress, secret};
+use hookline::open::{WrongUsage, wrong_usage};
+use hookline::{open, output, progress, secret};
 
 const BROKER_SCHEMES: [&str; 2] = ["amqp", "amqps"];
 const STORE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+/// The command line or the configuration is wrong.
+const EXIT_WRONG: u8 = 2;
 /// Ended by a signal.
 const EXIT_INTERRUPTED: u8 = 130;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Parser)]
+#[command(
+    name = "hookline-bench",
+    version,
+    about = "Measures throughput, latency and cost on this machine, beside hand-written programs"
+)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 110)]
 #[command(after_help = "Measures on loopback with processes of its own, in directories of its own below data_dir; \
     nothing that is deployed is used. RabbitMQ is measured where a URL is given, in a virtual host that holds nothing \
     else: what was published there is purged. Build with --release, and let the machine rest meanwhile. A missed \
@@ -34,7 +42,10 @@ const EXIT_INTERRUPTED: u8 = 130;
     --seconds is: its windows are 20 s long, and pacing lasts five of them for each number of workers, alone and beside \
     another program. With --seconds 1 they are 3 s long: enough to see that everything can be measured, too short for \
     figures.")]
-pub(crate) struct BenchArgs {
+struct Arguments {
+    /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// What to measure, in this order
     #[arg(value_enum, default_values_t = [What::All])]
     what: Vec<What>,
@@ -57,6 +68,8 @@ pub(crate) struct BenchArgs {
     /// One JSON document instead of tables
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    process: Option<Process>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,18 +87,48 @@ enum What {
     All,
 }
 
-/// A process that is measured; started by `bench` only.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct BenchProcessArgs {
-    kind: Kind,
+#[derive(Subcommand)]
+enum Process {
+    /// A process that is measured; started by the benchmark only
+    #[command(hide = true)]
+    Process { kind: Kind },
 }
 
-pub(crate) async fn run_process(args: &BenchProcessArgs) -> anyhow::Result<ExitCode> {
-    hookline_bench::process::run(args.kind).await?;
-    Ok(ExitCode::SUCCESS)
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Fails only where a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&format!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(&arguments)) {
+        Ok(code) => code,
+        Err(error) if error.is::<WrongUsage>() => {
+            output::hint(&format!("{error:#}"));
+            ExitCode::from(EXIT_WRONG)
+        }
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
-pub(crate) async fn run(config: Option<&Path>, args: &BenchArgs) -> anyhow::Result<ExitCode> {
+async fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.process {
+        Some(Process::Process { kind }) => {
+            hookline_bench::process::run(*kind).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => measure(arguments.config.as_deref(), arguments).await,
+    }
+}
+
+async fn measure(config: Option<&Path>, args: &Arguments) -> anyhow::Result<ExitCode> {
     let settings = open::settings(config)?;
     let options = options(&settings, args)?;
     open::data_dir(&settings)?;
@@ -115,7 +158,7 @@ pub(crate) async fn run(config: Option<&Path>, args: &BenchArgs) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(settings: &Settings, args: &BenchArgs) -> anyhow::Result<Options> {
+fn options(settings: &Settings, args: &Arguments) -> anyhow::Result<Options> {
     let broker_urls = if args.broker_url.is_empty() {
         settings.broker.url.clone()
     } else {
@@ -182,5 +225,20 @@ impl Progress for Bar {
             self.0.inc(1);
         }
         self.0.set_message(step.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_nonsense_is_refused() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+        for line in ["hookline-bench nonsense", "hookline-bench --runs 0", "hookline-bench --seconds 61"] {
+            let error = Arguments::try_parse_from(line.split(' ')).err().expect(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
     }
 }

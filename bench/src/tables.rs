@@ -5,8 +5,8 @@ use hookline_bench::report::{
     WorkerReport,
 };
 
-use crate::output;
-use crate::table::{Table, or_dash};
+use hookline::output;
+use hookline::table::{Table, or_dash};
 
 pub(super) fn print(report: &Report) -> anyhow::Result<()> {
     output::print(&head(report))?;

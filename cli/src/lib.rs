@@ -1,0 +1,234 @@
+//! The `hookline` command: everything an operator types, one file per subcommand. This file reads the command line,
+//! hands over, and turns how it ended into an exit code: 0 fine, 1 failed, 2 wrong usage or configuration.
+//!
+//! How a command reads its configuration and writes to the terminal is public, for `hookline-bench`.
+
+mod check;
+mod dead_letters;
+mod dev;
+mod erase;
+mod events;
+mod healthcheck;
+mod house;
+pub mod open;
+mod opt_outs;
+pub mod output;
+mod pause;
+pub mod progress;
+mod records;
+mod run;
+pub mod secret;
+mod status;
+pub mod table;
+mod topology;
+mod trigger;
+mod unrouted;
+mod webhooks;
+mod when;
+mod workers;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::open::{Place, WrongUsage, wrong_usage};
+
+const LONG_ABOUT: &str = "\
+Hookline receives TextUs webhooks, keeps them until everything that follows from them is done, and shows what became \
+of each one.
+
+On a fresh machine: `hookline dev --demo`, then `hookline dev` in one terminal and `hookline trigger \
+message.received --dev` in another. In production on one machine: `hookline check`, then `hookline run`.
+
+Every command works both while Hookline is up and while it is down.";
+
+const AFTER_HELP: &str = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.";
+
+#[derive(Parser)]
+#[command(name = "hookline", version, about = "TextUs webhooks in, API calls out, nothing lost", long_about = LONG_ABOUT)]
+#[command(after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Look into ./.hookline/dev, where `hookline dev` keeps its data
+    #[arg(long, global = true)]
+    dev: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything on this machine with nothing installed: sandbox API, embedded broker, SQLite
+    Dev(DevArgs),
+    /// One-machine production: ingest and worker in one process
+    Run(RunArgs),
+    /// Send signed sample webhooks
+    Trigger(trigger::TriggerArgs),
+    /// Report every problem of the configuration at once
+    Check(check::CheckArgs),
+    /// What arrived, and what became of it
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// What was given up: look, redrive, discard, resolve
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// The opt-out ledger: who opted out, and the proof
+    #[command(subcommand)]
+    OptOuts(opt_outs::OptOutsCommand),
+    /// What the built-in system of record holds
+    #[command(subcommand)]
+    Records(records::RecordsCommand),
+    /// Delete a person's payloads, notes and history; the opt-out evidence stays
+    Erase(erase::EraseArgs),
+    /// Stop calls to a destination without losing anything
+    Pause(pause::PauseArgs),
+    /// Start calls to a destination again
+    Resume(pause::ResumeArgs),
+    /// Queues, destinations, budgets, backlog, and whether everything is accounted for
+    Status(status::StatusArgs),
+    /// What this configuration needs on RabbitMQ, and how the broker differs from it
+    Topology(topology::TopologyArgs),
+    /// Events that no queue on RabbitMQ took: look, redrive, discard
+    #[command(subcommand)]
+    Unrouted(unrouted::UnroutedCommand),
+    /// What TextUs sends here: look, subscribe, verify, switch off
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
+    /// Exit 0 when /readyz answers 200
+    Healthcheck(healthcheck::HealthcheckArgs),
+}
+
+impl Command {
+    /// Whether there is something of `dev`'s for it to look at.
+    fn takes_dev(&self) -> bool {
+        // The sandbox's integration is made with it.
+        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Webhooks(_))
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DevArgs {
+    #[arg(skip)]
+    pub(crate) config: Option<PathBuf>,
+    /// Send one signed webhook of each type; exit 0 when all are settled, 1 otherwise
+    #[arg(long)]
+    pub(crate) demo: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunArgs {
+    #[arg(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only where a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::error(&format!("cannot start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        // Problems of the configuration stand alone on their lines: FILE:LINE: what is wrong; what to do.
+        Err(error) if error.is::<WrongUsage>() => {
+            output::hint(&format!("{error:#}"));
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = cli.config.as_deref();
+    let place = Place { config, dev: cli.dev };
+    if cli.dev && !cli.command.takes_dev() {
+        return Err(wrong_usage("--dev is for commands that look at what `hookline dev` keeps; leave it out here"));
+    }
+    output::commands_look_at_dev(cli.dev);
+    match cli.command {
+        Command::Dev(args) => dev::run(DevArgs { config: cli.config, ..args }).await,
+        Command::Run(RunArgs { .. }) => run::run(RunArgs { config: cli.config }).await,
+        Command::Trigger(args) => trigger::run(place, args).await,
+        Command::Check(args) => check::run(config, &args).await,
+        Command::Events(command) => events::run(place, command).await,
+        Command::DeadLetters(command) => dead_letters::run(place, command).await,
+        Command::OptOuts(command) => opt_outs::run(place, command).await,
+        Command::Records(command) => records::run(place, command).await,
+        Command::Erase(args) => erase::run(place, &args).await,
+        Command::Pause(args) => pause::pause(place, &args).await,
+        Command::Resume(args) => pause::resume(place, &args).await,
+        Command::Status(args) => status::run(place, &args).await,
+        Command::Topology(args) => topology::run(place, &args).await,
+        Command::Unrouted(command) => unrouted::run(place, command).await,
+        Command::Webhooks(command) => webhooks::run(config, command).await,
+        Command::Healthcheck(args) => healthcheck::run(place, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_takes_a_configuration_file() {
+        for line in [
+            "hookline dev --demo --config x.toml",
+            "hookline run --config x.toml",
+            "hookline trigger message.received --config x.toml",
+            "hookline events list --config x.toml",
+            "hookline dead-letters redrive --all --config x.toml",
+            "hookline --config x.toml status --json",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert_eq!(cli.config, Some(PathBuf::from("x.toml")), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "hookline",
+            "hookline trigger",
+            "hookline events list --limit 0",
+            "hookline events list --limit 100001",
+            "hookline events replay",
+            "hookline dead-letters redrive",
+            "hookline dead-letters redrive a --all",
+            "hookline dead-letters discard a",
+            "hookline dead-letters resolve a",
+            "hookline dead-letters resolve a --done --write-again",
+            "hookline dead-letters list --reason nonsense",
+            "hookline webhooks",
+            "hookline webhooks list --limit 0",
+            "hookline unrouted",
+            "hookline unrouted discard",
+            "hookline unrouted list --limit 0",
+            "hookline trigger message.received --duplicates 101",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).err().expect(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}
