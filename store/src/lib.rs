@@ -15,7 +15,7 @@
 mod db;
 mod deliveries;
 mod effects;
-mod error;
+
 pub mod model;
 mod operations;
 mod opt_outs;
@@ -27,12 +27,12 @@ use std::sync::Arc;
 use hookline_common::secret::Secret;
 
 use crate::db::dialect::{Connection, Dialect, Tables};
+pub use crate::db::error::StoreError;
 use crate::db::{Batches, Clock, Db};
 use crate::deliveries::attempts::{self, BeginAsk, FinishAsk};
 use crate::deliveries::parked::{self, ParkAsk};
 use crate::effects::claims::{self, Wanted};
 use crate::effects::completed::{self, Made, SendAsk};
-pub use crate::error::StoreError;
 use crate::operations::kind;
 pub use crate::operations::kind::StoreKind;
 use crate::opt_outs::asks::{self, OptAsk};

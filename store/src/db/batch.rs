@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, Turn, Work, closed};
 use crate::db::dialect::{self, Connection};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// What a batch holds at most: few statements, and short locks.
 const MOST: usize = 64;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hookline_common::time::Timestamp;
 
 use crate::db::dialect::{Connection, Dialect};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// How long a measured difference is believed.
 const MEASURED_FOR: Duration = Duration::from_secs(30);

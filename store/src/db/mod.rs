@@ -11,6 +11,7 @@
 mod batch;
 mod clock;
 pub(crate) mod dialect;
+pub(crate) mod error;
 pub(crate) mod page;
 mod readers;
 pub(crate) mod row;
@@ -32,7 +33,7 @@ use self::readers::Readers;
 pub(crate) use self::readers::{Reader, within};
 use self::writer::{Message, Start, Typed};
 use crate::db::dialect::{Connection, DbRow, Dialect, Lane};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// What a write does with its connection.
 pub(crate) type Work<'c, T> = BoxFuture<'c, Result<T, StoreError>>;

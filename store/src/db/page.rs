@@ -3,8 +3,14 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::StoreError;
-use crate::model::Page;
+use crate::db::error::StoreError;
+
+/// A page of a list; `next` is the cursor of the page after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    pub next: Option<String>,
+}
 
 const MOST: u32 = 100_000;
 

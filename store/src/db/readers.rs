@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{closed, no_answer};
 use crate::db::dialect::{Begin, Connection, Dialect};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// A connection that rested for longer is asked whether it still works: no server restarts in less.
 const RESTED: Duration = Duration::from_millis(100);

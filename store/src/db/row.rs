@@ -9,7 +9,7 @@ use hookline_common::time::Timestamp;
 use sqlx::Row;
 
 use crate::db::dialect::DbRow;
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// Text of a payload, as every database takes it: PostgreSQL has no NUL in texts. What the sender sent is kept as bytes.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{Clock, Work, closed, no_answer};
 use crate::db::dialect::{Begin, Connection, Dialect, Lane};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// Jobs that wait; above it callers wait before they queue.
 const WAITING: usize = 1024;

@@ -10,11 +10,13 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::deliveries::model::{AttemptRecord, Begin, Copied, Ending};
 use crate::effects::claims::{self, Wanted};
 use crate::effects::completed;
-use crate::error::StoreError;
-use crate::model::{AttemptRecord, Begin, Claim, ClaimRequest, Copied, Ending, Made};
+use crate::effects::completed::Made;
+use crate::effects::model::{Claim, ClaimRequest};
 use crate::operations::erasure::{self, ERASED};
 
 /// No attempt takes as long: one that has begun and is not heard of by then is in nobody's hand.

@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::{Turn, row};
 use crate::deliveries::delivery::expect_deliveries;
-use crate::error::StoreError;
-use crate::model::{DeadLetterFilter, DeadLetterRow, Page};
+use crate::deliveries::model::{DeadLetterFilter, DeadLetterRow};
 use crate::operations::audit;
 use crate::operations::erasure::{self, ERASED};
 

@@ -13,9 +13,9 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::row;
-use crate::error::StoreError;
-use crate::model::{DeliveryRow, HandlerCounts};
+use crate::deliveries::model::{DeliveryRow, HandlerCounts};
 
 /// Rows per statement when waiting deliveries are made.
 const ROWS: usize = 128;

@@ -11,13 +11,13 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::{Turn, row};
 use crate::deliveries::dead_letters;
 use crate::deliveries::delivery::{delivery, expect_deliveries};
+use crate::deliveries::model::{AttemptRecord, EventFilter, EventRow, Expired, Payload};
 use crate::deliveries::undelivered::OF_THIS_VERSION_MS;
-use crate::error::StoreError;
-use crate::model::{AttemptRecord, EventFilter, EventRow, Expired, Page, Payload};
 
 /// Events per statement.
 const ROWS: usize = 64;

@@ -7,11 +7,12 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, statements};
 use crate::deliveries::attempts;
+use crate::deliveries::model::{AttemptRecord, Parked};
 use crate::effects::completed;
-use crate::error::StoreError;
-use crate::model::{AttemptRecord, Made, Parked};
+use crate::effects::completed::Made;
 
 impl Store {
     /// Notes until when a delivery waits, before the broker has it; with it the attempt that ended so, where it is one

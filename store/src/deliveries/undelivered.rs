@@ -11,9 +11,9 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::DbRow;
+use crate::db::error::StoreError;
 use crate::db::{Turn, dialect, row};
-use crate::error::StoreError;
-use crate::model::{Overdue, Undelivered};
+use crate::deliveries::model::{Overdue, Undelivered};
 
 /// `republished_ms` of a delivery that only this version and later ones may publish anew: for those before, it is in the
 /// year 2255.

@@ -4,7 +4,7 @@ use hookline_common::event::EventId;
 
 use crate::Store;
 use crate::db::Turn;
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 use crate::operations::audit;
 
 impl Store {

@@ -6,8 +6,8 @@ use hookline_common::time::Timestamp;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::Store;
+use crate::db::error::StoreError;
 use crate::db::row;
-use crate::error::StoreError;
 
 /// What a handler still has to do, as far as the store knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
 use crate::effects::{EffectState, millis, turn};
-use crate::error::StoreError;
-use crate::model::{Claim, ClaimRequest, ClaimToken};
 
 impl Store {
     /// Asks for an effect; see [`Claim`] for what the answers oblige to.

@@ -7,10 +7,10 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::effects::model::ClaimToken;
 use crate::effects::{millis, turn};
-use crate::error::StoreError;
-use crate::model::ClaimToken;
 
 impl Store {
     /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right

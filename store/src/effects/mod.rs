@@ -10,11 +10,12 @@
 
 pub(crate) mod claims;
 pub(crate) mod completed;
+pub(crate) mod model;
 
 use crate::Store;
 use crate::db::Turn;
-use crate::error::StoreError;
-use crate::model::ClaimToken;
+use crate::db::error::StoreError;
+use crate::effects::model::ClaimToken;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EffectState {

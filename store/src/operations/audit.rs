@@ -3,7 +3,7 @@
 use hookline_common::time::Timestamp;
 
 use crate::db::dialect::Connection;
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// Part of the transaction that carries the decision out: neither without the other.
 pub(crate) async fn note(

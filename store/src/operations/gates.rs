@@ -7,9 +7,9 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
-use crate::model::{GateRow, GateStanding, Question};
+use crate::operations::model::{GateRow, GateStanding, Question};
 
 const COLUMNS: &str = "destination, paused, reason, closed_until, call_limit, remaining, per_minute, failing, policy";
 

@@ -5,8 +5,8 @@ use sqlx::Row;
 
 use crate::Store;
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
 
 /// Name in `store_meta`.
 const NAME: &str = "kind";

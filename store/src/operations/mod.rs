@@ -4,4 +4,5 @@ pub(crate) mod audit;
 pub(crate) mod erasure;
 pub(crate) mod gates;
 pub(crate) mod kind;
+pub(crate) mod model;
 pub(crate) mod workers;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::Store;
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
-use crate::model::{Question, WorkerAnswer};
+use crate::operations::model::{Question, WorkerAnswer};
 
 /// A worker that was silent for this long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);

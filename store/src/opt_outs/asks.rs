@@ -10,10 +10,10 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::db::dialect::Connection;
+use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
-use crate::error::StoreError;
-use crate::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_outs::ledger::{self, Entry, LedgerKey};
+use crate::opt_outs::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_outs::puts::{self, Put};
 use crate::opt_outs::state::{self, CUT, IS_START, STATED, Standing};
 use crate::opt_outs::{self, Opt, earlier_puts};

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 
-use crate::model::LedgerKind;
 use crate::opt_outs::ledger::Entry;
+use crate::opt_outs::model::LedgerKind;
 use crate::opt_outs::state::{Fact, Times, received, start};
 
 /// By how much an event's time may be after the PUT that explains it. It covers clocks that disagree; an opt-out that

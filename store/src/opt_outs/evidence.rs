@@ -7,10 +7,10 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::DbRow;
+use crate::db::error::StoreError;
 use crate::db::row;
-use crate::error::StoreError;
-use crate::model::{ExportedEntry, LedgerEntry};
 use crate::opt_outs::ledger::Entry;
+use crate::opt_outs::model::{ExportedEntry, LedgerEntry};
 
 impl Store {
     /// Everything the ledger holds about one phone, in order: the evidence.

@@ -12,10 +12,10 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
+use crate::db::error::StoreError;
 use crate::db::{Turn, row, statements};
-use crate::error::StoreError;
-use crate::model::LedgerKind;
 use crate::opt_outs::Opt;
+use crate::opt_outs::model::LedgerKind;
 
 /// What the first entry names as the one before.
 pub(crate) const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hookline_common::secret::Secret;
 
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 const FILE: &str = "ledger.key";
 

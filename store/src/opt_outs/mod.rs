@@ -7,6 +7,7 @@ pub(crate) mod earlier_puts;
 pub(crate) mod evidence;
 pub(crate) mod ledger;
 pub(crate) mod ledger_key;
+pub(crate) mod model;
 pub(crate) mod puts;
 pub(crate) mod state;
 pub(crate) mod unsent;
@@ -19,13 +20,13 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::Connection;
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::{row, statements};
-use crate::error::StoreError;
-use crate::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Page};
 use crate::opt_outs::asks::{Changes, OptAsk};
 use crate::opt_outs::earlier_puts::{Past, starts_of};
 use crate::opt_outs::ledger::Entry;
+use crate::opt_outs::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding};
 use crate::opt_outs::state::{CUT, Fact, STATED, Standing, State, Times, received};
 
 /// An [`OptEvent`] that a write can keep.

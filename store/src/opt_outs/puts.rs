@@ -8,11 +8,11 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 
 use crate::Store;
-use crate::error::StoreError;
-use crate::model::{LedgerKind, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision};
+use crate::db::error::StoreError;
 use crate::opt_outs::asks::{Changes, OptAsk};
 use crate::opt_outs::earlier_puts::{self, Past};
 use crate::opt_outs::ledger::Entry;
+use crate::opt_outs::model::{LedgerKind, OptEvent, OptMethod, OptStanding, PutAnswer, PutDecision};
 use crate::opt_outs::{Opt, standing, times};
 
 impl Store {

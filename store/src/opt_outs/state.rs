@@ -12,10 +12,10 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::db::dialect::{self, Connection, Dialect};
+use crate::db::error::StoreError;
 use crate::db::{row, statements};
-use crate::error::StoreError;
-use crate::model::{LedgerKind, OptMethod};
 use crate::opt_outs::ledger::{self, Entry};
+use crate::opt_outs::model::{LedgerKind, OptMethod};
 
 /// Name in `store_meta`: by which rule the table was derived last.
 const RULE: &str = "opt_state_rule";

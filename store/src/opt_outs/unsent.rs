@@ -13,13 +13,14 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::DbRow;
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::{row, statements};
-use crate::error::StoreError;
-use crate::model::{LedgerKind, Page, RequestRecord, Unsent, UnsentSum, UnsentWhy};
+use crate::deliveries::model::RequestRecord;
 use crate::opt_outs;
 use crate::opt_outs::earlier_puts;
 use crate::opt_outs::ledger::Entry;
+use crate::opt_outs::model::{LedgerKind, Unsent, UnsentSum, UnsentWhy};
 use crate::opt_outs::state::{Fact, IS_START, Times, is_keyword, received};
 
 /// Deliveries judged at a time.

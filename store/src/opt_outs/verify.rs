@@ -7,10 +7,10 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::{Connection, DbRow};
+use crate::db::error::StoreError;
 use crate::db::row;
-use crate::error::StoreError;
-use crate::model::LedgerCheck;
 use crate::opt_outs::ledger::{Entry, START};
+use crate::opt_outs::model::LedgerCheck;
 use crate::opt_outs::state::{self, PhonesOfLedger, Row, Standing};
 
 /// Entries read at a time when the chain is walked.

@@ -8,9 +8,9 @@ use hookline_common::phone::Phone;
 
 use crate::Store;
 use crate::db::dialect::DbRow;
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
-use crate::model::{ContactLink, PhoneLock};
+use crate::records::model::{ContactLink, PhoneLock};
 
 impl Store {
     /// Takes the lock of an account and phone, or renews it for the same owner.

@@ -1,6 +1,7 @@
 //! The built-in system of record: notes and opt-out flags. Its people are in `people.rs`.
 
 pub(crate) mod contacts;
+pub(crate) mod model;
 pub(crate) mod people;
 
 use hookline_common::phone::Phone;
@@ -9,10 +10,10 @@ use hookline_common::time::Timestamp;
 use crate::Store;
 use crate::db::Turn;
 use crate::db::dialect::{self, Connection, DbRow};
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::row::{self, clean, maybe_clean};
-use crate::error::StoreError;
-use crate::model::{NewNote, NoteRow, OptFlagRow, Page};
+use crate::records::model::{NewNote, NoteRow, OptFlagRow};
 
 const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
         occurred_ms, business_number, user_name, created_ms

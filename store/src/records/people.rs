@@ -13,10 +13,10 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::Turn;
 use crate::db::dialect::{self, Connection, DbRow};
-use crate::db::page::{page, position, rows_to_read};
+use crate::db::error::StoreError;
+use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::row::{self, clean, maybe_clean};
-use crate::error::StoreError;
-use crate::model::{Page, PersonFacts, PersonRow};
+use crate::records::model::{PersonFacts, PersonRow};
 
 impl Store {
     /// The person of this contact id, or else everyone with this phone.

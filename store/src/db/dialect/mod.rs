@@ -20,7 +20,7 @@ use sqlx::{Executor as _, Row};
 use postgres::Postgres;
 use sqlite::Sqlite;
 
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 pub(crate) type Connection = sqlx::AnyConnection;
 pub(crate) type DbRow = sqlx::any::AnyRow;

@@ -11,7 +11,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 
 use super::{Begin, Connection, Judgement, Lane, Lanes};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 /// Seven connections that write, one more during clean-up, and two that read, per process (docs/decisions/0004).
 pub(super) const LANES: Lanes = Lanes {

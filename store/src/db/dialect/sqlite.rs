@@ -12,7 +12,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection as _, Executor, Row};
 
 use super::{Begin, Connection, Lane, Lanes};
-use crate::error::StoreError;
+use crate::db::error::StoreError;
 
 const FILE: &str = "store.db";
 /// Takes the write lock at once: a deferred transaction that turns into a writer can fail without waiting.

@@ -7,7 +7,7 @@
 //!
 //! An event is about them where its own fields name one of their numbers or contacts ([`Subjects`]). Where somebody else's
 //! text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
-//! also where the broker has the other one ([`crate::model::Begin::GoMasked`]).
+//! also where the broker has the other one ([`crate::deliveries::model::Begin::GoMasked`]).
 //!
 //! What is not in the history or the dead letters yet is not found: ask again once it is.
 
@@ -21,11 +21,11 @@ use sqlx::AssertSqlSafe;
 
 use crate::Store;
 use crate::db::dialect::{self, Connection};
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
-use crate::model::Erased;
 use crate::operations::audit;
 use crate::operations::erasure::whom::Whom;
+use crate::operations::model::Erased;
 use crate::records::people;
 
 mod scan;

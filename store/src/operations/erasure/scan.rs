@@ -12,8 +12,8 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::BATCH;
 use crate::Store;
 use crate::db::dialect::{Connection, blob_contains};
+use crate::db::error::StoreError;
 use crate::db::{Turn, row};
-use crate::error::StoreError;
 use crate::operations::erasure::whom::Whom;
 
 /// A table of payloads.

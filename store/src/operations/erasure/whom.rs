@@ -8,8 +8,8 @@ use hookline_common::subjects::{Subjects, contact_slug};
 use hookline_common::written::{Text, Written};
 
 use crate::Store;
+use crate::db::error::StoreError;
 use crate::db::row;
-use crate::error::StoreError;
 
 /// The people who have a number, with what else is theirs.
 #[derive(Clone)]
