@@ -168,6 +168,7 @@ impl Inner {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
+                self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
                 // Before the body: a closing must bind the calls that start while it is read.
                 let After { again, failed_probe } = permit.answered(status::meaning(status), &limits);
                 let result = match self.world.answered(response.headers()).await {

@@ -8,6 +8,7 @@ mod error_text;
 mod http;
 pub mod redact;
 pub mod segment;
+pub(crate) mod standing;
 pub mod status;
 pub mod textus;
 mod world;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 
+use crate::gate::millis;
+
 /// What an answer says of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -33,6 +35,26 @@ pub struct Limits {
     /// When the window ends, on the destination's clock, and how long it still lasts.
     pub window_end: Option<(Timestamp, Duration)>,
     pub retry_after: Option<Duration>,
+}
+
+/// What one answer tells of its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowSeen {
+    pub(crate) limit: i64,
+    pub(crate) remaining: i64,
+    /// Its end as sent, on the server's clock.
+    pub(crate) reset_ms: i64,
+    /// How long it still lasts by the answer's own `Date`; never too short.
+    pub(crate) lasts_ms: i64,
+}
+
+impl Limits {
+    /// `None` where the answer does not tell all of it.
+    pub(crate) fn window(&self) -> Option<WindowSeen> {
+        let (reset, lasts) = self.window_end?;
+        let (reset_ms, lasts_ms) = (reset.as_millis(), millis(lasts));
+        Some(WindowSeen { limit: self.limit?, remaining: self.remaining?, reset_ms, lasts_ms })
+    }
 }
 
 /// What an answer with this status says of the destination.

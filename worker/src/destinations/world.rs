@@ -15,8 +15,10 @@ use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::DestinationError;
-use crate::gate::{Gate, OTHER_WORLD, paused_look};
+use crate::gate::{Gate, paused_look};
 
+/// How the reason of a pause begins that the answers of another world caused.
+const OTHER_WORLD: &str = "sandbox and real API meet";
 /// What the sandbox says in every answer.
 const MARK: &str = "x-hookline-sandbox";
 /// How soon a sandbox that does not answer is asked again.
@@ -110,6 +112,11 @@ impl World {
         let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
         Err(DestinationError::GateClosed { until: Timestamp::now().plus(paused_look()), why, is_paused: true })
     }
+}
+
+/// Whether answers of another world caused a pause with this reason.
+pub(super) fn is_of_another_world(reason: &str) -> bool {
+    reason.starts_with(OTHER_WORLD)
 }
 
 /// Shown by `hookline status`, with what to do.

@@ -26,13 +26,14 @@ use hookline_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use self::pause::{CREDENTIALS_REFUSED, OTHER_WORLD};
+pub(crate) use self::pause::is_probed;
 pub use self::policy::Told;
 use self::policy::{Answer, Call, Report, Wait, Why};
 use self::queue::{Queue, Ticket};
-use self::rate_limit::WindowSeen;
 use crate::destinations::error::DestinationError;
 use crate::destinations::redact::redact;
+use crate::destinations::standing::Teller;
+use crate::destinations::status::WindowSeen;
 pub use crate::destinations::status::{Limits, Meaning};
 pub use crate::handler::Priority;
 
@@ -62,10 +63,9 @@ pub struct GateRules {
 pub struct Gate {
     destination: Destination,
     store: Store,
-    metrics: Arc<Metrics>,
     rules: RwLock<GateRules>,
     queue: Mutex<Queue>,
-    shown: Mutex<sync::Logged>,
+    teller: Teller,
     /// A call that waits may go.
     changed: Notify,
     /// There is something for the store that must not wait.
@@ -103,10 +103,9 @@ impl Gate {
     pub fn new(destination: Destination, store: Store, metrics: Arc<Metrics>, rules: GateRules) -> Self {
         Self {
             destination,
-            metrics,
             rules: RwLock::new(rules),
             queue: Mutex::default(),
-            shown: Mutex::default(),
+            teller: Teller::new(destination, metrics),
             changed: Notify::new(),
             wanted: Notify::new(),
             is_watched: AtomicBool::new(false),
@@ -278,6 +277,11 @@ impl Gate {
         self.show();
     }
 
+    fn show(&self) {
+        let standing = self.queue().policy.standing();
+        self.teller.tell(self.now_ms(), standing);
+    }
+
     fn rules(&self) -> GateRules {
         *self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -295,17 +299,7 @@ impl Gate {
 impl Permit<'_> {
     /// Tells the answer, as soon as its headers are read.
     pub fn answered(self, meaning: Meaning, limits: &Limits) -> After {
-        #[expect(clippy::cast_precision_loss, reason = "calls of a window are far below 2^52")]
-        let [limit, remaining] = [limits.limit, limits.remaining].map(|count| count.map(|count| count as f64));
-        self.gate.metrics.worker.budget(self.gate.destination, limit, remaining);
-        let window = limits.limit.zip(limits.remaining).zip(limits.window_end);
-        let seen = window.map(|((limit, remaining), (ends_at, lasts))| WindowSeen {
-            limit,
-            remaining,
-            reset_ms: ends_at.as_millis(),
-            lasts_ms: millis(lasts),
-        });
-        self.end(meaning, seen, limits.retry_after.map(millis))
+        self.end(meaning, limits.window(), limits.retry_after.map(millis))
     }
 
     /// Tells that no answer came: no connection, a time-out, or something that is none.

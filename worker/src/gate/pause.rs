@@ -11,9 +11,7 @@ use super::policy::Call;
 
 /// How the reason of a pause for refused credentials begins in the store, so that other processes know that it may be
 /// probed. An operator's pause never is.
-pub const CREDENTIALS_REFUSED: &str = "credentials refused";
-/// How the reason of a pause begins that the answers of another world caused (`destinations/world.rs`).
-pub const OTHER_WORLD: &str = "sandbox and real API meet";
+const CREDENTIALS_REFUSED: &str = "credentials refused";
 /// How soon a check that is due has told, most likely.
 const CHECKED_WITHIN_MS: i64 = 500;
 
@@ -107,13 +105,8 @@ impl Pause {
     }
 }
 
-/// Whether answers of another world caused a pause with this reason.
-pub(super) fn is_of_another_world(reason: &str) -> bool {
-    reason.starts_with(OTHER_WORLD)
-}
-
 /// Whether a pause with this reason may be probed.
-pub(super) fn is_probed(reason: &str) -> bool {
+pub(crate) fn is_probed(reason: &str) -> bool {
     reason.starts_with(CREDENTIALS_REFUSED)
 }
 

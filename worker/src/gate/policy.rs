@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::breaker::{Breaker, Passage};
 use super::pause::Pause;
-use super::rate_limit::{RateLimit, WindowSeen};
-use super::{GateRules, Meaning, Priority};
+use super::rate_limit::RateLimit;
+use super::{GateRules, Meaning, Priority, WindowSeen};
+use crate::destinations::standing::Standing;
 
 /// A process that says nothing for so long has died: it has no calls out any more.
 const SILENT_MS: i64 = 30_000;
@@ -321,6 +322,16 @@ impl Policy {
     /// Classes whose breaker is open.
     pub(super) fn failing(&self) -> Vec<OperationClass> {
         OperationClass::ALL.iter().copied().filter(|class| self.probe_due_ms(*class).is_some()).collect()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let failing = self.failing();
+        Standing {
+            pause: self.pause.reason().map(str::to_owned),
+            closed_until_ms: self.closed_until_ms,
+            probe_due_ms: failing.iter().filter_map(|class| self.probe_due_ms(*class)).min(),
+            failing,
+        }
     }
 
     /// How many processes have calls out.

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GateRules, Priority};
+use super::{GateRules, Priority, WindowSeen};
 
 /// Share of the limit that may be called at once after a quiet time. A user with half of a window's calls to make should
 /// not wait for them; a larger backlog is spread evenly after that.
@@ -61,17 +61,6 @@ struct Window {
     first_remaining: i64,
     /// Our calls that were answered after that one.
     ours: i64,
-}
-
-/// What one answer tells of its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowSeen {
-    pub(super) limit: i64,
-    pub(super) remaining: i64,
-    /// Its end as sent, on the server's clock.
-    pub(super) reset_ms: i64,
-    /// How long it still lasts by the answer's own `Date`; never too short.
-    pub(super) lasts_ms: i64,
 }
 
 impl RateLimit {

@@ -2,18 +2,15 @@
 //! calls that wait, under the row's lock. What others did is read by the worker's one poll (`presence`), every 150 ms
 //! (contract.md section 8 allows 250).
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use hookline_common::names::{Destination, OperationClass};
-use hookline_common::telemetry::metrics::GateState;
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
-use super::pause::{is_of_another_world, is_probed};
 use super::policy::{Policy, Told};
 use super::{Gate, GateRules, MAX_WAIT, duration, millis};
 
@@ -88,27 +85,6 @@ impl Gate {
         self.show();
         Ok(())
     }
-
-    /// Shows the destination's state, and logs what changed.
-    pub(super) fn show(&self) {
-        let now_ms = self.now_ms();
-        let queue = self.queue();
-        let policy = &queue.policy;
-        let due = OperationClass::ALL.iter().filter_map(|class| policy.probe_due_ms(*class)).min();
-        let state = match due {
-            _ if !policy.pause.is_flowing() => GateState::Paused,
-            _ if policy.closed_until_ms > now_ms => GateState::Open,
-            Some(due) if due > now_ms => GateState::Open,
-            Some(_) => GateState::HalfOpen,
-            None => GateState::Closed,
-        };
-        self.metrics.worker.destination(self.destination, state);
-        let now = (policy.pause.reason().map(str::to_owned), policy.closed_until_ms, policy.failing());
-        drop(queue);
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        log_changes(self.destination, now_ms, &shown, &now);
-        *shown = now;
-    }
 }
 
 /// The policy that the store holds, following what an operator did to its row since.
@@ -144,36 +120,4 @@ fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, ru
     };
     policy.written_ms = now_ms;
     row.policy = serde_json::to_string(policy).ok();
-}
-
-/// What of a policy was last logged: why the destination is paused, until when it is closed, and what fails.
-pub(super) type Logged = (Option<String>, i64, Vec<OperationClass>);
-
-fn log_changes(destination: Destination, now_ms: i64, before: &Logged, now: &Logged) {
-    let ((pause_before, closed_before, failing_before), (pause, closed, failing)) = (before, now);
-    match (pause_before, pause) {
-        (before, Some(reason)) if is_of_another_world(reason) => {
-            if !before.as_deref().is_some_and(is_of_another_world) {
-                tracing::error!(%destination, reason, "destination.paused: nothing is lost, deliveries wait");
-            }
-        }
-        (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
-            "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token is valid \
-             and may do this, and set a new one: in its file it counts within seconds, elsewhere after a restart; or run \
-             `hookline resume {destination}`"),
-        (None, Some(_)) => tracing::warn!(%destination, "destination.paused: by an operator; deliveries wait"),
-        (Some(_), None) => tracing::info!(%destination, "destination.resumed: calls are made again"),
-        (Some(_), Some(_)) | (None, None) => {}
-    }
-    for class in failing.iter().filter(|class| !failing_before.contains(class)) {
-        tracing::warn!(%destination, %class, "destination.failing: these calls fail again and again; deliveries wait, and one \
-            call at a time is let through until one works");
-    }
-    for class in failing_before.iter().filter(|class| !failing.contains(class)) {
-        tracing::info!(%destination, %class, "destination.works: these calls are made again");
-    }
-    if closed > closed_before {
-        tracing::warn!(%destination, wait_ms = closed - now_ms,
-            "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
-    }
 }
