@@ -21,6 +21,7 @@ use super::calls::{CallLog, Turn};
 use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
+use super::held::{in_time, paused_until};
 use super::redact::{cut, redact};
 use super::status;
 use super::world::World;
@@ -155,9 +156,9 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
-        let (_place, permit) = match self.gate.enter_as(turn.priority, call.operation, call.class, turn.place()).await {
+        let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
-            Err(closed) => return Ended { record: None, failed_probe: None, result: Err(closed) },
+            Err(held) => return Ended { record: None, failed_probe: None, result: Err(held.into()) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
@@ -170,14 +171,15 @@ impl Inner {
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
                 self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
                 // Before the body: a closing must bind the calls that start while it is read.
-                let After { again, failed_probe } = permit.answered(status::meaning(status), &limits);
+                let After { closed_for, failed_probe } = permit.answered(status::meaning(status), &limits);
+                let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
                 let result = match self.world.answered(response.headers()).await {
-                    Ok(()) => self.classify(status, response, &limits, again, &private).await,
+                    Ok(()) => self.classify(status, response, &limits, closed_until, &private).await,
                     Err(of_another_world) => Err(of_another_world),
                 };
                 (Some(status), failed_probe, result)
             }
-            Err(error) => (None, permit.failed().failed_probe, Err(self.no_answer(error))),
+            Err(error) => (None, permit.failed().failed_probe.map(in_time), Err(self.no_answer(error))),
         };
         let took = clock.elapsed();
         let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
@@ -203,18 +205,16 @@ impl Inner {
         status: u16,
         response: Response,
         limits: &Limits,
-        again: Option<Timestamp>,
+        closed_until: Timestamp,
         private: &[String],
     ) -> Result<Answer, DestinationError> {
-        let until = again.unwrap_or_else(Timestamp::now);
-        let meaning = status::meaning(status);
-        match meaning {
+        match status::meaning(status) {
             Meaning::Success => {
                 let body = self.whole_body(response).await;
                 return Ok(Answer { status, body });
             }
-            Meaning::TooMany => return Err(DestinationError::Throttled { until }),
-            Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until }),
+            Meaning::TooMany => return Err(DestinationError::Throttled { until: closed_until }),
+            Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until: paused_until() }),
             Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
         }
         let detail = error_text::find(&start_of_body(response).await, private);

@@ -5,6 +5,7 @@ pub mod calls;
 mod coalesce;
 pub mod error;
 mod error_text;
+mod held;
 mod http;
 pub mod redact;
 pub mod segment;

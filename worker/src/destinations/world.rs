@@ -15,7 +15,8 @@ use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::DestinationError;
-use crate::gate::{Gate, paused_look};
+use super::held::paused_until;
+use crate::gate::Gate;
 
 /// How the reason of a pause begins that the answers of another world caused.
 const OTHER_WORLD: &str = "sandbox and real API meet";
@@ -110,7 +111,7 @@ impl World {
                 "destination.not_paused: it should be, and the store is away; no call counts meanwhile");
         }
         let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
-        Err(DestinationError::GateClosed { until: Timestamp::now().plus(paused_look()), why, is_paused: true })
+        Err(DestinationError::GateClosed { until: paused_until(), why, is_paused: true })
     }
 }
 

@@ -21,17 +21,14 @@ use std::time::Duration;
 
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
-use hookline_common::time::Timestamp;
 use hookline_store::{Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use self::pause::is_probed;
-pub use self::policy::Told;
-use self::policy::{Answer, Call, Report, Wait, Why};
+use self::policy::{Answer, Call, Report, Wait};
+pub use self::policy::{Told, Why};
 use self::queue::{Queue, Ticket};
-use crate::destinations::error::DestinationError;
-use crate::destinations::redact::redact;
 use crate::destinations::standing::Teller;
 use crate::destinations::status::WindowSeen;
 pub use crate::destinations::status::{Limits, Meaning};
@@ -41,7 +38,8 @@ pub use crate::handler::Priority;
 pub const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
 /// much again, so that deliveries do not come back together.
-const PAUSED_LOOK: Duration = Duration::from_secs(10);
+pub(crate) const PAUSED_LOOK: Duration = Duration::from_secs(10);
+
 /// What the configuration and the destination fix of a gate.
 #[derive(Clone, Copy, Debug)]
 pub struct GateRules {
@@ -91,10 +89,19 @@ pub struct Permit<'a> {
 /// What an answer, or that there was none, means for the calls after it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct After {
-    /// When the call may be made again, where the answer was 429 or 401.
-    pub again: Option<Timestamp>,
-    /// The call was a probe and failed: it was made to see whether the destination works. When to come back.
-    pub failed_probe: Option<Timestamp>,
+    /// How long the rate limit closes the gate.
+    pub closed_for: Duration,
+    /// The call was a probe and failed: it was made to see whether the destination works. How long until the next one.
+    pub failed_probe: Option<Duration>,
+}
+
+/// No call may be made now.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub destination: Destination,
+    pub why: Why,
+    /// `None`: nobody knows how long.
+    pub wait: Option<Duration>,
 }
 
 impl Gate {
@@ -121,47 +128,40 @@ impl Gate {
         self.destination
     }
 
-    /// Waits for a call's turn. `place` is one of its handler's calls in flight, waited for no longer than the turn is.
+    /// Waits for a call's turn. The call fails and recovers with this class, which need not be its operation's own. `place`
+    /// is one of its handler's calls in flight, waited for no longer than the turn is.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made before its `until`.
+    /// Where no call may be made, for longer than one waits in hand.
     pub async fn enter<P>(
-        &self,
-        priority: Priority,
-        operation: Operation,
-        place: impl Future<Output = P>,
-    ) -> Result<(P, Permit<'_>), DestinationError> {
-        self.enter_as(priority, operation, operation.class(), place).await
-    }
-
-    /// As [`Gate::enter`], for a call that fails and recovers with another class than its operation's own.
-    pub(crate) async fn enter_as<P>(
         &self,
         priority: Priority,
         operation: Operation,
         class: OperationClass,
         place: impl Future<Output = P>,
-    ) -> Result<(P, Permit<'_>), DestinationError> {
+    ) -> Result<(P, Permit<'_>), Held> {
         let call = Call { class, ..Call::of(priority, operation) };
         self.shut_for(call)?;
-        let place = tokio::time::timeout(duration(self.rules().in_hand_ms), place)
+        let in_hand_ms = self.rules().in_hand_ms;
+        let place = tokio::time::timeout(duration(in_hand_ms), place)
             .await
-            .map_err(|_elapsed| self.closed(&Wait { until_ms: None, why: Why::Turn }))?;
-        self.turn(call).await.map(|permit| (place, permit))
-    }
-
-    async fn turn(&self, call: Call) -> Result<Permit<'_>, DestinationError> {
-        let deadline_ms = self.now_ms() + self.rules().in_hand_ms;
+            .map_err(|_elapsed| self.held(Wait { until_ms: None, why: Why::Turn }))?;
+        let deadline_ms = self.now_ms() + in_hand_ms;
         let _ticket = Ticket::draw(self, call);
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
-            let wait = match self.try_take(call, now_ms) {
-                Ok(permit) => return Ok(permit),
+            let asks_store = self.is_watched.load(Ordering::Relaxed);
+            let taken = self.queue().take(now_ms, &self.id, call, asks_store, &self.rules());
+            let wait = match taken {
+                Ok(is_probe) => {
+                    return Ok((place, Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false }));
+                }
                 Err(wait) => wait,
             };
+            self.wanted.notify_one();
             let Some(until_ms) = wait.until_ms.filter(|until| *until <= deadline_ms && now_ms < deadline_ms) else {
-                return Err(self.closed(&wait));
+                return Err(self.held(wait));
             };
             tokio::select! {
                 () = changed => {}
@@ -170,38 +170,27 @@ impl Gate {
         }
     }
 
-    fn try_take(&self, call: Call, now_ms: i64) -> Result<Permit<'_>, Wait> {
-        let asks_store = self.is_watched.load(Ordering::Relaxed);
-        let taken = self.queue().take(now_ms, &self.id, call, asks_store, &self.rules());
-        if taken.is_err() {
-            self.wanted.notify_one();
-        }
-        taken.map(|is_probe| Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false })
-    }
-
     /// Fails where opt-out writes are held for longer than a call waits in hand.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made before its `until`.
-    pub(crate) fn shut(&self) -> Result<(), DestinationError> {
+    /// Why they are held, and for how long.
+    pub(crate) fn shut(&self) -> Result<(), Held> {
         self.shut_for(Call::new(Priority::OptOut, OperationClass::OptOutWrites))
     }
 
-    fn shut_for(&self, call: Call) -> Result<(), DestinationError> {
+    fn shut_for(&self, call: Call) -> Result<(), Held> {
         let now_ms = self.now_ms();
         let deadline_ms = now_ms + self.rules().in_hand_ms;
         let wait = self.queue().policy.holds(now_ms, call);
-        match wait.filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) {
-            Some(wait) => {
-                if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
-                    && call.priority == Priority::OptOut
-                {
-                    self.tell(Report::OptOutWaits { class });
-                }
-                Err(self.closed(&wait))
-            }
-            None => Ok(()),
+        let Some(wait) = wait.filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) else {
+            return Ok(());
+        };
+        if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
+            && call.priority == Priority::OptOut
+        {
+            self.tell(Report::OptOutWaits { class });
         }
+        Err(self.held(wait))
     }
 
     /// How long not to take deliveries whose calls have this priority and are of these classes: they can wait in their
@@ -252,20 +241,9 @@ impl Gate {
         self.queue().policy.last_success_ms.is_some_and(|at| at >= since_ms)
     }
 
-    fn closed(&self, wait: &Wait) -> DestinationError {
+    fn held(&self, wait: Wait) -> Held {
         let known = wait.until_ms.map(|until| duration(until - self.now_ms()));
-        let (why, until) = match &wait.why {
-            Why::Paused(reason) => (format!("paused: {reason}"), paused_look().min(known.unwrap_or(Duration::MAX))),
-            Why::RateLimit => ("its rate limit is reached".to_owned(), known.unwrap_or_default()),
-            // Apart, so that they do not come back together.
-            Why::Failing(class) => (
-                format!("{} fail; one probe at a time is let through", class.in_words()),
-                known.unwrap_or_default() + apart(),
-            ),
-            Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default() + apart()),
-        };
-        let why = redact(&format!("calls to {} are held: {why}", self.destination));
-        DestinationError::GateClosed { until: in_time(until), why, is_paused: matches!(wait.why, Why::Paused(_)) }
+        Held { destination: self.destination, why: wait.why, wait: known }
     }
 
     fn tell(&self, report: Report) {
@@ -324,12 +302,8 @@ impl Permit<'_> {
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
         let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + gate.rules().open_min_ms);
         After {
-            again: match meaning {
-                Meaning::TooMany => Some(in_time(duration(policy.closed_until_ms - at_ms))),
-                Meaning::Refused => Some(in_time(paused_look())),
-                Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => None,
-            },
-            failed_probe: (is_probe && has_failed).then(|| in_time(duration(probe_due_ms - at_ms))),
+            closed_for: duration(policy.closed_until_ms - at_ms),
+            failed_probe: (is_probe && has_failed).then(|| duration(probe_due_ms - at_ms)),
         }
     }
 }
@@ -342,20 +316,6 @@ impl Drop for Permit<'_> {
             self.gate.wanted.notify_one();
         }
     }
-}
-
-/// How long a delivery waits before it looks again whether a pause has ended.
-pub(crate) fn paused_look() -> Duration {
-    PAUSED_LOOK.mul_f64(1.0 + rand::random::<f64>())
-}
-
-fn apart() -> Duration {
-    Duration::from_millis(rand::random_range(500..1000))
-}
-
-/// The wall clock `wait` from now; rounded up, for nothing may be early.
-fn in_time(wait: Duration) -> Timestamp {
-    Timestamp::now().plus(wait + Duration::from_millis(1))
 }
 
 pub(crate) fn millis(time: Duration) -> i64 {

@@ -75,8 +75,9 @@ pub(super) struct Wait {
     pub(super) why: Why,
 }
 
+/// Why calls are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub enum Why {
     Paused(String),
     RateLimit,
     Failing(OperationClass),
