@@ -106,12 +106,23 @@ impl World {
         if only_looks {
             return Err(DestinationError::GateClosed { until: Timestamp::now(), why: reason, is_paused: true });
         }
-        if let Err(error) = self.gate.stop(&reason).await {
+        if let Err(error) = self.pause(&reason).await {
             tracing::error!(destination = %self.gate.destination(), reason, error = %error,
                 "destination.not_paused: it should be, and the store is away; no call counts meanwhile");
         }
         let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
         Err(DestinationError::GateClosed { until: paused_until(), why, is_paused: true })
+    }
+
+    /// Stops all calls of all processes until a person resumes them.
+    async fn pause(&self, reason: &str) -> Result<(), StoreError> {
+        if self.gate.is_paused_for(reason) {
+            return Ok(());
+        }
+        let store = self.gate.store();
+        store.pause_gate(self.gate.destination(), reason).await?;
+        self.gate.follow(&store.gates().await?);
+        Ok(())
     }
 }
 

@@ -15,18 +15,17 @@ mod queue;
 mod rate_limit;
 mod sync;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
-use hookline_store::{Store, StoreError};
+use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use self::pause::is_probed;
-use self::policy::{Answer, Call, Report, Wait};
+use self::policy::{Answer, Call, Go, Report, Wait};
 pub use self::policy::{Told, Why};
 use self::queue::{Queue, Ticket};
 use crate::destinations::standing::Teller;
@@ -61,17 +60,12 @@ pub struct GateRules {
 pub struct Gate {
     destination: Destination,
     store: Store,
-    rules: RwLock<GateRules>,
     queue: Mutex<Queue>,
     teller: Teller,
     /// A call that waits may go.
     changed: Notify,
     /// There is something for the store that must not wait.
     wanted: Notify,
-    /// [`Gate::watch`] runs.
-    is_watched: AtomicBool,
-    /// Names this process among those that share the destination.
-    id: String,
     began: Instant,
     began_ms: i64,
 }
@@ -110,13 +104,10 @@ impl Gate {
     pub fn new(destination: Destination, store: Store, metrics: Arc<Metrics>, rules: GateRules) -> Self {
         Self {
             destination,
-            rules: RwLock::new(rules),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue::new(format!("{:016x}", rand::random::<u64>()), rules)),
             teller: Teller::new(destination, metrics),
             changed: Notify::new(),
             wanted: Notify::new(),
-            is_watched: AtomicBool::new(false),
-            id: format!("{:016x}", rand::random::<u64>()),
             began: Instant::now(),
             began_ms: store.now().as_millis(),
             store,
@@ -142,7 +133,7 @@ impl Gate {
     ) -> Result<(P, Permit<'_>), Held> {
         let call = Call { class, ..Call::of(priority, operation) };
         self.shut_for(call)?;
-        let in_hand_ms = self.rules().in_hand_ms;
+        let in_hand_ms = self.queue().rules.in_hand_ms;
         let place = tokio::time::timeout(duration(in_hand_ms), place)
             .await
             .map_err(|_elapsed| self.held(Wait { until_ms: None, why: Why::Turn }))?;
@@ -151,10 +142,9 @@ impl Gate {
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
-            let asks_store = self.is_watched.load(Ordering::Relaxed);
-            let taken = self.queue().take(now_ms, &self.id, call, asks_store, &self.rules());
+            let taken = self.queue().take(now_ms, call);
             let wait = match taken {
-                Ok(is_probe) => {
+                Ok(Go { is_probe }) => {
                     return Ok((place, Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false }));
                 }
                 Err(wait) => wait,
@@ -179,12 +169,11 @@ impl Gate {
     }
 
     fn shut_for(&self, call: Call) -> Result<(), Held> {
-        let now_ms = self.now_ms();
-        let deadline_ms = now_ms + self.rules().in_hand_ms;
-        let wait = self.queue().policy.holds(now_ms, call);
-        let Some(wait) = wait.filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) else {
-            return Ok(());
-        };
+        let (now_ms, queue) = (self.now_ms(), self.queue());
+        let deadline_ms = now_ms + queue.rules.in_hand_ms;
+        let holds = queue.policy.holds(now_ms, call);
+        drop(queue);
+        let Some(wait) = holds.err().filter(|wait| !wait.is_over_by(deadline_ms)) else { return Ok(()) };
         if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
             && call.priority == Priority::OptOut
         {
@@ -197,22 +186,11 @@ impl Gate {
     /// queue. `None`: take them.
     #[must_use]
     pub fn no_room_for(&self, priority: Priority, classes: &[OperationClass]) -> Option<Duration> {
-        let (now_ms, rules) = (self.now_ms(), self.rules());
-        self.queue().no_room_for(now_ms, priority, classes, &rules)
+        self.queue().no_room_for(self.now_ms(), priority, classes)
     }
 
-    /// Stops all calls until a person resumes them, because of what this process has found.
-    ///
-    /// # Errors
-    /// Where the store cannot be told.
-    pub(crate) async fn stop(&self, reason: &str) -> Result<(), StoreError> {
-        if self.queue().policy.pause.reason() == Some(reason) {
-            return Ok(());
-        }
-        self.store.pause_gate(self.destination, reason).await?;
-        let rows = self.store.gates().await?;
-        rows.iter().filter(|row| row.destination == self.destination).for_each(|row| self.follow(row));
-        Ok(())
+    pub(crate) fn is_paused_for(&self, reason: &str) -> bool {
+        self.queue().policy.pause.reason() == Some(reason)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -221,7 +199,7 @@ impl Gate {
 
     /// Goes by other limits from now on.
     pub fn go_by(&self, rules: GateRules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.queue().rules = rules;
     }
 
     /// Tells what the check of credentials told, or that there are others to check.
@@ -247,7 +225,7 @@ impl Gate {
     }
 
     fn tell(&self, report: Report) {
-        self.queue().tell(report, &self.rules());
+        self.queue().tell(report);
         self.changed.notify_waiters();
         if !self.queue().policy.is_free() {
             self.wanted.notify_one();
@@ -258,10 +236,6 @@ impl Gate {
     fn show(&self) {
         let standing = self.queue().policy.standing();
         self.teller.tell(self.now_ms(), standing);
-    }
-
-    fn rules(&self) -> GateRules {
-        *self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -290,17 +264,12 @@ impl Permit<'_> {
         let (class, at_ms) = (self.call.class, gate.now_ms());
         self.has_ended = true;
         gate.queue().ended();
-        if self.call.stands_alone && meaning != Meaning::TooMany {
-            if meaning != Meaning::NoAnswer {
-                gate.tell(Report::Limits { at_ms, sent_ms, window });
-            }
-            return After::default();
-        }
-        let answer = Answer { class, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
+        let stands_alone = self.call.stands_alone;
+        let answer = Answer { class, stands_alone, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
         gate.tell(Report::Answer(answer));
-        let policy = &gate.queue().policy;
+        let Queue { policy, rules, .. } = &*gate.queue();
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
-        let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + gate.rules().open_min_ms);
+        let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + rules.open_min_ms);
         After {
             closed_for: duration(policy.closed_until_ms - at_ms),
             failed_probe: (is_probe && has_failed).then(|| duration(probe_due_ms - at_ms)),

@@ -59,20 +59,25 @@ pub(super) struct Call {
     pub(super) stands_alone: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// `is_probe`: to see whether the destination works again.
-    Go {
-        is_probe: bool,
-    },
-    Wait(Wait),
+/// The call may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Go {
+    /// To see whether the destination works again.
+    pub(super) is_probe: bool,
 }
 
+/// The call may not be made yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     /// `None`: nobody knows, look again.
     pub(super) until_ms: Option<i64>,
     pub(super) why: Why,
+}
+
+impl Wait {
+    pub(super) fn is_over_by(&self, deadline_ms: i64) -> bool {
+        self.until_ms.is_some_and(|until| until <= deadline_ms)
+    }
 }
 
 /// Why calls are held.
@@ -88,12 +93,6 @@ pub enum Why {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
     Answer(Answer),
-    /// The answer to a call that stands alone: only what it says of the rate limit counts.
-    Limits {
-        at_ms: i64,
-        sent_ms: i64,
-        window: Option<WindowSeen>,
-    },
     /// What the check of credentials told.
     Check {
         at_ms: i64,
@@ -121,6 +120,8 @@ pub enum Told {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) class: OperationClass,
+    /// Only what it says of the rate limit counts.
+    pub(super) stands_alone: bool,
     pub(super) at_ms: i64,
     pub(super) sent_ms: i64,
     pub(super) meaning: Meaning,
@@ -156,7 +157,7 @@ impl Policy {
         mut out: i64,
         mut waiting: Vec<Call>,
         rules: &GateRules,
-    ) -> Vec<(Call, bool)> {
+    ) -> Vec<(Call, Go)> {
         self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
         self.set_out(now_ms, process, out);
         let mut granted = Vec::new();
@@ -168,10 +169,10 @@ impl Policy {
         loop {
             let before = waiting.len();
             waiting.retain(|call| {
-                let Decision::Go { is_probe } = self.decide(now_ms, *call, rules) else { return true };
+                let Ok(go) = self.decide(now_ms, *call, rules) else { return true };
                 out += 1;
                 self.set_out(now_ms, process, out);
-                granted.push((*call, is_probe));
+                granted.push((*call, go));
                 false
             });
             if waiting.len() == before {
@@ -181,8 +182,8 @@ impl Policy {
     }
 
     /// Whether one call may be made now; takes what it needs.
-    pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Decision {
-        if let Some(wait) = self.holds(now_ms, call) {
+    pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
+        if let Err(wait) = self.holds(now_ms, call) {
             let is_failing = matches!(wait.why, Why::Failing(_));
             if is_failing && call.priority == Priority::OptOut {
                 self.breakers[call.class.index()].opt_out_waits();
@@ -190,7 +191,7 @@ impl Policy {
             if is_failing && call.checks_credentials {
                 self.pause.check_told_nothing(now_ms, rules.probe_every_ms);
             }
-            return Decision::Wait(wait);
+            return Err(wait);
         }
         let out = self.out.values().map(|(calls, _)| calls).sum();
         let taken = match self.is_anothers_turn(now_ms, call.priority) {
@@ -199,7 +200,7 @@ impl Policy {
         };
         if let Err(again_ms) = taken {
             self.waits_until_ms[call.priority as usize] = again_ms.max(now_ms) + TURN_MS * 2;
-            return Decision::Wait(Wait { until_ms: Some(again_ms), why: Why::Turn });
+            return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
         }
         match call.priority {
             Priority::Note => self.contacts_since_note = 0,
@@ -208,13 +209,13 @@ impl Policy {
         }
         self.waits_until_ms[call.priority as usize] = 0;
         if call.stands_alone {
-            return Decision::Go { is_probe: false };
+            return Ok(Go { is_probe: false });
         }
         let breaker = &mut self.breakers[call.class.index()];
         let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
         breaker.probe(now_ms);
         self.pause.probe(now_ms, call, rules.probe_every_ms);
-        Decision::Go { is_probe }
+        Ok(Go { is_probe })
     }
 
     /// While an opt-out waits for quota nothing else is called; contacts that wait go before notes, but for each fourth.
@@ -232,29 +233,25 @@ impl Policy {
         self.out.insert(process.to_owned(), (out, now_ms));
     }
 
-    /// Why and until when a call is held, its quota aside; changes nothing.
-    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Option<Wait> {
+    /// Whether a call is held, its quota aside; changes nothing.
+    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Result<(), Wait> {
         if let Some((until_ms, reason)) = self.pause.holds(now_ms, call) {
-            return Some(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
+            return Err(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
         }
         if now_ms < self.closed_until_ms {
-            return Some(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
-        }
-        if call.stands_alone {
-            return None;
+            return Err(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
         }
         match self.breakers[call.class.index()].look(now_ms, call.priority) {
-            Passage::Held { until_ms } => Some(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) }),
-            Passage::Free | Passage::Probe => None,
+            Passage::Held { until_ms } if !call.stands_alone => {
+                Err(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) })
+            }
+            Passage::Held { .. } | Passage::Free | Passage::Probe => Ok(()),
         }
     }
 
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
-            Report::Limits { at_ms, sent_ms, window } => {
-                self.rate_limit.answered(at_ms, sent_ms, false, window, rules);
-            }
             Report::OptOutWaits { class } => self.breakers[class.index()].opt_out_waits(),
             Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
             Report::Check { at_ms, told: Told::Refused { status } } => {
@@ -270,31 +267,32 @@ impl Policy {
 
     fn answered(&mut self, answer: &Answer, rules: &GateRules) {
         let Answer { at_ms, sent_ms, meaning, window, is_probe, .. } = *answer;
-        let breaker = &mut self.breakers[answer.class.index()];
-        match meaning {
-            Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Refused => breaker.worked(at_ms),
-            Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
-            // `Retry-After` says when to come back.
-            Meaning::TooMany => {}
-        }
         if meaning != Meaning::NoAnswer {
             self.rate_limit.answered(at_ms, sent_ms, meaning == Meaning::TooMany, window, rules);
         }
+        let breaker = &mut self.breakers[answer.class.index()];
         match meaning {
+            // The breaker counts none: `Retry-After` says when to come back.
             Meaning::TooMany => self.too_many(answer),
-            Meaning::Refused => self.pause.refused(sent_ms, at_ms, rules.probe_every_ms, 401),
+            _ if answer.stands_alone => {}
+            Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
+            Meaning::Forbidden => breaker.worked(at_ms),
+            Meaning::Refused => {
+                breaker.worked(at_ms);
+                self.pause.refused(sent_ms, at_ms, rules.probe_every_ms, 401);
+            }
             Meaning::Success | Meaning::Worked => {
+                breaker.worked(at_ms);
                 if sent_ms > self.refused_ms {
                     self.refusals_in_a_row = 0;
                 }
                 if is_probe {
                     self.pause.accepted(at_ms);
                 }
+                if meaning == Meaning::Success {
+                    self.last_success_ms = self.last_success_ms.max(Some(at_ms));
+                }
             }
-            Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
-        }
-        if meaning == Meaning::Success {
-            self.last_success_ms = self.last_success_ms.max(Some(at_ms));
         }
     }
 

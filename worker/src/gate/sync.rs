@@ -3,7 +3,6 @@
 //! (contract.md section 8 allows 250).
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hookline_common::time::Timestamp;
@@ -27,7 +26,7 @@ const CLOCK_SET_BACK: Duration = Duration::from_secs(30);
 impl Gate {
     /// A background task: keeps this gate and the store alike until `shutdown`.
     pub async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
-        self.is_watched.store(true, Ordering::Relaxed);
+        self.queue().asks_store = true;
         while !shutdown.is_cancelled() {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -49,17 +48,17 @@ impl Gate {
     /// # Errors
     /// Where the store cannot be asked; the gate then stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let rows = self.store.gates().await?;
-        rows.iter().filter(|row| row.destination == self.destination).for_each(|row| self.follow(row));
+        self.follow(&self.store.gates().await?);
         // This process may hold other credentials than the one that was refused.
         self.check_told(Told::Changed);
         Ok(())
     }
 
-    /// Takes over what the store's row says.
-    pub fn follow(&self, row: &GateRow) {
+    /// Takes over what the store's row of this destination says.
+    pub fn follow(&self, rows: &[GateRow]) {
+        let Some(row) = rows.iter().find(|row| row.destination == self.destination) else { return };
         let policy = read(row, self.now_ms());
-        self.queue().follow(policy, &self.rules());
+        self.queue().follow(policy);
         self.changed.notify_waiters();
         self.show();
     }
@@ -69,18 +68,18 @@ impl Gate {
     /// # Errors
     /// Where the store cannot be asked.
     pub async fn exchange(&self) -> Result<(), StoreError> {
-        let (now_ms, rules, process) = (self.now_ms(), self.rules(), self.id.clone());
+        let now_ms = self.now_ms();
         let Some(asked) = self.queue().exchange() else { return Ok(()) };
         let told = asked.reports.len();
         let change = move |mut row: GateRow, now: Timestamp| {
             let mut policy = read(&row, now_ms);
-            asked.reports.iter().for_each(|report| policy.record(report, &rules));
-            let granted = policy.decide_all(now_ms, &process, asked.out, asked.waiting.clone(), &rules);
-            write(&mut row, &mut policy, now_ms, now, &rules);
+            asked.reports.iter().for_each(|report| policy.record(report, &asked.rules));
+            let granted = policy.decide_all(now_ms, &asked.process, asked.out, asked.waiting.clone(), &asked.rules);
+            write(&mut row, &mut policy, now_ms, now, &asked.rules);
             (row, (policy, granted))
         };
         let (policy, granted) = self.store.change_gate(self.destination, change).await?;
-        self.queue().exchanged(told, policy, granted, &self.rules());
+        self.queue().exchanged(told, policy, granted);
         self.changed.notify_waiters();
         self.show();
         Ok(())

@@ -37,11 +37,20 @@ fn granted(policy: &mut Policy, now_ms: i64, process: &str, wanted: &[(Call, usi
 }
 
 fn answer(class: OperationClass, at_ms: i64, meaning: Meaning) -> Answer {
-    Answer { class, at_ms, sent_ms: at_ms - 10, meaning, window: None, wait_ms: None, is_probe: false }
+    Answer {
+        class,
+        stands_alone: false,
+        at_ms,
+        sent_ms: at_ms - 10,
+        meaning,
+        window: None,
+        wait_ms: None,
+        is_probe: false,
+    }
 }
 
 fn is_go(policy: &mut Policy, now_ms: i64, call: Call) -> bool {
-    matches!(policy.decide(now_ms, call, &long_window()), Decision::Go { .. })
+    policy.decide(now_ms, call, &long_window()).is_ok()
 }
 
 /// A policy for which no quota is in the way.
@@ -208,7 +217,8 @@ impl Simulation {
         for report in std::mem::take(&mut self.reports[worker]) {
             self.policy.record(&report, &rules());
         }
-        for (_, is_probe) in self.policy.decide_all(now, &worker.to_string(), self.out[worker], vec![NOTE; 4], &rules())
+        for (_, Go { is_probe }) in
+            self.policy.decide_all(now, &worker.to_string(), self.out[worker], vec![NOTE; 4], &rules())
         {
             self.calls.push(now);
             self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
@@ -358,7 +368,7 @@ fn reads_that_fail_hold_neither_opt_outs_nor_contacts() {
         policy.record(&Report::Answer(answer(OperationClass::Reads, at_ms, Meaning::Failed)), &long_window());
     }
 
-    let Decision::Wait(wait) = policy.decide(10, NOTE, &long_window()) else { panic!("reads are held") };
+    let wait = policy.decide(10, NOTE, &long_window()).expect_err("reads are held");
     assert_eq!(wait, Wait { until_ms: Some(5_005), why: Why::Failing(OperationClass::Reads) });
     for call in [OPT_OUT, CONTACT] {
         assert!(is_go(&mut policy, 10, call), "{call:?}");
@@ -378,7 +388,7 @@ fn a_read_for_an_opt_out_that_waits_has_the_next_probe() {
     assert!(!is_go(&mut policy, 100, read_back));
 
     assert!(!is_go(&mut policy, 5_010, NOTE), "the probe is kept");
-    assert_eq!(policy.decide(5_020, read_back, &long_window()), Decision::Go { is_probe: true });
+    assert_eq!(policy.decide(5_020, read_back, &long_window()), Ok(Go { is_probe: true }));
     assert!(!is_go(&mut policy, 5_030, read_back), "one probe");
 }
 
@@ -394,7 +404,7 @@ fn refused_credentials_are_probed_by_the_check_and_then_by_an_opt_out() {
 
     policy.record(&Report::Check { at_ms: 60_100, told: Told::Nothing }, &long_window());
     assert!(!is_go(&mut policy, 60_110, NOTE));
-    assert_eq!(policy.decide(60_120, OPT_OUT, &long_window()), Decision::Go { is_probe: true });
+    assert_eq!(policy.decide(60_120, OPT_OUT, &long_window()), Ok(Go { is_probe: true }));
     assert!(!is_go(&mut policy, 60_130, OPT_OUT), "one opt-out");
 
     let probe = Answer { is_probe: true, ..answer(OperationClass::OptOutWrites, 60_200, Meaning::Success) };
@@ -429,7 +439,7 @@ fn a_429_binds_every_class_until_retry_after_has_passed_and_opens_no_breaker() {
     for call in ALL {
         assert_eq!(
             policy.decide(7_009, call, &long_window()),
-            Decision::Wait(Wait { until_ms: Some(7_010), why: Why::RateLimit }),
+            Err(Wait { until_ms: Some(7_010), why: Why::RateLimit }),
             "{call:?}"
         );
     }
