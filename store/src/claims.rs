@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use hookline_common::time::Timestamp;
+use hookline_common::time::{Timestamp, millis};
 use sqlx::AssertSqlSafe;
 
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
-use crate::effects::{EffectState, millis, turn};
+use crate::effects::{EffectState, turn};
 use crate::error::StoreError;
 use crate::model::{Claim, ClaimRequest, ClaimToken};
 use crate::{Store, row, statements};

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use hookline_common::time::millis;
 use sqlx::AssertSqlSafe;
 
 use crate::db::{Ask, Batches, Db, Turn};
 use crate::dialect::Connection;
-use crate::effects::{millis, turn};
+use crate::effects::turn;
 use crate::error::StoreError;
 use crate::model::ClaimToken;
 use crate::{Store, row, statements};

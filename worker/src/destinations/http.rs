@@ -22,10 +22,13 @@ use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
 use super::held::{in_time, paused_until};
+use super::limits::Limits;
 use super::redact::{cut, redact};
 use super::status;
+use super::status::Meaning;
 use super::world::World;
-use crate::gate::{After, Gate, Limits, Meaning};
+use crate::gate::{After, Gate};
+use crate::on_drop::OnDrop;
 
 /// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -324,12 +327,4 @@ fn cause(error: &reqwest::Error) -> String {
         source = error.source();
     }
     cut(redact(&texts.join(": ")), MAX_CAUSE_BYTES)
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

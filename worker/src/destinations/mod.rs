@@ -7,6 +7,7 @@ pub mod error;
 mod error_text;
 mod held;
 mod http;
+pub mod limits;
 pub mod redact;
 pub mod segment;
 pub(crate) mod standing;

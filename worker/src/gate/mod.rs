@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::telemetry::metrics::Metrics;
+use hookline_common::time::{duration, millis};
 use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -27,34 +28,16 @@ use tokio::time::Instant;
 pub(crate) use self::pause::is_probed;
 use self::policy::{Answer, Call, Go, Report, Wait};
 pub use self::policy::{Told, Why};
-use self::queue::{Queue, Ticket};
+use self::queue::Queue;
+use crate::destinations::limits::{GateRules, Limits};
 use crate::destinations::standing::Teller;
-use crate::destinations::status::WindowSeen;
-pub use crate::destinations::status::{Limits, Meaning};
+use crate::destinations::status::Meaning;
 pub use crate::handler::Priority;
+use crate::on_drop::OnDrop;
 
-/// No destination is left alone for longer because of a header: a wrong one must not stop opt-outs for a day.
-pub const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
 /// much again, so that deliveries do not come back together.
 pub(crate) const PAUSED_LOOK: Duration = Duration::from_secs(10);
-
-/// What the configuration and the destination fix of a gate.
-#[derive(Clone, Copy, Debug)]
-pub struct GateRules {
-    /// Share of the quota kept for opt-outs.
-    pub reserve: f64,
-    /// Length of the rate limit's window. Its end is what answers tell.
-    pub window_ms: i64,
-    /// How long a breaker is open at first, and at most.
-    pub open_min_ms: i64,
-    pub open_max_ms: i64,
-    /// How often a destination that refused our credentials is probed.
-    pub probe_every_ms: i64,
-    /// How long a call's turn is waited for in hand. No longer than a call may take: a claim's lease, of three such times
-    /// and more, has to outlast two waits and the call.
-    pub in_hand_ms: i64,
-}
 
 /// Of one destination and credential; shared by `Arc`.
 pub struct Gate {
@@ -81,7 +64,7 @@ pub struct Permit<'a> {
 }
 
 /// What an answer, or that there was none, means for the calls after it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct After {
     /// How long the rate limit closes the gate.
     pub closed_for: Duration,
@@ -131,14 +114,15 @@ impl Gate {
         class: OperationClass,
         place: impl Future<Output = P>,
     ) -> Result<(P, Permit<'_>), Held> {
-        let call = Call { class, ..Call::of(priority, operation) };
+        let call = Call::of(priority, operation, class);
         self.shut_for(call)?;
         let in_hand_ms = self.queue().rules.in_hand_ms;
         let place = tokio::time::timeout(duration(in_hand_ms), place)
             .await
             .map_err(|_elapsed| self.held(Wait { until_ms: None, why: Why::Turn }))?;
         let deadline_ms = self.now_ms() + in_hand_ms;
-        let _ticket = Ticket::draw(self, call);
+        self.queue().waits(call);
+        let _leaves = OnDrop(|| self.queue().leaves(call));
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
@@ -165,19 +149,21 @@ impl Gate {
     /// # Errors
     /// Why they are held, and for how long.
     pub(crate) fn shut(&self) -> Result<(), Held> {
-        self.shut_for(Call::new(Priority::OptOut, OperationClass::OptOutWrites))
+        self.shut_for(Call::OPT_OUT_WRITE)
     }
 
     fn shut_for(&self, call: Call) -> Result<(), Held> {
         let (now_ms, queue) = (self.now_ms(), self.queue());
         let deadline_ms = now_ms + queue.rules.in_hand_ms;
-        let holds = queue.policy.holds(now_ms, call);
+        let passes = queue.policy.passes(now_ms, call);
         drop(queue);
-        let Some(wait) = holds.err().filter(|wait| !wait.is_over_by(deadline_ms)) else { return Ok(()) };
+        let Some(wait) = passes.err().filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) else {
+            return Ok(());
+        };
         if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
             && call.priority == Priority::OptOut
         {
-            self.tell(Report::OptOutWaits { class });
+            self.tell(Report::OptOutWaits(class));
         }
         Err(self.held(wait))
     }
@@ -226,14 +212,14 @@ impl Gate {
 
     fn tell(&self, report: Report) {
         self.queue().tell(report);
-        self.changed.notify_waiters();
         if !self.queue().policy.is_free() {
             self.wanted.notify_one();
         }
-        self.show();
+        self.policy_changed();
     }
 
-    fn show(&self) {
+    fn policy_changed(&self) {
+        self.changed.notify_waiters();
         let standing = self.queue().policy.standing();
         self.teller.tell(self.now_ms(), standing);
     }
@@ -249,27 +235,22 @@ impl Gate {
 }
 
 impl Permit<'_> {
-    /// Tells the answer, as soon as its headers are read.
-    pub fn answered(self, meaning: Meaning, limits: &Limits) -> After {
-        self.end(meaning, limits.window(), limits.retry_after.map(millis))
-    }
-
     /// Tells that no answer came: no connection, a time-out, or something that is none.
     pub fn failed(self) -> After {
-        self.end(Meaning::NoAnswer, None, None)
+        self.answered(Meaning::NoAnswer, &Limits::default())
     }
 
-    fn end(mut self, meaning: Meaning, window: Option<WindowSeen>, wait_ms: Option<i64>) -> After {
-        let Self { gate, is_probe, sent_ms, .. } = self;
-        let (class, at_ms) = (self.call.class, gate.now_ms());
+    /// Tells the answer, as soon as its headers are read.
+    pub fn answered(mut self, meaning: Meaning, limits: &Limits) -> After {
+        let Self { gate, call, is_probe, sent_ms, .. } = self;
+        let at_ms = gate.now_ms();
         self.has_ended = true;
         gate.queue().ended();
-        let stands_alone = self.call.stands_alone;
-        let answer = Answer { class, stands_alone, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
-        gate.tell(Report::Answer(answer));
+        let (window, wait_ms) = (limits.window(), limits.retry_after.map(millis));
+        gate.tell(Report::Answer(Answer { call, at_ms, sent_ms, meaning, window, wait_ms, is_probe }));
         let Queue { policy, rules, .. } = &*gate.queue();
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
-        let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + rules.open_min_ms);
+        let probe_due_ms = policy.probe_due_ms(call.class).unwrap_or(at_ms + rules.open_min_ms);
         After {
             closed_for: duration(policy.closed_until_ms - at_ms),
             failed_probe: (is_probe && has_failed).then(|| duration(probe_due_ms - at_ms)),
@@ -285,13 +266,4 @@ impl Drop for Permit<'_> {
             self.gate.wanted.notify_one();
         }
     }
-}
-
-pub(crate) fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// None where it is negative.
-fn duration(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use hookline_common::names::{Operation, OperationClass};
 use serde::{Deserialize, Serialize};
 
-use super::breaker::{Breaker, Passage};
+use super::breaker::Breaker;
 use super::pause::Pause;
 use super::rate_limit::RateLimit;
-use super::{GateRules, Meaning, Priority, WindowSeen};
+use super::{GateRules, Meaning, Priority};
+use crate::destinations::limits::WindowSeen;
 use crate::destinations::standing::Standing;
 
 /// A process that says nothing for so long has died: it has no calls out any more.
@@ -74,12 +75,6 @@ pub(super) struct Wait {
     pub(super) why: Why,
 }
 
-impl Wait {
-    pub(super) fn is_over_by(&self, deadline_ms: i64) -> bool {
-        self.until_ms.is_some_and(|until| until <= deadline_ms)
-    }
-}
-
 /// Why calls are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -87,6 +82,18 @@ pub enum Why {
     RateLimit,
     Failing(OperationClass),
     Turn,
+}
+
+/// What a process tells all, and asks of them.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    /// Names the process.
+    pub(super) process: String,
+    pub(super) rules: GateRules,
+    pub(super) reports: Vec<Report>,
+    /// Its calls that were let through and have not ended.
+    pub(super) out: i64,
+    pub(super) waiting: Vec<Call>,
 }
 
 /// What a process has to tell.
@@ -99,9 +106,7 @@ pub(super) enum Report {
         told: Told,
     },
     /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
-    OptOutWaits {
-        class: OperationClass,
-    },
+    OptOutWaits(OperationClass),
 }
 
 /// What the check of credentials told.
@@ -119,9 +124,7 @@ pub enum Told {
 /// How one call ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
-    pub(super) class: OperationClass,
-    /// Only what it says of the rate limit counts.
-    pub(super) stands_alone: bool,
+    pub(super) call: Call,
     pub(super) at_ms: i64,
     pub(super) sent_ms: i64,
     pub(super) meaning: Meaning,
@@ -132,34 +135,26 @@ pub(super) struct Answer {
 }
 
 impl Call {
+    pub(super) const OPT_OUT_WRITE: Self = Self::new(Priority::OptOut, OperationClass::OptOutWrites);
+
     pub(super) const fn new(priority: Priority, class: OperationClass) -> Self {
         Self { priority, class, checks_credentials: false, stands_alone: false }
     }
 
-    pub(super) fn of(priority: Priority, operation: Operation) -> Self {
+    pub(super) fn of(priority: Priority, operation: Operation, class: OperationClass) -> Self {
         let checks_credentials = operation == Operation::CheckToken;
         let priority = if checks_credentials { Priority::OptOut } else { priority };
-        Self { priority, class: operation.class(), checks_credentials, stands_alone: operation.stands_alone() }
-    }
-
-    pub(super) fn is_opt_out_write(self) -> bool {
-        self.priority == Priority::OptOut && self.class == OperationClass::OptOutWrites && !self.checks_credentials
+        Self { priority, class, checks_credentials, stands_alone: operation.stands_alone() }
     }
 }
 
 impl Policy {
-    /// Decides about the calls of a process that wait: those that may be made, and which of them are probes. `out` are the
-    /// calls of this process that were let through and have not ended.
-    pub(super) fn decide_all(
-        &mut self,
-        now_ms: i64,
-        process: &str,
-        mut out: i64,
-        mut waiting: Vec<Call>,
-        rules: &GateRules,
-    ) -> Vec<(Call, Go)> {
+    /// Takes in what a process tells, and decides about its calls that wait: those that may be made.
+    pub(super) fn exchange(&mut self, now_ms: i64, asked: &Exchange) -> Vec<(Call, Go)> {
+        let Exchange { process, rules, reports, mut out, mut waiting } = asked.clone();
+        reports.iter().for_each(|report| self.record(report, &rules));
         self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
-        self.set_out(now_ms, process, out);
+        self.set_out(now_ms, &process, out);
         let mut granted = Vec::new();
         for call in &waiting {
             let waits_until_ms = &mut self.waits_until_ms[call.priority as usize];
@@ -169,9 +164,9 @@ impl Policy {
         loop {
             let before = waiting.len();
             waiting.retain(|call| {
-                let Ok(go) = self.decide(now_ms, *call, rules) else { return true };
+                let Ok(go) = self.decide(now_ms, *call, &rules) else { return true };
                 out += 1;
-                self.set_out(now_ms, process, out);
+                self.set_out(now_ms, &process, out);
                 granted.push((*call, go));
                 false
             });
@@ -183,7 +178,7 @@ impl Policy {
 
     /// Whether one call may be made now; takes what it needs.
     pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
-        if let Err(wait) = self.holds(now_ms, call) {
+        let go = self.passes(now_ms, call).inspect_err(|wait| {
             let is_failing = matches!(wait.why, Why::Failing(_));
             if is_failing && call.priority == Priority::OptOut {
                 self.breakers[call.class.index()].opt_out_waits();
@@ -191,8 +186,7 @@ impl Policy {
             if is_failing && call.checks_credentials {
                 self.pause.check_told_nothing(now_ms, rules.probe_every_ms);
             }
-            return Err(wait);
-        }
+        })?;
         let out = self.out.values().map(|(calls, _)| calls).sum();
         let taken = match self.is_anothers_turn(now_ms, call.priority) {
             true => Err(now_ms + TURN_MS),
@@ -208,14 +202,11 @@ impl Policy {
             Priority::OptOut => {}
         }
         self.waits_until_ms[call.priority as usize] = 0;
-        if call.stands_alone {
-            return Ok(Go { is_probe: false });
+        if !call.stands_alone {
+            self.breakers[call.class.index()].probe(now_ms);
+            self.pause.probe(now_ms, call, rules.probe_every_ms);
         }
-        let breaker = &mut self.breakers[call.class.index()];
-        let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
-        breaker.probe(now_ms);
-        self.pause.probe(now_ms, call, rules.probe_every_ms);
-        Ok(Go { is_probe })
+        Ok(go)
     }
 
     /// While an opt-out waits for quota nothing else is called; contacts that wait go before notes, but for each fourth.
@@ -233,26 +224,25 @@ impl Policy {
         self.out.insert(process.to_owned(), (out, now_ms));
     }
 
-    /// Whether a call is held, its quota aside; changes nothing.
-    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Result<(), Wait> {
-        if let Some((until_ms, reason)) = self.pause.holds(now_ms, call) {
-            return Err(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
-        }
+    /// Whether a call may be made now, the quota aside; changes nothing.
+    pub(super) fn passes(&self, now_ms: i64, call: Call) -> Result<Go, Wait> {
+        self.pause.passes(now_ms, call)?;
         if now_ms < self.closed_until_ms {
             return Err(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
         }
-        match self.breakers[call.class.index()].look(now_ms, call.priority) {
-            Passage::Held { until_ms } if !call.stands_alone => {
-                Err(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) })
-            }
-            Passage::Held { .. } | Passage::Free | Passage::Probe => Ok(()),
+        if call.stands_alone {
+            return Ok(Go { is_probe: false });
         }
+        let go = self.breakers[call.class.index()]
+            .look(now_ms, call.priority)
+            .map_err(|until_ms| Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) })?;
+        Ok(Go { is_probe: go.is_probe || !self.pause.is_flowing() })
     }
 
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
-            Report::OptOutWaits { class } => self.breakers[class.index()].opt_out_waits(),
+            Report::OptOutWaits(class) => self.breakers[class.index()].opt_out_waits(),
             Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
             Report::Check { at_ms, told: Told::Refused { status } } => {
                 self.pause.refused(at_ms, at_ms, rules.probe_every_ms, status);
@@ -266,15 +256,15 @@ impl Policy {
     }
 
     fn answered(&mut self, answer: &Answer, rules: &GateRules) {
-        let Answer { at_ms, sent_ms, meaning, window, is_probe, .. } = *answer;
+        let Answer { call, at_ms, sent_ms, meaning, is_probe, .. } = *answer;
         if meaning != Meaning::NoAnswer {
-            self.rate_limit.answered(at_ms, sent_ms, meaning == Meaning::TooMany, window, rules);
+            self.rate_limit.answered(answer, rules);
         }
-        let breaker = &mut self.breakers[answer.class.index()];
+        let breaker = &mut self.breakers[call.class.index()];
         match meaning {
             // The breaker counts none: `Retry-After` says when to come back.
             Meaning::TooMany => self.too_many(answer),
-            _ if answer.stands_alone => {}
+            _ if call.stands_alone => {}
             Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
             Meaning::Forbidden => breaker.worked(at_ms),
             Meaning::Refused => {
@@ -305,12 +295,8 @@ impl Policy {
         // `Retry-After` is the destination's own word on this very call, the window's end is second best.
         let spent = answer.window.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
         let asked_ms = answer.wait_ms.or(spent.map(|window| window.lasts_ms));
-        self.close(answer.at_ms + asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row)));
-    }
-
-    /// Holds calls until then, or for as long as they are held already.
-    pub(super) fn close(&mut self, until_ms: i64) {
-        self.closed_until_ms = self.closed_until_ms.max(until_ms);
+        let wait_ms = asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row));
+        self.closed_until_ms = self.closed_until_ms.max(answer.at_ms + wait_ms);
     }
 
     /// When the breaker of a class is probed next; `None` while it lets all calls through.

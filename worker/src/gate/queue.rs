@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use hookline_common::names::OperationClass;
+use hookline_common::time::duration;
 
-use super::policy::{Call, Go, Policy, Report, Wait, Why};
-use super::{Gate, GateRules, PAUSED_LOOK, Priority, duration};
+use super::policy::{Call, Exchange, Go, Policy, Report, Wait, Why};
+use super::{GateRules, PAUSED_LOOK, Priority};
 
 /// How soon a call looks again about which the store has not decided.
 const LOOK_MS: i64 = 100;
@@ -35,16 +36,6 @@ pub(super) struct Queue {
     reports: Vec<Report>,
 }
 
-/// What a process tells the store and asks of it.
-#[derive(Clone, Debug)]
-pub(super) struct Exchange {
-    pub(super) process: String,
-    pub(super) rules: GateRules,
-    pub(super) reports: Vec<Report>,
-    pub(super) out: i64,
-    pub(super) waiting: Vec<Call>,
-}
-
 impl Queue {
     pub(super) fn new(process: String, rules: GateRules) -> Self {
         Self {
@@ -56,6 +47,21 @@ impl Queue {
             granted: Vec::new(),
             out: 0,
             reports: Vec::new(),
+        }
+    }
+
+    /// The call waits until [`Queue::leaves`].
+    pub(super) fn waits(&mut self, call: Call) {
+        self.waiting.push(call);
+    }
+
+    /// The call does not wait any more, whether or not it was made.
+    pub(super) fn leaves(&mut self, call: Call) {
+        take_one(&mut self.waiting, |waiting| *waiting == call);
+        // What was granted to a call that is not made any more is nobody's.
+        let waiting = self.waiting.iter().filter(|waiting| **waiting == call).count();
+        if self.granted.iter().filter(|(granted, _)| *granted == call).count() > waiting {
+            take_one(&mut self.granted, |(granted, _)| *granted == call);
         }
     }
 
@@ -72,9 +78,9 @@ impl Queue {
 
     /// What the store let through is held by what happened since. A probe goes where breaker and pause hold all others.
     fn still_goes(&self, now_ms: i64, call: Call, go: Go) -> Result<Go, Wait> {
-        match self.policy.holds(now_ms, call) {
+        match self.policy.passes(now_ms, call) {
             Err(wait) if !go.is_probe || wait.why == Why::RateLimit => Err(wait),
-            Ok(()) | Err(_) => Ok(go),
+            Ok(_) | Err(_) => Ok(go),
         }
     }
 
@@ -131,7 +137,8 @@ impl Queue {
         let mut policy = self.policy.clone();
         for class in classes {
             let Err(wait) = policy.decide(now_ms, Call::new(priority, *class), &self.rules) else { continue };
-            if wait.why != Why::Turn || !wait.is_over_by(now_ms + self.rules.in_hand_ms) {
+            let is_long = wait.until_ms.is_none_or(|until| until > now_ms + self.rules.in_hand_ms);
+            if wait.why != Why::Turn || is_long {
                 return Some(wait.until_ms.map_or(PAUSED_LOOK, |until| duration(until - now_ms)));
             }
         }
@@ -146,33 +153,6 @@ impl Queue {
         };
         let waiting = self.waiting.iter().filter(|call| call.priority == priority).count();
         (count(waiting) >= room.max(1)).then_some(NO_ROOM)
-    }
-}
-
-/// A place among the calls that wait; left when it is dropped.
-pub(super) struct Ticket<'a> {
-    gate: &'a Gate,
-    call: Call,
-}
-
-impl<'a> Ticket<'a> {
-    pub(super) fn draw(gate: &'a Gate, call: Call) -> Self {
-        gate.queue().waiting.push(call);
-        Self { gate, call }
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        let mut queue = self.gate.queue();
-        let Queue { waiting, granted, .. } = &mut *queue;
-        take_one(waiting, |call| *call == self.call);
-        // What was granted to a call that is not made any more is nobody's.
-        let is_same = |(call, _): &(Call, Go)| *call == self.call;
-        let still_waiting = waiting.iter().filter(|call| **call == self.call).count();
-        if granted.iter().filter(|grant| is_same(grant)).count() > still_waiting {
-            take_one(granted, is_same);
-        }
     }
 }
 

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_common::time::Timestamp;
+use hookline_common::time::{Timestamp, duration, millis};
 use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
 use super::policy::{Policy, Told};
-use super::{Gate, GateRules, MAX_WAIT, duration, millis};
+use super::{Gate, GateRules};
+use crate::destinations::limits::MAX_WAIT;
 
 /// Between two exchanges, so that what happens meanwhile shares one.
 const EXCHANGED_EVERY: Duration = Duration::from_millis(15);
@@ -59,8 +60,7 @@ impl Gate {
         let Some(row) = rows.iter().find(|row| row.destination == self.destination) else { return };
         let policy = read(row, self.now_ms());
         self.queue().follow(policy);
-        self.changed.notify_waiters();
-        self.show();
+        self.policy_changed();
     }
 
     /// Tells the store what happened here, and asks about the calls that wait. [`Gate::watch`] does it by itself.
@@ -73,15 +73,13 @@ impl Gate {
         let told = asked.reports.len();
         let change = move |mut row: GateRow, now: Timestamp| {
             let mut policy = read(&row, now_ms);
-            asked.reports.iter().for_each(|report| policy.record(report, &asked.rules));
-            let granted = policy.decide_all(now_ms, &asked.process, asked.out, asked.waiting.clone(), &asked.rules);
+            let granted = policy.exchange(now_ms, &asked);
             write(&mut row, &mut policy, now_ms, now, &asked.rules);
             (row, (policy, granted))
         };
         let (policy, granted) = self.store.change_gate(self.destination, change).await?;
         self.queue().exchanged(told, policy, granted);
-        self.changed.notify_waiters();
-        self.show();
+        self.policy_changed();
         Ok(())
     }
 }
@@ -95,28 +93,23 @@ fn read(row: &GateRow, now_ms: i64) -> Policy {
     }
     policy.pause.follow(row.reason_of_pause(), now_ms);
     // Workers of the version before tell of a `Retry-After` here alone. None is longer: that would be a clock set back.
-    let closed_until_ms = row.closed_until.map(Timestamp::as_millis);
-    policy.close(closed_until_ms.filter(|until| *until <= now_ms + millis(MAX_WAIT)).unwrap_or_default());
+    let closed_until_ms = row.closed_until.map_or(0, Timestamp::as_millis);
+    if closed_until_ms <= now_ms + millis(MAX_WAIT) {
+        policy.closed_until_ms = policy.closed_until_ms.max(closed_until_ms);
+    }
     policy
 }
 
 /// `now` is `now_ms` on the clock of the row.
 fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, rules: &GateRules) {
     let closed_for = duration(policy.closed_until_ms - now_ms).min(MAX_WAIT);
-    let is_closed = !closed_for.is_zero();
-    row.paused = policy.pause.reason().is_some();
-    row.reason = policy.pause.reason().map(str::to_owned);
-    row.closed_until = is_closed.then(|| now.plus(closed_for));
-    if is_closed {
-        row.reason.get_or_insert_with(|| "its rate limit is reached".to_owned());
-    }
-    let quota = policy.rate_limit.quota();
-    row.standing = GateStanding {
-        limit: quota.map(|(limit, _)| limit),
-        remaining: quota.map(|(_, remaining)| remaining),
-        per_minute: quota.map(|(limit, _)| limit * 60_000 / rules.window_ms.max(1)),
-        failing: policy.failing(),
-    };
+    row.closed_until = (!closed_for.is_zero()).then(|| now.plus(closed_for));
+    let rate_limit = row.closed_until.map(|_until| "its rate limit is reached");
+    row.paused = !policy.pause.is_flowing();
+    row.reason = policy.pause.reason().or(rate_limit).map(str::to_owned);
+    let (limit, remaining) = policy.rate_limit.quota().unzip();
+    let per_minute = limit.map(|limit| limit * 60_000 / rules.window_ms.max(1));
+    row.standing = GateStanding { limit, remaining, per_minute, failing: policy.failing() };
     policy.written_ms = now_ms;
     row.policy = serde_json::to_string(policy).ok();
 }

@@ -8,7 +8,7 @@ const WINDOW_MS: i64 = 20_000;
 const LATENCY_MS: i64 = 20;
 const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 const CONTACT: Call = Call::new(Priority::Contact, OperationClass::ContactWrites);
-const OPT_OUT: Call = Call::new(Priority::OptOut, OperationClass::OptOutWrites);
+const OPT_OUT: Call = Call::OPT_OUT_WRITE;
 const CHECK: Call =
     Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true, stands_alone: false };
 const ALL: [Call; 4] = [OPT_OUT, CONTACT, NOTE, CHECK];
@@ -29,17 +29,20 @@ fn long_window() -> GateRules {
     GateRules { window_ms: 800_000, ..rules() }
 }
 
+fn asked(process: &str, out: i64, waiting: Vec<Call>) -> Exchange {
+    Exchange { process: process.to_owned(), rules: rules(), reports: Vec::new(), out, waiting }
+}
+
 /// How many of the calls that wait are let through, by kind.
 fn granted(policy: &mut Policy, now_ms: i64, process: &str, wanted: &[(Call, usize)]) -> Vec<usize> {
     let waiting = wanted.iter().flat_map(|(call, calls)| std::iter::repeat_n(*call, *calls)).collect();
-    let granted = policy.decide_all(now_ms, process, 0, waiting, &rules());
+    let granted = policy.exchange(now_ms, &asked(process, 0, waiting));
     wanted.iter().map(|(call, _)| granted.iter().filter(|(granted, _)| granted == call).count()).collect()
 }
 
 fn answer(class: OperationClass, at_ms: i64, meaning: Meaning) -> Answer {
     Answer {
-        class,
-        stands_alone: false,
+        call: Call::new(Priority::Note, class),
         at_ms,
         sent_ms: at_ms - 10,
         meaning,
@@ -214,12 +217,9 @@ impl Simulation {
 
     fn exchange(&mut self, worker: usize) {
         let now = self.now_ms;
-        for report in std::mem::take(&mut self.reports[worker]) {
-            self.policy.record(&report, &rules());
-        }
-        for (_, Go { is_probe }) in
-            self.policy.decide_all(now, &worker.to_string(), self.out[worker], vec![NOTE; 4], &rules())
-        {
+        let reports = std::mem::take(&mut self.reports[worker]);
+        let asked = Exchange { reports, ..asked(&worker.to_string(), self.out[worker], vec![NOTE; 4]) };
+        for (_, Go { is_probe }) in self.policy.exchange(now, &asked) {
             self.calls.push(now);
             self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
             self.out[worker] += 1;
@@ -470,10 +470,10 @@ fn without_retry_after_the_wait_doubles_to_a_minute() {
 #[test]
 fn a_process_that_died_holds_no_calls_for_ever() {
     let mut policy = Policy::default();
-    policy.decide_all(1000, "dead", 90, Vec::new(), &rules());
+    policy.exchange(1000, &asked("dead", 90, Vec::new()));
     assert_eq!(policy.out.values().map(|(calls, _)| calls).sum::<i64>(), 90);
 
-    policy.decide_all(1000 + 31_000, "other", 0, Vec::new(), &rules());
+    policy.exchange(1000 + 31_000, &asked("other", 0, Vec::new()));
 
     assert_eq!(policy.out.values().map(|(calls, _)| calls).sum::<i64>(), 0);
 }
