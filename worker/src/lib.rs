@@ -15,6 +15,7 @@ mod handlers;
 mod history;
 mod housekeeping;
 mod missing;
+mod on_drop;
 pub mod open;
 pub mod pace;
 mod patience;

@@ -52,9 +52,7 @@ async fn look(
     }
     let (question, rows) = context.store.look().await?;
     context.pauses.see(&rows);
-    for gate in gates {
-        rows.iter().filter(|row| row.destination == gate.destination()).for_each(|row| gate.follow(row));
-    }
+    gates.iter().for_each(|gate| gate.follow(&rows));
     if question > *answered {
         context.store.answer(&context.worker_id, question, held_history(context).await).await?;
         *answered = question;

@@ -92,7 +92,7 @@ async fn client(settings: &Settings, store: Store) -> anyhow::Result<(TextUs, Ar
     let rows = store.gates().await.context("cannot read the store")?;
     let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), limits::rules(&settings.textus)));
     // A `Retry-After` and an operator's pause bind these calls. That credentials are refused is for the workers to find out.
-    rows.iter().filter(|row| row.destination == Destination::TextUs).for_each(|row| gate.follow(row));
+    gate.follow(&rows);
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
     Ok((textus, gate))
 }

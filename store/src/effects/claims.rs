@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hookline_common::time::Timestamp;
+use hookline_common::time::{Timestamp, millis};
 use sqlx::AssertSqlSafe;
 
 use crate::Store;
@@ -10,7 +10,7 @@ use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
 use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
-use crate::effects::{EffectState, millis, turn};
+use crate::effects::{EffectState, turn};
 
 impl Store {
     /// Asks for an effect; see [`Claim`] for what the answers oblige to.

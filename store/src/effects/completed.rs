@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use hookline_common::time::millis;
 use sqlx::AssertSqlSafe;
 
 use crate::Store;
@@ -10,7 +11,7 @@ use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
 use crate::db::{Ask, Batches, Db, Turn, row, statements};
 use crate::effects::model::ClaimToken;
-use crate::effects::{millis, turn};
+use crate::effects::turn;
 
 impl Store {
     /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right

@@ -161,10 +161,6 @@ impl Store {
     }
 }
 
-pub(crate) fn millis(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
 pub(crate) fn turn(token: &ClaimToken) -> Turn {
     Turn::row("effects", &[token.handler.as_str(), &token.target, &token.effect_key])
 }

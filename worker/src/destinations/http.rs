@@ -21,10 +21,14 @@ use super::calls::{CallLog, Turn};
 use super::coalesce;
 use super::error::DestinationError;
 use super::error_text;
+use super::held::{in_time, paused_until};
+use super::limits::Limits;
 use super::redact::{cut, redact};
 use super::status;
+use super::status::Meaning;
 use super::world::World;
-use crate::gate::{After, Gate, Limits, Meaning};
+use crate::gate::{After, Gate};
+use crate::on_drop::OnDrop;
 
 /// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,9 +159,9 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
-        let (_place, permit) = match self.gate.enter_as(turn.priority, call.operation, call.class, turn.place()).await {
+        let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
-            Err(closed) => return Ended { record: None, failed_probe: None, result: Err(closed) },
+            Err(held) => return Ended { record: None, failed_probe: None, result: Err(held.into()) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
@@ -168,15 +172,17 @@ impl Inner {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
+                self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
                 // Before the body: a closing must bind the calls that start while it is read.
-                let After { again, failed_probe } = permit.answered(status::meaning(status), &limits);
+                let After { closed_for, failed_probe } = permit.answered(status::meaning(status), &limits);
+                let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
                 let result = match self.world.answered(response.headers()).await {
-                    Ok(()) => self.classify(status, response, &limits, again, &private).await,
+                    Ok(()) => self.classify(status, response, &limits, closed_until, &private).await,
                     Err(of_another_world) => Err(of_another_world),
                 };
                 (Some(status), failed_probe, result)
             }
-            Err(error) => (None, permit.failed().failed_probe, Err(self.no_answer(error))),
+            Err(error) => (None, permit.failed().failed_probe.map(in_time), Err(self.no_answer(error))),
         };
         let took = clock.elapsed();
         let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
@@ -202,18 +208,16 @@ impl Inner {
         status: u16,
         response: Response,
         limits: &Limits,
-        again: Option<Timestamp>,
+        closed_until: Timestamp,
         private: &[String],
     ) -> Result<Answer, DestinationError> {
-        let until = again.unwrap_or_else(Timestamp::now);
-        let meaning = status::meaning(status);
-        match meaning {
+        match status::meaning(status) {
             Meaning::Success => {
                 let body = self.whole_body(response).await;
                 return Ok(Answer { status, body });
             }
-            Meaning::TooMany => return Err(DestinationError::Throttled { until }),
-            Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until }),
+            Meaning::TooMany => return Err(DestinationError::Throttled { until: closed_until }),
+            Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until: paused_until() }),
             Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
         }
         let detail = error_text::find(&start_of_body(response).await, private);
@@ -323,12 +327,4 @@ fn cause(error: &reqwest::Error) -> String {
         source = error.source();
     }
     cut(redact(&texts.join(": ")), MAX_CAUSE_BYTES)
-}
-
-struct OnDrop<F: Fn()>(F);
-
-impl<F: Fn()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }

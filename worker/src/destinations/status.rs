@@ -1,10 +1,5 @@
-//! What an answer says of the destination, whatever was asked: by its status, and by what it tells of the rate limit. A
-//! status that is not known to be final is tried again: a redirect to a maintenance page for two seconds must not make
-//! dead letters.
-
-use std::time::Duration;
-
-use hookline_common::time::Timestamp;
+//! What an answer's status says of the destination, whatever was asked. A status that is not known to be final is tried
+//! again: a redirect to a maintenance page for two seconds must not make dead letters.
 
 /// What an answer says of the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +16,6 @@ pub enum Meaning {
     /// 401.
     Refused,
     NoAnswer,
-}
-
-/// What an answer tells of the destination's rate limit; each `None` where the answer does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Calls for each window.
-    pub limit: Option<i64>,
-    /// Calls left in this window.
-    pub remaining: Option<i64>,
-    /// When the window ends, on the destination's clock, and how long it still lasts.
-    pub window_end: Option<(Timestamp, Duration)>,
-    pub retry_after: Option<Duration>,
 }
 
 /// What an answer with this status says of the destination.

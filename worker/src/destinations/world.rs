@@ -15,8 +15,11 @@ use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::DestinationError;
-use crate::gate::{Gate, OTHER_WORLD, paused_look};
+use super::held::paused_until;
+use crate::gate::Gate;
 
+/// How the reason of a pause begins that the answers of another world caused.
+const OTHER_WORLD: &str = "sandbox and real API meet";
 /// What the sandbox says in every answer.
 const MARK: &str = "x-hookline-sandbox";
 /// How soon a sandbox that does not answer is asked again.
@@ -103,13 +106,29 @@ impl World {
         if only_looks {
             return Err(DestinationError::GateClosed { until: Timestamp::now(), why: reason, is_paused: true });
         }
-        if let Err(error) = self.gate.stop(&reason).await {
+        if let Err(error) = self.pause(&reason).await {
             tracing::error!(destination = %self.gate.destination(), reason, error = %error,
                 "destination.not_paused: it should be, and the store is away; no call counts meanwhile");
         }
         let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
-        Err(DestinationError::GateClosed { until: Timestamp::now().plus(paused_look()), why, is_paused: true })
+        Err(DestinationError::GateClosed { until: paused_until(), why, is_paused: true })
     }
+
+    /// Stops all calls of all processes until a person resumes them.
+    async fn pause(&self, reason: &str) -> Result<(), StoreError> {
+        if self.gate.is_paused_for(reason) {
+            return Ok(());
+        }
+        let store = self.gate.store();
+        store.pause_gate(self.gate.destination(), reason).await?;
+        self.gate.follow(&store.gates().await?);
+        Ok(())
+    }
+}
+
+/// Whether answers of another world caused a pause with this reason.
+pub(super) fn is_of_another_world(reason: &str) -> bool {
+    reason.starts_with(OTHER_WORLD)
 }
 
 /// Shown by `hookline status`, with what to do.

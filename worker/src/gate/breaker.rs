@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Go;
 use super::{GateRules, Priority};
 
 /// Failures in a row that open the breaker, for a user who has ten events a day.
@@ -43,26 +44,18 @@ impl Open {
     }
 }
 
-/// What a call may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passage {
-    Free,
-    /// One call, to see whether the outage is over.
-    Probe,
-    Held {
-        until_ms: i64,
-    },
-}
-
 impl Breaker {
-    /// What a call of this priority may do now; changes nothing.
-    pub(super) fn look(&self, now_ms: i64, priority: Priority) -> Passage {
-        let Some(open) = &self.open else { return Passage::Free };
+    /// Whether a call of this priority may be made now; changes nothing. While calls fail, one is a probe.
+    ///
+    /// # Errors
+    /// Until when it is held.
+    pub(super) fn look(&self, now_ms: i64, priority: Priority) -> Result<Go, i64> {
+        let Some(open) = &self.open else { return Ok(Go { is_probe: false }) };
         let until_ms = match priority {
             Priority::OptOut => open.due_ms(),
             Priority::Contact | Priority::Note => open.due_ms().max(open.opt_out_until_ms),
         };
-        if now_ms < until_ms { Passage::Held { until_ms } } else { Passage::Probe }
+        if now_ms < until_ms { Err(until_ms) } else { Ok(Go { is_probe: true }) }
     }
 
     /// The probe is sent.
@@ -138,10 +131,13 @@ mod tests {
         in_hand_ms: 8_000,
     };
 
+    const FREE: Result<Go, i64> = Ok(Go { is_probe: false });
+    const PROBE: Result<Go, i64> = Ok(Go { is_probe: true });
+
     fn opened_at(now_ms: i64) -> Breaker {
         let mut breaker = Breaker::default();
         for _ in 0..FAILURES_IN_A_ROW {
-            assert_eq!(breaker.look(now_ms, Priority::Note), Passage::Free);
+            assert_eq!(breaker.look(now_ms, Priority::Note), FREE);
             breaker.failed(now_ms, false, &RULES);
         }
         breaker
@@ -149,29 +145,29 @@ mod tests {
 
     #[test]
     fn five_failures_in_a_row_or_half_of_twenty_calls_open_it() {
-        assert_eq!(opened_at(1_000).look(1_000, Priority::OptOut), Passage::Held { until_ms: 6_000 });
+        assert_eq!(opened_at(1_000).look(1_000, Priority::OptOut), Err(6_000));
 
         let mut breaker = Breaker::default();
         for _ in 0..10 {
             breaker.worked(1_000);
-            assert_eq!(breaker.look(1_000, Priority::Note), Passage::Free);
+            assert_eq!(breaker.look(1_000, Priority::Note), FREE);
             breaker.failed(1_000, false, &RULES);
         }
-        assert_eq!(breaker.look(1_000, Priority::Note), Passage::Held { until_ms: 6_000 });
+        assert_eq!(breaker.look(1_000, Priority::Note), Err(6_000));
     }
 
     #[test]
     fn one_probe_is_let_through_for_each_interval_and_its_success_closes_at_once() {
         let mut breaker = opened_at(0);
-        assert_eq!(breaker.look(5_000, Priority::Note), Passage::Probe);
+        assert_eq!(breaker.look(5_000, Priority::Note), PROBE);
         breaker.probe(5_000);
-        assert_eq!(breaker.look(5_001, Priority::OptOut), Passage::Held { until_ms: 10_000 });
+        assert_eq!(breaker.look(5_001, Priority::OptOut), Err(10_000));
         breaker.failed(5_100, true, &RULES);
-        assert_eq!(breaker.look(9_999, Priority::Note), Passage::Held { until_ms: 10_000 });
+        assert_eq!(breaker.look(9_999, Priority::Note), Err(10_000));
 
         breaker.probe(10_000);
         breaker.worked(10_050);
-        assert_eq!(breaker.look(10_050, Priority::Note), Passage::Free);
+        assert_eq!(breaker.look(10_050, Priority::Note), FREE);
     }
 
     #[test]
@@ -180,7 +176,7 @@ mod tests {
         let mut distances = Vec::new();
         let mut now_ms = 0;
         for _ in 0..40 {
-            let Passage::Held { until_ms } = breaker.look(now_ms, Priority::Note) else { panic!("open") };
+            let until_ms = breaker.look(now_ms, Priority::Note).expect_err("open");
             distances.push(until_ms - now_ms);
             now_ms = until_ms;
             breaker.probe(now_ms);
@@ -196,11 +192,11 @@ mod tests {
         let mut breaker = opened_at(0);
         breaker.opt_out_waits();
 
-        assert_eq!(breaker.look(5_000, Priority::Note), Passage::Held { until_ms: 25_000 });
-        assert_eq!(breaker.look(5_000, Priority::OptOut), Passage::Probe);
+        assert_eq!(breaker.look(5_000, Priority::Note), Err(25_000));
+        assert_eq!(breaker.look(5_000, Priority::OptOut), PROBE);
         // The process that held the opt-out may have died.
-        assert_eq!(breaker.look(25_000, Priority::Note), Passage::Probe);
+        assert_eq!(breaker.look(25_000, Priority::Note), PROBE);
         breaker.probe(5_000);
-        assert_eq!(breaker.look(10_000, Priority::Note), Passage::Probe);
+        assert_eq!(breaker.look(10_000, Priority::Note), PROBE);
     }
 }

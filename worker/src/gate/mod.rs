@@ -15,65 +15,40 @@ mod queue;
 mod rate_limit;
 mod sync;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hookline_common::names::{Destination, Operation, OperationClass};
 use hookline_common::service::telemetry::metrics::Metrics;
-use hookline_common::time::Timestamp;
-use hookline_store::{Store, StoreError};
+use hookline_common::time::{duration, millis};
+use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use self::pause::{CREDENTIALS_REFUSED, OTHER_WORLD};
-pub use self::policy::Told;
-use self::policy::{Answer, Call, Report, Wait, Why};
-use self::queue::{Queue, Ticket};
-use self::rate_limit::WindowSeen;
-use crate::destinations::error::DestinationError;
-use crate::destinations::redact::redact;
-pub use crate::destinations::status::{Limits, Meaning};
+pub(crate) use self::pause::is_probed;
+use self::policy::{Answer, Call, Go, Report, Wait};
+pub use self::policy::{Told, Why};
+use self::queue::Queue;
+use crate::destinations::limits::{GateRules, Limits};
+use crate::destinations::standing::Teller;
+use crate::destinations::status::Meaning;
 pub use crate::handler::Priority;
+use crate::on_drop::OnDrop;
 
-/// No destination is left alone for longer because of a header: a wrong one must not stop opt-outs for a day.
-pub const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 /// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
 /// much again, so that deliveries do not come back together.
-const PAUSED_LOOK: Duration = Duration::from_secs(10);
-/// What the configuration and the destination fix of a gate.
-#[derive(Clone, Copy, Debug)]
-pub struct GateRules {
-    /// Share of the quota kept for opt-outs.
-    pub reserve: f64,
-    /// Length of the rate limit's window. Its end is what answers tell.
-    pub window_ms: i64,
-    /// How long a breaker is open at first, and at most.
-    pub open_min_ms: i64,
-    pub open_max_ms: i64,
-    /// How often a destination that refused our credentials is probed.
-    pub probe_every_ms: i64,
-    /// How long a call's turn is waited for in hand. No longer than a call may take: a claim's lease, of three such times
-    /// and more, has to outlast two waits and the call.
-    pub in_hand_ms: i64,
-}
+pub(crate) const PAUSED_LOOK: Duration = Duration::from_secs(10);
 
 /// Of one destination and credential; shared by `Arc`.
 pub struct Gate {
     destination: Destination,
     store: Store,
-    metrics: Arc<Metrics>,
-    rules: RwLock<GateRules>,
     queue: Mutex<Queue>,
-    shown: Mutex<sync::Logged>,
+    teller: Teller,
     /// A call that waits may go.
     changed: Notify,
     /// There is something for the store that must not wait.
     wanted: Notify,
-    /// [`Gate::watch`] runs.
-    is_watched: AtomicBool,
-    /// Names this process among those that share the destination.
-    id: String,
     began: Instant,
     began_ms: i64,
 }
@@ -89,12 +64,21 @@ pub struct Permit<'a> {
 }
 
 /// What an answer, or that there was none, means for the calls after it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct After {
-    /// When the call may be made again, where the answer was 429 or 401.
-    pub again: Option<Timestamp>,
-    /// The call was a probe and failed: it was made to see whether the destination works. When to come back.
-    pub failed_probe: Option<Timestamp>,
+    /// How long the rate limit closes the gate.
+    pub closed_for: Duration,
+    /// The call was a probe and failed: it was made to see whether the destination works. How long until the next one.
+    pub failed_probe: Option<Duration>,
+}
+
+/// No call may be made now.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub destination: Destination,
+    pub why: Why,
+    /// `None`: nobody knows how long.
+    pub wait: Option<Duration>,
 }
 
 impl Gate {
@@ -103,14 +87,10 @@ impl Gate {
     pub fn new(destination: Destination, store: Store, metrics: Arc<Metrics>, rules: GateRules) -> Self {
         Self {
             destination,
-            metrics,
-            rules: RwLock::new(rules),
-            queue: Mutex::default(),
-            shown: Mutex::default(),
+            queue: Mutex::new(Queue::new(format!("{:016x}", rand::random::<u64>()), rules)),
+            teller: Teller::new(destination, metrics),
             changed: Notify::new(),
             wanted: Notify::new(),
-            is_watched: AtomicBool::new(false),
-            id: format!("{:016x}", rand::random::<u64>()),
             began: Instant::now(),
             began_ms: store.now().as_millis(),
             store,
@@ -122,47 +102,40 @@ impl Gate {
         self.destination
     }
 
-    /// Waits for a call's turn. `place` is one of its handler's calls in flight, waited for no longer than the turn is.
+    /// Waits for a call's turn. The call fails and recovers with this class, which need not be its operation's own. `place`
+    /// is one of its handler's calls in flight, waited for no longer than the turn is.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made before its `until`.
+    /// Where no call may be made, for longer than one waits in hand.
     pub async fn enter<P>(
-        &self,
-        priority: Priority,
-        operation: Operation,
-        place: impl Future<Output = P>,
-    ) -> Result<(P, Permit<'_>), DestinationError> {
-        self.enter_as(priority, operation, operation.class(), place).await
-    }
-
-    /// As [`Gate::enter`], for a call that fails and recovers with another class than its operation's own.
-    pub(crate) async fn enter_as<P>(
         &self,
         priority: Priority,
         operation: Operation,
         class: OperationClass,
         place: impl Future<Output = P>,
-    ) -> Result<(P, Permit<'_>), DestinationError> {
-        let call = Call { class, ..Call::of(priority, operation) };
+    ) -> Result<(P, Permit<'_>), Held> {
+        let call = Call::of(priority, operation, class);
         self.shut_for(call)?;
-        let place = tokio::time::timeout(duration(self.rules().in_hand_ms), place)
+        let in_hand_ms = self.queue().rules.in_hand_ms;
+        let place = tokio::time::timeout(duration(in_hand_ms), place)
             .await
-            .map_err(|_elapsed| self.closed(&Wait { until_ms: None, why: Why::Turn }))?;
-        self.turn(call).await.map(|permit| (place, permit))
-    }
-
-    async fn turn(&self, call: Call) -> Result<Permit<'_>, DestinationError> {
-        let deadline_ms = self.now_ms() + self.rules().in_hand_ms;
-        let _ticket = Ticket::draw(self, call);
+            .map_err(|_elapsed| self.held(Wait { until_ms: None, why: Why::Turn }))?;
+        let deadline_ms = self.now_ms() + in_hand_ms;
+        self.queue().waits(call);
+        let _leaves = OnDrop(|| self.queue().leaves(call));
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
-            let wait = match self.try_take(call, now_ms) {
-                Ok(permit) => return Ok(permit),
+            let taken = self.queue().take(now_ms, call);
+            let wait = match taken {
+                Ok(Go { is_probe }) => {
+                    return Ok((place, Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false }));
+                }
                 Err(wait) => wait,
             };
+            self.wanted.notify_one();
             let Some(until_ms) = wait.until_ms.filter(|until| *until <= deadline_ms && now_ms < deadline_ms) else {
-                return Err(self.closed(&wait));
+                return Err(self.held(wait));
             };
             tokio::select! {
                 () = changed => {}
@@ -171,60 +144,39 @@ impl Gate {
         }
     }
 
-    fn try_take(&self, call: Call, now_ms: i64) -> Result<Permit<'_>, Wait> {
-        let asks_store = self.is_watched.load(Ordering::Relaxed);
-        let taken = self.queue().take(now_ms, &self.id, call, asks_store, &self.rules());
-        if taken.is_err() {
-            self.wanted.notify_one();
-        }
-        taken.map(|is_probe| Permit { gate: self, call, is_probe, sent_ms: now_ms, has_ended: false })
-    }
-
     /// Fails where opt-out writes are held for longer than a call waits in hand.
     ///
     /// # Errors
-    /// `GateClosed`: no call may be made before its `until`.
-    pub(crate) fn shut(&self) -> Result<(), DestinationError> {
-        self.shut_for(Call::new(Priority::OptOut, OperationClass::OptOutWrites))
+    /// Why they are held, and for how long.
+    pub(crate) fn shut(&self) -> Result<(), Held> {
+        self.shut_for(Call::OPT_OUT_WRITE)
     }
 
-    fn shut_for(&self, call: Call) -> Result<(), DestinationError> {
-        let now_ms = self.now_ms();
-        let deadline_ms = now_ms + self.rules().in_hand_ms;
-        let wait = self.queue().policy.holds(now_ms, call);
-        match wait.filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) {
-            Some(wait) => {
-                if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
-                    && call.priority == Priority::OptOut
-                {
-                    self.tell(Report::OptOutWaits { class });
-                }
-                Err(self.closed(&wait))
-            }
-            None => Ok(()),
+    fn shut_for(&self, call: Call) -> Result<(), Held> {
+        let (now_ms, queue) = (self.now_ms(), self.queue());
+        let deadline_ms = now_ms + queue.rules.in_hand_ms;
+        let passes = queue.policy.passes(now_ms, call);
+        drop(queue);
+        let Some(wait) = passes.err().filter(|wait| wait.until_ms.is_none_or(|until| until > deadline_ms)) else {
+            return Ok(());
+        };
+        if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
+            && call.priority == Priority::OptOut
+        {
+            self.tell(Report::OptOutWaits(class));
         }
+        Err(self.held(wait))
     }
 
     /// How long not to take deliveries whose calls have this priority and are of these classes: they can wait in their
     /// queue. `None`: take them.
     #[must_use]
     pub fn no_room_for(&self, priority: Priority, classes: &[OperationClass]) -> Option<Duration> {
-        let (now_ms, rules) = (self.now_ms(), self.rules());
-        self.queue().no_room_for(now_ms, priority, classes, &rules)
+        self.queue().no_room_for(self.now_ms(), priority, classes)
     }
 
-    /// Stops all calls until a person resumes them, because of what this process has found.
-    ///
-    /// # Errors
-    /// Where the store cannot be told.
-    pub(crate) async fn stop(&self, reason: &str) -> Result<(), StoreError> {
-        if self.queue().policy.pause.reason() == Some(reason) {
-            return Ok(());
-        }
-        self.store.pause_gate(self.destination, reason).await?;
-        let rows = self.store.gates().await?;
-        rows.iter().filter(|row| row.destination == self.destination).for_each(|row| self.follow(row));
-        Ok(())
+    pub(crate) fn is_paused_for(&self, reason: &str) -> bool {
+        self.queue().policy.pause.reason() == Some(reason)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -233,7 +185,7 @@ impl Gate {
 
     /// Goes by other limits from now on.
     pub fn go_by(&self, rules: GateRules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        self.queue().rules = rules;
     }
 
     /// Tells what the check of credentials told, or that there are others to check.
@@ -253,33 +205,23 @@ impl Gate {
         self.queue().policy.last_success_ms.is_some_and(|at| at >= since_ms)
     }
 
-    fn closed(&self, wait: &Wait) -> DestinationError {
+    fn held(&self, wait: Wait) -> Held {
         let known = wait.until_ms.map(|until| duration(until - self.now_ms()));
-        let (why, until) = match &wait.why {
-            Why::Paused(reason) => (format!("paused: {reason}"), paused_look().min(known.unwrap_or(Duration::MAX))),
-            Why::RateLimit => ("its rate limit is reached".to_owned(), known.unwrap_or_default()),
-            // Apart, so that they do not come back together.
-            Why::Failing(class) => (
-                format!("{} fail; one probe at a time is let through", class.in_words()),
-                known.unwrap_or_default() + apart(),
-            ),
-            Why::Turn => ("its turn is not yet".to_owned(), known.unwrap_or_default() + apart()),
-        };
-        let why = redact(&format!("calls to {} are held: {why}", self.destination));
-        DestinationError::GateClosed { until: in_time(until), why, is_paused: matches!(wait.why, Why::Paused(_)) }
+        Held { destination: self.destination, why: wait.why, wait: known }
     }
 
     fn tell(&self, report: Report) {
-        self.queue().tell(report, &self.rules());
-        self.changed.notify_waiters();
+        self.queue().tell(report);
         if !self.queue().policy.is_free() {
             self.wanted.notify_one();
         }
-        self.show();
+        self.policy_changed();
     }
 
-    fn rules(&self) -> GateRules {
-        *self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    fn policy_changed(&self) {
+        self.changed.notify_waiters();
+        let standing = self.queue().policy.standing();
+        self.teller.tell(self.now_ms(), standing);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -293,49 +235,25 @@ impl Gate {
 }
 
 impl Permit<'_> {
-    /// Tells the answer, as soon as its headers are read.
-    pub fn answered(self, meaning: Meaning, limits: &Limits) -> After {
-        #[expect(clippy::cast_precision_loss, reason = "calls of a window are far below 2^52")]
-        let [limit, remaining] = [limits.limit, limits.remaining].map(|count| count.map(|count| count as f64));
-        self.gate.metrics.worker.budget(self.gate.destination, limit, remaining);
-        let window = limits.limit.zip(limits.remaining).zip(limits.window_end);
-        let seen = window.map(|((limit, remaining), (ends_at, lasts))| WindowSeen {
-            limit,
-            remaining,
-            reset_ms: ends_at.as_millis(),
-            lasts_ms: millis(lasts),
-        });
-        self.end(meaning, seen, limits.retry_after.map(millis))
-    }
-
     /// Tells that no answer came: no connection, a time-out, or something that is none.
     pub fn failed(self) -> After {
-        self.end(Meaning::NoAnswer, None, None)
+        self.answered(Meaning::NoAnswer, &Limits::default())
     }
 
-    fn end(mut self, meaning: Meaning, window: Option<WindowSeen>, wait_ms: Option<i64>) -> After {
-        let Self { gate, is_probe, sent_ms, .. } = self;
-        let (class, at_ms) = (self.call.class, gate.now_ms());
+    /// Tells the answer, as soon as its headers are read.
+    pub fn answered(mut self, meaning: Meaning, limits: &Limits) -> After {
+        let Self { gate, call, is_probe, sent_ms, .. } = self;
+        let at_ms = gate.now_ms();
         self.has_ended = true;
         gate.queue().ended();
-        if self.call.stands_alone && meaning != Meaning::TooMany {
-            if meaning != Meaning::NoAnswer {
-                gate.tell(Report::Limits { at_ms, sent_ms, window });
-            }
-            return After::default();
-        }
-        let answer = Answer { class, at_ms, sent_ms, meaning, window, wait_ms, is_probe };
-        gate.tell(Report::Answer(answer));
-        let policy = &gate.queue().policy;
+        let (window, wait_ms) = (limits.window(), limits.retry_after.map(millis));
+        gate.tell(Report::Answer(Answer { call, at_ms, sent_ms, meaning, window, wait_ms, is_probe }));
+        let Queue { policy, rules, .. } = &*gate.queue();
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
-        let probe_due_ms = policy.probe_due_ms(class).unwrap_or(at_ms + gate.rules().open_min_ms);
+        let probe_due_ms = policy.probe_due_ms(call.class).unwrap_or(at_ms + rules.open_min_ms);
         After {
-            again: match meaning {
-                Meaning::TooMany => Some(in_time(duration(policy.closed_until_ms - at_ms))),
-                Meaning::Refused => Some(in_time(paused_look())),
-                Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => None,
-            },
-            failed_probe: (is_probe && has_failed).then(|| in_time(duration(probe_due_ms - at_ms))),
+            closed_for: duration(policy.closed_until_ms - at_ms),
+            failed_probe: (is_probe && has_failed).then(|| duration(probe_due_ms - at_ms)),
         }
     }
 }
@@ -348,27 +266,4 @@ impl Drop for Permit<'_> {
             self.gate.wanted.notify_one();
         }
     }
-}
-
-/// How long a delivery waits before it looks again whether a pause has ended.
-pub(crate) fn paused_look() -> Duration {
-    PAUSED_LOOK.mul_f64(1.0 + rand::random::<f64>())
-}
-
-fn apart() -> Duration {
-    Duration::from_millis(rand::random_range(500..1000))
-}
-
-/// The wall clock `wait` from now; rounded up, for nothing may be early.
-fn in_time(wait: Duration) -> Timestamp {
-    Timestamp::now().plus(wait + Duration::from_millis(1))
-}
-
-pub(crate) fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// None where it is negative.
-fn duration(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }

@@ -7,13 +7,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::Call;
+use super::policy::{Call, Wait, Why};
 
 /// How the reason of a pause for refused credentials begins in the store, so that other processes know that it may be
 /// probed. An operator's pause never is.
-pub const CREDENTIALS_REFUSED: &str = "credentials refused";
-/// How the reason of a pause begins that the answers of another world caused (`destinations/world.rs`).
-pub const OTHER_WORLD: &str = "sandbox and real API meet";
+const CREDENTIALS_REFUSED: &str = "credentials refused";
 /// How soon a check that is due has told, most likely.
 const CHECKED_WITHIN_MS: i64 = 500;
 
@@ -31,17 +29,19 @@ pub(super) struct Pause {
 }
 
 impl Pause {
-    /// Why and until when a call is held; `None` where it may be made. An operator's pause has no end that is known.
-    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Option<(Option<i64>, &str)> {
-        let reason = self.reason.as_deref()?;
-        if !is_probed(reason) {
-            return Some((None, reason));
-        }
+    /// Whether a call may be made. An operator's pause has no end that is known.
+    pub(super) fn passes(&self, now_ms: i64, call: Call) -> Result<(), Wait> {
+        let Some(reason) = &self.reason else { return Ok(()) };
         let may_probe = match call.checks_credentials {
             true => self.check_due_ms <= now_ms,
-            false => self.opt_out_may_probe && call.is_opt_out_write(),
+            false => self.opt_out_may_probe && call == Call::OPT_OUT_WRITE,
         };
-        (!may_probe).then_some((Some(self.check_due_ms.max(now_ms + CHECKED_WITHIN_MS)), reason))
+        let is_probed = is_probed(reason);
+        if is_probed && may_probe {
+            return Ok(());
+        }
+        let until_ms = is_probed.then(|| self.check_due_ms.max(now_ms + CHECKED_WITHIN_MS));
+        Err(Wait { until_ms, why: Why::Paused(reason.clone()) })
     }
 
     /// A call is made: where the destination is paused, the probe of this interval is spent.
@@ -107,13 +107,8 @@ impl Pause {
     }
 }
 
-/// Whether answers of another world caused a pause with this reason.
-pub(super) fn is_of_another_world(reason: &str) -> bool {
-    reason.starts_with(OTHER_WORLD)
-}
-
 /// Whether a pause with this reason may be probed.
-pub(super) fn is_probed(reason: &str) -> bool {
+pub(crate) fn is_probed(reason: &str) -> bool {
     reason.starts_with(CREDENTIALS_REFUSED)
 }
 
@@ -130,7 +125,7 @@ mod tests {
         checks_credentials: true,
         stands_alone: false,
     };
-    const OPT_OUT: Call = Call::new(Priority::OptOut, OperationClass::OptOutWrites);
+    const OPT_OUT: Call = Call::OPT_OUT_WRITE;
     const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 
     const EVERY: i64 = 60_000;
@@ -143,14 +138,14 @@ mod tests {
     }
 
     fn is_held(pause: &Pause, now_ms: i64, call: Call) -> bool {
-        pause.holds(now_ms, call).is_some()
+        pause.passes(now_ms, call).is_err()
     }
 
     #[test]
     fn refused_credentials_are_probed_by_the_check_and_by_nothing_else() {
         let mut pause = refused_at(0);
         for call in [CHECK, OPT_OUT, NOTE] {
-            assert_eq!(pause.holds(59_000, call).expect("held").0, Some(EVERY), "{call:?}");
+            assert_eq!(pause.passes(59_000, call).expect_err("held").until_ms, Some(EVERY), "{call:?}");
         }
         assert!(is_held(&pause, EVERY, OPT_OUT) && is_held(&pause, EVERY, NOTE));
         assert!(!is_held(&pause, EVERY, CHECK));
@@ -180,7 +175,8 @@ mod tests {
         pause.accepted(EVERY);
         pause.check_now(1);
 
-        assert_eq!(pause.holds(10 * EVERY, CHECK), Some((None, "maintenance")));
+        let why = Why::Paused("maintenance".to_owned());
+        assert_eq!(pause.passes(10 * EVERY, CHECK), Err(Wait { until_ms: None, why }));
         pause.follow(None, 2);
         assert!(pause.is_flowing());
     }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use hookline_common::names::{Operation, OperationClass};
 use serde::{Deserialize, Serialize};
 
-use super::breaker::{Breaker, Passage};
+use super::breaker::Breaker;
 use super::pause::Pause;
-use super::rate_limit::{RateLimit, WindowSeen};
+use super::rate_limit::RateLimit;
 use super::{GateRules, Meaning, Priority};
+use crate::destinations::limits::WindowSeen;
+use crate::destinations::standing::Standing;
 
 /// A process that says nothing for so long has died: it has no calls out any more.
 const SILENT_MS: i64 = 30_000;
@@ -58,15 +60,14 @@ pub(super) struct Call {
     pub(super) stands_alone: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
-    /// `is_probe`: to see whether the destination works again.
-    Go {
-        is_probe: bool,
-    },
-    Wait(Wait),
+/// The call may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Go {
+    /// To see whether the destination works again.
+    pub(super) is_probe: bool,
 }
 
+/// The call may not be made yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     /// `None`: nobody knows, look again.
@@ -74,33 +75,38 @@ pub(super) struct Wait {
     pub(super) why: Why,
 }
 
+/// Why calls are held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub enum Why {
     Paused(String),
     RateLimit,
     Failing(OperationClass),
     Turn,
 }
 
+/// What a process tells all, and asks of them.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    /// Names the process.
+    pub(super) process: String,
+    pub(super) rules: GateRules,
+    pub(super) reports: Vec<Report>,
+    /// Its calls that were let through and have not ended.
+    pub(super) out: i64,
+    pub(super) waiting: Vec<Call>,
+}
+
 /// What a process has to tell.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
     Answer(Answer),
-    /// The answer to a call that stands alone: only what it says of the rate limit counts.
-    Limits {
-        at_ms: i64,
-        sent_ms: i64,
-        window: Option<WindowSeen>,
-    },
     /// What the check of credentials told.
     Check {
         at_ms: i64,
         told: Told,
     },
     /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
-    OptOutWaits {
-        class: OperationClass,
-    },
+    OptOutWaits(OperationClass),
 }
 
 /// What the check of credentials told.
@@ -118,7 +124,7 @@ pub enum Told {
 /// How one call ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
-    pub(super) class: OperationClass,
+    pub(super) call: Call,
     pub(super) at_ms: i64,
     pub(super) sent_ms: i64,
     pub(super) meaning: Meaning,
@@ -129,34 +135,26 @@ pub(super) struct Answer {
 }
 
 impl Call {
+    pub(super) const OPT_OUT_WRITE: Self = Self::new(Priority::OptOut, OperationClass::OptOutWrites);
+
     pub(super) const fn new(priority: Priority, class: OperationClass) -> Self {
         Self { priority, class, checks_credentials: false, stands_alone: false }
     }
 
-    pub(super) fn of(priority: Priority, operation: Operation) -> Self {
+    pub(super) fn of(priority: Priority, operation: Operation, class: OperationClass) -> Self {
         let checks_credentials = operation == Operation::CheckToken;
         let priority = if checks_credentials { Priority::OptOut } else { priority };
-        Self { priority, class: operation.class(), checks_credentials, stands_alone: operation.stands_alone() }
-    }
-
-    pub(super) fn is_opt_out_write(self) -> bool {
-        self.priority == Priority::OptOut && self.class == OperationClass::OptOutWrites && !self.checks_credentials
+        Self { priority, class, checks_credentials, stands_alone: operation.stands_alone() }
     }
 }
 
 impl Policy {
-    /// Decides about the calls of a process that wait: those that may be made, and which of them are probes. `out` are the
-    /// calls of this process that were let through and have not ended.
-    pub(super) fn decide_all(
-        &mut self,
-        now_ms: i64,
-        process: &str,
-        mut out: i64,
-        mut waiting: Vec<Call>,
-        rules: &GateRules,
-    ) -> Vec<(Call, bool)> {
+    /// Takes in what a process tells, and decides about its calls that wait: those that may be made.
+    pub(super) fn exchange(&mut self, now_ms: i64, asked: &Exchange) -> Vec<(Call, Go)> {
+        let Exchange { process, rules, reports, mut out, mut waiting } = asked.clone();
+        reports.iter().for_each(|report| self.record(report, &rules));
         self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
-        self.set_out(now_ms, process, out);
+        self.set_out(now_ms, &process, out);
         let mut granted = Vec::new();
         for call in &waiting {
             let waits_until_ms = &mut self.waits_until_ms[call.priority as usize];
@@ -166,10 +164,10 @@ impl Policy {
         loop {
             let before = waiting.len();
             waiting.retain(|call| {
-                let Decision::Go { is_probe } = self.decide(now_ms, *call, rules) else { return true };
+                let Ok(go) = self.decide(now_ms, *call, &rules) else { return true };
                 out += 1;
-                self.set_out(now_ms, process, out);
-                granted.push((*call, is_probe));
+                self.set_out(now_ms, &process, out);
+                granted.push((*call, go));
                 false
             });
             if waiting.len() == before {
@@ -179,8 +177,8 @@ impl Policy {
     }
 
     /// Whether one call may be made now; takes what it needs.
-    pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Decision {
-        if let Some(wait) = self.holds(now_ms, call) {
+    pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
+        let go = self.passes(now_ms, call).inspect_err(|wait| {
             let is_failing = matches!(wait.why, Why::Failing(_));
             if is_failing && call.priority == Priority::OptOut {
                 self.breakers[call.class.index()].opt_out_waits();
@@ -188,8 +186,7 @@ impl Policy {
             if is_failing && call.checks_credentials {
                 self.pause.check_told_nothing(now_ms, rules.probe_every_ms);
             }
-            return Decision::Wait(wait);
-        }
+        })?;
         let out = self.out.values().map(|(calls, _)| calls).sum();
         let taken = match self.is_anothers_turn(now_ms, call.priority) {
             true => Err(now_ms + TURN_MS),
@@ -197,7 +194,7 @@ impl Policy {
         };
         if let Err(again_ms) = taken {
             self.waits_until_ms[call.priority as usize] = again_ms.max(now_ms) + TURN_MS * 2;
-            return Decision::Wait(Wait { until_ms: Some(again_ms), why: Why::Turn });
+            return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
         }
         match call.priority {
             Priority::Note => self.contacts_since_note = 0,
@@ -205,14 +202,11 @@ impl Policy {
             Priority::OptOut => {}
         }
         self.waits_until_ms[call.priority as usize] = 0;
-        if call.stands_alone {
-            return Decision::Go { is_probe: false };
+        if !call.stands_alone {
+            self.breakers[call.class.index()].probe(now_ms);
+            self.pause.probe(now_ms, call, rules.probe_every_ms);
         }
-        let breaker = &mut self.breakers[call.class.index()];
-        let is_probe = breaker.look(now_ms, call.priority) == Passage::Probe || !self.pause.is_flowing();
-        breaker.probe(now_ms);
-        self.pause.probe(now_ms, call, rules.probe_every_ms);
-        Decision::Go { is_probe }
+        Ok(go)
     }
 
     /// While an opt-out waits for quota nothing else is called; contacts that wait go before notes, but for each fourth.
@@ -230,30 +224,25 @@ impl Policy {
         self.out.insert(process.to_owned(), (out, now_ms));
     }
 
-    /// Why and until when a call is held, its quota aside; changes nothing.
-    pub(super) fn holds(&self, now_ms: i64, call: Call) -> Option<Wait> {
-        if let Some((until_ms, reason)) = self.pause.holds(now_ms, call) {
-            return Some(Wait { until_ms, why: Why::Paused(reason.to_owned()) });
-        }
+    /// Whether a call may be made now, the quota aside; changes nothing.
+    pub(super) fn passes(&self, now_ms: i64, call: Call) -> Result<Go, Wait> {
+        self.pause.passes(now_ms, call)?;
         if now_ms < self.closed_until_ms {
-            return Some(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
+            return Err(Wait { until_ms: Some(self.closed_until_ms), why: Why::RateLimit });
         }
         if call.stands_alone {
-            return None;
+            return Ok(Go { is_probe: false });
         }
-        match self.breakers[call.class.index()].look(now_ms, call.priority) {
-            Passage::Held { until_ms } => Some(Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) }),
-            Passage::Free | Passage::Probe => None,
-        }
+        let go = self.breakers[call.class.index()]
+            .look(now_ms, call.priority)
+            .map_err(|until_ms| Wait { until_ms: Some(until_ms), why: Why::Failing(call.class) })?;
+        Ok(Go { is_probe: go.is_probe || !self.pause.is_flowing() })
     }
 
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
-            Report::Limits { at_ms, sent_ms, window } => {
-                self.rate_limit.answered(at_ms, sent_ms, false, window, rules);
-            }
-            Report::OptOutWaits { class } => self.breakers[class.index()].opt_out_waits(),
+            Report::OptOutWaits(class) => self.breakers[class.index()].opt_out_waits(),
             Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
             Report::Check { at_ms, told: Told::Refused { status } } => {
                 self.pause.refused(at_ms, at_ms, rules.probe_every_ms, status);
@@ -267,32 +256,33 @@ impl Policy {
     }
 
     fn answered(&mut self, answer: &Answer, rules: &GateRules) {
-        let Answer { at_ms, sent_ms, meaning, window, is_probe, .. } = *answer;
-        let breaker = &mut self.breakers[answer.class.index()];
-        match meaning {
-            Meaning::Success | Meaning::Worked | Meaning::Forbidden | Meaning::Refused => breaker.worked(at_ms),
-            Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
-            // `Retry-After` says when to come back.
-            Meaning::TooMany => {}
-        }
+        let Answer { call, at_ms, sent_ms, meaning, is_probe, .. } = *answer;
         if meaning != Meaning::NoAnswer {
-            self.rate_limit.answered(at_ms, sent_ms, meaning == Meaning::TooMany, window, rules);
+            self.rate_limit.answered(answer, rules);
         }
+        let breaker = &mut self.breakers[call.class.index()];
         match meaning {
+            // The breaker counts none: `Retry-After` says when to come back.
             Meaning::TooMany => self.too_many(answer),
-            Meaning::Refused => self.pause.refused(sent_ms, at_ms, rules.probe_every_ms, 401),
+            _ if call.stands_alone => {}
+            Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
+            Meaning::Forbidden => breaker.worked(at_ms),
+            Meaning::Refused => {
+                breaker.worked(at_ms);
+                self.pause.refused(sent_ms, at_ms, rules.probe_every_ms, 401);
+            }
             Meaning::Success | Meaning::Worked => {
+                breaker.worked(at_ms);
                 if sent_ms > self.refused_ms {
                     self.refusals_in_a_row = 0;
                 }
                 if is_probe {
                     self.pause.accepted(at_ms);
                 }
+                if meaning == Meaning::Success {
+                    self.last_success_ms = self.last_success_ms.max(Some(at_ms));
+                }
             }
-            Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
-        }
-        if meaning == Meaning::Success {
-            self.last_success_ms = self.last_success_ms.max(Some(at_ms));
         }
     }
 
@@ -305,12 +295,8 @@ impl Policy {
         // `Retry-After` is the destination's own word on this very call, the window's end is second best.
         let spent = answer.window.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
         let asked_ms = answer.wait_ms.or(spent.map(|window| window.lasts_ms));
-        self.close(answer.at_ms + asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row)));
-    }
-
-    /// Holds calls until then, or for as long as they are held already.
-    pub(super) fn close(&mut self, until_ms: i64) {
-        self.closed_until_ms = self.closed_until_ms.max(until_ms);
+        let wait_ms = asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row));
+        self.closed_until_ms = self.closed_until_ms.max(answer.at_ms + wait_ms);
     }
 
     /// When the breaker of a class is probed next; `None` while it lets all calls through.
@@ -321,6 +307,16 @@ impl Policy {
     /// Classes whose breaker is open.
     pub(super) fn failing(&self) -> Vec<OperationClass> {
         OperationClass::ALL.iter().copied().filter(|class| self.probe_due_ms(*class).is_some()).collect()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let failing = self.failing();
+        Standing {
+            pause: self.pause.reason().map(str::to_owned),
+            closed_until_ms: self.closed_until_ms,
+            probe_due_ms: failing.iter().filter_map(|class| self.probe_due_ms(*class)).min(),
+            failing,
+        }
     }
 
     /// How many processes have calls out.

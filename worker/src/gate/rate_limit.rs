@@ -10,7 +10,9 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GateRules, Priority};
+use super::policy::Answer;
+use super::{GateRules, Meaning, Priority};
+use crate::destinations::limits::WindowSeen;
 
 /// Share of the limit that may be called at once after a quiet time. A user with half of a window's calls to make should
 /// not wait for them; a larger backlog is spread evenly after that.
@@ -63,17 +65,6 @@ struct Window {
     ours: i64,
 }
 
-/// What one answer tells of its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WindowSeen {
-    pub(super) limit: i64,
-    pub(super) remaining: i64,
-    /// Its end as sent, on the server's clock.
-    pub(super) reset_ms: i64,
-    /// How long it still lasts by the answer's own `Date`; never too short.
-    pub(super) lasts_ms: i64,
-}
-
 impl RateLimit {
     /// Takes one call, with `out` calls taken before and not answered yet, by any process.
     ///
@@ -81,13 +72,13 @@ impl RateLimit {
     /// When to ask again.
     pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let is_opt_out = priority == Priority::OptOut;
-        let taken = self.may(now_ms, out, is_opt_out, rules);
-        if taken.is_ok() && self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) {
+        self.may(now_ms, out, is_opt_out, rules)?;
+        if self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) {
             self.probed_ms = Some(now_ms);
-        } else if taken.is_ok() && !is_opt_out {
+        } else if !is_opt_out {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
-        taken
+        Ok(())
     }
 
     fn may(&mut self, now_ms: i64, out: i64, is_opt_out: bool, rules: &GateRules) -> Result<(), i64> {
@@ -120,19 +111,13 @@ impl RateLimit {
     }
 
     /// Takes one answer in.
-    pub(super) fn answered(
-        &mut self,
-        at_ms: i64,
-        sent_ms: i64,
-        is_too_many: bool,
-        seen: Option<WindowSeen>,
-        rules: &GateRules,
-    ) {
-        let Some(seen) = seen else {
+    pub(super) fn answered(&mut self, answer: &Answer, rules: &GateRules) {
+        let Answer { at_ms, sent_ms, .. } = *answer;
+        let Some(seen) = answer.window else {
             if self.window.as_ref().is_some_and(|window| at_ms >= window.ends_ms) {
                 self.window = None;
             }
-            return self.answered_without_limit(at_ms, is_too_many);
+            return self.answered_without_limit(at_ms, answer.meaning == Meaning::TooMany);
         };
         self.probed_ms = None;
         let window = self.window.take().filter(|window| !window.is_followed_by(at_ms, seen));

@@ -149,7 +149,7 @@ impl RecordOptOut {
         let claim = match attempt.take_claimed() {
             Some(claim) => claim,
             None => {
-                self.gate.shut().map_err(HandlerError::textus)?;
+                self.gate.shut().map_err(|held| HandlerError::textus(held.into()))?;
                 // Before the claim, whose lease is not for this call, and before the ledger says "sent".
                 let asked = self.textus.ask_before_writing(OperationClass::OptOutWrites).await;
                 asked.map_err(HandlerError::textus)?;
@@ -160,7 +160,7 @@ impl RecordOptOut {
             Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => match self.gate.shut() {
                 Ok(()) => Ok(Turn::Ours(token)),
                 // A closed gate must leave no "sent" in the ledger for a call that was never made.
-                Err(shut) => self.let_go(&token).await.and(Err(HandlerError::textus(shut))),
+                Err(held) => self.let_go(&token).await.and(Err(HandlerError::textus(held.into()))),
             },
             Claim::Done { .. } => Ok(Turn::Done),
             Claim::Wait { until } => {

@@ -120,7 +120,7 @@ impl Drop for TestWorker {
 async fn follow(store: Store, gate: Arc<Gate>, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         if let Ok((_, rows)) = store.look().await {
-            rows.iter().filter(|row| row.destination == gate.destination()).for_each(|row| gate.follow(row));
+            gate.follow(&rows);
         }
         tokio::time::sleep(Duration::from_millis(150)).await;
     }

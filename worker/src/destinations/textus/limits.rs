@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use hookline_common::settings::TextUsSettings;
-use hookline_common::time::Timestamp;
+use hookline_common::time::{Timestamp, millis};
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
-use crate::gate::{GateRules, Limits, MAX_WAIT, millis};
+use crate::destinations::limits::{GateRules, Limits, MAX_WAIT};
 
 /// A turn is waited for in hand for so long at most, whatever a call may take: longer waits are for the queue.
 const IN_HAND_MAX: Duration = Duration::from_secs(8);

@@ -5,7 +5,6 @@
 use std::time::{Duration, Instant};
 
 use hookline_common::names::{Operation, OperationClass};
-use hookline_common::time::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -13,8 +12,9 @@ use super::client::TextUs;
 use super::paths::Path;
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
+use crate::destinations::held::paused_until;
 use crate::destinations::http::Answer;
-use crate::gate::{Told, paused_look};
+use crate::gate::Told;
 
 /// A search that finds nobody.
 const NOBODY: &str = "0000000000";
@@ -100,11 +100,11 @@ impl TextUs {
             Verdict::Refused { status } => {
                 self.gate().check_told(Told::Refused { status });
                 // The status of this call: the ledger records what a PUT was answered.
-                DestinationError::CredentialsRefused { status: 403, until: Timestamp::now().plus(paused_look()) }
+                DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
             // Another call has found out meanwhile that the token is refused: this one costs no attempt either.
             Verdict::NotAsked if self.gate().check_due_in().is_some() => {
-                DestinationError::CredentialsRefused { status: 403, until: Timestamp::now().plus(paused_look()) }
+                DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
             Verdict::Nothing | Verdict::NotAsked => DestinationError::Failed { status: 403, retry_after: None, detail },
         })

@@ -8,7 +8,7 @@ const WINDOW_MS: i64 = 20_000;
 const LATENCY_MS: i64 = 20;
 const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 const CONTACT: Call = Call::new(Priority::Contact, OperationClass::ContactWrites);
-const OPT_OUT: Call = Call::new(Priority::OptOut, OperationClass::OptOutWrites);
+const OPT_OUT: Call = Call::OPT_OUT_WRITE;
 const CHECK: Call =
     Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true, stands_alone: false };
 const ALL: [Call; 4] = [OPT_OUT, CONTACT, NOTE, CHECK];
@@ -29,19 +29,31 @@ fn long_window() -> GateRules {
     GateRules { window_ms: 800_000, ..rules() }
 }
 
+fn asked(process: &str, out: i64, waiting: Vec<Call>) -> Exchange {
+    Exchange { process: process.to_owned(), rules: rules(), reports: Vec::new(), out, waiting }
+}
+
 /// How many of the calls that wait are let through, by kind.
 fn granted(policy: &mut Policy, now_ms: i64, process: &str, wanted: &[(Call, usize)]) -> Vec<usize> {
     let waiting = wanted.iter().flat_map(|(call, calls)| std::iter::repeat_n(*call, *calls)).collect();
-    let granted = policy.decide_all(now_ms, process, 0, waiting, &rules());
+    let granted = policy.exchange(now_ms, &asked(process, 0, waiting));
     wanted.iter().map(|(call, _)| granted.iter().filter(|(granted, _)| granted == call).count()).collect()
 }
 
 fn answer(class: OperationClass, at_ms: i64, meaning: Meaning) -> Answer {
-    Answer { class, at_ms, sent_ms: at_ms - 10, meaning, window: None, wait_ms: None, is_probe: false }
+    Answer {
+        call: Call::new(Priority::Note, class),
+        at_ms,
+        sent_ms: at_ms - 10,
+        meaning,
+        window: None,
+        wait_ms: None,
+        is_probe: false,
+    }
 }
 
 fn is_go(policy: &mut Policy, now_ms: i64, call: Call) -> bool {
-    matches!(policy.decide(now_ms, call, &long_window()), Decision::Go { .. })
+    policy.decide(now_ms, call, &long_window()).is_ok()
 }
 
 /// A policy for which no quota is in the way.
@@ -205,11 +217,9 @@ impl Simulation {
 
     fn exchange(&mut self, worker: usize) {
         let now = self.now_ms;
-        for report in std::mem::take(&mut self.reports[worker]) {
-            self.policy.record(&report, &rules());
-        }
-        for (_, is_probe) in self.policy.decide_all(now, &worker.to_string(), self.out[worker], vec![NOTE; 4], &rules())
-        {
+        let reports = std::mem::take(&mut self.reports[worker]);
+        let asked = Exchange { reports, ..asked(&worker.to_string(), self.out[worker], vec![NOTE; 4]) };
+        for (_, Go { is_probe }) in self.policy.exchange(now, &asked) {
             self.calls.push(now);
             self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
             self.out[worker] += 1;
@@ -358,7 +368,7 @@ fn reads_that_fail_hold_neither_opt_outs_nor_contacts() {
         policy.record(&Report::Answer(answer(OperationClass::Reads, at_ms, Meaning::Failed)), &long_window());
     }
 
-    let Decision::Wait(wait) = policy.decide(10, NOTE, &long_window()) else { panic!("reads are held") };
+    let wait = policy.decide(10, NOTE, &long_window()).expect_err("reads are held");
     assert_eq!(wait, Wait { until_ms: Some(5_005), why: Why::Failing(OperationClass::Reads) });
     for call in [OPT_OUT, CONTACT] {
         assert!(is_go(&mut policy, 10, call), "{call:?}");
@@ -378,7 +388,7 @@ fn a_read_for_an_opt_out_that_waits_has_the_next_probe() {
     assert!(!is_go(&mut policy, 100, read_back));
 
     assert!(!is_go(&mut policy, 5_010, NOTE), "the probe is kept");
-    assert_eq!(policy.decide(5_020, read_back, &long_window()), Decision::Go { is_probe: true });
+    assert_eq!(policy.decide(5_020, read_back, &long_window()), Ok(Go { is_probe: true }));
     assert!(!is_go(&mut policy, 5_030, read_back), "one probe");
 }
 
@@ -394,7 +404,7 @@ fn refused_credentials_are_probed_by_the_check_and_then_by_an_opt_out() {
 
     policy.record(&Report::Check { at_ms: 60_100, told: Told::Nothing }, &long_window());
     assert!(!is_go(&mut policy, 60_110, NOTE));
-    assert_eq!(policy.decide(60_120, OPT_OUT, &long_window()), Decision::Go { is_probe: true });
+    assert_eq!(policy.decide(60_120, OPT_OUT, &long_window()), Ok(Go { is_probe: true }));
     assert!(!is_go(&mut policy, 60_130, OPT_OUT), "one opt-out");
 
     let probe = Answer { is_probe: true, ..answer(OperationClass::OptOutWrites, 60_200, Meaning::Success) };
@@ -429,7 +439,7 @@ fn a_429_binds_every_class_until_retry_after_has_passed_and_opens_no_breaker() {
     for call in ALL {
         assert_eq!(
             policy.decide(7_009, call, &long_window()),
-            Decision::Wait(Wait { until_ms: Some(7_010), why: Why::RateLimit }),
+            Err(Wait { until_ms: Some(7_010), why: Why::RateLimit }),
             "{call:?}"
         );
     }
@@ -460,10 +470,10 @@ fn without_retry_after_the_wait_doubles_to_a_minute() {
 #[test]
 fn a_process_that_died_holds_no_calls_for_ever() {
     let mut policy = Policy::default();
-    policy.decide_all(1000, "dead", 90, Vec::new(), &rules());
+    policy.exchange(1000, &asked("dead", 90, Vec::new()));
     assert_eq!(policy.out.values().map(|(calls, _)| calls).sum::<i64>(), 90);
 
-    policy.decide_all(1000 + 31_000, "other", 0, Vec::new(), &rules());
+    policy.exchange(1000 + 31_000, &asked("other", 0, Vec::new()));
 
     assert_eq!(policy.out.values().map(|(calls, _)| calls).sum::<i64>(), 0);
 }

@@ -26,8 +26,8 @@ pub struct WorkerMetrics {
     queue_oldest_seconds: GaugeVec,
     api_requests: IntCounterVec,
     api_request_seconds: HistogramVec,
-    budget_remaining: GaugeVec,
-    budget_limit: GaugeVec,
+    budget_remaining: IntGaugeVec,
+    budget_limit: IntGaugeVec,
     destination_state: IntGaugeVec,
     seconds_to_drain: GaugeVec,
     dead_letters: IntCounterVec,
@@ -109,13 +109,13 @@ impl WorkerMetrics {
                 &["destination", "operation"],
                 CALL_BUCKETS,
             ),
-            budget_remaining: float_gauge_vec(
+            budget_remaining: gauge_vec(
                 registry,
                 "hookline_api_budget_remaining",
                 "Calls left in the window, from the last answer's rate-limit headers.",
                 &["destination"],
             ),
-            budget_limit: float_gauge_vec(
+            budget_limit: gauge_vec(
                 registry,
                 "hookline_api_budget_limit",
                 "Calls allowed per window, from the last answer's rate-limit headers.",
@@ -313,7 +313,7 @@ impl WorkerMetrics {
             .observe(took.as_secs_f64());
     }
 
-    pub fn budget(&self, destination: Destination, limit: Option<f64>, remaining: Option<f64>) {
+    pub fn budget(&self, destination: Destination, limit: Option<i64>, remaining: Option<i64>) {
         if let Some(limit) = limit {
             self.budget_limit.with_label_values(&[destination.as_str()]).set(limit);
         }

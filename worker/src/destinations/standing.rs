@@ -1,0 +1,88 @@
+//! Tells how a destination stands: its state as a metric, and in the log each change of what holds its calls.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hookline_common::names::{Destination, OperationClass};
+use hookline_common::service::telemetry::metrics::{GateState, Metrics};
+
+use super::world::is_of_another_world;
+use crate::gate::is_probed;
+
+/// What holds calls to a destination.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Why it is paused.
+    pub(crate) pause: Option<String>,
+    /// By its rate limit.
+    pub(crate) closed_until_ms: i64,
+    /// The classes of operation that fail, and when the first of them is probed next.
+    pub(crate) failing: Vec<OperationClass>,
+    pub(crate) probe_due_ms: Option<i64>,
+}
+
+impl Standing {
+    fn state(&self, now_ms: i64) -> GateState {
+        match self.probe_due_ms {
+            _ if self.pause.is_some() => GateState::Paused,
+            _ if self.closed_until_ms > now_ms => GateState::Open,
+            Some(due_ms) if due_ms > now_ms => GateState::Open,
+            Some(_) => GateState::HalfOpen,
+            None => GateState::Closed,
+        }
+    }
+}
+
+/// Of one destination in one process.
+pub(crate) struct Teller {
+    destination: Destination,
+    metrics: Arc<Metrics>,
+    told: Mutex<Standing>,
+}
+
+impl Teller {
+    pub(crate) fn new(destination: Destination, metrics: Arc<Metrics>) -> Self {
+        Self { destination, metrics, told: Mutex::default() }
+    }
+
+    /// Shows the destination's state, and logs what changed since the last time.
+    pub(crate) fn tell(&self, now_ms: i64, now: Standing) {
+        self.metrics.worker.destination(self.destination, now.state(now_ms));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log_pause(told.pause.as_deref(), now.pause.as_deref());
+        self.log_failing(&told.failing, &now.failing);
+        if now.closed_until_ms > told.closed_until_ms {
+            tracing::warn!(destination = %self.destination, wait_ms = now.closed_until_ms - now_ms,
+                "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
+        }
+        *told = now;
+    }
+
+    fn log_pause(&self, before: Option<&str>, now: Option<&str>) {
+        let destination = self.destination;
+        match (before, now) {
+            (before, Some(reason)) if is_of_another_world(reason) => {
+                if !before.is_some_and(is_of_another_world) {
+                    tracing::error!(%destination, reason, "destination.paused: nothing is lost, deliveries wait");
+                }
+            }
+            (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
+                "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token is \
+                 valid and may do this, and set a new one: in its file it counts within seconds, elsewhere after a restart; \
+                 or run `hookline resume {destination}`"),
+            (None, Some(_)) => tracing::warn!(%destination, "destination.paused: by an operator; deliveries wait"),
+            (Some(_), None) => tracing::info!(%destination, "destination.resumed: calls are made again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    fn log_failing(&self, before: &[OperationClass], now: &[OperationClass]) {
+        let destination = self.destination;
+        for class in now.iter().filter(|class| !before.contains(class)) {
+            tracing::warn!(%destination, %class, "destination.failing: these calls fail again and again; deliveries wait, and \
+                one call at a time is let through until one works");
+        }
+        for class in before.iter().filter(|class| !now.contains(class)) {
+            tracing::info!(%destination, %class, "destination.works: these calls are made again");
+        }
+    }
+}

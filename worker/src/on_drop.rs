@@ -1,0 +1,9 @@
+//! What is done however a function is left: also where it is cancelled.
+
+pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
+
+impl<F: Fn()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
