@@ -371,6 +371,47 @@ async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_
 }
 
 #[tokio::test]
+async fn a_number_is_masked_in_every_text_beside_the_payloads() {
+    const TEXTS: [(&str, &str, &str); 7] = [
+        ("records_notes", "body", "ask +12025550147"),
+        ("records_people", "name", "Ada (+12025550147)"),
+        ("dead_letters", "detail", "no such person: +12025550147"),
+        ("attempts", "detail", "no such person: +12025550147"),
+        ("attempts", "requests", r#"[{"detail":"no +12025550147"}]"#),
+        ("audit", "reason", "+12025550147 asked for it"),
+        ("deliveries", "reason", "discarded for +12025550147"),
+    ];
+    let test = TestStore::new().await;
+    let others = PersonFacts { contact_id: Some("/contacts/Other".to_owned()), phones: vec![], name: None };
+    let (person, ..) = test.store.upsert_person(&others).await.unwrap();
+    test.store.add_note(&person.record_id, &note_of("/messages/other")).await.unwrap();
+    let event = event_at("others", at(0), b"{}");
+    test.store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
+    test.store.log_attempt(&attempt(&event, HandlerName::LogNote, 1, Verdict::Parked), &[]).await.unwrap();
+    test.store.insert_dead_letter(&event, HandlerName::LogNote, &dead(DeadReason::Rejected, at(9)), &[]).await.unwrap();
+    let mut sql = test.sql().await;
+    sqlx::query("INSERT INTO audit (at_ms, action, subject) VALUES (0, 'discard', 'a')")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    for (table, column, words) in TEXTS {
+        let statement = format!("UPDATE {table} SET {column} = '{words}'");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut sql).await.unwrap();
+    }
+
+    let foretold = test.store.would_erase(&phone()).await.unwrap().masked;
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((foretold, erased.masked), (7, 7));
+    for (table, column, words) in TEXTS {
+        // An erasure has a line of its own in the audit.
+        let select = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
+        let left: String = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_one(&mut sql).await.unwrap();
+        assert_eq!(left, words.replace("12025550147", "***********"), "{table}.{column}");
+    }
+}
+
+#[tokio::test]
 async fn copies_that_the_broker_holds_are_counted_until_they_come() {
     let test = TestStore::new().await;
     let events = ["a", "b", "c"].map(|name| (event_at(name, at(0), NAMED), vec![HandlerName::LogNote]));
