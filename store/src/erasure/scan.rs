@@ -158,6 +158,9 @@ impl Store {
                 let body = row.try_get::<Vec<u8>, _>("body")?;
                 let mut subjects = Subjects::of(&body);
                 subjects.business.retain(|number| whom.phones.contains(number));
+                if subjects.is_unreadable {
+                    whom.find_in(&body, &mut subjects);
+                }
                 let mentions = whom.written().any(|number| number.is_in(&body, Text::Json));
                 if mentions || whom.is_subject(&subjects) {
                     scanned.push(Hit { key: after.clone(), event_id: row::event_id(row)?, subjects, mentions });

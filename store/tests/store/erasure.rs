@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use hookline_common::broker::Again;
+use hookline_common::event::{Event, EventType};
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
@@ -20,6 +21,10 @@ const NAMES_THEM: &[(&str, &str)] = &[
     ("a linked contact, escaped", r#"{"contact":"\/contacts\/Vx9kQ2"}"#),
     ("an assigned contact", r#"{"conversation":{"assignedContact":{"id":"/contacts/Vx9kQ2"}}}"#),
     ("another of their numbers", r#"{"conversation":{"phoneNumber":"+442079460958"}}"#),
+    ("what is no object", "2025550147"),
+    ("what is no JSON", "STOP, says Ada Secretperson of (202) 555-0147"),
+    ("cut off", r#"{"message":{"body":"my code is hunter2"},"conversation":{"phoneNumber":"+12025550147"#),
+    ("cut off behind their contact", r#"{"message":{"body":"hunter2"},"contact":"\/contacts\/Vx9kQ2"#),
     ("cut within an emoji", r#"{"message":{"body":"\ud83d"},"conversation":{"phoneNumber":"+12025550147"}}"#),
 ];
 /// One that has their number in a text, and what is left of it.
@@ -34,13 +39,14 @@ const MENTIONS_THEM: &[(&str, &str, &str)] = &[
         r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +442079460958"}}"#,
         r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +************"}}"#,
     ),
-    ("what is no JSON", "2025550147", "1000000000"),
 ];
 const NAMES_NOBODY: &[(&str, &str)] = &[
     ("another number", r#"{"conversation":{"phoneNumber":"+12025550148"}}"#),
     ("digits that go on", r#"{"id":20255501471}"#),
     ("digits that begin before", r#"{"id":992025550147}"#),
     ("another contact", r#"{"contact":"/contacts/Vx9kQ2Y"}"#),
+    ("another number, cut off", r#"{"conversation":{"phoneNumber":"+12025550148"#),
+    ("another contact, cut off", r#"{"contact":"/contacts/Vx9kQ2Y""#),
     ("a text about the contact", r#"{"message":{"body":"see /contacts/Vx9kQ2"}}"#),
     ("several who share a number", r#"{"conversation":{"associatedContacts":["/contacts/Vx9kQ2","/contacts/B"]}}"#),
 ];
@@ -311,6 +317,44 @@ async fn a_business_number_is_refused_and_never_taken_for_a_number_of_a_person_s
     by_event.store.upsert_person(&facts).await.unwrap();
     let erased = by_event.store.erase(&phone()).await.unwrap();
     assert_eq!((erased.persons, erased.numbers, erased.payloads, erased.masked), (1, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_business_number_in_a_body_that_cannot_be_read_makes_it_nobody_s() {
+    let business = Phone::parse("+18005550100").unwrap();
+    let test = TestStore::new().await;
+    let facts = PersonFacts { contact_id: None, phones: vec![phone(), business], name: None };
+    test.store.upsert_person(&facts).await.unwrap();
+    let readable = br#"{"conversation":{"phoneNumber":"+12025550199","accountPhoneNumber":"+1 (800) 555-0100"}}"#;
+    let cut = br#"{"conversation":{"phoneNumber":"+12025550199","accountPhoneNumber":"+1 (800) 555-0100""#;
+    let events = [("readable", &readable[..]), ("cut", &cut[..])];
+    let events = events.map(|(name, body)| (event_at(name, at(0), body), vec![HandlerName::RecordHistory]));
+    test.store.record_events(&events).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.payloads, erased.masked), (0, 0));
+    let Payload::Here(kept) = test.store.event_payload(&id_of("cut")).await.unwrap() else { panic!("it is another's") };
+    assert_eq!(&kept.body[..], cut);
+}
+
+#[tokio::test]
+async fn an_unparsed_event_loses_its_body_and_its_dead_letter_s() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let event =
+        Event { event_type: EventType::unparsed(), ..event_at("cut", at(0), NAMED.strip_suffix(b"}}").unwrap()) };
+    test.store.record_events(&[(event.clone(), vec![HandlerName::RecordHistory])]).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.payloads, erased.dead_letters, erased.masked), (1, 1, 0));
+    assert_eq!(test.store.event_payload(&event.id).await.unwrap(), Payload::Gone);
+    let dead_letter = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0);
+    assert_eq!(dead_letter.info.reason, DeadReason::Unreadable, "that it happened stays");
+    assert!(test.store.mark_redriving(&dead_letter.id).await.unwrap().is_none(), "but it cannot be redriven");
+    assert_eq!(test.store.prove(&phone()).await.unwrap().len(), 1);
+    assert_eq!(test.store.verify(None).await.unwrap().broken, None);
 }
 
 #[tokio::test]
