@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod dead_letters;
 mod dev;
+mod dev_file;
 mod erase;
 mod events;
 mod healthcheck;
