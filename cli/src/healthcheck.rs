@@ -9,6 +9,7 @@ use clap::Args;
 use hookline_common::service::admin::INGEST_LISTEN;
 use url::Url;
 
+use crate::dev_file::DevFile;
 use crate::open::{self, Place, wrong_usage};
 use crate::output;
 
@@ -19,23 +20,21 @@ const MAX_SHOWN_BYTES: usize = 2048;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HealthcheckArgs {
-    /// [default: /readyz of this configuration's admin listener]
+    /// [default: /readyz of this configuration's admin listener; with --dev, of the `dev` that runs]
     url: Option<Url>,
 }
 
 pub(crate) async fn run(place: Place<'_>, args: &HealthcheckArgs) -> anyhow::Result<ExitCode> {
     let url = match &args.url {
         Some(url) => with_path(url.clone()),
-        None => {
-            let listen = open::settings(place)?.admin.listen.unwrap_or(INGEST_LISTEN);
-            if listen.port() == 0 {
-                return Err(wrong_usage(
-                    "[admin] listen has port 0, any free port: give the URL that the service \
-                     printed, `hookline healthcheck http://127.0.0.1:PORT`",
-                ));
+        None if place.dev => match DevFile::of_running()? {
+            Some(dev) => with_path(dev.admin_url.parse().context("the admin_url that `hookline dev` told")?),
+            None => {
+                output::print_line(&format!("not ready: no `hookline dev` runs on {}", open::dev_dir().display()))?;
+                return Ok(ExitCode::FAILURE);
             }
-            format!("http://{}/readyz", reachable(listen)).parse()?
-        }
+        },
+        None => configured(place)?,
     };
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -58,6 +57,18 @@ pub(crate) async fn run(place: Place<'_>, args: &HealthcheckArgs) -> anyhow::Res
     let word = if ready { "ready" } else { "not ready" };
     output::print_line(&format!("{word}: {status} {shown}"))?;
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where the configuration says that a service tells how it is.
+fn configured(place: Place<'_>) -> anyhow::Result<Url> {
+    let listen = open::settings(place)?.admin.listen.unwrap_or(INGEST_LISTEN);
+    if listen.port() == 0 {
+        return Err(wrong_usage(
+            "[admin] listen has port 0, any free port: give the URL that the service printed, \
+             `hookline healthcheck http://127.0.0.1:PORT`",
+        ));
+    }
+    Ok(format!("http://{}/readyz", reachable(listen)).parse()?)
 }
 
 fn printable(c: char) -> char {

@@ -6,6 +6,7 @@
 mod check;
 mod dead_letters;
 mod dev;
+mod dev_file;
 mod erase;
 mod events;
 mod healthcheck;

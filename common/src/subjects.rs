@@ -16,14 +16,19 @@ pub struct Subjects {
     pub contacts: BTreeSet<String>,
     /// Numbers of the accounts themselves.
     pub business: BTreeSet<Phone>,
+    /// The body is no JSON object, even when it is mended: there are no fields that could say whom it is about.
+    pub is_unreadable: bool,
 }
 
 impl Subjects {
-    /// Reads the body of an event of whatever type. Nothing where it is not JSON.
+    /// Reads the body of an event of whatever type.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         let mut subjects = Self::default();
-        let Some(body) = json::read(body) else { return subjects };
+        let Some(body) = json::read(body).filter(Value::is_object) else {
+            subjects.is_unreadable = true;
+            return subjects;
+        };
         subjects.conversation(&body["conversation"]);
         subjects.opt_out(&body["optOut"]);
         subjects.contact(&body["contact"]);
@@ -96,7 +101,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> (Vec<String>, Vec<String>, Vec<String>) {
-        let Subjects { phones, contacts, business } = Subjects::of(body.as_bytes());
+        let Subjects { phones, contacts, business, is_unreadable: _ } = Subjects::of(body.as_bytes());
         let texts = |phones: BTreeSet<Phone>| phones.iter().map(|phone| phone.as_e164().to_owned()).collect();
         (texts(phones), contacts.into_iter().collect(), texts(business))
     }
@@ -166,6 +171,21 @@ mod tests {
                 [phones, contacts, business].map(|texts| texts.into_iter().map(str::to_owned).collect());
             let (phones, contacts, business) = read(body);
             assert_eq!([phones, contacts, business], expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_without_fields_is_told_from_one_that_names_nobody() {
+        for (body, is_unreadable) in [
+            ("", true),
+            ("STOP", true),
+            (r#"{"conversation":{"phoneNumber":"+12025550147""#, true),
+            ("2025550147", true),
+            (r#"["+12025550147"]"#, true),
+            ("{}", false),
+            (r#"{"message":{"body":"cut \ud83d"}}"#, false),
+        ] {
+            assert_eq!(Subjects::of(body.as_bytes()).is_unreadable, is_unreadable, "{body}");
         }
     }
 }

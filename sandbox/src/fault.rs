@@ -27,6 +27,8 @@ pub enum Fault {
     EffectThenReset,
     /// Carried out, no answer for this long, then the connection is reset.
     EffectThenHang(Duration),
+    /// No answer, and carried out only after this long, whoever has stopped waiting; then the connection is reset.
+    LateEffect(Duration),
     /// Carried out, then answered with this status and no body.
     EffectThenStatus(u16),
     /// Carried out, then answered with this body.
@@ -95,7 +97,7 @@ impl Fault {
     /// Whether the request has its effect all the same.
     pub(crate) fn carries_out(&self) -> bool {
         match self {
-            Self::Status { .. } | Self::Throttle { .. } | Self::Hang(_) | Self::Reset => false,
+            Self::Status { .. } | Self::Throttle { .. } | Self::Hang(_) | Self::Reset | Self::LateEffect(_) => false,
             Self::Slow(_)
             | Self::EffectThenReset
             | Self::EffectThenHang(_)

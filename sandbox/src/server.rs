@@ -232,6 +232,17 @@ async fn serve(
             tokio::time::sleep(time).await;
             return Err(Instead::Reset);
         }
+        Some(Fault::LateEffect(time)) => {
+            // In a task of its own: this one ends when the client leaves.
+            let (late, head, body) = (Arc::clone(shared), head.clone(), body.clone());
+            let carried_out = shared.tasks.spawn(async move {
+                tokio::time::sleep(time).await;
+                carry_out(&late, number, &head, &body).await;
+            });
+            // Its end is all that counts here: a panic has been told.
+            let _ = carried_out.await;
+            return Err(Instead::Reset);
+        }
         Some(Fault::Reset | Fault::EffectThenReset) => return Err(Instead::Reset),
         Some(Fault::EffectThenStatus(status)) => reply::status(status, &[], None),
         Some(Fault::EffectThenBody { status, media_type, body }) => reply::with_body(status, &media_type, body),

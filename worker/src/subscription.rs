@@ -272,6 +272,11 @@ impl Watch {
         // After everything else that waits for quota.
         let log = CallLog::default().within(Arc::new(Semaphore::new(1)), Priority::Note);
         let listed = list(&self.textus, &log, textus.primary_account()).await;
+        if matches!(listed, Err(NotKnown::NotAllowed { status: 401, .. })) {
+            // A token that may not see integrations can be good for all else. The check tells: a 401 there pauses the
+            // destination, and anything else is no news.
+            let _ = self.textus.check_token(&log).await;
+        }
         let judged = listed.and_then(|listed| judge(&settings, textus.webhook_url.as_ref(), &listed));
         let (now, missing) = match judged {
             Ok(found) => {

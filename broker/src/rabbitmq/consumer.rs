@@ -322,7 +322,7 @@ impl Pump {
 
     /// Into a tier as it is, headers that this program does not know included.
     fn wait_on(&self, handle: Handle, message: Message, wait: Duration) {
-        let routing_key = delay_key(Tier::for_delay(wait), self.queue.handler());
+        let routing_key = delay_key(Tier::towards(wait), self.queue.handler());
         let properties = message::again(&message.properties);
         let body = bytes::Bytes::from(message.data);
         let queue = self.queue;

@@ -95,6 +95,15 @@ impl Handle {
     }
 }
 
+/// A retry may come late, and what waits for a pause or the store looks again anyway: one round costs least. What an open
+/// breaker or a spent budget holds has a time at which it may go on, and would be late by minutes.
+fn tier_of(wait: Duration, spends: Spends) -> Tier {
+    match spends {
+        Spends::Attempt | Spends::Nothing => Tier::for_delay(wait),
+        Spends::Age => Tier::towards(wait),
+    }
+}
+
 pub(super) struct RabbitSettler {
     pub(super) handle: Handle,
     pub(super) event: Arc<Event>,
@@ -117,8 +126,9 @@ impl RabbitSettler {
                     Spends::Nothing => self.held(wait),
                 };
                 standing.last = last.clone().or(standing.last);
-                standing.not_before = (wait > Tier::LONGEST.time()).then_some(until);
-                (DELAY, delay_key(Tier::for_delay(wait), handler), standing, Some("retry.confirmed"))
+                let tier = tier_of(wait, spends);
+                standing.not_before = (wait > tier.time()).then_some(until);
+                (DELAY, delay_key(tier, handler), standing, Some("retry.confirmed"))
             }
             Settlement::DeadLetter(info) => {
                 let standing = Standing { attempt: info.attempts.max(1), dead: Some(info), ..self.standing.clone() };
@@ -194,5 +204,18 @@ impl Settler for RabbitSettler {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { drop(self.handle.requeue().await) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gate_holds_is_not_late_by_the_next_longer_tier() {
+        let held = Duration::from_secs(301);
+        assert_eq!(tier_of(held, Spends::Age).name(), "5m");
+        assert_eq!(tier_of(held, Spends::Attempt).name(), "10m");
+        assert_eq!(tier_of(held, Spends::Nothing).name(), "10m");
     }
 }

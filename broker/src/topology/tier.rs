@@ -42,6 +42,13 @@ impl Tier {
         Self::ALL.iter().copied().rfind(|tier| tier.time() <= delay).unwrap_or(Self::SHORTEST)
     }
 
+    /// The longest that ends no later than a second after `delay`, which is as exact as tiers are. What it leaves of the
+    /// delay is waited for in further tiers.
+    #[must_use]
+    pub fn towards(delay: Duration) -> Self {
+        Self::within(delay.saturating_add(Self::SHORTEST.time()))
+    }
+
     #[must_use]
     pub const fn time(self) -> Duration {
         Duration::from_secs(self.seconds)
@@ -93,6 +100,22 @@ mod tests {
             (u64::MAX, "12h"),
         ] {
             assert_eq!(Tier::within(Duration::from_millis(millis)).name(), tier, "{millis} ms");
+        }
+    }
+    #[test]
+    fn tiers_towards_a_delay_end_at_most_a_second_late_and_after_few_rounds() {
+        for (millis, tier) in [(301_000, "5m"), (300_000, "5m"), (299_990, "5m"), (298_000, "2m"), (u64::MAX, "12h")] {
+            assert_eq!(Tier::towards(Duration::from_millis(millis)).name(), tier, "{millis} ms");
+        }
+        // As long as Retry-After may be.
+        for delay in (0..9_000).step_by(7).map(|tenths| Duration::from_millis(tenths * 100)) {
+            let (mut waited, mut rounds) = (Duration::ZERO, 0);
+            while waited < delay {
+                waited += Tier::towards(delay - waited).time();
+                rounds += 1;
+            }
+            assert!(waited < delay + Duration::from_secs(1) + Duration::from_millis(1), "{waited:?} for {delay:?}");
+            assert!(rounds <= 12, "{rounds} for {delay:?}");
         }
     }
 }

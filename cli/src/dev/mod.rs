@@ -5,8 +5,6 @@ mod demo;
 mod journeys;
 mod teaching;
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,12 +25,11 @@ use tokio_util::sync::CancellationToken;
 use self::journeys::Journeys;
 use self::teaching::Teaching;
 use crate::DevArgs;
+use crate::dev_file::{DevFile, write_private};
+use crate::healthcheck::reachable;
 use crate::house::House;
 use crate::open::{self, Place};
 use crate::output;
-
-/// Read by `hookline trigger`.
-const DEV_FILE: &str = "dev.json";
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     // Journeys are told on stdout; the log speaks of trouble only.
@@ -44,12 +41,19 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let secret_file = webhook_secret(&mut settings)?;
     sandboxes_store(&settings).await?;
 
-    let house = House::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) })).await?;
+    let house = House::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) }))
+        .await
+        .map_err(beside_another)?;
     let source = settings.sources.first().context("a source was configured above")?;
     let secret = source.secrets.first().context("a source has a secret")?.expose().to_owned();
     let webhook_url = format!("http://{}/webhooks/{}", house.webhook_addr(), source.name);
     sandbox.set_webhook(WebhookTarget { url: webhook_url.clone(), secret: secret.clone() });
-    let dev_file = DevFile::write(&settings.data_dir, &webhook_url, &secret_file)?;
+    let dev_file = DevFile {
+        webhook_url: webhook_url.clone(),
+        admin_url: format!("http://{}", reachable(house.admin_addr())),
+        secret_file: std::path::absolute(&secret_file)?,
+    };
+    let dev_file = dev_file.write(&settings.data_dir)?;
     greet(&settings, &house, &webhook_url, &secret_file, &sandbox)?;
 
     let feed = house.journey.listen();
@@ -72,6 +76,18 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let passed = telling.await.context("telling the journeys ended on its own")??;
     served?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `dev` listens where the configuration says that `run` does. Where that one is up, only other ports help.
+fn beside_another(error: anyhow::Error) -> anyhow::Error {
+    let is_taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
+    if !error.chain().filter_map(|cause| cause.downcast_ref()).any(is_taken) {
+        return error;
+    }
+    error.context(
+        "another process has a port of this configuration, `hookline run` perhaps; to start `dev` beside it: \
+         HOOKLINE__INGEST__LISTEN=127.0.0.1:0 HOOKLINE__ADMIN__LISTEN=127.0.0.1:0 hookline dev",
+    )
 }
 
 /// Makes the store the sandbox's before anything is written there.
@@ -130,39 +146,6 @@ fn webhook_secret(settings: &mut Settings) -> anyhow::Result<PathBuf> {
     let name = SourceName::new("textus").context("a source name")?;
     settings.sources = vec![SourceSettings { name, kind: SourceKind::TextUs, secrets: vec![Secret::new(secret)] }];
     Ok(path)
-}
-
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| writeln!(file, "{text}"))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Tells `hookline trigger` where to post while this runs.
-struct DevFile(PathBuf);
-
-impl DevFile {
-    fn write(data_dir: &Path, webhook_url: &str, secret_file: &Path) -> anyhow::Result<Self> {
-        let path = data_dir.join(DEV_FILE);
-        let secret_file = std::path::absolute(secret_file)?;
-        write_private(
-            &path,
-            &serde_json::json!({ "webhook_url": webhook_url, "secret_file": secret_file }).to_string(),
-        )?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for DevFile {
-    fn drop(&mut self) {
-        // Left behind at worst, and then `trigger` says that nobody listens.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 fn greet(

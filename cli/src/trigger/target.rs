@@ -1,14 +1,11 @@
 //! Where `trigger` posts and what it signs with: as told, else as configured, else as a running `hookline dev` says.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
-use hookline_broker::embedded::EmbeddedBroker;
 use hookline_common::secret::Secret;
 use hookline_common::settings::{Loaded, Problem, Settings};
-use serde::Deserialize;
 use url::{Host, Url};
 
+use crate::dev_file::DevFile;
 use crate::healthcheck::reachable;
 use crate::open::{self, Place, wrong_usage};
 use crate::secret;
@@ -22,14 +19,6 @@ pub(super) struct Target {
 
 /// What samples say where no account is configured.
 const SAMPLE_ACCOUNT: &str = "acme";
-
-/// What `hookline dev` leaves in its data directory while it runs.
-#[derive(Deserialize)]
-struct DevFile {
-    webhook_url: String,
-    /// Relative to the data directory, or absolute.
-    secret_file: PathBuf,
-}
 
 /// # Errors
 /// Wrong usage, telling what to give, where URL or secret are neither given nor configured, or where a secret that may be
@@ -117,23 +106,11 @@ fn configured(settings: &Settings) -> Option<(Url, Secret)> {
     Some((url, source.secrets.first()?.clone()))
 }
 
-/// What a `dev` says that runs in this directory. One that was killed has left its file behind and says nothing.
+/// Where a `dev` that runs in this directory takes webhooks, and what signs them.
 fn running_dev() -> anyhow::Result<Option<(Url, Secret)>> {
-    let dir = open::dev_dir();
-    let path = dir.join("dev.json");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    if !EmbeddedBroker::is_owned(&dir) {
-        return Ok(None);
-    }
-    let not_ours = || format!("{} is not what `hookline dev` writes; start it again", path.display());
-    let dev: DevFile = serde_json::from_str(&text).with_context(not_ours)?;
-    let url = dev.webhook_url.parse().with_context(not_ours)?;
-    let secret = secret::in_file(&dir.join(dev.secret_file))?;
-    Ok(Some((url, secret)))
+    let Some(dev) = DevFile::of_running()? else { return Ok(None) };
+    let secret = secret::in_file(&open::dev_dir().join(dev.secret_file))?;
+    Ok(Some((dev.webhook_url.parse().context("the webhook_url that `hookline dev` told")?, secret)))
 }
 
 #[cfg(test)]

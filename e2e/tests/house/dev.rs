@@ -102,3 +102,46 @@ async fn the_secret_of_dev_is_for_its_user_only_and_never_printed() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!ran.stdout.contains(secret.trim()) && !ran.stderr.contains(secret.trim()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_asks_the_dev_that_runs_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(".hookline/dev/dev.json");
+    let check = async || run(hookline(dir.path(), &["healthcheck", "--dev"])).await;
+    let nobody = |ran: &Ran| ran.code == Some(1) && ran.stdout.contains("no `hookline dev` runs");
+    let ran = check().await;
+    assert!(nobody(&ran), "{ran:?}");
+
+    let mut dev = Process::start(hookline(dir.path(), &["dev"]));
+    dev.line("the URL of the webhooks", |line| line.contains("/webhooks/textus").then_some(())).await;
+    eventually("it is ready, on whatever port", async || (check().await.code == Some(0)).then_some(())).await;
+    let told = std::fs::read(&file).unwrap();
+    dev.terminate();
+    let ended = dev.ended(std::time::Duration::from_secs(40)).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    // Left behind, as by one that was killed.
+    std::fs::write(&file, told).unwrap();
+    let ran = check().await;
+    assert!(nobody(&ran), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dev_whose_port_another_process_has_says_which_and_what_to_set() {
+    let dir = tempfile::tempdir().unwrap();
+    for key in ["INGEST", "ADMIN"] {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = other.local_addr().unwrap().to_string();
+        let variable = format!("HOOKLINE__{key}__LISTEN");
+        let mut dev = hookline(dir.path(), &["dev", "--demo"]);
+        dev.env(&variable, &addr);
+
+        let ran = run(dev).await;
+
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let section = format!("[{}] listen", key.to_lowercase());
+        for part in [addr.as_str(), &section, &variable, "another process"] {
+            assert!(ran.stderr.contains(part), "{part}: {ran:?}");
+        }
+    }
+}

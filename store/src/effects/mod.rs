@@ -86,7 +86,8 @@ impl Store {
             .await
     }
 
-    /// Ends every claim and phone lock: for a process that has made sure that no other works in this data directory,
+    /// Ends every claim, and every phone lock but those over a POST that may still come true, which end with their lease:
+    /// for a process that has made sure that no other works in this data directory,
     /// such as the owner of the embedded broker at its start. What was sent is unknown since now. Does nothing on a
     /// database that other machines may work on: there, claims of the dead end with their lease.
     ///
@@ -113,7 +114,10 @@ impl Store {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
-                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL",
+                         WHERE ($1 IS NULL OR lock_owner = $1) AND lock_until IS NOT NULL
+                           AND NOT EXISTS (SELECT 1 FROM effects
+                               WHERE handler = 'create_contact' AND target = account AND owner = lock_owner
+                                 AND (state = 'unknown' OR (state = 'claimed' AND sent_ms IS NOT NULL)))",
                     )
                     .bind(owner.as_deref())
                     .execute(&mut *connection)

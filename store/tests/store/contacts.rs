@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use hookline_common::names::HandlerName;
+use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
-use hookline_store::model::{ContactLink, PhoneLock};
+use hookline_store::model::{Claim, ClaimRequest, ContactLink, PhoneLock};
 
-use crate::helpers::{TestStore, phone};
+use crate::helpers::{TestStore, id_of, phone};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -43,6 +45,41 @@ async fn a_lock_ends_with_its_lease() {
     test.execute("UPDATE contact_links SET lock_until = lock_until - 61000").await;
 
     assert!(matches!(test.store.lock_phone("acme", &phone(), "b", LONG).await.unwrap(), PhoneLock::Mine(_)));
+}
+
+#[tokio::test]
+async fn locks_over_a_post_that_may_come_true_outlive_who_held_them() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let (one, another) = (phone(), Phone::parse("+12025550100").unwrap());
+    let event_id = id_of("a");
+    let claim = ClaimRequest {
+        handler: HandlerName::CreateContact,
+        target: "acme",
+        effect_key: one.as_e164(),
+        event_id: &event_id,
+        owner: "sent",
+        lease: LONG,
+        settle_after: LONG,
+    };
+    let Claim::Fresh(token) = store.claim(&claim).await.unwrap() else { panic!("claimed twice") };
+    let lock = async |phone: &Phone, owner| store.lock_phone("acme", phone, owner, LONG).await.unwrap();
+    lock(&one, "sent").await;
+    lock(&another, "sent").await;
+    store.end_claims_of("sent").await.unwrap();
+    assert!(matches!(lock(&another, "next").await, PhoneLock::Mine(_)), "nothing was sent");
+    store.unlock_phone("acme", &another, "next").await.unwrap();
+
+    assert!(matches!(store.claim(&claim).await.unwrap(), Claim::Fresh(_)));
+    lock(&one, "sent").await;
+    lock(&another, "sent").await;
+    assert!(store.still_mine(&token, LONG).await.unwrap());
+    // While it is under way, and once it is in doubt.
+    for _ in 0..2 {
+        store.end_claims_of("sent").await.unwrap();
+        for phone in [&one, &another] {
+            assert!(matches!(lock(phone, "next").await, PhoneLock::Wait { .. }));
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use hookline_broker::Again;
+use hookline_common::event::{Event, EventType};
 use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
@@ -20,6 +21,10 @@ const NAMES_THEM: &[(&str, &str)] = &[
     ("a linked contact, escaped", r#"{"contact":"\/contacts\/Vx9kQ2"}"#),
     ("an assigned contact", r#"{"conversation":{"assignedContact":{"id":"/contacts/Vx9kQ2"}}}"#),
     ("another of their numbers", r#"{"conversation":{"phoneNumber":"+442079460958"}}"#),
+    ("what is no object", "2025550147"),
+    ("what is no JSON", "STOP, says Ada Secretperson of (202) 555-0147"),
+    ("cut off", r#"{"message":{"body":"my code is hunter2"},"conversation":{"phoneNumber":"+12025550147"#),
+    ("cut off behind their contact", r#"{"message":{"body":"hunter2"},"contact":"\/contacts\/Vx9kQ2"#),
     ("cut within an emoji", r#"{"message":{"body":"\ud83d"},"conversation":{"phoneNumber":"+12025550147"}}"#),
 ];
 /// One that has their number in a text, and what is left of it.
@@ -34,13 +39,14 @@ const MENTIONS_THEM: &[(&str, &str, &str)] = &[
         r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +442079460958"}}"#,
         r#"{"conversation":{"phoneNumber":"+12025550199"},"message":{"body":"ask +************"}}"#,
     ),
-    ("what is no JSON", "2025550147", "1000000000"),
 ];
 const NAMES_NOBODY: &[(&str, &str)] = &[
     ("another number", r#"{"conversation":{"phoneNumber":"+12025550148"}}"#),
     ("digits that go on", r#"{"id":20255501471}"#),
     ("digits that begin before", r#"{"id":992025550147}"#),
     ("another contact", r#"{"contact":"/contacts/Vx9kQ2Y"}"#),
+    ("another number, cut off", r#"{"conversation":{"phoneNumber":"+12025550148"#),
+    ("another contact, cut off", r#"{"contact":"/contacts/Vx9kQ2Y""#),
     ("a text about the contact", r#"{"message":{"body":"see /contacts/Vx9kQ2"}}"#),
     ("several who share a number", r#"{"conversation":{"associatedContacts":["/contacts/Vx9kQ2","/contacts/B"]}}"#),
 ];
@@ -314,6 +320,44 @@ async fn a_business_number_is_refused_and_never_taken_for_a_number_of_a_person_s
 }
 
 #[tokio::test]
+async fn a_business_number_in_a_body_that_cannot_be_read_makes_it_nobody_s() {
+    let business = Phone::parse("+18005550100").unwrap();
+    let test = TestStore::new().await;
+    let facts = PersonFacts { contact_id: None, phones: vec![phone(), business], name: None };
+    test.store.upsert_person(&facts).await.unwrap();
+    let readable = br#"{"conversation":{"phoneNumber":"+12025550199","accountPhoneNumber":"+1 (800) 555-0100"}}"#;
+    let cut = br#"{"conversation":{"phoneNumber":"+12025550199","accountPhoneNumber":"+1 (800) 555-0100""#;
+    let events = [("readable", &readable[..]), ("cut", &cut[..])];
+    let events = events.map(|(name, body)| (event_at(name, at(0), body), vec![HandlerName::RecordHistory]));
+    test.store.record_events(&events).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.payloads, erased.masked), (0, 0));
+    let Payload::Here(kept) = test.store.event_payload(&id_of("cut")).await.unwrap() else { panic!("it is another's") };
+    assert_eq!(&kept.body[..], cut);
+}
+
+#[tokio::test]
+async fn an_unparsed_event_loses_its_body_and_its_dead_letter_s() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let event =
+        Event { event_type: EventType::unparsed(), ..event_at("cut", at(0), NAMED.strip_suffix(b"}}").unwrap()) };
+    test.store.record_events(&[(event.clone(), vec![HandlerName::RecordHistory])]).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((erased.payloads, erased.dead_letters, erased.masked), (1, 1, 0));
+    assert_eq!(test.store.event_payload(&event.id).await.unwrap(), Payload::Gone);
+    let dead_letter = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0);
+    assert_eq!(dead_letter.info.reason, DeadReason::Unreadable, "that it happened stays");
+    assert!(test.store.mark_redriving(&dead_letter.id).await.unwrap().is_none(), "but it cannot be redriven");
+    assert_eq!(test.store.prove(&phone()).await.unwrap().len(), 1);
+    assert_eq!(test.store.verify(None).await.unwrap().broken, None);
+}
+
+#[tokio::test]
 async fn a_number_that_somebody_else_has_too_is_not_taken_for_the_person_s() {
     let test = TestStore::new().await;
     let (own, shared) = (phone(), Phone::parse("+12025550199").unwrap());
@@ -368,6 +412,47 @@ async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_
     let id = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
     let (redriven, _) = test.store.mark_redriving(&id).await.unwrap().unwrap();
     assert!(std::str::from_utf8(&redriven.body).unwrap().contains("ask +***********"));
+}
+
+#[tokio::test]
+async fn a_number_is_masked_in_every_text_beside_the_payloads() {
+    const TEXTS: [(&str, &str, &str); 7] = [
+        ("records_notes", "body", "ask +12025550147"),
+        ("records_people", "name", "Ada (+12025550147)"),
+        ("dead_letters", "detail", "no such person: +12025550147"),
+        ("attempts", "detail", "no such person: +12025550147"),
+        ("attempts", "requests", r#"[{"detail":"no +12025550147"}]"#),
+        ("audit", "reason", "+12025550147 asked for it"),
+        ("deliveries", "reason", "discarded for +12025550147"),
+    ];
+    let test = TestStore::new().await;
+    let others = PersonFacts { contact_id: Some("/contacts/Other".to_owned()), phones: vec![], name: None };
+    let (person, ..) = test.store.upsert_person(&others).await.unwrap();
+    test.store.add_note(&person.record_id, &note_of("/messages/other")).await.unwrap();
+    let event = event_at("others", at(0), b"{}");
+    test.store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
+    test.store.log_attempt(&attempt(&event, HandlerName::LogNote, 1, Verdict::Parked), &[]).await.unwrap();
+    test.store.insert_dead_letter(&event, HandlerName::LogNote, &dead(DeadReason::Rejected, at(9)), &[]).await.unwrap();
+    let mut sql = test.sql().await;
+    sqlx::query("INSERT INTO audit (at_ms, action, subject) VALUES (0, 'discard', 'a')")
+        .execute(&mut sql)
+        .await
+        .unwrap();
+    for (table, column, words) in TEXTS {
+        let statement = format!("UPDATE {table} SET {column} = '{words}'");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut sql).await.unwrap();
+    }
+
+    let foretold = test.store.would_erase(&phone()).await.unwrap().masked;
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!((foretold, erased.masked), (7, 7));
+    for (table, column, words) in TEXTS {
+        // An erasure has a line of its own in the audit.
+        let select = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
+        let left: String = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_one(&mut sql).await.unwrap();
+        assert_eq!(left, words.replace("12025550147", "***********"), "{table}.{column}");
+    }
 }
 
 #[tokio::test]

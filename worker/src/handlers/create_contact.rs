@@ -3,7 +3,8 @@
 //!
 //! POST has no idempotency and no uniqueness rule (<https://apidocs.next.textus.com/docs/contacts/create-contact/>),
 //! so writes are serialised per account and phone, and an outcome that is unknown is looked up before another POST. A
-//! contact with several numbers locks all of them, and is there where the account has a contact under any of them.
+//! contact with several numbers locks all of them ([`ContactLocks`]), and is there where the account has a contact under any
+//! of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, ContactLink, PhoneLock};
+use hookline_store::model::{Claim, ClaimToken, ContactLink};
 
+use super::contact_locks::ContactLocks;
 use super::contact_lookup::{self, Found};
 use super::log_note::lost_claim;
 use super::{Clients, Leases, Targets, soon};
@@ -67,31 +69,17 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
-        // An echo that overtakes the answer to our POST waits here until the answer is remembered. Whoever cannot have
-        // all numbers keeps none, so that two contacts that share some never wait for each other.
-        let (mut links, mut wait) = (Vec::new(), None);
-        for phone in contact.phones_to_lock() {
-            match self.store.lock_phone(account, phone, attempt.owner, self.leases.lease).await {
-                Ok(PhoneLock::Mine(link)) => links.push(link),
-                Ok(PhoneLock::Wait { until }) => {
-                    let why = "another delivery is at this phone number";
-                    wait = Some(HandlerError::Wait { until: soon(until), why });
-                    break;
-                }
-                Err(error) => {
-                    wait = Some(error.into());
-                    break;
-                }
-            }
+        // An echo that overtakes the answer to our POST waits here until the answer is remembered.
+        let locks = ContactLocks::new(&self.store, (account, attempt.owner), self.leases.lease, contact.phones);
+        let links = locks.take().await?;
+        let result = self.create_locked(attempt, account, contact, &links, &locks).await;
+        match &result {
+            Err(Failed::Post(_)) => locks.keep(self.leases.settle_after).await?,
+            Ok(_) | Err(Failed::Before(_)) => locks.give_back().await?,
         }
-        let result = match wait {
-            Some(wait) => Err(wait),
-            None => self.create_locked(attempt, account, contact, &links).await,
-        };
-        for link in &links {
-            self.store.unlock_phone(account, &link.phone, attempt.owner).await?;
-        }
-        result
+        result.map_err(|failed| match failed {
+            Failed::Post(error) | Failed::Before(error) => error,
+        })
     }
 
     async fn create_locked(
@@ -100,7 +88,8 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
         links: &[ContactLink],
-    ) -> Result<Target, HandlerError> {
+        locks: &ContactLocks<'_>,
+    ) -> Result<Target, Failed> {
         if links.iter().any(|link| link.contact_id.is_some()) {
             let is_this = |link: &ContactLink| link.contact_id.as_ref() == Some(&contact.payload.raw_id);
             let own = links.iter().any(|link| link.created_by_us && is_this(link));
@@ -114,10 +103,8 @@ impl CreateContact {
             Claim::AfterUnknown { token, .. } => (token, Before::Unknown),
             Claim::Done { .. } => return Ok(Target::AlreadyThere),
             Claim::Wait { until } => {
-                return Err(HandlerError::Wait {
-                    until: soon(until),
-                    why: "the outcome of an earlier POST is not known yet",
-                });
+                let why = "the outcome of an earlier POST is not known yet";
+                return Err(HandlerError::Wait { until: soon(until), why }.into());
             }
         };
         // A POST that names one of the other numbers, and got no answer yet, may be about this person. Whose own POST is in
@@ -127,20 +114,17 @@ impl CreateContact {
                 if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
                     self.store.release(&token).await?;
                     let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
-                    return Err(HandlerError::Wait { until, why: "the outcome of an earlier POST is not known yet" });
+                    let why = "the outcome of an earlier POST is not known yet";
+                    return Err(HandlerError::Wait { until, why }.into());
                 }
             }
         }
-        let result = self.look_and_post(attempt, account, contact, &token, before).await;
-        match &result {
-            Ok(_) => {}
-            // Only a POST can have taken effect, and `post` has said so to the store.
-            Err(Failed::Post(_)) => {}
-            Err(Failed::Before(_)) => self.store.release(&token).await?,
+        let result = self.look_and_post(attempt, account, contact, &token, before, locks).await;
+        // Only a POST can have taken effect, and `look_and_post` has said so to the store.
+        if let Err(Failed::Before(_)) = &result {
+            self.store.release(&token).await?;
         }
-        result.map_err(|failed| match failed {
-            Failed::Post(error) | Failed::Before(error) => error,
-        })
+        result
     }
 
     async fn look_and_post(
@@ -150,18 +134,24 @@ impl CreateContact {
         contact: &Contact<'_>,
         token: &ClaimToken,
         before: Before,
+        locks: &ContactLocks<'_>,
     ) -> Result<Target, Failed> {
-        let found = match self.look(attempt, account, contact).await {
+        let found = match self.look(attempt, account, contact, locks).await {
             Ok(found) => found,
             // A person looked instead.
-            Err(error) if before == Before::RuledOut && is_refusal(&error) => None,
-            Err(error) => return Err(cannot_tell(error, before).into()),
+            Err(NotLooked::Answer(error)) if before == Before::RuledOut && is_refusal(&error) => None,
+            Err(NotLooked::Answer(error)) => return Err(cannot_tell(error, before).into()),
+            Err(NotLooked::Locks(wait)) => return Err(wait.into()),
         };
         if let Some(target) = self.accept(account, contact, token, found, before).await? {
             return Ok(target);
         }
+        // The look-up was answered, and so no call is made here.
+        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
+        asked.map_err(HandlerError::textus)?;
+        locks.renew().await?;
         if !self.store.still_mine(token, self.leases.lease).await? {
-            return Err(Failed::Post(lost_claim()));
+            return Err(lost_claim().into());
         }
         let request = NewContact {
             name: contact.details.name.clone().unwrap_or_else(|| contact.phone().as_e164().to_owned()),
@@ -169,9 +159,6 @@ impl CreateContact {
             data: contact.details.data.clone(),
         };
         let key = attempt.idempotency_key(NAME, account);
-        // The look-up was answered, and so no call is made here.
-        let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
-        asked.map_err(HandlerError::textus)?;
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
                 // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.
@@ -180,7 +167,7 @@ impl CreateContact {
             }
             // The retired API refused a phone that was taken; if this one does, the contact is there.
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
-                let found = self.look(attempt, account, contact).await.map_err(HandlerError::textus)?;
+                let found = self.look(attempt, account, contact, locks).await.map_err(HandlerError::from)?;
                 match self.accept(account, contact, token, found, before).await? {
                     Some(target) => Ok(target),
                     None => Err(HandlerError::textus(DestinationError::Rejected { status, detail }).into()),
@@ -200,8 +187,12 @@ impl CreateContact {
         attempt: &Attempt<'_>,
         account: &str,
         contact: &Contact<'c>,
-    ) -> Result<Option<(&'c Phone, Found)>, DestinationError> {
-        for phone in contact.phones {
+        locks: &ContactLocks<'_>,
+    ) -> Result<Option<(&'c Phone, Found)>, NotLooked> {
+        for (place, phone) in contact.phones.iter().enumerate() {
+            if place > 0 {
+                locks.renew().await.map_err(NotLooked::Locks)?;
+            }
             match contact_lookup::by_phone(&self.textus, attempt.calls, account, phone).await? {
                 Found::Nobody => {}
                 found @ (Found::One { .. } | Found::Several) => return Ok(Some((phone, found))),
@@ -283,13 +274,6 @@ impl<'a> Contact<'a> {
     fn phone(&self) -> &'a Phone {
         &self.phones[0]
     }
-
-    /// In the order in which everybody locks them.
-    fn phones_to_lock(&self) -> Vec<&'a Phone> {
-        let mut phones: Vec<&Phone> = self.phones.iter().collect();
-        phones.sort_unstable();
-        phones
-    }
 }
 
 /// What is known of POSTs before this attempt.
@@ -319,6 +303,28 @@ impl From<HandlerError> for Failed {
 impl From<hookline_store::StoreError> for Failed {
     fn from(error: hookline_store::StoreError) -> Self {
         Self::Before(error.into())
+    }
+}
+
+/// Why a look-up of all numbers has no result.
+enum NotLooked {
+    Answer(DestinationError),
+    /// The locks passed to another delivery.
+    Locks(HandlerError),
+}
+
+impl From<DestinationError> for NotLooked {
+    fn from(error: DestinationError) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl From<NotLooked> for HandlerError {
+    fn from(error: NotLooked) -> Self {
+        match error {
+            NotLooked::Answer(error) => Self::textus(error),
+            NotLooked::Locks(wait) => wait,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The routing table: which handler is which code. What each takes is in `common::topology::event_types`.
 
+mod contact_locks;
 mod contact_lookup;
 mod create_contact;
 mod flag_opt_out;

@@ -10,7 +10,7 @@ use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule, Relat
 use hookline_store::model::Payload;
 use serde_json::{Value, json};
 
-use crate::helpers::{ACCOUNT, SECOND, Setup, TestPipeline, ending, someone};
+use crate::helpers::{ACCOUNT, CALL_TIMEOUT, SECOND, Setup, TestPipeline, ending, eventually, someone};
 
 const CREATED: &str = "contact.created";
 
@@ -300,6 +300,60 @@ async fn contacts_that_share_numbers_in_any_order_at_once_make_one_post() {
     pipeline.quiet().await;
 
     assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), 1);
+}
+
+#[tokio::test]
+async fn a_contact_that_shares_any_number_with_a_post_in_doubt_waits_for_its_outcome() {
+    let timeout = Duration::from_secs(2);
+    let pipeline = TestPipeline::with(|Setup { settings, .. }| {
+        settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+        settings.textus.timeout = timeout;
+    })
+    .await;
+    // After the client has stopped waiting, and before the outcome counts as settled.
+    let late = Fault::LateEffect(timeout + timeout / 2);
+    pipeline.sandbox.fault(FaultRule::new(late).on(Endpoint::CreateContact).times(1));
+    let numbers = ["+13035550160", "+13035550161"];
+
+    let first = pipeline.send(&with_numbers(&someone(), &numbers)).await;
+    eventually("the POST is under way", async || !pipeline.asked(Endpoint::CreateContact).is_empty()).await;
+    let second = pipeline.send(&with_numbers(&someone(), &numbers[1..])).await;
+    eventually("it is carried out", async || pipeline.asked(Endpoint::CreateContact)[0].effect).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), 1);
+    // Whoever looks first finds it: the echo or the other contact too.
+    let end = ending(&pipeline.settled(&first).await, CreateContact);
+    assert!(["done", "skipped: already_done"].contains(&end.as_str()), "{end}");
+    assert_eq!(ending(&pipeline.settled(&second).await, CreateContact), "skipped: already_done");
+}
+
+#[tokio::test]
+async fn look_ups_that_outlast_the_locks_make_no_second_contact() {
+    let pipeline = TestPipeline::with(|setup| {
+        setup.settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
+    })
+    .await;
+    // All of them together take longer than the locks last (three time-outs and five seconds), each less than a time-out.
+    let numbers: Vec<String> = (60..70).map(|n| format!("+130355501{n}")).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    for endpoint in [Endpoint::FindConversation, Endpoint::FindContactPhones] {
+        pipeline.sandbox.fault(FaultRule::new(Fault::Delay(CALL_TIMEOUT * 5 / 7)).on(endpoint));
+    }
+
+    let first = pipeline.send(&with_numbers(&someone(), &numbers)).await;
+    // Once the first has looked for the number that both have.
+    let looked = |number: &str| {
+        let asked = pipeline.asked(Endpoint::FindContactPhones);
+        asked.iter().any(|request| request.phone.as_deref() == Some(number))
+    };
+    eventually("the shared number is looked up", async || looked(numbers[1])).await;
+    let second = pipeline.send(&with_numbers(&someone(), &numbers[1..2])).await;
+    pipeline.quiet().await;
+
+    assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), 1);
+    assert_eq!(ending(&pipeline.settled(&first).await, CreateContact), "done");
+    assert_eq!(ending(&pipeline.settled(&second).await, CreateContact), "skipped: already_done");
 }
 
 #[tokio::test]

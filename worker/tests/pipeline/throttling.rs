@@ -131,6 +131,33 @@ async fn refused_credentials_pause_the_destination_until_they_are_taken_again() 
 }
 
 #[tokio::test]
+async fn a_refused_token_is_found_out_by_the_look_at_the_subscription() {
+    for (endpoint, paused) in [(None, true), (Some(Endpoint::ListIntegrations), false)] {
+        let pipeline = TestPipeline::with(|setup| {
+            setup.settings.textus.webhook_check_every = Duration::from_millis(300);
+            // Longer than the test: nothing but the look asks.
+            setup.settings.textus.paused_probe = Duration::from_mins(10);
+        })
+        .await;
+        let refuse = FaultRule::new(Fault::status(401));
+        pipeline.sandbox.fault(endpoint.into_iter().fold(refuse, FaultRule::on));
+
+        eventually("the token is checked", async || !pipeline.asked(Endpoint::FindContactPhones).is_empty()).await;
+
+        if paused {
+            eventually("paused", async || {
+                let gates = pipeline.store.gates().await.unwrap();
+                gates.iter().any(|gate| gate.destination == Destination::TextUs && gate.paused)
+            })
+            .await;
+        } else {
+            let id = pipeline.send_sample(OUT, &someone()).await;
+            assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_operators_pause_stops_all_calls_until_it_is_lifted_and_costs_no_attempt() {
     let pipeline = TestPipeline::start().await;
     pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.unwrap();

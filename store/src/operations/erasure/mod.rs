@@ -5,8 +5,9 @@
 //! The person is who has the number, with all their numbers; several who share it are erased together. A number that
 //! somebody else has too, or that is an account's own, is not taken for theirs.
 //!
-//! An event is about them where its own fields name one of their numbers or contacts ([`Subjects`]). Where somebody else's
-//! text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
+//! An event is about them where its own fields name one of their numbers or contacts ([`Subjects`]). A body without fields,
+//! which is no JSON object, is about them where one of these stands anywhere in it: nobody can tell what else in it is
+//! theirs. Where somebody else's text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
 //! also where the broker has the other one ([`crate::deliveries::model::Begin::GoMasked`]).
 //!
 //! What is not in the history or the dead letters yet is not found: ask again once it is.

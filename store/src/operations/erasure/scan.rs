@@ -39,15 +39,66 @@ pub(super) const DEAD_LETTERS: Payloads = Payloads {
 };
 
 /// Texts beside the payloads, with their table's key: what was noted, what failed and why, what operators wrote.
-const TEXTS: [(&str, &str, &str, Text); 7] = [
-    ("records_notes", "note_id", "body", Text::Plain),
-    ("records_people", "record_id", "name", Text::Plain),
-    ("dead_letters", "id", "detail", Text::Plain),
-    ("attempts", "seq", "detail", Text::Plain),
-    ("attempts", "seq", "requests", Text::Json),
-    ("audit", "seq", "reason", Text::Plain),
-    ("deliveries", "event_id || ' ' || handler", "reason", Text::Plain),
+const TEXTS: [(&str, Key, &str, Text); 7] = [
+    ("records_notes", Key::Text("note_id"), "body", Text::Plain),
+    ("records_people", Key::Text("record_id"), "name", Text::Plain),
+    ("dead_letters", Key::Text("id"), "detail", Text::Plain),
+    ("attempts", Key::Number("seq"), "detail", Text::Plain),
+    ("attempts", Key::Number("seq"), "requests", Text::Json),
+    ("audit", Key::Number("seq"), "reason", Text::Plain),
+    ("deliveries", Key::Delivery, "reason", Text::Plain),
 ];
+
+/// A table's primary key. A row is changed by the key as the index has it: by an expression of it each change would look
+/// through the whole table.
+#[derive(Clone, Copy)]
+enum Key {
+    Text(&'static str),
+    Number(&'static str),
+    /// Event and handler.
+    Delivery,
+}
+
+impl Key {
+    /// As one text.
+    fn selected(self) -> String {
+        match self {
+            Self::Text(column) => column.to_owned(),
+            Self::Number(column) => format!("CAST({column} AS TEXT)"),
+            Self::Delivery => "event_id || ' ' || handler".to_owned(),
+        }
+    }
+
+    /// The condition that names one row, for [`Key::change`].
+    fn condition(self) -> String {
+        match self {
+            Self::Text(column) | Self::Number(column) => format!("{column} = $2"),
+            Self::Delivery => "event_id = $2 AND handler = $3".to_owned(),
+        }
+    }
+
+    /// Runs a statement that sets `$1` in the row with this key.
+    async fn change(
+        self,
+        connection: &mut Connection,
+        statement: &str,
+        key: &str,
+        words: &str,
+    ) -> Result<(), StoreError> {
+        let unreadable = || StoreError::unreadable("row_key");
+        let update = sqlx::query(AssertSqlSafe(statement)).bind(words);
+        let update = match self {
+            Self::Text(_) => update.bind(key),
+            Self::Number(_) => update.bind(key.parse::<i64>().map_err(|_| unreadable())?),
+            Self::Delivery => {
+                let (event_id, handler) = key.rsplit_once(' ').ok_or_else(unreadable)?;
+                update.bind(event_id).bind(handler)
+            }
+        };
+        update.execute(connection).await?;
+        Ok(())
+    }
+}
 
 /// A payload that has something of the person.
 struct Hit {
@@ -107,6 +158,9 @@ impl Store {
                 let body = row.try_get::<Vec<u8>, _>("body")?;
                 let mut subjects = Subjects::of(&body);
                 subjects.business.retain(|number| whom.phones.contains(number));
+                if subjects.is_unreadable {
+                    whom.find_in(&body, &mut subjects);
+                }
                 let mentions = whom.written().any(|number| number.is_in(&body, Text::Json));
                 if mentions || whom.is_subject(&subjects) {
                     scanned.push(Hit { key: after.clone(), event_id: row::event_id(row)?, subjects, mentions });
@@ -156,8 +210,8 @@ impl Store {
                 continue;
             }
             let statement = format!(
-                "SELECT CAST({key} AS TEXT) AS row_key, {column} AS words FROM {table}
-                 WHERE {column} IS NOT NULL AND ({})",
+                "SELECT {} AS row_key, {column} AS words FROM {table} WHERE {column} IS NOT NULL AND ({})",
+                key.selected(),
                 found.join(" OR ")
             );
             let mut select = sqlx::query(AssertSqlSafe(statement)).persistent(false);
@@ -180,24 +234,25 @@ impl Store {
             }
             masked += changes.len() as u64;
             if dry.is_none() {
-                self.change_texts(format!("UPDATE {table} SET {column} = $2 WHERE CAST({key} AS TEXT) = $1"), changes)
+                self.change_texts(format!("UPDATE {table} SET {column} = $1 WHERE {}", key.condition()), key, changes)
                     .await?;
             }
         }
         Ok(masked)
     }
 
-    async fn change_texts(&self, statement: String, changes: Vec<(String, String)>) -> Result<(), StoreError> {
+    async fn change_texts(
+        &self,
+        statement: String,
+        key: Key,
+        changes: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
         for changes in changes.chunks(BATCH) {
             self.db
-                .write(Turn::Long, (statement.clone(), changes.to_vec()), |connection, (statement, changes)| {
+                .write(Turn::Long, (statement.clone(), changes.to_vec()), move |connection, (statement, changes)| {
                     Box::pin(async move {
-                        for (key, words) in changes {
-                            sqlx::query(AssertSqlSafe(statement.as_str()))
-                                .bind(key.as_str())
-                                .bind(words.as_str())
-                                .execute(&mut *connection)
-                                .await?;
+                        for (row, words) in changes {
+                            key.change(connection, statement, row, words).await?;
                         }
                         Ok(())
                     })

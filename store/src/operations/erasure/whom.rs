@@ -49,6 +49,14 @@ impl Whom {
         !self.phones.is_disjoint(&subjects.phones) || !self.slugs.is_disjoint(&subjects.contacts)
     }
 
+    /// Names as subjects whichever of theirs stands anywhere in a body that has no fields to tell.
+    pub(crate) fn find_in(&self, body: &[u8], subjects: &mut Subjects) {
+        let is_in = |number: &Written| number.is_in(body, Text::Plain) || number.is_in(body, Text::Json);
+        let phones = self.written.iter().filter(|(phone, number)| self.phones.contains(*phone) && is_in(number));
+        subjects.phones.extend(phones.map(|(phone, _)| phone.clone()));
+        subjects.contacts.extend(self.slugs.iter().filter(|slug| ends_a_path(slug, body)).cloned());
+    }
+
     /// The text without their numbers; `None` where it has none.
     pub(crate) fn mask(&self, text: &[u8], kind: Text) -> Option<Vec<u8>> {
         let mut masked = None;
@@ -57,6 +65,13 @@ impl Whom {
         }
         masked
     }
+}
+
+/// Whether the slug stands in the body as the end of a path.
+fn ends_a_path(slug: &str, body: &[u8]) -> bool {
+    let slug = [b"/", slug.as_bytes()].concat();
+    let goes_on = |at: usize| body.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
+    body.windows(slug.len()).enumerate().any(|(at, part)| part == slug && !goes_on(at + slug.len()))
 }
 
 impl Store {

@@ -1,0 +1,69 @@
+//! What a running `hookline dev` tells other commands: where it takes webhooks, where it says how it is, and what signs.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hookline_broker::embedded::EmbeddedBroker;
+use serde::{Deserialize, Serialize};
+
+use crate::open;
+
+const NAME: &str = "dev.json";
+
+/// Lies in the data directory while `dev` runs.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct DevFile {
+    pub(crate) webhook_url: String,
+    /// The origin of `/livez`, `/readyz` and `/metrics`.
+    pub(crate) admin_url: String,
+    /// Relative to the data directory, or absolute.
+    pub(crate) secret_file: PathBuf,
+}
+
+/// Removes the file when dropped.
+pub(crate) struct Written(PathBuf);
+
+impl DevFile {
+    pub(crate) fn write(&self, data_dir: &Path) -> anyhow::Result<Written> {
+        let path = data_dir.join(NAME);
+        write_private(&path, &serde_json::to_string(self)?)?;
+        Ok(Written(path))
+    }
+
+    /// What a `dev` says that runs in this directory. One that was killed has left its file behind and says nothing.
+    pub(crate) fn of_running() -> anyhow::Result<Option<Self>> {
+        let dir = open::dev_dir();
+        let path = dir.join(NAME);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        if !EmbeddedBroker::is_owned(&dir) {
+            return Ok(None);
+        }
+        let not_ours =
+            || format!("{} is not what this version's `hookline dev` writes; start it again", path.display());
+        serde_json::from_str(&text).map(Some).with_context(not_ours)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // Left behind at worst: nobody owns the directory then, and the file counts for nothing.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub(crate) fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
