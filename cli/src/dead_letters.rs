@@ -12,8 +12,8 @@ use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{DeadLetterFilter, DeadLetterRow};
-use hookline_worker::dead_letters::{redrive, resume};
-use hookline_worker::pace;
+use hookline_worker::background::dead_letters::{redrive, resume};
+use hookline_worker::background::pace;
 use serde_json::{Value, json};
 
 use crate::open::{self, Place};

@@ -8,7 +8,7 @@ use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_store::model::{OptOutRow, Unsent, UnsentWhy};
 use hookline_store::{Store, StoreKind};
-use hookline_worker::unsent::UNSENT_AFTER;
+use hookline_worker::background::unsent::UNSENT_AFTER;
 use serde_json::json;
 
 use crate::open::{self, Place};

@@ -14,7 +14,7 @@ use hookline_common::time::Timestamp;
 use hookline_ingest::spool;
 use hookline_store::Store;
 use hookline_store::model::{GateRow, HandlerCounts};
-use hookline_worker::pace;
+use hookline_worker::background::pace;
 use serde_json::{Value, json};
 
 use self::unrecorded::Unrecorded;

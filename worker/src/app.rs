@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{self, Context};
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::limits;
+use crate::background::{dead_letters, housekeeping, pauses, presence, subscription, undelivered, unsent};
+use crate::delivery::consume::{self, Context};
 use crate::gate::{Gate, Told};
-use crate::handlers::{self, Clients};
+use crate::handlers::{self, Clients, record_history};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
-use crate::{dead_letters, history, housekeeping, missing, pauses, presence, subscription, unsent};
+use crate::textus::client::TextUs;
+use crate::textus::limits;
 
 /// A worker that is ready to run.
 pub struct WorkerApp {
@@ -109,8 +109,8 @@ impl WorkerApp {
         let mut parts = JoinSet::new();
         for name in &self.handlers {
             match handlers::build(*name, &self.context.settings, &self.clients) {
-                Some(handler) => parts.spawn(consumer::run(Arc::clone(&self.context), handler, shutdown.clone())),
-                None => parts.spawn(history::run(Arc::clone(&self.context), shutdown.clone())),
+                Some(handler) => parts.spawn(consume::run(Arc::clone(&self.context), handler, shutdown.clone())),
+                None => parts.spawn(record_history::run(Arc::clone(&self.context), shutdown.clone())),
             };
         }
         for name in &self.handlers {
@@ -118,7 +118,7 @@ impl WorkerApp {
         }
         parts.spawn(housekeeping::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(housekeeping::run_retention(Arc::clone(&self.context), shutdown.clone()));
-        parts.spawn(missing::run(Arc::clone(&self.context), shutdown.clone()));
+        parts.spawn(undelivered::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(pauses::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(unsent::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));

@@ -11,9 +11,9 @@ use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_store::{Found, Store};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
-use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::destinations::textus::limits;
 use hookline_worker::gate::Gate;
+use hookline_worker::textus::client::TextUs;
+use hookline_worker::textus::limits;
 use serde_json::{Value, json};
 
 use crate::open::StoreForCalls;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
-use hookline_worker::destinations::textus::integrations::{Change, Integration};
+use hookline_worker::textus::integrations::{Change, Integration};
 
 use super::textus::Desk;
 use super::{EndpointArgs, list, unknown};

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use hookline_common::secret::Secret;
 use hookline_common::settings::takes_posts_to;
-use hookline_worker::destinations::textus::integrations::Integration;
-use hookline_worker::subscription;
+use hookline_worker::background::subscription;
+use hookline_worker::textus::integrations::Integration;
 use serde_json::{Value, json};
 use url::Url;
 

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use hookline_worker::subscription::{Finding, NotKnown};
+use hookline_worker::background::subscription::{Finding, NotKnown};
 use serde_json::{Value, json};
 
 pub(crate) use self::textus::subscription;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 use hookline_common::secret::Secret;
-use hookline_worker::destinations::textus::integrations::{Change, Integration};
-use hookline_worker::subscription::{self, About, Finding, Subscription};
+use hookline_worker::background::subscription::{self, About, Finding, Subscription};
+use hookline_worker::textus::integrations::{Change, Integration};
 use serde_json::json;
 use url::Url;
 

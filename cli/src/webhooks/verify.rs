@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use hookline_common::names::SubscriptionState;
-use hookline_worker::subscription::{self, NotKnown, Subscription};
+use hookline_worker::background::subscription::{self, NotKnown, Subscription};
 use serde_json::{Value, json};
 
 use super::textus::Desk;

@@ -24,14 +24,14 @@ pub struct CallLog {
 /// When a call's turn is: at most so many of one handler are in flight, and the gate lets some go first. Without a bound:
 /// any number.
 #[derive(Clone, Default)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     in_flight: Option<Arc<Semaphore>>,
-    pub(super) priority: Priority,
+    pub(crate) priority: Priority,
 }
 
 impl Turn {
     /// Waits for a place; dropping it gives it back.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(self.in_flight.as_ref()?).acquire_owned().await.ok()
     }
 }
@@ -49,11 +49,11 @@ impl CallLog {
         Self { turn: Turn { in_flight: Some(in_flight), priority }, ..self }
     }
 
-    pub(super) fn turn(&self) -> Turn {
+    pub(crate) fn turn(&self) -> Turn {
         self.turn.clone()
     }
 
-    pub(super) fn probe_failed(&self, until: Timestamp) {
+    pub(crate) fn probe_failed(&self, until: Timestamp) {
         let mut failed_probe = self.failed_probe.lock().unwrap_or_else(PoisonError::into_inner);
         *failed_probe = (*failed_probe).max(Some(until));
     }
@@ -66,7 +66,7 @@ impl CallLog {
 
     /// The texts that a destination's words must not repeat.
     #[must_use]
-    pub(super) fn personal(&self) -> Vec<String> {
+    pub(crate) fn personal(&self) -> Vec<String> {
         personal_texts(&self.about)
     }
 

@@ -14,7 +14,7 @@ type Running<T> = Shared<BoxFuture<'static, Option<T>>>;
 
 /// Requests in flight by what they ask for; clones share them.
 #[derive(Clone)]
-pub(super) struct InFlight<T: Clone> {
+pub(crate) struct InFlight<T: Clone> {
     running: Arc<Mutex<HashMap<String, Running<T>>>>,
 }
 
@@ -27,7 +27,7 @@ impl<T: Clone> Default for InFlight<T> {
 impl<T: Clone + Send + Sync + 'static> InFlight<T> {
     /// Joins the running request for `key`, or starts it. `None` where it panicked. The request runs in a task of
     /// its own: a caller that goes away takes nothing from the others.
-    pub(super) async fn join<F>(&self, key: &str, request: impl FnOnce() -> F) -> Option<T>
+    pub(crate) async fn join<F>(&self, key: &str, request: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -48,7 +48,7 @@ impl<T: Clone + Send + Sync + 'static> InFlight<T> {
     }
 
     /// A write has ended: what is on its way may be older than that, so nobody joins it any more.
-    pub(super) fn write_ended(&self) {
+    pub(crate) fn write_ended(&self) {
         self.lock().clear();
     }
 

@@ -114,7 +114,7 @@ impl DestinationError {
 
     /// The same, with the destination's own words masked where they repeat one of these texts.
     #[must_use]
-    pub(super) fn without(self, private: &[String]) -> Self {
+    pub(crate) fn without(self, private: &[String]) -> Self {
         let masked = |detail: String| redact_private(&detail, private);
         match self {
             Self::Failed { status, retry_after, detail } => {

@@ -13,7 +13,7 @@ const MAX_CHARS: usize = 300;
 const MAX_DEPTH: usize = 6;
 
 /// The destination's own words, redacted, at most 300 characters; empty where it said nothing readable.
-pub(super) fn find(body: &[u8], private: &[String]) -> String {
+pub(crate) fn find(body: &[u8], private: &[String]) -> String {
     let text = String::from_utf8_lossy(body);
     let said = match serde_json::from_str::<Value>(&text) {
         Ok(value) => in_value(&value, 0).unwrap_or_default(),

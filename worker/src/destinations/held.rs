@@ -27,12 +27,12 @@ impl From<Held> for DestinationError {
 }
 
 /// When a delivery looks again whether a pause has ended.
-pub(super) fn paused_until() -> Timestamp {
+pub(crate) fn paused_until() -> Timestamp {
     in_time(paused_look())
 }
 
 /// The wall clock `wait` from now; rounded up, for nothing may be early.
-pub(super) fn in_time(wait: Duration) -> Timestamp {
+pub(crate) fn in_time(wait: Duration) -> Timestamp {
     Timestamp::now().plus(wait + Duration::from_millis(1))
 }
 

@@ -40,7 +40,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Client of one destination; clones share connections and requests in flight.
 #[derive(Clone)]
-pub(super) struct Http {
+pub(crate) struct Http {
     inner: Arc<Inner>,
     in_flight: coalesce::InFlight<Ended>,
 }
@@ -57,38 +57,38 @@ struct Inner {
 }
 
 /// Reads what an answer tells of the destination's rate limit, at the time at which the answer came.
-pub(super) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
+pub(crate) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
 
-pub(super) struct HttpOptions {
+pub(crate) struct HttpOptions {
     /// Sent with every request.
-    pub(super) headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Of request bodies.
-    pub(super) media_type: HeaderValue,
-    pub(super) timeout: Duration,
-    pub(super) max_response_bytes: usize,
-    pub(super) read_limits: ReadLimits,
+    pub(crate) media_type: HeaderValue,
+    pub(crate) timeout: Duration,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) read_limits: ReadLimits,
 }
 
 /// One request.
-pub(super) struct Call {
-    pub(super) operation: Operation,
+pub(crate) struct Call {
+    pub(crate) operation: Operation,
     /// What it fails and recovers with.
-    pub(super) class: OperationClass,
-    pub(super) authorization: HeaderValue,
-    pub(super) method: Method,
-    pub(super) url: Url,
+    pub(crate) class: OperationClass,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) url: Url,
     /// Path and query with phone numbers masked.
-    pub(super) shown: String,
-    pub(super) body: Option<Bytes>,
-    pub(super) idempotency_key: Option<String>,
+    pub(crate) shown: String,
+    pub(crate) body: Option<Bytes>,
+    pub(crate) idempotency_key: Option<String>,
     /// Texts in this request that must not come back in an error: names.
-    pub(super) private: Vec<String>,
+    pub(crate) private: Vec<String>,
 }
 
 /// A 2xx answer.
 #[derive(Clone)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// Or why it could not be read whole: for a write that needs nothing from it, the status is enough.
     body: Result<Bytes, DestinationError>,
 }
@@ -103,7 +103,7 @@ struct Ended {
 }
 
 impl Http {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: HttpOptions,
         gate: Arc<Gate>,
         world: Arc<World>,
@@ -134,12 +134,12 @@ impl Http {
         Ok(Self { inner: Arc::new(inner), in_flight: coalesce::InFlight::default() })
     }
 
-    pub(super) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.inner.timeout
     }
 
     /// A GET; callers that ask for the same URL at the same time share one request.
-    pub(super) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+    pub(crate) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         let key = call.url.to_string();
         let (inner, turn) = (Arc::clone(&self.inner), log.turn());
         let ended = self.in_flight.join(&key, || async move { inner.exchange(call, &turn).await }).await;
@@ -150,7 +150,7 @@ impl Http {
     }
 
     /// A request that changes something: never shared.
-    pub(super) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+    pub(crate) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         // Also where the caller is cancelled: the write may have been made.
         let _ended = OnDrop(|| self.in_flight.write_ended());
         note(log, self.inner.exchange(call, &log.turn()).await)
@@ -261,7 +261,7 @@ impl Inner {
 
 impl Answer {
     /// Whether it was read whole and says nothing.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.body.as_ref().is_ok_and(|body| body.trim_ascii().is_empty())
     }
 
@@ -269,7 +269,7 @@ impl Answer {
     ///
     /// # Errors
     /// As [`Answer::json`].
-    pub(super) fn object<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
+    pub(crate) fn object<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
         let value: serde_json::Value = self.json()?;
         if !value.is_object() {
             return Err(unreadable(NOT_ITS_SHAPE));
@@ -279,7 +279,7 @@ impl Answer {
 
     /// # Errors
     /// `NoAnswer` where the body could not be read whole or is no JSON of this shape.
-    pub(super) fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
         let body = self.body?;
         // A text that was cut within an emoji is no reason to ask again. serde's own words quote values.
         serde_json::from_slice(&body)
@@ -289,7 +289,7 @@ impl Answer {
 }
 
 /// A 2xx answer that cannot be used.
-pub(super) fn unreadable(what: &str) -> DestinationError {
+pub(crate) fn unreadable(what: &str) -> DestinationError {
     DestinationError::NoAnswer { detail: what.to_owned() }
 }
 

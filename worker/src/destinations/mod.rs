@@ -2,15 +2,14 @@
 //! answer means, and leaves retries, acknowledgements and records to others.
 
 pub mod calls;
-mod coalesce;
+pub(crate) mod coalesce;
 pub mod error;
-mod error_text;
-mod held;
-mod http;
+pub(crate) mod error_text;
+pub(crate) mod held;
+pub(crate) mod http;
 pub mod limits;
 pub mod redact;
 pub mod segment;
 pub(crate) mod standing;
 pub mod status;
-pub mod textus;
-mod world;
+pub(crate) mod world;

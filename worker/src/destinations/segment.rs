@@ -56,7 +56,7 @@ impl fmt::Display for Segment {
 }
 
 /// Percent-encodes a text for a path segment or a query value.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 

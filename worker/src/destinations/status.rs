@@ -19,7 +19,7 @@ pub enum Meaning {
 }
 
 /// What an answer with this status says of the destination.
-pub(super) fn meaning(status: u16) -> Meaning {
+pub(crate) fn meaning(status: u16) -> Meaning {
     match status {
         200..300 => Meaning::Success,
         401 => Meaning::Refused,
@@ -31,14 +31,14 @@ pub(super) fn meaning(status: u16) -> Meaning {
 }
 
 /// Whether another try would be answered the same way.
-pub(super) fn is_final(status: u16) -> bool {
+pub(crate) fn is_final(status: u16) -> bool {
     matches!(status, 400 | 404 | 409 | 410 | 413 | 414 | 415 | 422)
 }
 
 /// Whether the destination says by this status that it did nothing: 421, 423, 425 and 429 are answered before a request
 /// is carried out (<https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20>, <https://www.rfc-editor.org/rfc/rfc4918#section-11.3>,
 /// <https://www.rfc-editor.org/rfc/rfc8470#section-5.2>, <https://www.rfc-editor.org/rfc/rfc6585#section-4>).
-pub(super) fn nothing_was_done(status: u16) -> bool {
+pub(crate) fn nothing_was_done(status: u16) -> bool {
     matches!(status, 421 | 423 | 425 | 429)
 }
 

@@ -26,10 +26,10 @@ const MARK: &str = "x-hookline-sandbox";
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// When this process last asked in vain, and why that was.
-pub(super) type LastAsked = Option<(Instant, DestinationError)>;
+pub(crate) type LastAsked = Option<(Instant, DestinationError)>;
 
 /// Of one destination in one process.
-pub(super) struct World {
+pub(crate) struct World {
     gate: Arc<Gate>,
     /// Never changes once a store has it.
     kind: OnceLock<StoreKind>,
@@ -41,7 +41,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
         Self {
             gate,
             kind: OnceLock::new(),
@@ -51,22 +51,22 @@ impl World {
         }
     }
 
-    pub(super) fn may_write(&self) -> bool {
+    pub(crate) fn may_write(&self) -> bool {
         self.may_write.load(Ordering::Acquire)
     }
 
-    pub(super) fn only_look(&self) {
+    pub(crate) fn only_look(&self) {
         self.only_looks.store(true, Ordering::Release);
     }
 
     /// One caller at a time asks whether this process may write.
-    pub(super) async fn asking(&self) -> MutexGuard<'_, LastAsked> {
+    pub(crate) async fn asking(&self) -> MutexGuard<'_, LastAsked> {
         self.asking.lock().await
     }
 
     /// No answer tells which world this is. A real store goes on, for an opt-out must not wait for a call that is no part
     /// of it, and its own answer is compared; a sandbox's store waits, for what it would be written to may be real.
-    pub(super) async fn did_not_answer(&self) -> Result<(), DestinationError> {
+    pub(crate) async fn did_not_answer(&self) -> Result<(), DestinationError> {
         let kind = match self.kind.get() {
             Some(kind) => Some(*kind),
             None => self.gate.store().kind().await.map_err(|error| hold(&store_away(&error)))?,
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Compares an answer with the store, before anybody reads it.
-    pub(super) async fn answered(&self, headers: &HeaderMap) -> Result<(), DestinationError> {
+    pub(crate) async fn answered(&self, headers: &HeaderMap) -> Result<(), DestinationError> {
         let answered = if headers.contains_key(MARK) { StoreKind::Sandbox } else { StoreKind::Real };
         let only_looks = self.only_looks.load(Ordering::Acquire);
         let kind = match self.kind.get() {
@@ -127,7 +127,7 @@ impl World {
 }
 
 /// Whether answers of another world caused a pause with this reason.
-pub(super) fn is_of_another_world(reason: &str) -> bool {
+pub(crate) fn is_of_another_world(reason: &str) -> bool {
     reason.starts_with(OTHER_WORLD)
 }
 

@@ -29,10 +29,10 @@ pub(crate) use self::pause::is_probed;
 use self::policy::{Answer, Call, Go, Report, Wait};
 pub use self::policy::{Told, Why};
 use self::queue::Queue;
+pub use crate::delivery::handler::Priority;
 use crate::destinations::limits::{GateRules, Limits};
 use crate::destinations::standing::Teller;
 use crate::destinations::status::Meaning;
-pub use crate::handler::Priority;
 use crate::on_drop::OnDrop;
 
 /// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as

@@ -117,7 +117,7 @@ mod tests {
     use hookline_common::names::OperationClass;
 
     use super::*;
-    use crate::handler::Priority;
+    use crate::delivery::handler::Priority;
 
     const CHECK: Call = Call {
         priority: Priority::OptOut,

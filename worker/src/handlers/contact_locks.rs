@@ -9,7 +9,7 @@ use hookline_store::model::{ContactLink, PhoneLock};
 use hookline_store::{Store, StoreError};
 
 use super::soon;
-use crate::handler::HandlerError;
+use crate::delivery::handler::HandlerError;
 
 pub(super) struct ContactLocks<'a> {
     store: &'a Store,

@@ -5,8 +5,8 @@ use hookline_common::phone::Phone;
 
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::types::ContactRef;
+use crate::textus::client::TextUs;
+use crate::textus::types::ContactRef;
 
 /// What an account knows of a phone number.
 #[derive(Clone, Debug, PartialEq, Eq)]

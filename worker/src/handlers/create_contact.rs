@@ -21,11 +21,11 @@ use super::contact_locks::ContactLocks;
 use super::contact_lookup::{self, Found};
 use super::log_note::lost_claim;
 use super::{Clients, Leases, Targets, soon};
+use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::destinations::error::DestinationError;
-use crate::destinations::textus::client::{NewContact, TextUs};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::{self, ContactPayload, Numbers, Payload, PhonesRef, Unreadable};
+use crate::textus::client::{NewContact, TextUs};
+use crate::textus::payload::{self, ContactPayload, Numbers, Payload, PhonesRef, Unreadable};
 
 const NAME: HandlerName = HandlerName::CreateContact;
 

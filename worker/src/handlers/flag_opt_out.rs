@@ -11,8 +11,8 @@ use hookline_store::Store;
 
 use super::Clients;
 use super::opt_out_event::OptOutEvents;
+use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::records::SystemOfRecord;
 
 pub(super) struct FlagOptOut {

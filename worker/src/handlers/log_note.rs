@@ -15,12 +15,12 @@ use tokio::sync::OnceCell;
 use super::contact_lookup::{self, Found};
 use super::message_lookup::{ContactOfMessage, MessageFinder};
 use super::{Clients, Leases, soon};
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::types::Message;
+use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::{self, MessagePayload, Payload, Segment, Unreadable};
 use crate::records::{self, PersonId, SystemOfRecord};
+use crate::textus::client::TextUs;
+use crate::textus::payload::{self, MessagePayload, Payload, Segment, Unreadable};
+use crate::textus::types::Message;
 
 const NAME: HandlerName = HandlerName::LogNote;
 /// How soon a message that is not there yet is looked for again.

@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 
 use hookline_common::settings::MessageLookup;
 
+use crate::delivery::handler::{Attempt, HandlerError};
 use crate::destinations::error::DestinationError;
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::types::Message;
-use crate::handler::{Attempt, HandlerError};
-use crate::payload::{MessagePayload, Segment};
+use crate::textus::client::TextUs;
+use crate::textus::payload::{MessagePayload, Segment};
+use crate::textus::types::Message;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {

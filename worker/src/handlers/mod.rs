@@ -7,6 +7,7 @@ mod flag_opt_out;
 mod log_note;
 mod message_lookup;
 mod opt_out_event;
+pub(crate) mod record_history;
 mod record_opt_out;
 mod sync_contact;
 
@@ -20,10 +21,10 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::ClaimRequest;
 
-use crate::destinations::textus::client::TextUs;
+use crate::delivery::handler::{Attempt, Handler, HandlerError};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError};
 use crate::records::SystemOfRecord;
+use crate::textus::client::TextUs;
 
 /// The clients that handlers are made of.
 pub(crate) struct Clients {

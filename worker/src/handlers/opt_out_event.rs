@@ -6,8 +6,8 @@ use hookline_common::names::DeadReason;
 use hookline_common::settings::Settings;
 use hookline_store::model::{OptEvent, OptMethod};
 
-use crate::handler::{Attempt, HandlerError};
-use crate::payload::{self, OptOutPayload, Payload, Unreadable};
+use crate::delivery::handler::{Attempt, HandlerError};
+use crate::textus::payload::{self, OptOutPayload, Payload, Unreadable};
 
 /// Reads these events.
 pub(super) struct OptOutEvents {

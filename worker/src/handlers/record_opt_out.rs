@@ -18,11 +18,11 @@ use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, Opt
 
 use super::opt_out_event::OptOutEvents;
 use super::{Clients, Leases, Targets, soon};
+use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::destinations::error::{DestinationError, Disposition};
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError, Outcome};
+use crate::textus::client::TextUs;
+use crate::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
 
 const NAME: HandlerName = HandlerName::RecordOptOut;
 

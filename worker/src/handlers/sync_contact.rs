@@ -14,11 +14,11 @@ use hookline_store::model::{Claim, ClaimToken, PersonFacts};
 use super::create_contact::{contact_payload, details_of};
 use super::log_note::{lost_claim, settle_claim};
 use super::{Clients, Leases, soon};
-use crate::destinations::textus::client::TextUs;
+use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::handler::{Attempt, Handler, HandlerError, Outcome};
-use crate::payload::{ContactPayload, PhonesRef};
 use crate::records::{Person, SystemOfRecord};
+use crate::textus::client::TextUs;
+use crate::textus::payload::{ContactPayload, PhonesRef};
 
 const NAME: HandlerName = HandlerName::SyncContact;
 

@@ -10,7 +10,7 @@ use hookline_store::Store;
 use hookline_store::model::{NewNote, PersonFacts, PersonRow};
 
 use super::{Person, PersonId, SystemOfRecord, Upserted};
-use crate::handler::{Attempt, HandlerError};
+use crate::delivery::handler::{Attempt, HandlerError};
 
 pub struct Builtin {
     store: Store,

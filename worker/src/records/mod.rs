@@ -10,7 +10,7 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use hookline_store::model::{NewNote, PersonFacts};
 
-use crate::handler::{Attempt, HandlerError};
+use crate::delivery::handler::{Attempt, HandlerError};
 
 /// A person's id at the system of record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -237,7 +237,7 @@ impl TestPipeline {
 
     /// `hookline dead-letters redrive`.
     pub(crate) async fn redrive(&self, id: &str) {
-        let redriven = hookline_worker::dead_letters::redrive(&self.store, self.broker.as_ref(), id).await;
+        let redriven = hookline_worker::background::dead_letters::redrive(&self.store, self.broker.as_ref(), id).await;
         assert!(redriven.expect("store and broker answer"), "{id} is a dead letter");
     }
 }

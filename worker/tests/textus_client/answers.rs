@@ -5,9 +5,9 @@ use std::time::Duration;
 use hookline_common::names::DeadReason;
 use hookline_sandbox::{Direction, EffectKind, Fault, FaultRule, MessageForm, Method, Related};
 use hookline_worker::destinations::error::{DestinationError, Disposition};
-use hookline_worker::destinations::textus::client::NewContact;
-use hookline_worker::destinations::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
-use hookline_worker::destinations::textus::types::{ContactRef, Numbers, PhonesRef};
+use hookline_worker::textus::client::NewContact;
+use hookline_worker::textus::opt_outs::{OptOutNumber, PutAnswered, Shows};
+use hookline_worker::textus::types::{ContactRef, Numbers, PhonesRef};
 use serde_json::{Value, json};
 
 use crate::helpers::{PHONE, TestApi, phone, segment};

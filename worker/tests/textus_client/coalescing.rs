@@ -6,7 +6,7 @@ use futures::future::join_all;
 use hookline_sandbox::{Endpoint, Fault, FaultRule};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::error::DestinationError;
-use hookline_worker::destinations::textus::opt_outs::Shows;
+use hookline_worker::textus::opt_outs::Shows;
 
 use crate::helpers::{PHONE, TestApi, eventually, phone, segment};
 

@@ -13,9 +13,9 @@ use hookline_sandbox::{Endpoint, Fault, FaultRule, Sandbox, SandboxOptions};
 use hookline_store::{Location, Store, StoreOptions};
 use hookline_worker::destinations::calls::CallLog;
 use hookline_worker::destinations::segment::Segment;
-use hookline_worker::destinations::textus::client::TextUs;
-use hookline_worker::destinations::textus::limits;
 use hookline_worker::gate::Gate;
+use hookline_worker::textus::client::TextUs;
+use hookline_worker::textus::limits;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
-use hookline_worker::payload::{
+use hookline_worker::textus::payload::{
     self, ContactPayload, ContactRef, Direction, MessagePayload, Numbers, OptOutPayload, Payload, PhonesRef, Segment,
     Unreadable,
 };

@@ -7,7 +7,7 @@ use hookline_common::names::{Destination, OperationClass};
 use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 use hookline_store::StoreKind;
 use hookline_worker::destinations::error::DestinationError;
-use hookline_worker::destinations::textus::opt_outs::Shows;
+use hookline_worker::textus::opt_outs::Shows;
 
 use crate::helpers::{PHONE, TIMEOUT, TestApi, TestWorker, eventually, phone, segment};
 

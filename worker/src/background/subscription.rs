@@ -16,11 +16,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::delivery::handler::Priority;
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::destinations::textus::client::TextUs;
-use crate::destinations::textus::integrations::{Integration, Integrations};
-use crate::handler::Priority;
+use crate::textus::client::TextUs;
+use crate::textus::integrations::{Integration, Integrations};
 
 /// A first look comes within this time, a look that failed is made again after it.
 const SOON: Duration = Duration::from_mins(5);

@@ -15,7 +15,7 @@ use hookline_store::model::{Overdue, Payload, Undelivered};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
+use crate::delivery::consume::Context;
 
 /// What was published anew and still not begun waits so many times longer: it is in somebody's hand, most likely.
 const AGAIN_AFTER: u32 = 5;

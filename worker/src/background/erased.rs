@@ -12,8 +12,8 @@ use hookline_common::names::{HandlerName, Queue};
 use hookline_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{self, Context};
-use crate::settle;
+use crate::delivery::consume::{self, Context};
+use crate::delivery::settle;
 
 /// Between two looks into the store.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -86,11 +86,11 @@ async fn remove(context: &Context, handler: HandlerName) -> Result<usize, StoreE
 }
 
 async fn pass(context: &Context, handler: HandlerName, shutdown: &CancellationToken) -> Result<usize, StoreError> {
-    let Some(mut deliveries) = consumer::consume(context, Queue::Work(handler), BATCH, shutdown).await else {
+    let Some(mut deliveries) = consume::consume(context, Queue::Work(handler), BATCH, shutdown).await else {
         return Ok(0);
     };
     let outcome = drop_erased(context, handler, &mut deliveries, shutdown).await;
-    consumer::give_back(context, deliveries).await;
+    consume::give_back(context, deliveries).await;
     outcome
 }
 

@@ -7,7 +7,7 @@ use hookline_store::StoreError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
+use crate::delivery::consume::Context;
 
 const AGAIN: Duration = Duration::from_secs(1);
 /// After that what is in hand is given back, and nothing more is taken before the store answers.

@@ -12,9 +12,9 @@ use hookline_common::service::telemetry::journey::Milestone;
 use hookline_common::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{self, Context};
-use crate::patience::{Patience, store_is_back};
-use crate::settle;
+use crate::delivery::consume::{self, Context};
+use crate::delivery::patience::{Patience, store_is_back};
+use crate::delivery::settle;
 
 const NAME: HandlerName = HandlerName::RecordHistory;
 /// Rows of one batch; what waits, no timer.
@@ -52,7 +52,7 @@ impl HistoryLag {
 /// Records events until `shutdown`, and then what it had been handed by then.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let prefetch = u16::try_from(BATCH * 2).unwrap_or(u16::MAX);
-    while let Some(mut deliveries) = consumer::consume(&context, Queue::Work(NAME), prefetch, &shutdown).await {
+    while let Some(mut deliveries) = consume::consume(&context, Queue::Work(NAME), prefetch, &shutdown).await {
         let store_is_away = record_all(&context, &mut deliveries, &shutdown).await;
         record_rest(&context, deliveries.drain().await, store_is_away, &shutdown).await;
         if shutdown.is_cancelled() {

@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::background::erased::Sweeps;
+use crate::background::pauses::Pauses;
+use crate::delivery::handler::{Attempt, Handler};
+use crate::delivery::settle::{self, Ended};
 use crate::destinations::calls::CallLog;
-use crate::erased::Sweeps;
 use crate::gate::Priority;
-use crate::handler::{Attempt, Handler};
-use crate::history::HistoryLag;
-use crate::pauses::Pauses;
-use crate::settle::{self, Ended};
+use crate::handlers::record_history::HistoryLag;
 
 /// How often a consumer looks again while the broker does not let it consume.
 const CONSUME_AGAIN: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use hookline_common::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
-use crate::{dead_letters, pace};
+use crate::background::{dead_letters, pace};
+use crate::delivery::consume::Context;
 
 const HISTORY: Queue = Queue::Work(HandlerName::RecordHistory);
 const DEPTHS_EVERY: Duration = Duration::from_secs(5);

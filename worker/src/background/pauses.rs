@@ -13,8 +13,8 @@ use hookline_store::model::GateRow;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
-use crate::missing::{self, MOST};
+use crate::background::undelivered::{self, MOST};
+use crate::delivery::consume::Context;
 
 /// Between two looks. A pause is over when two in a row say so: every worker's gate has seen it by then, and what is
 /// published does not meet one that is closed still.
@@ -100,7 +100,7 @@ async fn bring_back(context: &Context, destination: Destination) -> anyhow::Resu
     let mut back = 0;
     loop {
         let held = context.store.take_held(destination, MOST).await?;
-        let outcome = missing::publish_anew(context, &held).await;
+        let outcome = undelivered::publish_anew(context, &held).await;
         back += outcome.published;
         if let Some(why) = outcome.why {
             context.store.put_back(&outcome.not_stored, Some(destination)).await?;

@@ -16,12 +16,12 @@ use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
 
-use crate::consumer::Context;
+use crate::background::pauses;
+use crate::delivery::consume::Context;
+use crate::delivery::handler::{Attempt, HandlerError, Outcome};
+use crate::delivery::retry::{self, Decision};
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::Disposition;
-use crate::handler::{Attempt, HandlerError, Outcome};
-use crate::pauses;
-use crate::retry::{self, Decision};
 
 /// How long a delivery waits while the store is away; jittered, so that a backlog does not come back at once.
 const STORE_AWAY: Duration = Duration::from_secs(5);

@@ -9,15 +9,15 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::{self, Context};
-use crate::patience::{Patience, store_is_back};
-use crate::settle;
+use crate::delivery::consume::{self, Context};
+use crate::delivery::patience::{Patience, store_is_back};
+use crate::delivery::settle;
 
 const PREFETCH: u16 = 16;
 
 /// Moves one handler's dead letters until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, handler: HandlerName, shutdown: CancellationToken) {
-    while let Some(mut deliveries) = consumer::consume(&context, Queue::Dead(handler), PREFETCH, &shutdown).await {
+    while let Some(mut deliveries) = consume::consume(&context, Queue::Dead(handler), PREFETCH, &shutdown).await {
         let mut store_is_away = false;
         while !store_is_away {
             let delivery = tokio::select! {
@@ -28,7 +28,7 @@ pub(crate) async fn run(context: Arc<Context>, handler: HandlerName, shutdown: C
             let Some(delivery) = delivery else { break };
             store_is_away = !move_to_store(&context, handler, delivery, &shutdown).await;
         }
-        consumer::give_back(&context, deliveries).await;
+        consume::give_back(&context, deliveries).await;
         if shutdown.is_cancelled() {
             return;
         }

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod links;
 pub mod opt_outs;
 mod paths;
+pub mod payload;
 mod people;
 mod token;
 pub mod types;

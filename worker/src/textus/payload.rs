@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use crate::destinations::redact::debug_by_id;
 pub use crate::destinations::segment::Segment;
-use crate::destinations::textus::links::Link;
-use crate::destinations::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
-pub use crate::destinations::textus::types::{ContactRef, Direction, NamedContact, Numbers, PhonesRef};
+use crate::textus::links::Link;
+use crate::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
+pub use crate::textus::types::{ContactRef, Direction, NamedContact, Numbers, PhonesRef};
 
 /// What one of the events that handlers act on says.
 #[derive(Clone, Debug)]

@@ -1,8 +1,7 @@
 //! What a handler is: one event in, one destination written to, and a word on how it ended. Retries,
 //! acknowledgements, metrics and logs happen around it.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +14,7 @@ use hookline_store::model::{Claim, ClaimRequest, Made};
 use crate::destinations::calls::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
 use crate::gate::Gate;
-use crate::payload::Unreadable;
+use crate::textus::payload::Unreadable;
 
 /// Does one thing for the event types that `topology::event_types` names.
 #[async_trait]

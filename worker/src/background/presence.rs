@@ -12,7 +12,7 @@ use hookline_store::model::Question;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
+use crate::delivery::consume::Context;
 use crate::gate::Gate;
 
 /// How soon a pause is seen: a worker costs its store seven look-ups of a row or two a second.

@@ -7,7 +7,7 @@ use hookline_common::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::consumer::Context;
+use crate::delivery::consume::Context;
 
 /// An opt-out counts as unsent after this: three times as long as any retry of it waits (`retry.max`, 5 min), so that what is told
 /// is held by more than one failed call.
