@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::background::{dead_letters, housekeeping, pauses, presence, subscription, undelivered, unsent};
+use crate::background::{dead_letters, housekeeping, presence, subscription, unsent};
 use crate::delivery::consume::{self, Context};
+use crate::delivery::{pauses, undelivered};
 use crate::gate::{Gate, Told};
 use crate::handlers::{self, Clients, record_history};
 use crate::records::SystemOfRecord;

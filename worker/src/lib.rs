@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod background;
+pub mod calls;
 pub mod delivery;
 pub mod destinations;
 pub mod gate;

@@ -9,7 +9,7 @@ use hookline_common::names::Destination;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_store::{Found, Store};
-use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::gate::Gate;
 use hookline_worker::textus::client::TextUs;

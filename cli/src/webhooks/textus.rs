@@ -11,7 +11,7 @@ use hookline_common::service::telemetry::metrics::{self, Metrics};
 use hookline_common::settings::{Needs, Role, Settings, load, takes_posts_to, webhook_url};
 use hookline_store::Store;
 use hookline_worker::background::subscription::{self, NotKnown, Subscription};
-use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::calls::log::CallLog;
 use hookline_worker::gate::Gate;
 use hookline_worker::textus::client::TextUs;
 use hookline_worker::textus::integrations::Integrations;

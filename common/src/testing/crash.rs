@@ -10,9 +10,9 @@
 //! | | a batch is confirmed, before anybody is answered | broker, `rabbitmq/publisher.rs` |
 //! | `retry.confirmed` | a delivery is durably parked | broker, both `settler.rs` |
 //! | `dead.confirmed` | a delivery is durably a dead letter | broker, both `settler.rs` |
-//! | `call.before` | before a call to a destination | worker, `destinations/http.rs` |
-//! | `call.answered` | the destination answered, nothing is recorded | worker, `destinations/http.rs` |
-//! | `ack.before` | the verdict is recorded, the delivery not settled | worker, `settle.rs` |
+//! | `call.before` | before a call to a destination | worker, `calls/http.rs` |
+//! | `call.answered` | the destination answered, nothing is recorded | worker, `calls/http.rs` |
+//! | `ack.before` | the verdict is recorded, the delivery not settled | worker, `delivery/settle.rs` |
 
 /// Ends the process here if the test asked for it.
 #[cfg(feature = "testing")]

@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::delivery::handler::Priority;
-use crate::destinations::calls::CallLog;
+use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
+use crate::destinations::priority::Priority;
 use crate::textus::client::TextUs;
 use crate::textus::integrations::{Integration, Integrations};
 

@@ -20,13 +20,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::background::erased::Sweeps;
-use crate::background::pauses::Pauses;
+use crate::calls::log::CallLog;
+use crate::delivery::erased::Sweeps;
 use crate::delivery::handler::{Attempt, Handler};
+use crate::delivery::history_lag::HistoryLag;
+use crate::delivery::pauses::Pauses;
 use crate::delivery::settle::{self, Ended};
-use crate::destinations::calls::CallLog;
-use crate::gate::Priority;
-use crate::handlers::record_history::HistoryLag;
+use crate::destinations::priority::Priority;
 
 /// How often a consumer looks again while the broker does not let it consume.
 const CONSUME_AGAIN: Duration = Duration::from_secs(1);

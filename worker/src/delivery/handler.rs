@@ -11,7 +11,7 @@ use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{Claim, ClaimRequest, Made};
 
-use crate::destinations::calls::CallLog;
+use crate::calls::log::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
 use crate::gate::Gate;
 use crate::textus::payload::Unreadable;
@@ -95,25 +95,6 @@ impl<'a> Attempt<'a> {
     #[must_use]
     pub fn idempotency_key(&self, handler: HandlerName, step: &str) -> String {
         format!("{}/{handler}/{step}", self.event.id)
-    }
-}
-
-/// Which calls of a destination go first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Priority {
-    #[default]
-    OptOut,
-    Contact,
-    Note,
-}
-
-impl From<HandlerName> for Priority {
-    fn from(handler: HandlerName) -> Self {
-        match handler {
-            HandlerName::RecordOptOut | HandlerName::FlagOptOut => Self::OptOut,
-            HandlerName::CreateContact | HandlerName::SyncContact => Self::Contact,
-            HandlerName::LogNote | HandlerName::RecordHistory => Self::Note,
-        }
     }
 }
 

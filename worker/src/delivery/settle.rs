@@ -16,11 +16,11 @@ use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
 use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
 
-use crate::background::pauses;
+use crate::calls::log::CallLog;
 use crate::delivery::consume::Context;
 use crate::delivery::handler::{Attempt, HandlerError, Outcome};
+use crate::delivery::pauses;
 use crate::delivery::retry::{self, Decision};
-use crate::destinations::calls::CallLog;
 use crate::destinations::error::Disposition;
 
 /// How long a delivery waits while the store is away; jittered, so that a backlog does not come back at once.

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hookline_common::names::{Destination, OperationClass};
 use hookline_common::service::telemetry::metrics::{GateState, Metrics};
 
-use super::world::is_of_another_world;
-use crate::gate::is_probed;
+use super::pause_reason::{is_of_another_world, is_probed};
 
 /// What holds calls to a destination.
 #[derive(Debug, Default)]

@@ -25,12 +25,11 @@ use hookline_store::Store;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use self::pause::is_probed;
 use self::policy::{Answer, Call, Go, Report, Wait};
 pub use self::policy::{Told, Why};
 use self::queue::Queue;
-pub use crate::delivery::handler::Priority;
 use crate::destinations::limits::{GateRules, Limits};
+use crate::destinations::priority::Priority;
 use crate::destinations::standing::Teller;
 use crate::destinations::status::Meaning;
 use crate::on_drop::OnDrop;

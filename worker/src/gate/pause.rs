@@ -8,10 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Call, Wait, Why};
+use crate::destinations::pause_reason::{CREDENTIALS_REFUSED, is_probed};
 
-/// How the reason of a pause for refused credentials begins in the store, so that other processes know that it may be
-/// probed. An operator's pause never is.
-const CREDENTIALS_REFUSED: &str = "credentials refused";
 /// How soon a check that is due has told, most likely.
 const CHECKED_WITHIN_MS: i64 = 500;
 
@@ -107,17 +105,12 @@ impl Pause {
     }
 }
 
-/// Whether a pause with this reason may be probed.
-pub(crate) fn is_probed(reason: &str) -> bool {
-    reason.starts_with(CREDENTIALS_REFUSED)
-}
-
 #[cfg(test)]
 mod tests {
     use hookline_common::names::OperationClass;
 
     use super::*;
-    use crate::delivery::handler::Priority;
+    use crate::destinations::priority::Priority;
 
     const CHECK: Call = Call {
         priority: Priority::OptOut,

@@ -3,7 +3,7 @@
 
 use hookline_common::phone::Phone;
 
-use crate::destinations::calls::CallLog;
+use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::textus::client::TextUs;
 use crate::textus::types::ContactRef;

@@ -2,7 +2,6 @@
 //! are written in one transaction, then the batch is acknowledged. While the store is away the batch stays in hand.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use hookline_broker::{Deliveries, Delivery};
@@ -19,35 +18,6 @@ use crate::delivery::settle;
 const NAME: HandlerName = HandlerName::RecordHistory;
 /// Rows of one batch; what waits, no timer.
 const BATCH: usize = 256;
-
-/// Since when what waits for the history may have waited, on a broker that does not tell: no longer than the queue has
-/// not been seen empty, nor than the last event that came out of it.
-pub(crate) struct HistoryLag {
-    seen_empty_ms: AtomicI64,
-    recorded_ms: AtomicI64,
-}
-
-impl Default for HistoryLag {
-    fn default() -> Self {
-        Self { seen_empty_ms: AtomicI64::new(Timestamp::now().as_millis()), recorded_ms: AtomicI64::new(0) }
-    }
-}
-
-impl HistoryLag {
-    /// When the oldest of `waiting` was received, at the earliest; `None` where none waits.
-    pub(crate) fn oldest(&self, waiting: u64, now: Timestamp) -> Option<Timestamp> {
-        if waiting == 0 {
-            self.seen_empty_ms.store(now.as_millis(), Ordering::Relaxed);
-            return None;
-        }
-        let since = self.seen_empty_ms.load(Ordering::Relaxed).max(self.recorded_ms.load(Ordering::Relaxed));
-        Some(Timestamp::from_millis(since))
-    }
-
-    fn recorded(&self, event: &Event) {
-        self.recorded_ms.store(event.received_at.as_millis(), Ordering::Relaxed);
-    }
-}
 
 /// Records events until `shutdown`, and then what it had been handed by then.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
@@ -183,26 +153,5 @@ fn tell(context: &Context, delivery: &Delivery, verdict: Verdict, took: Duration
             attempt: delivery.attempt,
             took,
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use hookline_common::testing::events::an_opt_out;
-
-    use super::*;
-
-    #[test]
-    fn what_waits_for_the_history_has_waited_since_it_was_last_empty_or_last_recorded() {
-        let lag = HistoryLag::default();
-        let at = |seconds: i64| Timestamp::from_millis(4_000_000_000_000 + seconds * 1000);
-        assert_eq!(lag.oldest(0, at(0)), None);
-        assert_eq!(lag.oldest(3, at(60)), Some(at(0)));
-        // It flows, though it is never seen empty.
-        lag.recorded(&Event { received_at: at(100), ..an_opt_out() });
-        assert_eq!(lag.oldest(3, at(101)), Some(at(100)));
-        assert_eq!(lag.oldest(3, at(500)), Some(at(100)), "nothing was recorded since");
-        assert_eq!(lag.oldest(0, at(600)), None);
-        assert_eq!(lag.oldest(1, at(900)), Some(at(600)));
     }
 }

@@ -23,11 +23,11 @@ use super::limits;
 use super::links::{Collection, Link};
 use super::paths::Path;
 use super::types::{Contact, ContactPhone, Conversation, Message, Numbers};
-use crate::destinations::calls::CallLog;
+use crate::calls::http::{Answer, Call, Http, HttpOptions, unreadable};
+use crate::calls::log::CallLog;
+use crate::calls::world::World;
 use crate::destinations::error::DestinationError;
-use crate::destinations::http::{Answer, Call, Http, HttpOptions, unreadable};
 use crate::destinations::segment::Segment;
-use crate::destinations::world::World;
 use crate::gate::Gate;
 
 /// <https://apidocs.next.textus.com/overview/making_requests/>.

@@ -19,9 +19,9 @@ use url::Url;
 use super::client::TextUs;
 use super::links::Collection;
 use super::paths::Path;
-use crate::destinations::calls::CallLog;
+use crate::calls::http::unreadable;
+use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::destinations::http::unreadable;
 use crate::destinations::segment::Segment;
 
 /// Sent where `settings` name no actions (<https://apidocs.next.textus.com/overview/webhooks/>).

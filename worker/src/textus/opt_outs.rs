@@ -15,9 +15,9 @@ use serde::Deserialize;
 use super::client::TextUs;
 use super::links::text;
 use super::paths::Path;
-use crate::destinations::calls::CallLog;
+use crate::calls::http::Answer;
+use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::destinations::http::Answer;
 use crate::destinations::segment::Segment;
 
 /// A number as this API is asked about it.

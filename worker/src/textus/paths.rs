@@ -4,8 +4,8 @@
 use hookline_common::phone::Phone;
 use url::Url;
 
+use crate::calls::http::unreadable;
 use crate::destinations::error::DestinationError;
-use crate::destinations::http::unreadable;
 use crate::destinations::redact::redact;
 use crate::destinations::segment::{Segment, encode};
 

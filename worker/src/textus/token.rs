@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::TextUs;
 use super::paths::Path;
-use crate::destinations::calls::CallLog;
+use crate::calls::held::paused_until;
+use crate::calls::http::Answer;
+use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::destinations::held::paused_until;
-use crate::destinations::http::Answer;
 use crate::gate::Told;
 
 /// A search that finds nobody.

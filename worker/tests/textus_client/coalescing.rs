@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use hookline_sandbox::{Endpoint, Fault, FaultRule};
-use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::textus::opt_outs::Shows;
 

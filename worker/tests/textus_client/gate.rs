@@ -8,7 +8,7 @@ use hookline_common::time::Timestamp;
 use hookline_sandbox::{Endpoint, Fault, FaultRule, SandboxOptions};
 use hookline_store::model::GateRow;
 use hookline_worker::destinations::error::{DestinationError, Disposition};
-use hookline_worker::gate::Priority;
+use hookline_worker::destinations::priority::Priority;
 use reqwest::Method;
 
 use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone, segment};

@@ -11,7 +11,7 @@ use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{BreakerSettings, TextUsSettings};
 use hookline_sandbox::{Endpoint, Fault, FaultRule, Sandbox, SandboxOptions};
 use hookline_store::{Location, Store, StoreOptions};
-use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::segment::Segment;
 use hookline_worker::gate::Gate;
 use hookline_worker::textus::client::TextUs;

@@ -3,7 +3,7 @@
 use hookline_common::names::OperationClass::{OptOutWrites, Reads};
 use hookline_sandbox::{Endpoint, Fault, FaultRule};
 use hookline_worker::destinations::error::DestinationError;
-use hookline_worker::gate::Priority;
+use hookline_worker::destinations::priority::Priority;
 use hookline_worker::textus::integrations::Change;
 
 use crate::helpers::{PHONE, TestApi, phone};

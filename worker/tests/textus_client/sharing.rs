@@ -9,7 +9,7 @@ use hookline_common::settings::{BreakerSettings, TextUsSettings};
 use hookline_common::testing::nodes::PostgresNode;
 use hookline_sandbox::{Fault, FaultRule};
 use hookline_store::Location;
-use hookline_worker::gate::Priority;
+use hookline_worker::destinations::priority::Priority;
 
 use crate::helpers::{PHONE, TestApi, TestWorker, eventually, phone, settings};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hookline_sandbox::{EffectKind, Fault};
-use hookline_worker::destinations::calls::CallLog;
+use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::error::{DestinationError, Disposition};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;

@@ -13,8 +13,8 @@ use hookline_store::model::GateRow;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::background::undelivered::{self, MOST};
 use crate::delivery::consume::Context;
+use crate::delivery::undelivered::{self, MOST};
 
 /// Between two looks. A pause is over when two in a row say so: every worker's gate has seen it by then, and what is
 /// published does not meet one that is closed still.

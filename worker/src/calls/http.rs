@@ -17,16 +17,16 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Client, Method, Response, redirect};
 use url::Url;
 
-use super::calls::{CallLog, Turn};
 use super::coalesce;
-use super::error::DestinationError;
-use super::error_text;
 use super::held::{in_time, paused_until};
-use super::limits::Limits;
-use super::redact::{cut, redact};
-use super::status;
-use super::status::Meaning;
+use super::log::{CallLog, Turn};
 use super::world::World;
+use crate::destinations::error::DestinationError;
+use crate::destinations::error_text;
+use crate::destinations::limits::Limits;
+use crate::destinations::redact::{cut, redact};
+use crate::destinations::status;
+use crate::destinations::status::Meaning;
 use crate::gate::{After, Gate};
 use crate::on_drop::OnDrop;
 

@@ -7,8 +7,8 @@ use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::redact::personal_texts;
-use crate::gate::Priority;
+use crate::destinations::priority::Priority;
+use crate::destinations::redact::personal_texts;
 
 /// Collects requests; clones write to the same list.
 #[derive(Clone, Default)]

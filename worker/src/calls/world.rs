@@ -14,12 +14,11 @@ use hookline_store::{StoreError, StoreKind};
 use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::error::DestinationError;
 use super::held::paused_until;
+use crate::destinations::error::DestinationError;
+use crate::destinations::pause_reason::OTHER_WORLD;
 use crate::gate::Gate;
 
-/// How the reason of a pause begins that the answers of another world caused.
-const OTHER_WORLD: &str = "sandbox and real API meet";
 /// What the sandbox says in every answer.
 const MARK: &str = "x-hookline-sandbox";
 /// How soon a sandbox that does not answer is asked again.
@@ -124,11 +123,6 @@ impl World {
         self.gate.follow(&store.gates().await?);
         Ok(())
     }
-}
-
-/// Whether answers of another world caused a pause with this reason.
-pub(crate) fn is_of_another_world(reason: &str) -> bool {
-    reason.starts_with(OTHER_WORLD)
 }
 
 /// Shown by `hookline status`, with what to do.

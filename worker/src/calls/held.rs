@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 
-use super::error::DestinationError;
-use super::redact::redact;
+use crate::destinations::error::DestinationError;
+use crate::destinations::redact::redact;
 use crate::gate::{Held, PAUSED_LOOK, Why};
 
 impl From<Held> for DestinationError {

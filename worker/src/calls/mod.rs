@@ -1,0 +1,7 @@
+//! One call to a destination, whatever the destination: through its gate, over HTTP, and into the log of its attempt.
+
+pub(crate) mod coalesce;
+pub(crate) mod held;
+pub(crate) mod http;
+pub mod log;
+pub(crate) mod world;
