@@ -19,7 +19,7 @@ use crate::options::{Options, Progress};
 use crate::process::{ApiQuestion, ApiSpec, PublishEvents, Published, Settled, Snapshot, WorkerQuestion, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
-use crate::stage::{Place, Stage};
+use crate::stage::{Backend, Stage};
 
 /// The handler that is measured, and the one whose destination hangs.
 const MEASURED: HandlerName = HandlerName::SyncContact;
@@ -82,8 +82,8 @@ pub(crate) async fn measure(
     rabbitmq: Option<&Rabbitmq>,
     progress: &dyn Progress,
 ) -> anyhow::Result<IsolationReport> {
-    let place = Place::largest(options);
-    let bench = Bench { stage: Stage { options, rabbitmq }, place };
+    let backend = Backend::largest(options);
+    let bench = Bench { stage: Stage { options, rabbitmq }, backend };
     let mut runs = Vec::new();
     for run in 0..options.runs {
         let phase = async |hangs: bool| {
@@ -105,8 +105,8 @@ pub(crate) async fn measure(
         median(runs.iter().map(|run| of(&run.hanging.latency_ms) / of(&run.healthy.latency_ms)))
     };
     Ok(IsolationReport {
-        broker: place.broker(),
-        store: place.store(),
+        broker: backend.broker(),
+        store: backend.store(),
         handler: MEASURED.as_str(),
         hanging: "textus",
         hanging_handler: HANGING.as_str(),
@@ -120,12 +120,12 @@ pub(crate) async fn measure(
 
 struct Bench<'a> {
     stage: Stage<'a>,
-    place: Place,
+    backend: Backend,
 }
 
 impl Bench<'_> {
     async fn phase(&self, hangs: bool) -> anyhow::Result<IsolationPhase> {
-        self.stage.begin_anew(self.place).await?;
+        self.stage.begin_anew(self.backend).await?;
         let mut api = self.stage.api(&ApiSpec { latency: API_LATENCY, limit: None }).await?;
         let dir = self.stage.dir()?;
         let account = samples::new_account();
@@ -134,7 +134,7 @@ impl Bench<'_> {
             account: account.clone(),
             timeout: Some(TIMEOUT),
             watched: Some(MEASURED),
-            ..self.stage.worker(self.place, &dir, &[MEASURED, HANGING])
+            ..self.stage.worker(self.backend, &dir, &[MEASURED, HANGING])
         };
         let mut worker = self.stage.start(&worker).await?;
         let window = self.stage.options.window() * LENGTHS;

@@ -26,7 +26,7 @@ use crate::process::{
 use crate::quota::{self, CALLS, LATENCY};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
-use crate::stage::{Place, Stage};
+use crate::stage::{Backend, Stage};
 
 /// Notes that wait, and how many where `--seconds` is too short for figures anyway.
 const WAITING: usize = 10_000;
@@ -119,8 +119,8 @@ pub(crate) async fn measure(
     rabbitmq: Option<&Rabbitmq>,
     progress: &dyn Progress,
 ) -> anyhow::Result<OptOutsReport> {
-    let place = Place::largest(options);
-    let bench = Bench { stage: Stage { options, rabbitmq }, place };
+    let backend = Backend::largest(options);
+    let bench = Bench { stage: Stage { options, rabbitmq }, backend };
     let mut cases = [(false, Vec::new()), (true, Vec::new())];
     for run in 0..options.runs {
         for (beside_another, runs) in &mut cases {
@@ -142,7 +142,7 @@ pub(crate) async fn measure(
 
 struct Bench<'a> {
     stage: Stage<'a>,
-    place: Place,
+    backend: Backend,
 }
 
 impl Bench<'_> {
@@ -155,7 +155,7 @@ impl Bench<'_> {
     }
 
     fn workers(&self) -> usize {
-        if self.place.is_shared() { WORKERS } else { 1 }
+        if self.backend.is_shared() { WORKERS } else { 1 }
     }
 
     fn measurement(&self, beside_another: bool, runs: &[Run]) -> OptOutsMeasurement {
@@ -163,8 +163,8 @@ impl Bench<'_> {
         let of = |figure: fn(&Arrived) -> f64| spread(arrived.iter().map(figure));
         let missing = runs.iter().map(|run| run.missing).sum();
         OptOutsMeasurement {
-            broker: self.place.broker(),
-            store: self.place.store(),
+            broker: self.backend.broker(),
+            store: self.backend.store(),
             workers: self.workers(),
             beside_another,
             opt_outs: arrived.len() as u64 + missing,
@@ -182,7 +182,7 @@ impl Bench<'_> {
     }
 
     async fn run(&self, run: u32, beside_another: bool) -> anyhow::Result<Run> {
-        self.stage.begin_anew(self.place).await?;
+        self.stage.begin_anew(self.backend).await?;
         let other = beside_another.then_some(Other::SpendsTheRest);
         let limit = Some(LimitSpec { calls: CALLS, window: self.window(), other });
         let mut api = self.stage.api(&ApiSpec { latency: LATENCY, limit }).await?;
@@ -191,7 +191,7 @@ impl Bench<'_> {
         let first = dirs.first().context("no worker")?;
         let waiting = self.waiting();
         let notes = samples::events("message.received", &account, 0..waiting)?;
-        self.stage.fill(self.stage.worker(self.place, first, &HANDLERS), &notes).await?;
+        self.stage.fill(self.stage.worker(self.backend, first, &HANDLERS), &notes).await?;
         drop(notes);
 
         let api_addr = api.addr()?;
@@ -199,7 +199,7 @@ impl Bench<'_> {
             api: api_addr,
             account: account.clone(),
             rate_limit_window: Some(self.window()),
-            ..self.stage.worker(self.place, dir, &HANDLERS)
+            ..self.stage.worker(self.backend, dir, &HANDLERS)
         };
         let specs: Vec<WorkerSpec> = dirs.iter().map(worker).collect();
         let mut workers = try_join_all(specs.iter().map(|spec| self.stage.start(spec))).await?;

@@ -18,7 +18,7 @@ use crate::process::{ApiCall, ApiQuestion, ApiSpec, Caller, LimitSpec, Other, Wo
 use crate::quota::{self, CALLS, LATENCY};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
-use crate::stage::{Place, Stage};
+use crate::stage::{Backend, Stage};
 
 const WORKERS: [usize; 3] = [1, 4, 10];
 /// More than can be called until the end.
@@ -83,7 +83,7 @@ pub(crate) fn steps(options: &Options) -> u64 {
 
 /// Worker processes, and whether another program is there. Several workers need a store that they share.
 fn cases(options: &Options) -> Vec<(usize, bool)> {
-    let workers = if Place::largest(options).is_shared() { &WORKERS[..] } else { &WORKERS[..1] };
+    let workers = if Backend::largest(options).is_shared() { &WORKERS[..] } else { &WORKERS[..1] };
     workers.iter().flat_map(|workers| [(*workers, false), (*workers, true)]).collect()
 }
 
@@ -92,8 +92,8 @@ pub(crate) async fn measure(
     rabbitmq: Option<&Rabbitmq>,
     progress: &dyn Progress,
 ) -> anyhow::Result<PacingReport> {
-    let place = Place::largest(options);
-    let bench = Bench { stage: Stage { options, rabbitmq }, place };
+    let backend = Backend::largest(options);
+    let bench = Bench { stage: Stage { options, rabbitmq }, backend };
     let cases = cases(options);
     let mut figures: Vec<Vec<PacingRun>> = vec![Vec::new(); cases.len()];
     for run in 0..options.runs {
@@ -103,7 +103,7 @@ pub(crate) async fn measure(
             runs.push(bench.run(*workers, *beside_another).await?);
         }
     }
-    let of = |((workers, beside_another), runs)| measurement(place, workers, beside_another, runs);
+    let of = |((workers, beside_another), runs)| measurement(backend, workers, beside_another, runs);
     Ok(PacingReport {
         limit_calls: CALLS,
         window_ms: quota::micros(quota::window(options)) / 1000,
@@ -112,12 +112,12 @@ pub(crate) async fn measure(
     })
 }
 
-fn measurement(place: Place, workers: usize, beside_another: bool, runs: Vec<PacingRun>) -> PacingMeasurement {
+fn measurement(backend: Backend, workers: usize, beside_another: bool, runs: Vec<PacingRun>) -> PacingMeasurement {
     let of = |figure: fn(&PacingRun) -> f64| median(runs.iter().map(figure));
     let sum = |figure: fn(&PacingRun) -> u64| runs.iter().map(figure).sum::<u64>();
     PacingMeasurement {
-        broker: place.broker(),
-        store: place.store(),
+        broker: backend.broker(),
+        store: backend.store(),
         workers,
         beside_another,
         used: of(|run| run.used),
@@ -130,12 +130,12 @@ fn measurement(place: Place, workers: usize, beside_another: bool, runs: Vec<Pac
 
 struct Bench<'a> {
     stage: Stage<'a>,
-    place: Place,
+    backend: Backend,
 }
 
 impl Bench<'_> {
     async fn run(&self, workers: usize, beside_another: bool) -> anyhow::Result<PacingRun> {
-        self.stage.begin_anew(self.place).await?;
+        self.stage.begin_anew(self.backend).await?;
         let other = beside_another.then_some(Other::HalfEvenly);
         let window = quota::window(self.stage.options);
         let limit = Some(LimitSpec { calls: CALLS, window, other });
@@ -144,7 +144,7 @@ impl Bench<'_> {
         let dirs: Vec<TempDir> = (0..workers).map(|_| self.stage.dir()).collect::<anyhow::Result<_>>()?;
         let first = dirs.first().context("no worker")?;
         let events = samples::events("message.received", &account, 0..WAITING)?;
-        self.stage.fill(self.stage.worker(self.place, first, &[HANDLER]), &events).await?;
+        self.stage.fill(self.stage.worker(self.backend, first, &[HANDLER]), &events).await?;
 
         let api_addr = api.addr()?;
         let specs: Vec<WorkerSpec> = dirs
@@ -153,7 +153,7 @@ impl Bench<'_> {
                 api: api_addr,
                 account: account.clone(),
                 rate_limit_window: Some(window),
-                ..self.stage.worker(self.place, dir, &[HANDLER])
+                ..self.stage.worker(self.backend, dir, &[HANDLER])
             })
             .collect();
         let started = try_join_all(specs.iter().map(|spec| self.stage.start(spec))).await?;

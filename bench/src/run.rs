@@ -9,7 +9,7 @@ use crate::machine::Machine;
 use crate::options::{Options, Part, Progress};
 use crate::rabbitmq::Rabbitmq;
 use crate::report::{Build, Report};
-use crate::stage::Place;
+use crate::stage::Backend;
 use crate::targets::targets;
 use crate::{ingest, isolation, open_files, opt_outs, pacing, postgresql, worker};
 
@@ -130,7 +130,7 @@ fn left_out(options: &Options) -> Vec<String> {
     if options.parts.iter().any(|part| *part != Part::Ingest) && options.store_url.is_none() {
         left_out.push("PostgreSQL: give --store-url postgres://…, a database of its own".to_owned());
     }
-    if options.parts.contains(&Part::Pacing) && !Place::largest(options).is_shared() {
+    if options.parts.contains(&Part::Pacing) && !Backend::largest(options).is_shared() {
         left_out
             .push("4 and 10 workers on one token: they share a store, so give --broker-url and --store-url".to_owned());
     }

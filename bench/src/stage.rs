@@ -20,12 +20,12 @@ const PUBLISHED_AT_ONCE: usize = 200;
 
 /// Where a worker of ours has its queues and its store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Backend {
     pub(crate) rabbitmq: bool,
     pub(crate) postgresql: bool,
 }
 
-impl Place {
+impl Backend {
     /// The largest deployment that can be measured. Several workers can share this one only if it has both.
     pub(crate) fn largest(options: &Options) -> Self {
         let both = !options.broker_urls.is_empty() && options.store_url.is_some();
@@ -54,11 +54,11 @@ pub(crate) struct Stage<'a> {
 
 impl Stage<'_> {
     /// Nothing waits anywhere, and nothing is known of any destination or person.
-    pub(crate) async fn begin_anew(&self, place: Place) -> anyhow::Result<()> {
-        if let Some(rabbitmq) = self.rabbitmq.filter(|_| place.rabbitmq) {
+    pub(crate) async fn begin_anew(&self, backend: Backend) -> anyhow::Result<()> {
+        if let Some(rabbitmq) = self.rabbitmq.filter(|_| backend.rabbitmq) {
             rabbitmq.begin_anew().await?;
         }
-        match self.options.store_url.as_ref().filter(|_| place.postgresql) {
+        match self.options.store_url.as_ref().filter(|_| backend.postgresql) {
             Some(url) => postgresql::forget(url).await,
             None => Ok(()),
         }
@@ -82,11 +82,11 @@ impl Stage<'_> {
     }
 
     /// A worker as it ships that has no API and no account yet.
-    pub(crate) fn worker(&self, place: Place, dir: &TempDir, handlers: &[HandlerName]) -> WorkerSpec {
-        let store_url = self.options.store_url.as_ref().filter(|_| place.postgresql);
+    pub(crate) fn worker(&self, backend: Backend, dir: &TempDir, handlers: &[HandlerName]) -> WorkerSpec {
+        let store_url = self.options.store_url.as_ref().filter(|_| backend.postgresql);
         WorkerSpec {
             broker: BrokerSpec {
-                urls: if place.rabbitmq { self.urls() } else { Vec::new() },
+                urls: if backend.rabbitmq { self.urls() } else { Vec::new() },
                 data_dir: dir.path().to_owned(),
             },
             store_url: store_url.map(|url| url.expose().to_owned()),

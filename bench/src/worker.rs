@@ -19,7 +19,7 @@ use crate::options::{Options, Progress};
 use crate::process::{ApiQuestion, ApiSpec, Kind, ReferenceWorkerSpec, Snapshot, WorkerSpec};
 use crate::rabbitmq::Rabbitmq;
 use crate::samples;
-use crate::stage::{Place, Stage};
+use crate::stage::{Backend, Stage};
 
 const LATENCY: Duration = Duration::from_millis(50);
 const CONCURRENCIES: [u16; 3] = [10, 100, 1000];
@@ -79,7 +79,7 @@ pub struct WorkerRun {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
-    Ours(Place),
+    Ours(Backend),
     /// Without RabbitMQ it only calls.
     Reference {
         rabbitmq: bool,
@@ -97,7 +97,7 @@ impl Program {
 
     fn broker(self) -> &'static str {
         match self {
-            Self::Ours(place) => place.broker(),
+            Self::Ours(backend) => backend.broker(),
             Self::Reference { rabbitmq: true } => "rabbitmq",
             Self::Reference { rabbitmq: false } => "none",
         }
@@ -105,7 +105,7 @@ impl Program {
 
     fn store(self) -> Option<&'static str> {
         match self {
-            Self::Ours(place) => Some(place.store()),
+            Self::Ours(backend) => Some(backend.store()),
             Self::Reference { .. } => None,
         }
     }
@@ -115,12 +115,12 @@ impl Program {
 fn programs(options: &Options) -> Vec<Program> {
     let postgresql = options.store_url.is_some();
     let mut programs =
-        vec![Program::Reference { rabbitmq: false }, Program::Ours(Place { rabbitmq: false, postgresql: false })];
+        vec![Program::Reference { rabbitmq: false }, Program::Ours(Backend { rabbitmq: false, postgresql: false })];
     if postgresql {
-        programs.push(Program::Ours(Place { rabbitmq: false, postgresql: true }));
+        programs.push(Program::Ours(Backend { rabbitmq: false, postgresql: true }));
     }
     if !options.broker_urls.is_empty() {
-        programs.extend([Program::Reference { rabbitmq: true }, Program::Ours(Place { rabbitmq: true, postgresql })]);
+        programs.extend([Program::Reference { rabbitmq: true }, Program::Ours(Backend { rabbitmq: true, postgresql })]);
     }
     programs
 }
@@ -199,7 +199,7 @@ fn beside_references(cases: &[(Program, u16)], measurements: &mut [WorkerMeasure
         measurements[at].runs.iter().map(|run| run.per_second).collect()
     };
     for (at, (program, concurrency)) in cases.iter().enumerate() {
-        let Program::Ours(Place { rabbitmq, .. }) = *program else { continue };
+        let Program::Ours(Backend { rabbitmq, .. }) = *program else { continue };
         let reference = (Program::Reference { rabbitmq }, *concurrency);
         let Some(beside) = cases.iter().position(|case| *case == reference) else { continue };
         let (ours, theirs) = (rates(at, measurements), rates(beside, measurements));
@@ -273,7 +273,7 @@ impl Bench<'_> {
                 rabbitmq.fill_reference(&bodies).await
             }
             (Program::Reference { rabbitmq: true }, None) => anyhow::bail!("RabbitMQ is not measured"),
-            (Program::Ours(place), _) => self.0.fill(self.0.worker(place, dir, &[HANDLER]), events).await,
+            (Program::Ours(backend), _) => self.0.fill(self.0.worker(backend, dir, &[HANDLER]), events).await,
         }
     }
 
@@ -292,9 +292,9 @@ impl Bench<'_> {
                 let spec = ReferenceWorkerSpec { urls, api, concurrency };
                 Child::start(&self.0.options.executable, Kind::ReferenceWorker, &spec).await
             }
-            Program::Ours(place) => {
+            Program::Ours(backend) => {
                 let (account, concurrency) = (account.to_owned(), Some(concurrency));
-                let worker = self.0.worker(place, dir, &[HANDLER]);
+                let worker = self.0.worker(backend, dir, &[HANDLER]);
                 self.0.start(&WorkerSpec { api, account, concurrency, ..worker }).await
             }
         }

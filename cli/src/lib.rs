@@ -3,6 +3,7 @@
 //!
 //! How a command reads its configuration and writes to the terminal is public, for `hookline-bench`.
 
+mod all_in_one;
 mod check;
 mod dead_letters;
 mod dev;
@@ -10,7 +11,6 @@ mod dev_file;
 mod erase;
 mod events;
 mod healthcheck;
-mod house;
 pub mod open;
 mod opt_outs;
 pub mod output;

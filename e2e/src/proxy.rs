@@ -52,11 +52,11 @@ pub struct Toxics {
 /// Listens on loopback and forwards to one server, until dropped.
 pub struct Proxy {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     accepting: AbortHandle,
 }
 
-struct Shared {
+struct ProxyState {
     upstream: SocketAddr,
     seed: u64,
     up: watch::Sender<Toxics>,
@@ -74,7 +74,7 @@ impl Proxy {
     pub async fn start(upstream: SocketAddr, seed: u64) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             upstream,
             seed,
             up: watch::Sender::default(),
@@ -141,7 +141,7 @@ impl Drop for Proxy {
     }
 }
 
-impl Shared {
+impl ProxyState {
     fn toxics(&self, direction: Direction) -> &watch::Sender<Toxics> {
         match direction {
             Direction::Up => &self.up,
@@ -182,8 +182,8 @@ impl Shared {
             let (from_client, to_client) = client.split();
             let (from_server, to_server) = server.split();
             let rng = |way| StdRng::seed_from_u64(self.seed ^ (number * 2 + way));
-            let up = Pump::new(from_client, to_server, self.up.subscribe(), rng(0)).run();
-            let down = Pump::new(from_server, to_client, self.down.subscribe(), rng(1)).run();
+            let up = Relay::new(from_client, to_server, self.up.subscribe(), rng(0)).run();
+            let down = Relay::new(from_server, to_client, self.down.subscribe(), rng(1)).run();
             tokio::select! {
                 both = async { tokio::try_join!(up, down) } => both.is_ok(),
                 _ = resets.changed() => false,
@@ -203,7 +203,7 @@ fn reset(stream: &TcpStream) {
 }
 
 /// One direction of one connection.
-struct Pump<'stream> {
+struct Relay<'stream> {
     from: ReadHalf<'stream>,
     to: WriteHalf<'stream>,
     toxics: watch::Receiver<Toxics>,
@@ -215,7 +215,7 @@ struct Pump<'stream> {
     last_due: Instant,
 }
 
-impl<'stream> Pump<'stream> {
+impl<'stream> Relay<'stream> {
     fn new(from: ReadHalf<'stream>, to: WriteHalf<'stream>, toxics: watch::Receiver<Toxics>, rng: StdRng) -> Self {
         let transit = VecDeque::new();
         Self { from, to, toxics, rng, transit, in_transit: 0, forwarded: 0, last_due: Instant::now() }

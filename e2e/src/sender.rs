@@ -35,11 +35,11 @@ impl Answer {
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
-    shared: Arc<Shared>,
+    shared: Arc<SenderState>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SenderState {
     urls: Mutex<Vec<String>>,
     /// Posts go to each receiver in turn.
     turn: AtomicUsize,

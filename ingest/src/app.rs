@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection;
 use crate::durable::Durable;
+use crate::log_throttle::LogThrottle;
 use crate::open_files;
 use crate::routes::body::BodyLimits;
-use crate::routes::webhooks::{self, Edge, Places};
+use crate::routes::webhooks::{self, AppState, InFlightLimit};
 use crate::sources::Sources;
 use crate::spool::Spooling;
-use crate::throttle::Throttle;
 use crate::tls;
 
 /// More threads than this only contend: the broker is the limit, not HTTP.
@@ -67,7 +67,7 @@ impl IngestApp {
         let ingest = &settings.ingest;
         let broker_state = broker.state();
         let sources = Sources::new(settings);
-        let edge = web::Data::new(Edge {
+        let state = web::Data::new(AppState {
             sources: sources.clone(),
             durable: Durable::new(broker, Arc::clone(&metrics), ingest.request_timeout),
             body: BodyLimits {
@@ -75,16 +75,16 @@ impl IngestApp {
                 timeout: ingest.request_timeout,
                 min_rate: ingest.min_body_rate,
             },
-            places: Places::new(ingest.max_in_flight),
+            in_flight: InFlightLimit::new(ingest.max_in_flight),
             metrics: Arc::clone(&metrics),
             journey,
-            mismatch_lines: Throttle::new(),
-            failure_lines: Throttle::new(),
-            unparsed_lines: Throttle::new(),
+            mismatch_lines: LogThrottle::new(),
+            failure_lines: LogThrottle::new(),
+            unparsed_lines: LogThrottle::new(),
         });
         let factory = move || {
             App::new()
-                .app_data(edge.clone())
+                .app_data(state.clone())
                 .service(web::resource("/webhooks/{source}").to(webhooks::receive))
                 .default_service(web::to(webhooks::not_found))
         };

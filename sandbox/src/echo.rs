@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::options::EchoTiming;
 use crate::post;
-use crate::server::Shared;
+use crate::server::SandboxState;
 use crate::state::Outgoing;
 
 /// Where the echoes of the writes so far stand.
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 const AFTER_ANSWER: Duration = Duration::from_millis(20);
 
 /// Starts sending; the handle ends when the echo was accepted or given up.
-pub(crate) fn spawn(shared: &Arc<Shared>, webhook: Outgoing, timing: EchoTiming) -> JoinHandle<()> {
+pub(crate) fn spawn(shared: &Arc<SandboxState>, webhook: Outgoing, timing: EchoTiming) -> JoinHandle<()> {
     let bytes = webhook.payload.to_string().into_bytes();
     count(shared, |counts| counts.pending += 1);
     let shared_by_task = Arc::clone(shared);
@@ -53,7 +53,7 @@ pub(crate) fn spawn(shared: &Arc<Shared>, webhook: Outgoing, timing: EchoTiming)
     })
 }
 
-async fn deliver(shared: &Shared, integration: &str, bytes: &[u8]) -> bool {
+async fn deliver(shared: &SandboxState, integration: &str, bytes: &[u8]) -> bool {
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
         // Asked for anew each time: the receiver may have moved to another port meanwhile.
@@ -71,6 +71,6 @@ async fn deliver(shared: &Shared, integration: &str, bytes: &[u8]) -> bool {
     false
 }
 
-fn count(shared: &Shared, change: impl FnOnce(&mut EchoCounts)) {
+fn count(shared: &SandboxState, change: impl FnOnce(&mut EchoCounts)) {
     change(&mut shared.echo_counts.lock().unwrap_or_else(PoisonError::into_inner));
 }

@@ -15,14 +15,14 @@ use crate::ledger::{Effect, EffectKind, RecordedRequest, Violation};
 use crate::model::{Contact, Direction, Message, fresh_slug, slug_of};
 use crate::options::{SandboxOptions, WebhookTarget};
 use crate::phone::Number;
-use crate::server::{self, Shared};
+use crate::server::{self, SandboxState};
 use crate::shapes;
 use crate::state::State;
 use crate::world::mobile;
 
 /// A running stand-in for the TextUs API. It ends with [`Sandbox::stop`], or when it is dropped.
 pub struct Sandbox {
-    shared: Arc<Shared>,
+    shared: Arc<SandboxState>,
     addr: SocketAddr,
 }
 
@@ -47,7 +47,7 @@ impl Sandbox {
     pub async fn start(options: SandboxOptions) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(options.listen).await.context("binding the sandbox's listener")?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(State::new(options), crate::post::client()?));
+        let shared = Arc::new(SandboxState::new(State::new(options), crate::post::client()?));
         shared.tasks.spawn(server::run(listener, Arc::clone(&shared)));
         Ok(Self { shared, addr })
     }

@@ -38,7 +38,7 @@ const MARK: HeaderName = HeaderName::from_static("x-hookline-sandbox");
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What the listener, its connections and the echoes share.
-pub(crate) struct Shared {
+pub(crate) struct SandboxState {
     state: Mutex<State>,
     pub(crate) echo_counts: Mutex<EchoCounts>,
     pub(crate) client: reqwest::Client,
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
 }
 
-impl Shared {
+impl SandboxState {
     pub(crate) fn new(state: State, client: reqwest::Client) -> Self {
         Self {
             state: Mutex::new(state),
@@ -64,7 +64,7 @@ impl Shared {
 }
 
 /// Accepts connections until the stand-in is stopped.
-pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn run(listener: TcpListener, shared: Arc<SandboxState>) {
     loop {
         let accepted = tokio::select! {
             () = shared.stop.cancelled() => return,
@@ -83,7 +83,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: Arc<SandboxState>) {
     // Small answers in several writes would wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(Arc::clone(&shared), request));
@@ -123,7 +123,7 @@ impl std::fmt::Display for Instead {
 
 impl std::error::Error for Instead {}
 
-async fn respond(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response, Instead> {
+async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Result<Response, Instead> {
     let (head, body) = request.into_parts();
     let Arrival { number, quota } = arrive(&shared, &head);
     let mut met = Met::default();
@@ -169,7 +169,7 @@ struct Arrival {
 }
 
 /// Records and counts a request as soon as its head is there: a client that leaves before the answer has asked too.
-fn arrive(shared: &Shared, head: &Parts) -> Arrival {
+fn arrive(shared: &SandboxState, head: &Parts) -> Arrival {
     let mut state = shared.state();
     let state = &mut *state;
     let route = route::find(&head.method, head.uri.path()).ok();
@@ -196,7 +196,7 @@ fn arrive(shared: &Shared, head: &Parts) -> Arrival {
 }
 
 /// What a request meets that is there as a whole: a rule may ask for what its body names.
-fn meet(shared: &Shared, head: &Parts, body: &Bytes) -> Met {
+fn meet(shared: &SandboxState, head: &Parts, body: &Bytes) -> Met {
     let mut state = shared.state();
     let state = &mut *state;
     let route = route::find(&head.method, head.uri.path()).ok();
@@ -206,7 +206,7 @@ fn meet(shared: &Shared, head: &Parts, body: &Bytes) -> Met {
 }
 
 async fn serve(
-    shared: &Arc<Shared>,
+    shared: &Arc<SandboxState>,
     (number, head, body): (u64, &Parts, &Bytes),
     met: &Met,
 ) -> Result<Response, Instead> {
@@ -257,7 +257,7 @@ async fn serve(
 }
 
 /// The effect is made in one go, under the lock and without an await: a client that leaves cannot halve it.
-async fn carry_out(shared: &Arc<Shared>, number: u64, head: &Parts, body: &Bytes) -> Answer {
+async fn carry_out(shared: &Arc<SandboxState>, number: u64, head: &Parts, body: &Bytes) -> Answer {
     let (answer, echoes, timing) = {
         let mut state = shared.state();
         let effects = state.ledger.effects.len();

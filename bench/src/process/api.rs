@@ -54,7 +54,7 @@ pub(crate) struct Snapshot {
     pub(crate) latency_p50_ms: f64,
 }
 
-struct Shared {
+struct ApiState {
     started: Instant,
     latency: Duration,
     limited: Option<Arc<Limited>>,
@@ -67,7 +67,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     crate::open_files::raise_limit();
     let spec: ApiSpec = questions.spec().await?;
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.context("the API listens")?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ApiState {
         started: Instant::now(),
         latency: spec.latency,
         limited: spec.limit.map(Limited::start),
@@ -92,7 +92,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Shared {
+impl ApiState {
     fn snapshot(&self) -> Snapshot {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).figures(Duration::from_secs(1));
         Snapshot {
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<ApiState>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -117,7 +117,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: Arc<ApiState>) {
     // Refused at worst: answers are one write each.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(&shared, request));
@@ -125,7 +125,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn respond(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn respond(shared: &ApiState, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let arrived = Instant::now();
     let quota = shared.limited.as_ref().map(|limited| limited.count(caller(&request)));
     let (status, body) = answer_to(&request);

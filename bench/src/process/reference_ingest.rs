@@ -24,7 +24,7 @@ pub(crate) struct ReferenceIngestSpec {
     pub(crate) route: Route,
 }
 
-struct Shared {
+struct ReferenceState {
     keyed: Hmac<Sha256>,
     channel: Option<Channel>,
     route: Route,
@@ -38,7 +38,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         None => None,
     };
     let keyed = Hmac::new_from_slice(spec.secret.as_bytes()).context("HMAC takes keys of every length")?;
-    let shared = web::Data::new(Shared { keyed, channel, route: spec.route });
+    let shared = web::Data::new(ReferenceState { keyed, channel, route: spec.route });
     let factory =
         move || App::new().app_data(shared.clone()).service(web::resource("/webhooks/{queues}").post(receive));
     let server = HttpServer::new(factory)
@@ -64,7 +64,7 @@ async fn receive(
     request: HttpRequest,
     queues: web::Path<usize>,
     body: web::Bytes,
-    shared: web::Data<Shared>,
+    shared: web::Data<ReferenceState>,
 ) -> HttpResponse {
     let signature = request.headers().get("x-textus-signature").map(|value| value.as_bytes());
     let mut sent = [0; 32];

@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use self::journeys::Journeys;
 use self::teaching::Teaching;
 use crate::DevArgs;
+use crate::all_in_one::AllInOne;
 use crate::dev_file::{DevFile, write_private};
 use crate::healthcheck::reachable;
-use crate::house::House;
 use crate::open::{self, Place};
 use crate::output;
 
@@ -41,22 +41,22 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let secret_file = webhook_secret(&mut settings)?;
     sandboxes_store(&settings).await?;
 
-    let house = House::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) }))
+    let all_in_one = AllInOne::open(&settings, |broker| Arc::new(Teaching { broker, sandbox: Arc::clone(&sandbox) }))
         .await
         .map_err(beside_another)?;
     let source = settings.sources.first().context("a source was configured above")?;
     let secret = source.secrets.first().context("a source has a secret")?.expose().to_owned();
-    let webhook_url = format!("http://{}/webhooks/{}", house.webhook_addr(), source.name);
+    let webhook_url = format!("http://{}/webhooks/{}", all_in_one.webhook_addr(), source.name);
     sandbox.set_webhook(WebhookTarget { url: webhook_url.clone(), secret: secret.clone() });
     let dev_file = DevFile {
         webhook_url: webhook_url.clone(),
-        admin_url: format!("http://{}", reachable(house.admin_addr())),
+        admin_url: format!("http://{}", reachable(all_in_one.admin_addr())),
         secret_file: std::path::absolute(&secret_file)?,
     };
     let dev_file = dev_file.write(&settings.data_dir)?;
-    greet(&settings, &house, &webhook_url, &secret_file, &sandbox)?;
+    greet(&settings, &all_in_one, &webhook_url, &secret_file, &sandbox)?;
 
-    let feed = house.journey.listen();
+    let feed = all_in_one.journey.listen();
     let journeys = Journeys::new(settings.handlers.enabled());
     let stop = shutdown.clone();
     let telling = if args.demo {
@@ -70,7 +70,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         suggest()?;
         tokio::spawn(async move { tell(feed, journeys, &stop).await.map(|()| true) })
     };
-    let served = house.run(shutdown).await;
+    let served = all_in_one.run(shutdown).await;
     drop(dev_file);
     sandbox.stop().await;
     let passed = telling.await.context("telling the journeys ended on its own")??;
@@ -150,12 +150,12 @@ fn webhook_secret(settings: &mut Settings) -> anyhow::Result<PathBuf> {
 
 fn greet(
     settings: &Settings,
-    house: &House,
+    all_in_one: &AllInOne,
     webhook_url: &str,
     secret_file: &Path,
     sandbox: &Sandbox,
 ) -> anyhow::Result<()> {
-    let admin = house.admin_addr();
+    let admin = all_in_one.admin_addr();
     output::print_line(&format!(
         "Hookline is up, with a sandbox standing in for the TextUs API.\n\
          \n\

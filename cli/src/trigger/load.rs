@@ -27,7 +27,7 @@ pub(super) struct Plan {
 }
 
 /// What the workers share.
-struct Shared {
+struct Sending {
     plan: Plan,
     client: reqwest::Client,
     next: AtomicU64,
@@ -55,7 +55,7 @@ pub(super) async fn send(plan: Plan, bar: ProgressBar) -> anyhow::Result<Summary
         .build()
         .context("cannot set up an HTTP client")?;
     let concurrency = plan.concurrency;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(Sending {
         plan,
         client,
         next: AtomicU64::new(0),
@@ -77,7 +77,7 @@ pub(super) async fn send(plan: Plan, bar: ProgressBar) -> anyhow::Result<Summary
     outcome.map(|()| summary)
 }
 
-async fn worker(shared: Arc<Shared>) -> anyhow::Result<Summary> {
+async fn worker(shared: Arc<Sending>) -> anyhow::Result<Summary> {
     let mut summary = Summary::default();
     loop {
         let index = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +107,7 @@ async fn worker(shared: Arc<Shared>) -> anyhow::Result<Summary> {
     }
 }
 
-impl Shared {
+impl Sending {
     async fn post(&self, post: Post) -> reqwest::Result<Answer> {
         let started = Instant::now();
         let answer = self

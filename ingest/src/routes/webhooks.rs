@@ -21,78 +21,78 @@ use super::body::BodyLimits;
 use crate::connection::Busy;
 use crate::durable::Durable;
 use crate::error::IngestError;
+use crate::log_throttle::LogThrottle;
 use crate::request_id::{self, request_id, traceparent};
 use crate::sources::{Refused, RequestFacts, Source, Sources};
-use crate::throttle::Throttle;
 
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// What every request shares; made once in `app`.
-pub(crate) struct Edge {
+pub(crate) struct AppState {
     pub(crate) sources: Sources,
     pub(crate) durable: Durable,
     pub(crate) body: BodyLimits,
-    pub(crate) places: Places,
+    pub(crate) in_flight: InFlightLimit,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) journey: Journey,
-    pub(crate) mismatch_lines: Throttle,
-    pub(crate) failure_lines: Throttle,
-    pub(crate) unparsed_lines: Throttle,
+    pub(crate) mismatch_lines: LogThrottle,
+    pub(crate) failure_lines: LogThrottle,
+    pub(crate) unparsed_lines: LogThrottle,
 }
 
 /// How many requests may be read or stored at once.
-pub(crate) struct Places {
+pub(crate) struct InFlightLimit {
     taken: AtomicUsize,
     limit: usize,
 }
 
-struct Place<'a>(&'a Places);
+struct InFlightPermit<'a>(&'a InFlightLimit);
 
-impl Places {
+impl InFlightLimit {
     pub(crate) fn new(limit: usize) -> Self {
         Self { taken: AtomicUsize::new(0), limit }
     }
 
-    fn take(&self) -> Option<Place<'_>> {
-        let place = Place(self);
-        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(place)
+    fn take(&self) -> Option<InFlightPermit<'_>> {
+        let permit = InFlightPermit(self);
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(permit)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for InFlightPermit<'_> {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// Answers every request to `/webhooks/{source}`, whatever its method, and counts it once.
-pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, edge: web::Data<Edge>) -> HttpResponse {
+pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, state: web::Data<AppState>) -> HttpResponse {
     let _busy = Busy::mark(&request);
     let request_id = request_id(request.headers());
     let mut payload = payload.into_inner();
     let wanted = request.match_info().get("source").unwrap_or_default();
-    let sources = edge.sources.now();
+    let sources = state.sources.now();
     let source = sources.iter().find(|source| source.name().as_str() == wanted);
     let label = source.map_or(NO_SOURCE, |source| source.name().as_str());
 
     let answer = match source {
         None => Err(IngestError::UnknownSource),
-        Some(source) => AssertUnwindSafe(edge.accept(source, &request, &mut payload, &request_id))
+        Some(source) => AssertUnwindSafe(state.accept(source, &request, &mut payload, &request_id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
-                edge.log_failure("a request panicked", &request_id);
+                state.log_failure("a request panicked", &request_id);
                 Err(IngestError::NotDurable)
             }),
     };
     match answer {
         Ok(accepted) => {
-            edge.metrics.ingest.request(label, accepted.result());
+            state.metrics.ingest.request(label, accepted.result());
             accepted.response(&request_id)
         }
         Err(error) => {
             if let Some(result) = error.result() {
-                edge.metrics.ingest.request(label, result);
+                state.metrics.ingest.request(label, result);
             }
             error.response(&request_id, payload)
         }
@@ -132,7 +132,7 @@ impl Accepted {
     }
 }
 
-impl Edge {
+impl AppState {
     async fn accept(
         &self,
         source: &Source,
@@ -144,7 +144,7 @@ impl Edge {
         if request.method() != Method::POST {
             return Err(IngestError::MethodNotAllowed { allow: "POST" });
         }
-        let _place = self.places.take().ok_or(IngestError::Overloaded)?;
+        let _place = self.in_flight.take().ok_or(IngestError::Overloaded)?;
         let declared = self.body.check_declared(headers)?;
         let body = self.body.read(payload, declared).await?;
 

@@ -37,7 +37,7 @@ struct Count {
 }
 
 /// Room for one event; given back when dropped unless it was kept.
-pub(super) struct Place<'a> {
+pub(super) struct Reservation<'a> {
     account: &'a Account,
     size: u64,
     kept: bool,
@@ -73,7 +73,7 @@ impl Account {
     }
 
     /// Room for this event, if there is.
-    pub(super) async fn reserve(&self, event: &Event) -> Option<Place<'_>> {
+    pub(super) async fn reserve(&self, event: &Event) -> Option<Reservation<'_>> {
         let storing = self.storing.read().await;
         let size = size(event);
         let fits = {
@@ -92,7 +92,7 @@ impl Account {
             }
             return None;
         }
-        Some(Place { account: self, size, kept: false, _storing: storing })
+        Some(Reservation { account: self, size, kept: false, _storing: storing })
     }
 
     /// The event has left the spool.
@@ -143,14 +143,14 @@ impl Account {
     }
 }
 
-impl Place<'_> {
+impl Reservation<'_> {
     pub(super) fn keep(mut self) {
         self.kept = true;
         self.account.tell(*self.account.count());
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if !self.kept {
             self.account.give_back(self.size);

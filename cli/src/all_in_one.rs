@@ -29,7 +29,7 @@ const WORKER_THREADS: usize = 2;
 const CLOSING: Duration = Duration::from_secs(3);
 
 /// Everything open, nothing running yet.
-pub(crate) struct House {
+pub(crate) struct AllInOne {
     pub(crate) journey: Journey,
     /// What ingest publishes to; closing it closes what is behind it.
     broker: Arc<dyn Broker>,
@@ -48,7 +48,7 @@ struct Queues {
     spooling: Option<Arc<Spooling>>,
 }
 
-impl House {
+impl AllInOne {
     /// Opens the queues, the store and the listeners. `wrap` may put something in front of the embedded broker that
     /// ingest publishes to.
     pub(crate) async fn open(

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 const INTERVAL_MILLIS: u64 = 1000;
 
-pub(crate) struct Throttle {
+pub(crate) struct LogThrottle {
     started: Instant,
     /// Milliseconds after `started` from which the next line may be written.
     next: AtomicU64,
     held_back: AtomicU64,
 }
 
-impl Throttle {
+impl LogThrottle {
     pub(crate) fn new() -> Self {
         Self { started: Instant::now(), next: AtomicU64::new(0), held_back: AtomicU64::new(0) }
     }
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_first_line_passes_and_the_next_within_a_second_are_counted() {
-        let throttle = Throttle::new();
+        let throttle = LogThrottle::new();
 
         assert_eq!(throttle.pass(), Some(0));
         assert_eq!(throttle.pass(), None);
