@@ -54,6 +54,8 @@ pub struct RecordedRequest {
     pub answered_at: Option<Timestamp>,
     /// Whether the answer was the API's own and whole: no fault made it, or changed its body.
     pub genuine: bool,
+    /// Whether the answer said that it is the sandbox's; `false` while there is none.
+    pub marked: bool,
     /// The value of the `Idempotency-Key` header, which TextUs itself ignores.
     pub idempotency_key: Option<String>,
 }
@@ -91,11 +93,11 @@ impl Ledger {
     }
 
     /// A request that was cleared meanwhile is left alone, here and below.
-    pub(crate) fn answered(&mut self, number: u64, status: u16, genuine: bool) {
+    pub(crate) fn answered(&mut self, number: u64, status: u16, (genuine, marked): (bool, bool)) {
         if let Some(request) = self.request(number) {
             request.status = Some(status);
             request.answered_at = Some(Timestamp::now());
-            request.genuine = genuine;
+            (request.genuine, request.marked) = (genuine, marked);
         }
     }
 

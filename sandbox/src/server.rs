@@ -140,7 +140,8 @@ async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Resul
             Err(_) => reply::plain(Answer::bare(StatusCode::PAYLOAD_TOO_LARGE.as_u16())),
         }
     };
-    if shared.state().options.marked {
+    let marked = shared.state().options.marked;
+    if marked {
         response.headers_mut().insert(MARK, HeaderValue::from_static("1"));
     }
     for (name, value) in quota.headers() {
@@ -153,7 +154,7 @@ async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Resul
         Some(Fault::Interim(status)) => StatusCode::from_u16(status).ok().filter(StatusCode::is_informational),
         _ => None,
     };
-    shared.state().ledger.answered(number, status.as_u16(), met.leaves_answer());
+    shared.state().ledger.answered(number, status.as_u16(), (met.leaves_answer(), marked));
     if status.is_informational() {
         return Err(Instead::Raw(raw::interim_only(&response.into_parts().0)));
     }
@@ -190,6 +191,7 @@ fn arrive(shared: &SandboxState, head: &Parts) -> Arrival {
         status: None,
         answered_at: None,
         genuine: false,
+        marked: false,
         idempotency_key: idempotency_key.map(str::to_owned),
     });
     Arrival { number, quota }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::bodies::message_id;
 use crate::plan::What;
 use crate::play::Play;
+use crate::worlds;
 
 /// A 429 is read that much later at most by other processes, on a busy machine.
 const READ_WITHIN: i64 = 400;
@@ -57,6 +58,7 @@ async fn every_event_is_accounted_for(play: &Play<'_>, events: &[Value]) -> Vec<
 async fn sums(play: &Play<'_>, events: &[Value]) -> Vec<String> {
     let mut failures = Vec::new();
     let sent = play.sent();
+    let erased = play.plan.erased();
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     for event in events {
         let mut handlers = Vec::new();
@@ -67,8 +69,11 @@ async fn sums(play: &Play<'_>, events: &[Value]) -> Vec<String> {
         }
         handlers.sort();
         let kind = event["event_type"].as_str().unwrap_or_default();
-        let said = sent.iter().find(|one| event["event_id"] == one.id).map(|one| play.plan.said[one.said].what);
-        let is_keyword = matches!(said, Some(What::StopWord | What::StartWord));
+        let said = sent.iter().find(|one| event["event_id"] == one.id).map(|one| &play.plan.said[one.said]);
+        let is_keyword = said.is_some_and(|said| matches!(said.what, What::StopWord | What::StartWord));
+        // Echoes of what was written about them, too.
+        let may_be_erased = !erased.is_empty() && said.is_none_or(|said| erased.contains(said.phone()));
+        failures.extend(discarded(event, may_be_erased));
         let expected = if is_keyword { &KEYWORD_HANDLERS[..] } else { handlers_of(kind) };
         if handlers != expected {
             failures.push(format!("(d11) {kind} {} is at {handlers:?}", event["event_id"]));
@@ -86,11 +91,25 @@ async fn sums(play: &Play<'_>, events: &[Value]) -> Vec<String> {
                 failures.push(format!("(d11) {handler} {state}: {listed} listed, {} told", told(state)));
             }
         }
-        if told("accepted") != sum || told("discarded") + told("waiting") > 0 {
+        if told("accepted") != sum || told("waiting") > 0 {
             failures.push(format!("(d11) {handler}: {sum} of {} accounted for", told("accepted")));
         }
     }
     failures
+}
+
+/// An operator discards work by erasing a person: theirs alone, and never what keeps them from being texted.
+fn discarded(event: &Value, may_be_erased: bool) -> Vec<String> {
+    let deliveries = event["deliveries"].as_array().into_iter().flatten();
+    let given_up = deliveries.filter(|delivery| delivery["state"] == "discarded");
+    let stays = |delivery: &&Value| {
+        !may_be_erased
+            || !["log_note", "create_contact", "sync_contact"].iter().any(|name| delivery["handler"] == *name)
+    };
+    given_up
+        .filter(stays)
+        .map(|delivery| format!("(d) {} of {} is discarded", delivery["handler"], event["event_id"]))
+        .collect()
 }
 
 async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String> {
@@ -115,20 +134,39 @@ async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String>
             What::Text | What::StopWord | What::StartWord => (notes, "log_note"),
             What::ForbiddenText => (usize::from(dead.contains(&(id, "log_note"))) + notes, "log_note"),
             What::Created => (posts, "create_contact"),
-            What::OptOut | What::OptIn => continue,
+            What::OptOut | What::OptIn | What::NumberlessOptOut | What::Garbage | What::Unheard => continue,
         };
-        if made != 1 {
+        let is_erased = play.plan.erased().contains(said.phone());
+        if made != 1 && !(is_erased && made == 0) {
             let end = if dead.contains(&(id, handler)) { "a dead letter" } else { "no dead letter" };
             failures.push(format!("(d3) {:?} {index}: {made} effects of {handler}, {end}", said.what));
         }
     }
     for (id, handler) in &dead {
         let said = play.sent().iter().find(|one| one.id == *id).map(|one| play.plan.said[one.said].what);
-        if said != Some(What::ForbiddenText) && *handler != "record_opt_out" {
+        let is_due = said.is_some_and(|what| what == What::ForbiddenText || unreadable_for(what).contains(handler));
+        if !is_due && *handler != "record_opt_out" {
             failures.push(format!("(d) {handler} of {said:?} is a dead letter"));
         }
     }
+    for one in play.sent() {
+        let what = play.plan.said[one.said].what;
+        for handler in unreadable_for(what).iter().filter(|handler| !dead.contains(&(one.id.as_str(), *handler))) {
+            failures.push(format!("(d) {handler} of {what:?} {} is no dead letter", one.said));
+        }
+    }
     failures
+}
+
+/// Who gives up what cannot be read, and tells it.
+fn unreadable_for(what: What) -> &'static [&'static str] {
+    if what == What::Garbage {
+        &["record_history"]
+    } else if what == What::NumberlessOptOut {
+        &["record_opt_out", "flag_opt_out"]
+    } else {
+        &[]
+    }
 }
 
 /// No call is made between a 429 and the end of its Retry-After.
@@ -137,6 +175,10 @@ fn no_call_is_early(play: &Play<'_>) -> Vec<String> {
     let millis = |at: Timestamp| at.as_millisecond();
     let mut failures = Vec::new();
     for throttled in requests.iter().filter(|request| request.status == Some(429)) {
+        // The other world's word is no word of this API.
+        if worlds::is_strange(throttled, play.plan.is_sandbox) {
+            continue;
+        }
         let Some(answered) = throttled.answered_at.map(millis) else { continue };
         // Minutes have passed by a clock that leapt.
         if play.leaps.iter().any(|(at, _)| (answered..answered + 1_000).contains(&millis(*at))) {

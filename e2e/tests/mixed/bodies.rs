@@ -29,7 +29,14 @@ pub(crate) fn body(said: &Said, (seed, index): (u64, usize), stated: Ms) -> Valu
     let words = match said.what {
         What::StopWord => STOP[index % STOP.len()],
         What::StartWord => START[index % START.len()],
-        What::OptOut | What::OptIn | What::Text | What::ForbiddenText | What::Created => &said.facts.body,
+        What::OptOut
+        | What::OptIn
+        | What::Text
+        | What::ForbiddenText
+        | What::Created
+        | What::NumberlessOptOut
+        | What::Garbage
+        | What::Unheard => &said.facts.body,
     };
     let facts = SampleFacts { timestamp, body: words.to_owned(), ..said.facts.clone() };
     let spelling = if index % 3 == 0 { '-' } else { '_' };
@@ -46,6 +53,54 @@ pub(crate) fn body(said: &Said, (seed, index): (u64, usize), stated: Ms) -> Valu
     body
 }
 
+/// What is posted: the body, with its blemish.
+pub(crate) fn bytes(said: &Said, body: Value) -> Vec<u8> {
+    match (said.what, said.blemish) {
+        (What::Garbage, which) => garbage(&body, which.unwrap_or_default()),
+        (_, None) => body.to_string().into_bytes(),
+        (_, Some(which)) => blemished(body, which),
+    }
+}
+
+/// No event: no JSON, no object, no action.
+fn garbage(body: &Value, which: usize) -> Vec<u8> {
+    let text = body.to_string();
+    match which % 4 {
+        0 => text.as_bytes()[..text.len() - 9].to_vec(),
+        1 => format!("{text} and more").into_bytes(),
+        2 => json!([body]).to_string().into_bytes(),
+        _ => json!({ "action": 5, "body": body }).to_string().into_bytes(),
+    }
+}
+
+/// Something that a strict reader refuses, or of another type than documented, where nothing is needed.
+fn blemished(mut body: Value, which: usize) -> Vec<u8> {
+    let members: [&[u8]; 5] =
+        [b"\"See you \\ud83d\"", b"\"\\u0000\"", b"\"\xff\xfe\n\"", b"-1e999", b"{\"\\ud800\":\"\\udfff\"}"];
+    match which % 8 {
+        which if which < members.len() => {
+            let text = body.to_string();
+            [b"{\"note\":", members[which], b",", &text.as_bytes()[1..]].concat()
+        }
+        5 => [b"\xef\xbb\xbf", body.to_string().as_bytes()].concat(),
+        6 if body.get("optOut").is_some() => {
+            // As the API names it, and an id that says nothing.
+            let account = body["optOut"]["account"].take();
+            body["optOut"]["originatingAccount"] = account;
+            body["optOut"]["id"] = json!("oo_8f3a2c");
+            body.to_string().into_bytes()
+        }
+        _ => {
+            for (part, field) in [("optOut", "createdAt"), ("message", "attachments"), ("contact", "data")] {
+                if body.get(part).is_some() {
+                    body[part][field] = json!(7);
+                }
+            }
+            body.to_string().into_bytes()
+        }
+    }
+}
+
 pub(crate) fn message_id((seed, index): (u64, usize)) -> String {
     format!("/messages/m{seed}x{index}")
 }
@@ -53,10 +108,12 @@ pub(crate) fn message_id((seed, index): (u64, usize)) -> String {
 impl What {
     pub(crate) fn event_type(self) -> &'static str {
         match self {
-            Self::OptOut => "contact.opted_out",
+            Self::OptOut | Self::NumberlessOptOut => "contact.opted_out",
             Self::OptIn => "contact.opted_in",
             Self::Text | Self::StopWord | Self::StartWord | Self::ForbiddenText => "message.received",
             Self::Created => "contact.created",
+            Self::Garbage => "unparsed",
+            Self::Unheard => "deal.won",
         }
     }
 }

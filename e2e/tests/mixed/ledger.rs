@@ -53,8 +53,9 @@ fn nobody_else(play: &Play<'_>, calls: &Calls) -> Vec<String> {
 /// there. One read may serve several.
 fn claims(evidence: &BTreeMap<&str, Vec<Value>>, calls: &Calls) -> Vec<String> {
     let mut answered: BTreeMap<Key, u64> = BTreeMap::new();
-    calls.puts().filter_map(key).for_each(|key| *answered.entry(key).or_default() += 1);
-    let shown: BTreeSet<Key> = calls.reads().filter(|read| read.genuine).filter_map(key).collect();
+    calls.puts().filter(|put| calls.counts(put)).filter_map(key).for_each(|key| *answered.entry(key).or_default() += 1);
+    let shown: BTreeSet<Key> =
+        calls.reads().filter(|read| read.genuine && calls.counts(read)).filter_map(key).collect();
     let mut failures = Vec::new();
     for (phone, entries) in evidence {
         for entry in entries {

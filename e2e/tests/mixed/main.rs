@@ -8,14 +8,17 @@
 //! ```
 
 mod accounts;
+mod besides;
 mod bodies;
 mod clock;
+mod erasure;
 mod ledger;
 mod maker;
 mod numbers;
 mod operator;
 mod owed;
 mod pace;
+mod people;
 mod plan;
 mod play;
 mod runs;
@@ -23,6 +26,7 @@ mod situations;
 mod stage;
 mod statuses;
 mod verdict;
+mod worlds;
 
 use plan::Below;
 

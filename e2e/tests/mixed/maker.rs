@@ -8,8 +8,9 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::besides::BESIDES;
 use crate::plan::{Below, Dated, Plan, Said, Step, Trouble, What};
-use crate::situations::{BESIDES, EVERYWHERE, ON_ONE_MACHINE, ON_RABBITMQ, Situation};
+use crate::situations::{EVERYWHERE, ON_ONE_MACHINE, ON_RABBITMQ, Situation};
 use crate::{numbers, operator};
 
 /// When the last of a situation's steps has begun.
@@ -22,6 +23,7 @@ pub(crate) struct Maker {
     steps: Vec<(u64, Step)>,
     said: Vec<Said>,
     troubles: Vec<Trouble>,
+    is_sandbox: bool,
 }
 
 /// The plan of a seed; the same one each time.
@@ -29,7 +31,8 @@ pub(crate) fn plan(seed: u64, below: Below) -> Plan {
     let mut rng = StdRng::seed_from_u64(seed);
     let accounts = rng.random_range(1..=2);
     let people = People::new(seed.wrapping_mul(7_919));
-    let mut maker = Maker { rng, accounts, people, steps: Vec::new(), said: Vec::new(), troubles: Vec::new() };
+    let (steps, said, troubles, is_sandbox) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let mut maker = Maker { rng, accounts, people, steps, said, troubles, is_sandbox };
     let here: &[(&str, Situation)] = match below {
         Below::OneMachine => &ON_ONE_MACHINE,
         Below::RabbitMqAndPostgres => &ON_RABBITMQ,
@@ -45,17 +48,20 @@ pub(crate) fn plan(seed: u64, below: Below) -> Plan {
     }
     operator::ordinary_day(&mut maker, SPAN);
     about.extend(operator::interferes(&mut maker, SPAN));
-    for (name, make) in BESIDES {
-        if maker.rng.random_bool(0.4) {
-            about.push(name);
-            let at = maker.rng.random_range(0..500);
+    for (name, make, of_a_hundred) in BESIDES {
+        if maker.rng.random_ratio(of_a_hundred, 100) {
+            let (at, before) = (maker.rng.random_range(0..500), maker.said.len());
             make(&mut maker, at);
+            if maker.said.len() > before {
+                about.push(name);
+            }
         }
     }
     maker.steps.sort_by_key(|(at, _)| *at);
     let steps = maker.steps.into_iter().map(|(at, step)| (Duration::from_millis(at), step)).collect();
     let Maker { said, troubles, accounts, .. } = maker;
-    Plan { seed, below, accounts, about, said, troubles, steps }
+    let is_sandbox = maker.is_sandbox && troubles.is_empty();
+    Plan { seed, below, accounts, is_sandbox, about, said, troubles, steps }
 }
 
 impl Maker {
@@ -92,10 +98,29 @@ impl Maker {
         self.accounts = 2;
     }
 
+    /// Whether the clock leaps somewhere.
+    pub(crate) fn leaps(&self) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Step::Restart { leap: 1.., .. }))
+    }
+
+    /// The store may be the sandbox's, if nothing else is against it.
+    pub(crate) fn may_be_sandbox(&mut self) {
+        self.is_sandbox = self.rng.random_bool(0.5);
+    }
+
+    /// A contact is created, and what tells of it names the number itself.
+    pub(crate) fn created(&mut self, at: u64, facts: &SampleFacts) -> usize {
+        let (facts, written, opt_out_id) = (facts.clone(), facts.phone.clone(), None);
+        self.say_so(
+            at,
+            Said { what: What::Created, facts, written, opt_out_id, dated: Dated::FromNow(0), blemish: None },
+        )
+    }
+
     /// Says this of somebody, in the usual way.
     pub(crate) fn say(&mut self, at: u64, what: What, facts: &SampleFacts, dated: Dated) -> usize {
         let opt_out_id = numbers::opt_out_id(&mut self.rng, &facts.phone);
-        let said = Said { what, facts: facts.clone(), written: facts.phone.clone(), opt_out_id, dated };
+        let said = Said { what, facts: facts.clone(), written: facts.phone.clone(), opt_out_id, dated, blemish: None };
         self.say_so(at, said)
     }
 

@@ -4,7 +4,7 @@ use hookline_sandbox::SampleFacts;
 use rand::RngExt as _;
 
 use crate::maker::Maker;
-use crate::plan::{Dated, Said, Step, What};
+use crate::plan::{Dated, Step, What};
 
 /// Texts, contacts, opt-outs and opt-ins of others, some of them repeated.
 pub(crate) fn ordinary_day(maker: &mut Maker, span: u64) {
@@ -33,10 +33,7 @@ pub(crate) fn ordinary_day(maker: &mut Maker, span: u64) {
 
 fn created(maker: &mut Maker, at: u64, facts: SampleFacts) -> usize {
     let second = maker.rng.random_bool(0.4).then(|| maker.somebody().phone);
-    let facts = SampleFacts { more_phones: second.into_iter().collect(), ..facts };
-    let said =
-        Said { what: What::Created, written: facts.phone.clone(), facts, opt_out_id: None, dated: Dated::FromNow(0) };
-    maker.say_so(at, said)
+    maker.created(at, &SampleFacts { more_phones: second.into_iter().collect(), ..facts })
 }
 
 /// Restarts, replays, a secret rotated, a pause; what was done, in words.

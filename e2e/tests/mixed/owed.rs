@@ -6,6 +6,7 @@ use hookline_sandbox::{Endpoint, RecordedRequest};
 use crate::clock::Ms;
 use crate::plan::{Said, What};
 use crate::play::{Play, Sent};
+use crate::worlds;
 
 /// An event that a PUT is no older than may be explained by it.
 const ECHO: Ms = 300_000;
@@ -55,6 +56,7 @@ pub(crate) fn surely_undoes(opt_in: &Sent, out: &Sent) -> bool {
 pub(crate) struct Calls {
     puts: Vec<(Ms, Ms, RecordedRequest)>,
     reads: Vec<(Ms, RecordedRequest)>,
+    is_sandbox: bool,
 }
 
 impl Calls {
@@ -67,6 +69,7 @@ impl Calls {
                 .map(|put| (at(put.at), at(put.answered_at.unwrap_or(put.at)), put))
                 .collect(),
             reads: of_kind(Endpoint::GetOptOut).map(|read| (at(read.at), read)).collect(),
+            is_sandbox: play.plan.is_sandbox,
         }
     }
 
@@ -78,10 +81,17 @@ impl Calls {
         self.reads.iter().map(|(_, read)| read)
     }
 
+    /// Whether what was answered can be proof: the other world's answers never are.
+    pub(crate) fn counts(&self, request: &RecordedRequest) -> bool {
+        !worlds::is_strange(request, self.is_sandbox)
+    }
+
     /// Whether the account has this opt-out, with proof, by a PUT that counts for it.
     pub(crate) fn settle(&self, owed: &Owed, opt_ins: &[Sent]) -> bool {
         let is_its = |request: &RecordedRequest| {
-            request.account.as_deref() == Some(owed.account) && request.phone.as_deref() == Some(&owed.phone)
+            request.account.as_deref() == Some(owed.account)
+                && request.phone.as_deref() == Some(&owed.phone)
+                && self.counts(request)
         };
         let time = owed.sent.stated.min(owed.sent.posted);
         self.puts.iter().filter(|(_, _, put)| put.effect && is_its(put)).any(|(at, answered, put)| {
@@ -140,6 +150,7 @@ mod tests {
             status: Some(status),
             answered_at: None,
             genuine: true,
+            marked: false,
             idempotency_key: None,
         }
     }
@@ -168,13 +179,16 @@ mod tests {
         let owed = Owed { sent: sent(1_000_000, 1_000_000), phone: PHONE.to_owned(), account: ACCOUNT };
         let settles = |at, status, effect, reads: &[(Ms, RecordedRequest)], opt_ins: &[Sent]| {
             let put = (at, at + 5, request(Endpoint::PutOptOut, status, effect));
-            Calls { puts: vec![put], reads: reads.to_vec() }.settle(&owed, opt_ins)
+            Calls { puts: vec![put], reads: reads.to_vec(), is_sandbox: false }.settle(&owed, opt_ins)
         };
         let read = |at| vec![(at, request(Endpoint::GetOptOut, 200, false))];
 
         assert!(settles(1_000_100, 201, true, &[], &[]));
         assert!(!settles(1_000_100, 200, false, &[], &[]), "a page, say: nothing was carried out");
         assert!(!settles(1_000_100, 500, true, &[], &[]), "no proof");
+        let marked = RecordedRequest { marked: true, ..request(Endpoint::PutOptOut, 201, true) };
+        let strange = Calls { puts: vec![(1_000_100, 1_000_105, marked)], reads: Vec::new(), is_sandbox: false };
+        assert!(!strange.settle(&owed, &[]), "the other world's answer");
         assert!(settles(1_000_100, 500, true, &read(1_000_200), &[]), "read back");
         assert!(!settles(1_000_100, 500, true, &read(900_000), &[]), "read before");
 

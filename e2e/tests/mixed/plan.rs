@@ -1,5 +1,6 @@
 //! What a run does, all of it drawn from its seed before it begins.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookline_sandbox::{FaultRule, SampleFacts};
@@ -17,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) below: Below,
     /// How many of the two accounts are configured at first.
     pub(crate) accounts: usize,
+    /// Whether the store is the sandbox's; else it is the real API's.
+    pub(crate) is_sandbox: bool,
     /// What is in it, for whoever reads of its failure.
     pub(crate) about: Vec<&'static str>,
     pub(crate) said: Vec<Said>,
@@ -35,6 +38,8 @@ pub(crate) struct Said {
     /// The last segment of `optOut.id`; `None`: a record's number.
     pub(crate) opt_out_id: Option<String>,
     pub(crate) dated: Dated,
+    /// What is wrong in its bytes that nobody needs, by number.
+    pub(crate) blemish: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +54,12 @@ pub(crate) enum What {
     /// A text of an account that the token may not see.
     ForbiddenText,
     Created,
+    /// An opt-out of which nobody can say whose it is.
+    NumberlessOptOut,
+    /// Signed, and no event that can be read.
+    Garbage,
+    /// Of a type that nobody knows.
+    Unheard,
 }
 
 /// When an event says that it happened.
@@ -91,6 +102,14 @@ pub(crate) enum Step {
     Replay(usize),
     /// The person opts in, and the webhook of it is lost.
     LostOptIn(usize),
+    /// An operator erases the person whom this is about, by the number that it names.
+    Erase(usize),
+    /// And takes the business number for a person's.
+    EraseOurselves(usize),
+    /// The answers are the other world's: the sandbox's to a real store, or the real API's to a sandbox's.
+    OtherWorld,
+    /// They are the store's own again, and an operator resumes.
+    OwnWorld,
     /// Nothing that waited for its delay comes back to its queue.
     Unroute,
     /// It does again, and an operator redrives what was kept.
@@ -104,11 +123,32 @@ impl What {
 
     /// Whether TextUs has something that a look-up finds.
     pub(crate) fn is_text_or_contact(self) -> bool {
-        !matches!(self, Self::OptOut | Self::OptIn)
+        !matches!(self, Self::OptOut | Self::OptIn) && self.is_readable()
+    }
+
+    /// Whether every handler of its type can act on it.
+    pub(crate) fn is_readable(self) -> bool {
+        !matches!(self, Self::NumberlessOptOut | Self::Garbage | Self::Unheard)
+    }
+}
+
+impl Plan {
+    /// Every number of the people whom an operator erases.
+    pub(crate) fn erased(&self) -> BTreeSet<&str> {
+        let whom = self
+            .steps
+            .iter()
+            .filter_map(|(_, step)| if let Step::Erase(said) = step { Some(&self.said[*said]) } else { None });
+        whom.flat_map(Said::phones).collect()
     }
 }
 
 impl Said {
+    /// Every number of whom it is about.
+    pub(crate) fn phones(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.facts.phone.as_str()).chain(self.facts.more_phones.iter().map(String::as_str))
+    }
+
     pub(crate) fn phone(&self) -> &str {
         &self.facts.phone
     }

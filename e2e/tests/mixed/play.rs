@@ -8,13 +8,13 @@ use hookline_e2e::Sender;
 use hookline_sandbox::FaultId;
 use hookline_sandbox::samples::sign;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, Ms};
 use crate::plan::{Below, Plan, Step};
 use crate::stage::{self, Stage};
-use crate::{bodies, pace};
+use crate::{bodies, pace, worlds};
 
 /// For how long a webhook is posted until it is accepted.
 const SENDING: Duration = Duration::from_secs(60);
@@ -47,6 +47,10 @@ pub(crate) struct Play<'a> {
     /// Since when the clock is how far ahead.
     pub(crate) leaps: Vec<(Timestamp, Ms)>,
     pub(crate) restarts: usize,
+    /// What an act showed that should not be.
+    pub(crate) failures: Vec<String>,
+    /// Answers of the other world from before this pause nothing any more.
+    resumed: Timestamp,
     accounts: usize,
     sending: JoinSet<()>,
 }
@@ -66,6 +70,8 @@ impl<'a> Play<'a> {
             expected: Duration::ZERO,
             leaps: Vec::new(),
             restarts: 0,
+            failures: Vec::new(),
+            resumed: Timestamp::UNIX_EPOCH,
             accounts: plan.accounts,
             sending: JoinSet::new(),
         }
@@ -102,9 +108,9 @@ impl<'a> Play<'a> {
             Step::End(trouble) => self.end(trouble),
             Step::Pause => drop(self.stage.house.cli(&["pause", "textus"]).await),
             Step::Resume => {
-                self.stage.house.cli(&["resume", "textus"]).await;
+                self.resume().await;
                 // What waited for this goes at once: nothing failed.
-                self.expected = self.expected.max(pace::now());
+                self.expected = self.expected.max(pace::now() + self.comes_back_by_itself());
             }
             Step::Restart { is_kill, leap } => self.restart(is_kill, leap).await,
             Step::AddAccount => {
@@ -125,12 +131,36 @@ impl<'a> Play<'a> {
                     "optOut": { "account": format!("/accounts/{}", facts.account), "phoneNumber": facts.phone } });
                 self.stage.house.sandbox.learn(&lost).expect("an opt-in");
             }
+            Step::Erase(said) => {
+                let phone = self.plan.said[said].phone();
+                let ran = self.stage.house.cli(&["erase", phone, "--yes"]).await;
+                if ran.code != Some(0) {
+                    self.failures.push(format!("(d) erase fails: {}", ran.stderr));
+                }
+            }
+            Step::EraseOurselves(said) => {
+                // Refused once events have told whose it is. What it takes nevertheless is missed later.
+                let ours = &self.plan.said[said].facts.account_phone;
+                self.stage.house.cli(&["erase", ours, "--yes"]).await;
+            }
+            Step::OtherWorld => worlds::begin(self).await,
+            Step::OwnWorld => worlds::end(self).await,
             Step::Unroute => self.stage.unroute().await,
             Step::Route => {
                 self.stage.route().await;
                 self.hold(Duration::ZERO);
             }
         }
+    }
+
+    pub(crate) async fn resume(&mut self) {
+        self.stage.house.cli(&["resume", "textus"]).await;
+        self.resumed = Timestamp::now();
+    }
+
+    /// When an operator last resumed.
+    pub(crate) fn resumed(&self) -> Timestamp {
+        self.resumed
     }
 
     /// Ends the faults that go on until every opt-out is PUT.
@@ -157,7 +187,14 @@ impl<'a> Play<'a> {
             Below::OneMachine => stage::RETRY_MAX,
             Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
         };
+        let and_then = and_then + self.comes_back_by_itself();
         self.expected = self.expected.max(pace::now() + and_then + retry_max + stage::OPEN_MAX);
+    }
+
+    /// What a pause held of a person who is erased meanwhile has no payload to be published by: it goes when its parked
+    /// copy looks again.
+    fn comes_back_by_itself(&self) -> Duration {
+        if self.plan.erased().is_empty() { Duration::ZERO } else { stage::LOOKS_AGAIN }
     }
 
     async fn restart(&mut self, is_kill: bool, leap: i64) {
@@ -178,11 +215,11 @@ impl<'a> Play<'a> {
     fn send(&mut self, said: usize) {
         let meant = &self.plan.said[said];
         let stated = bodies::stated(meant.dated, self.clock.now());
-        let body: Value = bodies::body(meant, (self.plan.seed, said), stated);
+        let body = bodies::body(meant, (self.plan.seed, said), stated);
         if meant.what.is_text_or_contact() {
             self.stage.house.sandbox.learn(&body).expect("a sample's shape");
         }
-        self.bodies.insert(said, (body.to_string().into_bytes(), stated));
+        self.bodies.insert(said, (bodies::bytes(meant, body), stated));
         self.post(said);
     }
 

@@ -111,8 +111,12 @@ async fn one(seed: u64, below: Below) -> Vec<String> {
 fn keep(play: &Play<'_>) {
     let mut text = told(play.plan);
     for request in play.stage.house.sandbox.requests() {
-        let hookline_sandbox::RecordedRequest { at, method, path, status, effect, genuine, .. } = request;
-        let _ = writeln!(text, "{at} {method} {path} {status:?} effect {effect} genuine {genuine}");
+        let hookline_sandbox::RecordedRequest {
+            at, method, path, status, effect, genuine, marked, answered_at, ..
+        } = request;
+        let took = answered_at.map(|answered| answered.as_millisecond() - at.as_millisecond());
+        let what = format!("{method} {path} {status:?} after {took:?} ms");
+        let _ = writeln!(text, "{at} {what} effect {effect} genuine {genuine} marked {marked}");
     }
     for sent in play.sent() {
         let at = |ms| jiff::Timestamp::from_millisecond(ms).expect("a time");

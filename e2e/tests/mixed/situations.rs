@@ -30,8 +30,6 @@ pub(crate) const EVERYWHERE: [(&str, Situation); 15] = [
     ("11 paused", paused),
     ("throttled", throttled),
 ];
-/// Beside the others, and drawn after all of them: the seeds of before play what they played.
-pub(crate) const BESIDES: [(&str, Situation); 1] = [("12 stop words", stop_words)];
 pub(crate) const ON_ONE_MACHINE: [(&str, Situation); 1] = [("6 a lost opt-in", a_lost_opt_in)];
 pub(crate) const ON_RABBITMQ: [(&str, Situation); 1] = [("9 unrouted", unrouted)];
 
@@ -204,43 +202,8 @@ fn oddly_written(maker: &mut Maker, at: u64) {
         let facts = if maker.rng.random_bool(0.7) { maker.somebody() } else { maker.somebody_abroad() };
         let written = numbers::oddly_written(&mut maker.rng, &facts.phone);
         let (after, opt_out_id) = (maker.rng.random_range(0..1_000), None);
-        let said = Said { what: What::OptOut, facts, written, opt_out_id, dated: Dated::FromNow(0) };
+        let said = Said { what: What::OptOut, facts, written, opt_out_id, dated: Dated::FromNow(0), blemish: None };
         maker.say_so(at + after, said);
-    }
-}
-
-/// STOP as a text: alone, with the webhook that TextUs makes of it, and with START before, between or after.
-fn stop_words(maker: &mut Maker, at: u64) {
-    for _ in 0..3 {
-        let facts = if maker.rng.random_bool(0.8) { maker.somebody() } else { maker.somebody_abroad() };
-        let after = at + maker.rng.random_range(0..400);
-        let now = Dated::FromNow(0);
-        match maker.rng.random_range(0..5) {
-            0 => drop(maker.say(after, What::StopWord, &facts, now)),
-            1 => {
-                let (word, event) = (maker.rng.random_range(0..200), maker.rng.random_range(0..200));
-                maker.say(after + word, What::StopWord, &facts, now);
-                maker.say(after + event, What::OptOut, &facts, now);
-            }
-            2 => {
-                maker.say(after, What::StopWord, &facts, now);
-                maker.say(after + 300, What::StartWord, &facts, now);
-                // Long after: that START is recorded by then.
-                let again = maker.pick(&[What::StopWord, What::OptOut]);
-                maker.say(after + 2_000, again, &facts, now);
-            }
-            3 => {
-                maker.say(after, What::StartWord, &facts, now);
-                maker.say(after + 200, What::StopWord, &facts, Dated::FromNow(-60_000));
-            }
-            _ => {
-                let word = maker.say(after, What::StopWord, &facts, now);
-                maker.say(after + 300, What::OptIn, &facts, now);
-                let later = maker.rng.random_range(350..900);
-                maker.step(after + later, Step::SendAgain(word));
-                maker.step(after + later + 100, Step::Replay(word));
-            }
-        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::owed::{Calls, Owed, opt_ins, owed};
-use crate::play::Play;
-use crate::{accounts, ledger, pace};
+use crate::plan::What;
+use crate::play::{Play, Sent};
+use crate::{accounts, erasure, ledger, pace, people};
 
 /// What the failure begins with that time alone makes.
 pub(crate) const LATE: &str = "(a) too late:";
@@ -44,17 +45,28 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     let calls = Calls::of(play);
     let never = owed(play).into_iter().filter(|owed| !calls.settle(owed, &opt_ins(play, owed)));
     failures.extend(never.map(|owed| format!("(a) {} never has {}", owed.account, told(&owed))));
-    for dead in dead_opt_outs(play).await {
+    let is_owed =
+        |dead: &DeadLetter| !play.sent().iter().any(|sent| sent.id == dead.event_id && is_unreadable(play, sent));
+    for dead in dead_opt_outs(play).await.into_iter().filter(is_owed) {
         failures.push(format!("(a) an opt-out is a dead letter: {} ({})", dead.reason, dead.event_id));
     }
     failures.extend(ledger::holds(play).await);
     match settled {
-        Ok(()) => failures.extend(accounts::hold(play).await),
+        Ok(()) => {
+            failures.extend(accounts::hold(play).await);
+            failures.extend(people::hold(play).await);
+            failures.extend(erasure::holds(play).await);
+        }
         Err(why) => failures.push(why),
     }
+    failures.append(&mut play.failures);
     failures.sort();
     failures.dedup();
     failures
+}
+
+fn is_unreadable(play: &Play<'_>, sent: &Sent) -> bool {
+    play.plan.said[sent.said].what == What::NumberlessOptOut
 }
 
 fn told(owed: &Owed) -> String {

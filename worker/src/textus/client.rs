@@ -338,7 +338,8 @@ impl NewContact {
             .map(|(phone, kind)| serde_json::json!({"number": phone.dashed(), "type": kind}))
             .collect();
         let mut body = serde_json::json!({"name": self.name, "phones": phones});
-        if !self.data.is_null() {
+        // Anything else is no object, and TextUs refuses the whole contact for it.
+        if self.data.is_object() {
             body["data"] = self.data.clone();
         }
         body

@@ -21,6 +21,19 @@ fn marisol() -> NewContact {
 }
 
 #[tokio::test]
+async fn a_contacts_data_that_is_no_object_is_left_out() {
+    for data in [json!(7), json!("welder"), json!(["welder"]), json!(true), json!(null)] {
+        let api = TestApi::start().await;
+
+        let contact = NewContact { data, ..marisol() };
+        api.textus().create_contact(&api.log, "acme", &contact, "key").await.unwrap();
+
+        assert_eq!(api.sandbox.effect_count(EffectKind::ContactCreated, "acme", PHONE), 1);
+        assert_eq!(api.sandbox.violations(), []);
+    }
+}
+
+#[tokio::test]
 async fn every_call_is_one_that_the_documented_api_takes() {
     let api = TestApi::with(|options| options.message_form = MessageForm::Both).await;
     let phone = phone(PHONE);
