@@ -158,6 +158,13 @@ def check_nothing_secret():
             problem("definitions.template.json", f"{user['name']} has a fixed password")
 
 
+def check_no_address_of_others():
+    """The project has no public home: a link to one would lead to a stranger."""
+    for path in committed():
+        if path.name != Path(__file__).name and re.search(r"github\.com/hookline", path.read_text(errors="replace")):
+            problem(path, "names a repository that is not ours; use a path in this one")
+
+
 # ---- Kubernetes -----------------------------------------------------------------------------------------------------
 
 def check_kubernetes(name):
@@ -219,7 +226,8 @@ def names_in(expression):
 
 
 def check_prometheus(compose):
-    code = "".join(text(path) for path in Path("common/src/service/telemetry/metrics").rglob("*.rs"))
+    metrics = [*Path("common/src/service/telemetry/metrics").rglob("*.rs"), Path("broker/src/metrics.rs")]
+    code = "".join(text(path) for path in metrics)
     exported = set(re.findall(r'"(hookline_[a-z_]+)"', code))
     rules = [rule for group in yaml.safe_load(text("deploy/prometheus/rules/hookline.yml"))["groups"] for rule in group["rules"]]
     for rule in rules:
@@ -239,7 +247,7 @@ def check_prometheus(compose):
         if rule["labels"].get("severity") not in ("page", "ticket"):
             problem(where, "severity is neither page nor ticket")
         page, _, part = rule["annotations"]["runbook_url"].partition("#")
-        if not page.endswith("/docs/runbooks.md") or part not in headings:
+        if page != "docs/runbooks.md" or part not in headings:
             problem(where, f"docs/runbooks.md has no part {part}")
         if rule["alert"] not in tests:
             problem(where, "no test makes it fire")
@@ -268,6 +276,7 @@ compose_file = json.loads(text(BUILT / "compose.json"))
 check_compose(compose_file)
 check_secret_files()
 check_nothing_secret()
+check_no_address_of_others()
 for line in text("deploy/Dockerfile").splitlines():
     if line.startswith("FROM "):
         base = line.split()[1]
