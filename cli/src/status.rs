@@ -36,7 +36,7 @@ pub(crate) struct StatusArgs {
     state: Option<DeliveryState>,
 }
 
-/// Everything that the document of contract.md section 7 is made of.
+/// Everything that the document of `status` is made of (docs/reference.md, "JSON documents").
 struct Status {
     unrecorded: Unrecorded,
     handlers: Vec<HandlerCounts>,

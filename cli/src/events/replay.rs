@@ -19,7 +19,7 @@ use serde_json::json;
 use super::FilterArgs;
 use crate::{open, output, progress};
 
-/// Effects are kept this long at least (design.md section 5): replaying an older event could repeat them.
+/// The store keeps effects this long at least (`[store] retention`): replaying an older event could repeat them.
 const MAX_AGE: Duration = Duration::from_secs(90 * 86_400);
 /// How many rows are read at a time.
 const PAGE: u32 = 1_000;
