@@ -158,13 +158,6 @@ def check_nothing_secret():
             problem("definitions.template.json", f"{user['name']} has a fixed password")
 
 
-def check_no_address_of_others():
-    """The project has no public home: a link to one would lead to a stranger."""
-    for path in committed():
-        if path.name != Path(__file__).name and re.search(r"github\.com/hookline", path.read_text(errors="replace")):
-            problem(path, "names a repository that is not ours; use a path in this one")
-
-
 # ---- Kubernetes -----------------------------------------------------------------------------------------------------
 
 def check_kubernetes(name):
@@ -276,7 +269,6 @@ compose_file = json.loads(text(BUILT / "compose.json"))
 check_compose(compose_file)
 check_secret_files()
 check_nothing_secret()
-check_no_address_of_others()
 for line in text("deploy/Dockerfile").splitlines():
     if line.startswith("FROM "):
         base = line.split()[1]
