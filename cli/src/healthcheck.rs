@@ -19,7 +19,7 @@ const MAX_SHOWN_BYTES: usize = 2048;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HealthcheckArgs {
-    /// [default: /readyz of this configuration's admin listener]
+    /// URL to ask [default: /readyz of this configuration's admin listener]
     url: Option<Url>,
 }
 

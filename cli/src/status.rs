@@ -25,13 +25,13 @@ use crate::when::in_words;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
-    /// One JSON document instead of tables
+    /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
     /// Print the event ids of this handler instead, one a line
     #[arg(long, value_name = "HANDLER")]
     ids: Option<HandlerName>,
-    /// With --ids: only those in this state
+    /// With --ids, print only those in this state
     #[arg(long, requires = "ids")]
     state: Option<DeliveryState>,
 }
