@@ -33,39 +33,41 @@ const EXIT_INTERRUPTED: u8 = 130;
     about = "Measures throughput, latency and cost on this machine, beside hand-written programs"
 )]
 #[command(args_conflicts_with_subcommands = true, max_term_width = 110)]
-#[command(after_help = "Measures on loopback with processes of its own, in directories of its own below data_dir; \
-    nothing that is deployed is used. RabbitMQ is measured where a URL is given, in a virtual host that holds nothing \
-    else: what was published there is purged. Build with --release, and let the machine rest meanwhile. A missed \
-    target is marked; the exit code tells only whether everything could be measured.\n\n\
+#[command(
+    after_help = "The benchmark measures on loopback, with processes of its own, in directories of its own below \
+    data_dir, and uses nothing that is deployed. It measures RabbitMQ if you give a URL of a virtual host that holds \
+    nothing else: what the benchmark publishes there is purged. Build it with --release, and let the machine rest \
+    meanwhile. The report marks a missed target; the exit code tells only whether everything could be measured.\n\n\
     With 3 seconds a run of ingest takes about 3 minutes, worker 2, pacing 11 (4 without RabbitMQ and PostgreSQL), \
-    opt-outs 3 and isolation 1; with the usual 5 runs 100 minutes for all. A rate limit takes its time, whatever \
-    --seconds is: its windows are 20 s long, and pacing lasts five of them for each number of workers, alone and beside \
-    another program. With --seconds 1 they are 3 s long: enough to see that everything can be measured, too short for \
-    figures.")]
+    opt-outs 3 and isolation 1; the usual 5 runs of everything take 100 minutes. The windows of the rate limit are 20 s \
+    long, whatever --seconds is, and pacing lasts five of them for each number of workers, alone and beside another \
+    program. With --seconds 1 the windows are 3 s long: enough to see that everything can be measured, too short for \
+    figures."
+)]
 struct Arguments {
-    /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
+    /// Read this configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What to measure, in this order
+    /// Parts to measure, in this order
     #[arg(value_enum, default_values_t = [What::All])]
     what: Vec<What>,
-    /// RabbitMQ, a virtual host of its own; env:NAME and file:PATH keep a password off the command line; may be given
-    /// several times [default: broker.url; without one RabbitMQ is left out]
+    /// RabbitMQ, with a virtual host of its own; env:NAME and file:PATH keep a password off the command line; may be
+    /// given several times [default: broker.url; without one RabbitMQ is not measured]
     #[arg(long, value_name = "URL")]
     broker_url: Vec<String>,
-    /// PostgreSQL, a database of its own; env:NAME, file:PATH [default: store.url; without one SQLite only]
+    /// PostgreSQL, with a database of its own; env:NAME, file:PATH [default: store.url; without one only SQLite]
     #[arg(long, value_name = "URL")]
     store_url: Option<String>,
-    /// How many are in flight [default: 1,16,64,256 for ingest, 10,100,1000 for worker]
+    /// Numbers of requests or calls in flight [default: 1,16,64,256 for ingest, 10,100,1000 for worker]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: Vec<u16>,
-    /// Length of one measurement; of isolation 4 times as long; pacing and opt-outs go by the windows of the rate limit
+    /// Length of one measurement; isolation takes 4 times as long, pacing and opt-outs follow the rate limit's windows
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
-    /// How often each is measured; the median counts
+    /// Number of times that each part is measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// One JSON document instead of tables
+    /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
     #[command(subcommand)]

@@ -1,7 +1,7 @@
 //! The broker as both sides see it: publish until durable, consume, settle. Two implementations, one conformance
 //! suite (`conformance`) that both must pass.
 //!
-//! What every implementation promises (design.md section 2):
+//! What every implementation promises (docs/guarantees.md, 1 and 2):
 //! - [`Broker::publish`] returns `Ok` only when the event is durable for every handler that takes it.
 //! - A delivery that was not settled (process gone, lease lost) is delivered again, at least once.
 //! - A settlement is durable before [`Delivery::settle`] returns `Ok(Settled::Confirmed)`.

@@ -19,10 +19,10 @@ const WRONG_CONFIGURATION: u8 = 2;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Also try data directory, broker, topology, store, the TextUs token and the webhook subscription
+    /// Also try the data directory, broker, topology, store, TextUs token and webhook subscription
     #[arg(long)]
     connect: bool,
-    /// One JSON document; with the resolved settings, secrets masked
+    /// Print one JSON document, with the resolved settings and masked secrets
     #[arg(long)]
     json: bool,
 }

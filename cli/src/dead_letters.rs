@@ -29,35 +29,35 @@ const PAGE: u32 = 1_000;
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum DeadLettersCommand {
-    /// Dead letters, newest first
+    /// List dead letters, newest first
     List {
         #[command(flatten)]
         filter: FilterArgs,
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Everything known about one
+    /// Show everything that is known about one
     Show(ShowArgs),
-    /// Back to the work queue, at attempt 1
+    /// Put dead letters back on the work queue, at attempt 1
     Redrive(RedriveArgs),
-    /// Give up for good, with a reason
+    /// Give dead letters up for good, with a reason
     Discard(DiscardArgs),
-    /// Settle an outcome_unknown: a person looked at the destination
+    /// Settle an outcome_unknown after a person looked at the destination
     Resolve(ResolveArgs),
 }
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct FilterArgs {
-    /// Of this handler only
+    /// Take only those of this handler
     #[arg(long)]
     handler: Option<HandlerName>,
-    /// With this reason only
+    /// Take only those with this reason
     #[arg(long)]
     reason: Option<DeadReason>,
-    /// Given up since then: RFC 3339, or how long ago (2h, 7d)
+    /// Take only those given up since this time: RFC 3339, or how long ago (2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = when)]
     since: Option<Timestamp>,
-    /// For this destination only
+    /// Take only those for this destination
     #[arg(long)]
     destination: Option<Destination>,
 }
@@ -75,9 +75,9 @@ impl FilterArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ShowArgs {
-    /// Of the dead letter, or of its event
+    /// Id of the dead letter or of its event
     id: String,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -85,31 +85,31 @@ pub(crate) struct ShowArgs {
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("which").required(true).args(["ids", "all"])))]
 pub(crate) struct RedriveArgs {
-    /// Of the dead letters, or of their events
+    /// Ids of the dead letters or of their events
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Every dead letter that the filters let through
+    /// Take every dead letter that the filters let through
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only say how many, how many API calls they need and how long those take
+    /// Only show how many there are, how many API calls they need and how long these take
     #[arg(long)]
     dry_run: bool,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DiscardArgs {
-    /// Of the dead letters, or of their events
+    /// Ids of the dead letters or of their events
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
-    /// Why; kept in the audit
+    /// Reason, which the audit keeps
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -117,15 +117,15 @@ pub(crate) struct DiscardArgs {
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("how").required(true).args(["done", "write_again"])))]
 pub(crate) struct ResolveArgs {
-    /// Of the dead letter, or of its event
+    /// Id of the dead letter or of its event
     id: String,
-    /// The write is there: the delivery is done
+    /// The write is at the destination, so the delivery is done
     #[arg(long)]
     done: bool,
-    /// The write is not there: make it again
+    /// The write is not at the destination, so make it again
     #[arg(long)]
     write_again: bool,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }

@@ -23,15 +23,15 @@ use crate::{open, opt_outs, output, status};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EraseArgs {
-    /// Any of the person's numbers, in any usual form; without a + a number of the North American plan
+    /// Any of the person's numbers, in any usual form; a number without + belongs to the North American plan
     phone: String,
     /// Show what would be erased, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Don't ask
+    /// Do not ask first
     #[arg(long)]
     yes: bool,
-    /// One JSON document instead of sentences
+    /// Print one JSON document instead of sentences
     #[arg(long)]
     json: bool,
 }

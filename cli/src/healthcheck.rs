@@ -20,7 +20,7 @@ const MAX_SHOWN_BYTES: usize = 2048;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct HealthcheckArgs {
-    /// [default: /readyz of this configuration's admin listener; with --dev, of the `dev` that runs]
+    /// URL to ask [default: /readyz of this configuration's admin listener; with --dev, of the `dev` that runs]
     url: Option<Url>,
 }
 

@@ -35,26 +35,28 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::open::{Place, WrongUsage, wrong_usage};
 
-const LONG_ABOUT: &str = "\
-Hookline receives TextUs webhooks, keeps them until everything that follows from them is done, and shows what became \
-of each one.
+const ABOUT: &str = "Takes TextUs webhooks, makes the API calls that they ask for, and loses nothing";
 
-On a fresh machine: `hookline dev --demo`, then `hookline dev` in one terminal and `hookline trigger \
-message.received --dev` in another. In production on one machine: `hookline check`, then `hookline run`.
+const LONG_ABOUT: &str = "\
+Hookline receives TextUs webhooks, keeps each one until everything that follows from it is done, and shows what became \
+of it.
+
+On a fresh machine, type `hookline dev --demo`, then `hookline dev` in one terminal and `hookline trigger \
+message.received --dev` in another. In production on one machine, type `hookline check`, then `hookline run`.
 
 Every command works both while Hookline is up and while it is down.";
 
-const AFTER_HELP: &str = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.";
+const AFTER_HELP: &str = "The exit code is 0 if all is well, 1 after a failure, 2 after wrong usage or configuration.";
 
 #[derive(Parser)]
-#[command(name = "hookline", version, about = "TextUs webhooks in, API calls out, nothing lost", long_about = LONG_ABOUT)]
+#[command(name = "hookline", version, about = ABOUT, long_about = LONG_ABOUT)]
 #[command(after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
-    /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
+    /// Read this configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Look into ./.hookline/dev, where `hookline dev` keeps its data
+    /// Use ./.hookline/dev, where `hookline dev` keeps its data
     #[arg(long, global = true)]
     dev: bool,
 
@@ -64,40 +66,40 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Everything on this machine with nothing installed: sandbox API, embedded broker, SQLite
+    /// Run everything on this machine with nothing installed: sandbox API, embedded broker, SQLite
     Dev(DevArgs),
-    /// One-machine production: ingest and worker in one process
+    /// Run in production on one machine: ingest and worker in one process
     Run(RunArgs),
     /// Send signed sample webhooks
     Trigger(trigger::TriggerArgs),
     /// Report every problem of the configuration at once
     Check(check::CheckArgs),
-    /// What arrived, and what became of it
+    /// Show what arrived and what became of it; replay events
     #[command(subcommand)]
     Events(events::EventsCommand),
-    /// What was given up: look, redrive, discard, resolve
+    /// Show, redrive, discard or resolve what was given up
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
-    /// The opt-out ledger: who opted out, and the proof
+    /// Show who opted out, with the proof; verify or export the ledger
     #[command(subcommand)]
     OptOuts(opt_outs::OptOutsCommand),
-    /// What the built-in system of record holds
+    /// Show what the built-in system of record holds
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Delete a person's payloads, notes and history; the opt-out evidence stays
+    /// Delete a person's payloads, notes and history; keep the opt-out evidence
     Erase(erase::EraseArgs),
     /// Stop calls to a destination without losing anything
     Pause(pause::PauseArgs),
     /// Start calls to a destination again
     Resume(pause::ResumeArgs),
-    /// Queues, destinations, budgets, backlog, and whether everything is accounted for
+    /// Show queues, destinations, budgets and backlog, and whether everything is accounted for
     Status(status::StatusArgs),
-    /// What this configuration needs on RabbitMQ, and how the broker differs from it
+    /// Show what this configuration needs on RabbitMQ, and how the broker differs
     Topology(topology::TopologyArgs),
-    /// Events that no queue on RabbitMQ took: look, redrive, discard
+    /// Show, redrive or discard events that no queue on RabbitMQ took
     #[command(subcommand)]
     Unrouted(unrouted::UnroutedCommand),
-    /// What TextUs sends here: look, subscribe, verify, switch off
+    /// Show, register, verify or disable what TextUs sends here
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksCommand),
     /// Exit 0 when /readyz answers 200
@@ -116,7 +118,7 @@ impl Command {
 pub(crate) struct DevArgs {
     #[arg(skip)]
     pub(crate) config: Option<PathBuf>,
-    /// Send one signed webhook of each type; exit 0 when all are settled, 1 otherwise
+    /// Send one signed webhook of each type, and exit 0 when all are settled, 1 otherwise
     #[arg(long)]
     pub(crate) demo: bool,
 }

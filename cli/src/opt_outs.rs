@@ -17,19 +17,19 @@ use crate::table::{Table, or_dash};
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum OptOutsCommand {
-    /// Where each phone number stands, per account; or which opt-outs are not PUT everywhere yet
+    /// List the state of each phone number per account, or the opt-outs that are not PUT everywhere yet
     List(OptOutsListArgs),
-    /// Every entry of the ledger about one phone number
+    /// Show every entry of the ledger about one phone number
     Prove(ProveArgs),
-    /// Walk the whole chain and compare the state that follows from it: exit 0 whole, 1 broken
+    /// Check the whole chain and the state that follows from it; exit 0 if both are whole, 1 if not
     Verify(VerifyArgs),
-    /// All entries of the ledger, one JSON object a line: docs/verify_ledger.py checks them without Hookline
+    /// Print all entries, one JSON object a line; docs/verify_ledger.py checks them without Hookline
     Export,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct OptOutsListArgs {
-    /// Only what was received over 15 minutes ago and is not PUT to every account, with the reason, oldest first
+    /// List only opt-outs that were received over 15 minutes ago and are not PUT to every account, oldest first
     #[arg(long)]
     unsent: bool,
     #[command(flatten)]
@@ -38,19 +38,19 @@ pub(crate) struct OptOutsListArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProveArgs {
-    /// In any usual form; without a + a number of the North American plan
+    /// Phone number in any usual form; a number without + belongs to the North American plan
     phone: String,
-    /// One JSON document instead of a table
+    /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct VerifyArgs {
-    /// A head exported earlier: shows a cut tail too
+    /// Also check that this head, exported earlier, is still in the chain; this shows a cut tail
     #[arg(long, value_name = "HASH", value_parser = head)]
     head: Option<String>,
-    /// One JSON document instead of a sentence
+    /// Print one JSON document instead of a sentence
     #[arg(long)]
     json: bool,
 }

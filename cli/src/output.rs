@@ -14,13 +14,13 @@ use crate::table::Table;
 /// What every list takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListArgs {
-    /// How many rows at most
+    /// Print at most this many rows
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) limit: u32,
-    /// Where to go on: `next` of the page before
+    /// Go on from here: the `next` of the page before
     #[arg(long, value_name = "NEXT")]
     pub(crate) cursor: Option<String>,
-    /// One JSON document instead of a table
+    /// Print one JSON document instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -14,16 +14,16 @@ use crate::workers::{self, Answers};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PauseArgs {
-    /// textus
+    /// Destination to pause: textus
     destination: Destination,
-    /// Why; shown by `hookline status`
+    /// Reason, which `hookline status` shows
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
     reason: String,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ResumeArgs {
-    /// textus
+    /// Destination to resume: textus
     destination: Destination,
 }
 

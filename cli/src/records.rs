@@ -12,11 +12,11 @@ use crate::table::{Table, or_dash};
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum RecordsCommand {
-    /// Notes of text messages, newest first
+    /// List notes of text messages, newest first
     Notes(ListArgs),
-    /// People, newest first
+    /// List people, newest first
     Contacts(ListArgs),
-    /// The opt-out flag of each phone number
+    /// List the opt-out flag of each phone number
     OptOuts(ListArgs),
 }
 

@@ -25,18 +25,18 @@ use crate::when::in_words;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StatusArgs {
-    /// One JSON document instead of tables
+    /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
     /// Print the event ids of this handler instead, one a line
     #[arg(long, value_name = "HANDLER")]
     ids: Option<HandlerName>,
-    /// With --ids: only those in this state
+    /// With --ids, print only those in this state
     #[arg(long, requires = "ids")]
     state: Option<DeliveryState>,
 }
 
-/// Everything that the document of contract.md section 7 is made of.
+/// Everything that the document of `status` is made of (docs/reference.md, "JSON documents").
 struct Status {
     unrecorded: Unrecorded,
     handlers: Vec<HandlerCounts>,

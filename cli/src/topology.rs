@@ -21,7 +21,7 @@ pub(crate) struct TopologyArgs {
     /// Declare what is missing, and take the guards of switched-off handlers from hookline.events; deletes nothing
     #[arg(long)]
     apply: bool,
-    /// One JSON document instead of tables
+    /// Print one JSON document instead of tables
     #[arg(long)]
     json: bool,
 }

@@ -25,40 +25,40 @@ const PAGE: usize = 500;
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum UnroutedCommand {
-    /// Messages that no queue took, oldest first; they stay where they are
+    /// List messages that no queue took, oldest first, and leave them where they are
     List(ListArgs),
-    /// Send them where they were going, under the same ids; what was done already stays done
+    /// Send the messages where they were going, under the same ids; what is done stays done
     Redrive(RedriveArgs),
-    /// Remove these copies for good, with a reason; the events stay in the history
+    /// Remove these copies for good, with a reason; the history keeps the events
     Discard(DiscardArgs),
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ListArgs {
-    /// How many rows at most
+    /// Print at most this many rows
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// One JSON document instead of a table
+    /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RedriveArgs {
-    /// Only say how many
+    /// Only show how many there are
     #[arg(long)]
     dry_run: bool,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DiscardArgs {
-    /// Why; kept in the audit
+    /// Reason, which the audit keeps
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }

@@ -27,7 +27,7 @@ pub const UNPARSED: &str = "unparsed";
 
 /// AMQP short strings end at 255 bytes; a longer type is cut for display, the true one is in the body.
 const MAX_TYPE_BYTES: usize = 255;
-/// Longer types make the routing key `<source>.unknown` (design.md section 4).
+/// Longer types make the routing key `<source>.unknown` (docs/reference.md, "RabbitMQ").
 const MAX_ROUTED_TYPE_BYTES: usize = 128;
 /// The type whose body may be a keyword alone, and its routing words then. A sender's own type never is one of these.
 pub const TEXT_RECEIVED: &str = "message.received";

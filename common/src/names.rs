@@ -1,4 +1,4 @@
-//! The closed sets of names that appear in queues, metrics, the store and JSON documents (contract.md sections 5 to 7).
+//! The closed sets of names that appear in queues, metrics, the store and JSON documents (docs/reference.md).
 
 use std::fmt;
 use std::str::FromStr;

@@ -27,8 +27,8 @@ impl Phone {
 
     /// Reads a number in any usual form, with what people write around it: an extension (which is no part of E.164),
     /// `tel:`, marks of writing direction, dashes and spaces of any alphabet. Without a `+`, ten digits, or eleven
-    /// starting with 1, are taken for a number of the North American plan (reference/textus-api.md section 14); `None`
-    /// for what names no number, and for what names more than one.
+    /// starting with 1, are taken for a number of the North American plan (docs/textus-api.md, "Phone numbers");
+    /// `None` for what names no number, and for what names more than one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = plain(text);

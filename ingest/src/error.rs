@@ -1,4 +1,4 @@
-//! Every way a request is not accepted, and the one place where that becomes an HTTP status (contract.md section 2).
+//! Every way a request is not accepted, and the one place where that becomes an HTTP status (docs/reference.md).
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -2,7 +2,7 @@
 //!
 //! A request's way: `routes::webhooks` (limits, raw body) → [`sources`] (are these bytes theirs, what do they
 //! say) → the broker, until durable → 200. Everything that is not durable is answered 503 with `Retry-After`
-//! (contract.md section 2).
+//! (docs/reference.md, "HTTP: webhooks").
 
 pub mod app;
 pub mod service;

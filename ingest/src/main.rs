@@ -10,9 +10,9 @@ use hookline_common::settings::Needs;
 /// Receives webhooks: verifies them, makes them durable in RabbitMQ or in the spool, acknowledges them.
 #[derive(Parser)]
 #[command(name = "hookline-ingest", version)]
-#[command(after_help = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.")]
+#[command(after_help = "The exit code is 0 if all is well, 1 after a failure, 2 after wrong usage or configuration.")]
 struct Arguments {
-    /// Configuration [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there, then built-in defaults]
+    /// Read this configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

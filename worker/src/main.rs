@@ -11,12 +11,12 @@ use hookline_common::settings::Needs;
 /// Consumes Hookline's queues, makes the API calls, settles deliveries.
 #[derive(Parser)]
 #[command(version, about)]
-#[command(after_help = "Exit codes: 0 fine, 1 failed, 2 wrong usage or configuration.")]
+#[command(after_help = "The exit code is 0 if all is well, 1 after a failure, 2 after wrong usage or configuration.")]
 struct Cli {
-    /// Configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it is there]
+    /// Read this configuration file [default: HOOKLINE_CONFIG, then ./hookline.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Only these handlers, of those that are enabled
+    /// Run only these of the enabled handlers
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     handlers: Option<Vec<HandlerName>>,
 }

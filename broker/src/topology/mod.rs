@@ -1,5 +1,5 @@
-//! Every queue name, every delay tier, and which handler takes which event type (design.md sections 1 and 4);
-//! [`rabbitmq`] has the exchanges, and how all of it is wired there.
+//! Every queue name, every delay tier, and which handler takes which event type; [`rabbitmq`] has the
+//! exchanges, and how all of it is wired there. docs/reference.md has the same in words.
 
 pub mod rabbitmq;
 mod tier;

@@ -1,5 +1,5 @@
 //! Every exchange, queue and binding on RabbitMQ, as data: the broker declares them, `hookline topology` prints them
-//! (design.md section 4).
+//! (docs/reference.md, "RabbitMQ").
 //!
 //! ```text
 //! hookline.events ──(event types)──▶ hookline.work.<handler>, the guard ──▶ hookline.work.<handler>

@@ -18,14 +18,14 @@ use crate::when::when;
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum EventsCommand {
-    /// Events, newest first
+    /// List events, newest first
     List {
         #[command(flatten)]
         filter: FilterArgs,
         #[command(flatten)]
         list: ListArgs,
     },
-    /// One event with every attempt: requests, answers, timing
+    /// Show one event with every attempt: requests, answers, timing
     Show(ShowArgs),
     /// Put events on their handlers' queues again; what is done stays done
     Replay(replay::ReplayArgs),
@@ -33,13 +33,13 @@ pub(crate) enum EventsCommand {
 
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct FilterArgs {
-    /// Received since then: RFC 3339, or how long ago (2h, 7d)
+    /// Take only events received since this time: RFC 3339, or how long ago (2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = when)]
     since: Option<Timestamp>,
-    /// Received before then: RFC 3339, or how long ago (2h, 7d)
+    /// Take only events received before this time: RFC 3339, or how long ago (2h, 7d)
     #[arg(long, value_name = "TIME", value_parser = when)]
     until: Option<Timestamp>,
-    /// Of this type only: message.received, contact.opted_out, …
+    /// Take only events of this type: message.received, contact.opted_out, …
     #[arg(long = "type", value_name = "EVENT_TYPE")]
     event_type: Option<String>,
 }
@@ -56,9 +56,9 @@ impl FilterArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ShowArgs {
-    /// As `hookline events list` prints it
+    /// Event id, as `hookline events list` prints it
     id: String,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }

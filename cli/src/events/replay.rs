@@ -19,7 +19,7 @@ use serde_json::json;
 use super::FilterArgs;
 use crate::{open, output, progress};
 
-/// Effects are kept this long at least (design.md section 5): replaying an older event could repeat them.
+/// The store keeps effects this long at least (`[store] retention`): replaying an older event could repeat them.
 const MAX_AGE: Duration = Duration::from_secs(90 * 86_400);
 /// How many rows are read at a time.
 const PAGE: u32 = 1_000;
@@ -27,15 +27,15 @@ const PAGE: u32 = 1_000;
 #[derive(Args, Clone, Debug)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["ids", "since", "until", "event_type"])))]
 pub(crate) struct ReplayArgs {
-    /// As `hookline events list` prints them
+    /// Event ids, as `hookline events list` prints them
     #[arg(value_name = "ID", conflicts_with_all = ["since", "until", "event_type"])]
     ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only say how many
+    /// Only show how many there are
     #[arg(long)]
     dry_run: bool,
-    /// One JSON document
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
 }

@@ -23,37 +23,37 @@ use crate::{output, progress};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TriggerArgs {
-    /// message.received, contact.opted_out, …; an unknown type is sent as given
+    /// Event type: message.received, contact.opted_out, …; an unknown type is sent as given
     #[arg(required_unless_present = "file")]
     event_type: Option<String>,
-    /// How many posts, repeats included
+    /// Number of posts, repeats included
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
     /// Posts a second [default: as fast as they are answered]
     #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     rate: Option<f64>,
-    /// Posts in flight
+    /// Number of posts in flight
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
-    /// How many of the posts repeat an earlier one, byte for byte
+    /// Share of posts that repeat an earlier one, byte for byte
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     duplicates: u8,
-    /// Where to post [default: the first source of the configuration, or of a running `hookline dev`]
+    /// Address to post to [default: the first source of the configuration, or of a running `hookline dev`]
     #[arg(long)]
     url: Option<Url>,
-    /// What to sign with: a text, env:NAME or file:PATH [default: the first source's secret]
+    /// Secret to sign with: a text, env:NAME or file:PATH [default: the first source's secret]
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
-    /// Post with a secret that is not `dev`'s to another machine, where what follows is real
+    /// Post with a real secret to another machine, where the consequences are real
     #[arg(long)]
     yes: bool,
-    /// Change a value of the body: JSON, or else a text; may be given several times
+    /// Change a value of the body, to JSON or else a text; may be given several times
     #[arg(long, value_name = "JSON_POINTER=VALUE")]
     set: Vec<Set>,
     /// Send this file instead of a sample, byte for byte unless --set changes it; - is stdin
     #[arg(long, value_name = "BODY")]
     file: Option<PathBuf>,
-    /// One JSON document instead of a summary
+    /// Print one JSON document instead of a summary
     #[arg(long)]
     json: bool,
 }

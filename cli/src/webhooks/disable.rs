@@ -15,12 +15,12 @@ use crate::output;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DisableArgs {
-    /// Of those that post here, these only: /integrations/…
+    /// Disable only these of the integrations that post here: /integrations/…
     #[arg(value_name = "INTEGRATION")]
     integrations: Vec<String>,
     #[command(flatten)]
     endpoint: EndpointArgs,
-    /// Do not ask
+    /// Do not ask first
     #[arg(long)]
     yes: bool,
 }

@@ -21,11 +21,11 @@ pub(crate) use self::textus::subscription;
 
 #[derive(Subcommand, Clone, Debug)]
 pub(crate) enum WebhooksCommand {
-    /// The account's webhook integrations: where they post to, and what they send
+    /// List the account's webhook integrations, where they post to and what they send
     List(list::ListCommand),
-    /// Have TextUs send what the enabled handlers need; nothing that is on is switched off
+    /// Have TextUs send what the enabled handlers need, and switch nothing off
     Register(register::RegisterArgs),
-    /// Exit 0 when TextUs sends here what the enabled handlers need
+    /// Exit 0 if TextUs sends here what the enabled handlers need
     Verify(verify::VerifyArgs),
     /// Have TextUs send nothing here
     Disable(disable::DisableArgs),
@@ -34,10 +34,10 @@ pub(crate) enum WebhooksCommand {
 /// Which endpoint, in which account.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EndpointArgs {
-    /// Where TextUs reaches this endpoint [default: [textus] webhook_url]
+    /// Address at which TextUs reaches this endpoint [default: [textus] webhook_url]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// The primary account [default: [textus] primary_account, else account]
+    /// Primary account [default: [textus] primary_account, else account]
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
 }

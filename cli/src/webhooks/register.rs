@@ -25,10 +25,11 @@ const SECRET_FILE: &str = "textus-webhook-secret";
 pub(crate) struct RegisterArgs {
     #[command(flatten)]
     endpoint: EndpointArgs,
-    /// Where a secret goes that is not configured yet; never overwritten [default: textus-webhook-secret in data_dir]
+    /// Write a secret that is not configured yet to this file, which is never overwritten [default:
+    /// textus-webhook-secret in data_dir]
     #[arg(long, value_name = "PATH")]
     secret_file: Option<PathBuf>,
-    /// One JSON document instead of sentences; without the secret
+    /// Print one JSON document instead of sentences, without the secret
     #[arg(long)]
     json: bool,
 }

@@ -16,7 +16,7 @@ use crate::output;
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
     endpoint: EndpointArgs,
-    /// One JSON document instead of sentences
+    /// Print one JSON document instead of sentences
     #[arg(long)]
     json: bool,
 }

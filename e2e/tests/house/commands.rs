@@ -1,5 +1,5 @@
 //! Every command works while `run` is up and while it is down, makes nothing where nothing is, and its JSON has the keys
-//! of contract.md section 7.
+//! of docs/reference.md.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `/metrics`: every name and label set of contract.md section 5 from zero, and what moves with one opt-out.
+//! `/metrics`: every name and label set of docs/reference.md from zero, and what moves with one opt-out.
 
 use hookline_e2e::{ACCOUNT, HANDLERS, House, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};

@@ -86,7 +86,7 @@ fn as_in_its_id(path: &str) -> Option<String> {
     last.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("+{last}"))
 }
 
-/// Where each number stands, in the account of its events, follows from event time (invariant 4).
+/// Where each number stands, in the account of its events, follows from event time (docs/guarantees.md, 4).
 async fn states(play: &Play<'_>) -> Vec<String> {
     let sent = play.sent();
     let said = |sent: &Sent| &play.plan.said[sent.said];

@@ -1,4 +1,4 @@
-//! `POST /webhooks/{source}`: the order of decisions that contract.md section 2 promises. Source, method, room and
+//! `POST /webhooks/{source}`: the order of decisions that docs/reference.md promises. Source, method, room and
 //! size come before the body is read, the signature before anything is made of it, durability before the 200.
 
 use std::panic::AssertUnwindSafe;

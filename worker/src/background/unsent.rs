@@ -1,4 +1,4 @@
-//! Tells of opt-outs that were received and are not PUT everywhere (design.md section 2, invariant 10), whatever holds them.
+//! Tells of opt-outs that were received and are not PUT everywhere (docs/guarantees.md, 10), whatever holds them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! Keeps a gate and the store's row alike: each process tells how its calls ended, and the row's policy decides about its
 //! calls that wait, under the row's lock. What others did is read by the worker's one poll (`presence`), every 150 ms
-//! (contract.md section 8 allows 250).
+//! (docs/guarantees.md allows 250).
 
 use std::sync::Arc;
 use std::time::Duration;

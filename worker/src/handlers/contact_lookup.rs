@@ -1,5 +1,5 @@
 //! Finds the contact of a phone number in a TextUs account: its conversation first, then the search by phone
-//! (reference/textus-api.md section 6.7, contract.md section 8).
+//! (docs/textus-api.md, "The contact of a message").
 
 use hookline_common::phone::Phone;
 

@@ -2,7 +2,7 @@
 //! alone is an opt-out; one that asks for texts again (START) changes no state and is recorded as that.
 //!
 //! State alone never decides whether to PUT: a retried opt-out has recorded its own state and must still be sent. The
-//! store decides per target, from the ledger (design.md section 6, contract.md section 8).
+//! store decides per target, from the ledger (docs/guarantees.md, "When an opt-out is PUT").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,7 +256,7 @@ impl RecordOptOut {
         (PutAnswer::Unproven(status), Err(error))
     }
 
-    /// 409 and 422 may say "already there" (reference/textus-api.md section 8): a GET tells.
+    /// 409 and 422 may say "already there" (docs/textus-api.md, "Opt-outs"): a GET tells.
     async fn read_back(
         &self,
         attempt: &Attempt<'_>,

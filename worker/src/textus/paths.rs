@@ -1,5 +1,5 @@
 //! Paths of the TextUs API, each twice: as it is sent, and as it may be shown. Every piece from outside is one
-//! percent-encoded segment (contract.md section 8).
+//! percent-encoded segment, so that no payload steers a call.
 
 use hookline_common::phone::Phone;
 use url::Url;

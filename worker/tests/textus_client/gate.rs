@@ -13,7 +13,7 @@ use reqwest::Method;
 
 use crate::helpers::{PAUSED_PROBE, PHONE, TestApi, TestWorker, eventually, phone, segment};
 
-/// How late another process may learn of a closing (contract.md section 8).
+/// How late another process may learn of a closing (docs/guarantees.md, "What an answer leads to").
 const TOLD_WITHIN: Duration = Duration::from_millis(250);
 
 async fn put(worker: &TestWorker, api: &TestApi) -> Result<u16, DestinationError> {

@@ -1,4 +1,4 @@
-//! Every metric name, its labels and buckets (contract.md section 5). Label sets are closed and exist from zero, so
+//! Every metric name, its labels and buckets (docs/reference.md). Label sets are closed and exist from zero, so
 //! that `increase()` sees the first event.
 
 use std::time::Duration;
