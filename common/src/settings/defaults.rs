@@ -32,7 +32,6 @@ impl Settings {
                 tls: None,
             },
             admin: AdminSettings { listen: None },
-            console: ConsoleSettings { listen: loopback(8081), token: None },
             broker: BrokerSettings { url: Vec::new(), ca: None, missing_after: Duration::from_mins(2) },
             store: StoreSettings { url: None, retention: 30 * DAY, ledger_key: None },
             sources: Vec::new(),

@@ -15,8 +15,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const ON_BROKER_OUTAGE: Choice<OnBrokerOutage> =
-    Choice { options: &[("spool", OnBrokerOutage::Spool), ("reject", OnBrokerOutage::Reject)], not_yet: &[] };
-const SOURCE_KIND: Choice<SourceKind> = Choice { options: &[("textus", SourceKind::TextUs)], not_yet: &[] };
+    Choice { options: &[("spool", OnBrokerOutage::Spool), ("reject", OnBrokerOutage::Reject)] };
+const SOURCE_KIND: Choice<SourceKind> = Choice { options: &[("textus", SourceKind::TextUs)] };
 const MESSAGE_LOOKUP: Choice<MessageLookup> = Choice {
     options: &[
         ("auto", MessageLookup::Auto),
@@ -24,7 +24,6 @@ const MESSAGE_LOOKUP: Choice<MessageLookup> = Choice {
         ("message", MessageLookup::Message),
         ("none", MessageLookup::None),
     ],
-    not_yet: &[],
 };
 const ON_UNKNOWN_CONTACT: Choice<OnUnknownContact> = Choice {
     options: &[
@@ -32,12 +31,10 @@ const ON_UNKNOWN_CONTACT: Choice<OnUnknownContact> = Choice {
         ("create", OnUnknownContact::Create),
         ("skip", OnUnknownContact::Skip),
     ],
-    not_yet: &[],
 };
 const SYSTEM_OF_RECORD_KIND: Choice<SystemOfRecordKind> =
-    Choice { options: &[("builtin", SystemOfRecordKind::Builtin)], not_yet: &["salesforce", "hubspot", "http"] };
-const LOG_FORMAT: Choice<LogFormat> =
-    Choice { options: &[("text", LogFormat::Text), ("json", LogFormat::Json)], not_yet: &[] };
+    Choice { options: &[("builtin", SystemOfRecordKind::Builtin)] };
+const LOG_FORMAT: Choice<LogFormat> = Choice { options: &[("text", LogFormat::Text), ("json", LogFormat::Json)] };
 
 pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
     v.key(
@@ -61,10 +58,6 @@ pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
             "\"127.0.0.1:9464\"",
             &mut s.admin.listen,
         );
-    });
-    v.table("console", "Pages for people, and the same facts as JSON: checked, but not served in this version.", |v| {
-        v.key("listen", "Anything but loopback needs the token.", Address, &mut s.console.listen);
-        v.optional("token", "What requests have to show.", SecretText, "\"env:CONSOLE_TOKEN\"", &mut s.console.token);
     });
     v.table("broker", "The queues.", |v| {
         v.list(

@@ -42,7 +42,6 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     pub ingest: IngestSettings,
     pub admin: AdminSettings,
-    pub console: ConsoleSettings,
     pub broker: BrokerSettings,
     pub store: StoreSettings,
     pub sources: Vec<SourceSettings>,
@@ -86,14 +85,6 @@ pub struct TlsSettings {
 pub struct AdminSettings {
     /// Left out: 127.0.0.1:9464, and 127.0.0.1:9465 for `hookline-worker`.
     pub listen: Option<SocketAddr>,
-}
-
-/// Where the console's pages and JSON API are served.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ConsoleSettings {
-    pub listen: SocketAddr,
-    /// What reads and writes must show; never `None` where `listen` is anything but loopback.
-    pub token: Option<Secret>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

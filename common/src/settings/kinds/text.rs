@@ -13,8 +13,6 @@ use crate::secret::Secret;
 /// One of a closed set.
 pub(in super::super) struct Choice<T: 'static> {
     pub(in super::super) options: &'static [(&'static str, T)],
-    /// Named by the documents for a later version: worth saying that the spelling is not what is wrong.
-    pub(in super::super) not_yet: &'static [&'static str],
 }
 
 impl<T> Choice<T> {
@@ -33,9 +31,6 @@ impl<T: Copy + PartialEq> Kind for Choice<T> {
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<T, Wrong> {
         let text = scalar.text().unwrap_or_default().trim();
-        if self.not_yet.contains(&text) {
-            return Err(Wrong::new("not available in this version", format!("use {}", self.wanted())));
-        }
         let found = self.options.iter().find(|(name, _)| *name == text);
         found.map(|(_, value)| *value).ok_or_else(|| Wrong::not("one of the allowed values", self))
     }

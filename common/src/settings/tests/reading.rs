@@ -180,7 +180,7 @@ fn a_secret_written_in_the_file_is_warned_about() {
 fn the_summary_has_every_key_and_no_secret() {
     let settings = settings(
         &format!(
-            "[textus]\ntoken = \"{SECRET}\"\n[console]\ntoken = \"{SECRET}\"\n[store]\nledger_key = \"{SECRET}\"\n\
+            "[textus]\ntoken = \"{SECRET}\"\n[store]\nledger_key = \"{SECRET}\"\n\
              [[sources]]\nname = \"textus\"\nsecrets = [\"{SECRET}\", \"{SECRET}2\"]\n"
         ),
         &[],
