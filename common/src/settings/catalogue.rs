@@ -3,17 +3,17 @@
 use std::sync::LazyLock;
 
 use super::Settings;
+use super::declare::Table;
 use super::environment::Environment;
-use super::keys::walk;
 use super::visit::{Entry, Form, Visit};
 
 pub(super) static CATALOGUE: LazyLock<Vec<Entry>> = LazyLock::new(|| entries(&mut Settings::defaults(), true));
 
-/// Tables and keys with what the settings hold, in the order of `keys.rs`.
+/// Tables and keys with what the settings hold, in the order of `keys.rs`, a table's keys before the tables in it.
 fn entries(settings: &mut Settings, with_templates: bool) -> Vec<Entry> {
     let nothing = Environment::none();
     let mut visit = Visit::noting(&nothing, with_templates);
-    walk(&mut visit, settings);
+    settings.walk(&mut visit);
     visit.entries
 }
 

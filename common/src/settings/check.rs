@@ -78,10 +78,6 @@ fn sources(v: &mut Visit<'_, '_>, s: &Settings) {
                 }
             }
         }
-        let secrets = format!("sources.{index}.secrets");
-        if !v.is_given(&secrets) {
-            v.problem(&secrets, format!("{secrets} is missing"), "add secrets = [\"env:NAME\"]");
-        }
     }
 }
 

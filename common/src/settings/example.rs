@@ -33,8 +33,8 @@ pub fn example() -> String {
                 let name = entry.path.rsplit('.').next().unwrap_or_default();
                 // Below a header that is commented out its keys would belong to the table before it.
                 let commented_out = entry.path.split('.').any(is_index) || key.value.is_none();
-                let value = key.value.as_ref().filter(|_| key.example.is_none()).map(|shown| shown.toml.as_str());
-                let value = value.or(key.example).unwrap_or_default();
+                let default = key.value.as_ref().map(|shown| shown.toml.as_str());
+                let value = key.example.as_deref().or(default).unwrap_or_default();
                 let mark = if commented_out { "# " } else { "" };
                 text.push_str(&format!("{mark}{name} = {value}\n"));
             }

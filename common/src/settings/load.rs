@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::declare::Table;
 use super::environment::{CONFIG_VARIABLE, Environment};
 use super::problem::{Location, Problem, Problems};
 use super::source::{Source, line_of};
 use super::visit::Visit;
-use super::{Settings, check, keys, unknown};
+use super::{Settings, check, unknown};
 
 /// What is read where neither `--config` nor the environment names a file, if it is there.
 const DEFAULT_FILE: &str = "hookline.toml";
@@ -85,8 +86,8 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
 
     let mut settings = Settings::defaults();
     let mut visit = Visit::reading(source.as_ref(), environment, needs);
-    keys::walk(&mut visit, &mut settings);
-    settings.complete(visit.is_given("handlers.log_note.on_unknown_contact"));
+    settings.walk(&mut visit);
+    complete(&mut settings);
     check::check(&mut visit, &settings, needs);
 
     let mut problems = std::mem::take(&mut visit.problems);
@@ -103,6 +104,17 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     warnings.sort();
     warnings.dedup();
     Ok(Loaded { settings, file, warnings })
+}
+
+/// An opt-out or a contact goes to the account of `[textus]` where the handler names none.
+fn complete(settings: &mut Settings) {
+    let account = &settings.textus.account;
+    let handlers = &mut settings.handlers;
+    for accounts in [&mut handlers.record_opt_out.accounts, &mut handlers.create_contact.accounts] {
+        if accounts.is_empty() && !account.is_empty() {
+            accounts.push(account.clone());
+        }
+    }
 }
 
 fn choose(config: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problem> {

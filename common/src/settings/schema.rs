@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::catalogue::{CATALOGUE, is_index};
-use super::visit::{Entry, Form};
+use super::visit::{Entry, Form, KeyForm};
 
 const REFERENCE: &str = "#/definitions/reference";
 
@@ -12,7 +12,7 @@ const REFERENCE: &str = "#/definitions/reference";
 pub fn json_schema() -> Json {
     let mut root = table_schema("Configuration of Hookline: hookline.toml");
     for entry in CATALOGUE.iter() {
-        place(&mut root, &entry.path, schema_of(entry));
+        place(&mut root, entry);
     }
     if let Json::Object(root) = &mut root {
         root.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
@@ -40,16 +40,14 @@ fn schema_of(entry: &Entry) -> Json {
     match &entry.form {
         Form::Table => table_schema(entry.doc),
         Form::Tables => {
-            let mut item = table_schema(entry.doc);
-            item["required"] = json!(["name", "secrets"]);
-            json!({ "description": entry.doc, "type": "array", "items": item })
+            json!({ "description": entry.doc, "type": "array", "items": table_schema(entry.doc) })
         }
         Form::Key(key) => {
             let mut schema = Map::new();
             schema.insert("description".to_owned(), json!(entry.doc));
             schema.insert("anyOf".to_owned(), or_reference(key.schema.clone())["anyOf"].take());
             // A key with an example is one that has no default.
-            if let (Some(shown), None) = (&key.value, key.example)
+            if let (Some(shown), None) = (&key.value, &key.example)
                 && let Ok(table) = format!("value = {}", shown.toml).parse::<toml::Table>()
             {
                 schema.insert("default".to_owned(), json!(table["value"]));
@@ -59,11 +57,17 @@ fn schema_of(entry: &Entry) -> Json {
     }
 }
 
-/// Puts a schema at its path below the root; `0` stands for the items of a repeated table.
-fn place(root: &mut Json, path: &str, schema: Json) {
+/// Puts an entry's schema at its path below the root; `0` stands for the items of a repeated table.
+fn place(root: &mut Json, entry: &Entry) {
+    let (table, name) = entry.path.rsplit_once('.').unwrap_or(("", &entry.path));
     let mut at = root;
-    for part in path.split('.') {
+    for part in table.split('.').filter(|part| !part.is_empty()) {
         at = if is_index(part) { &mut at["items"] } else { &mut at["properties"][part] };
     }
-    *at = schema;
+    if let Form::Key(KeyForm { is_required: true, .. }) = &entry.form {
+        let mut required = at["required"].as_array().cloned().unwrap_or_default();
+        required.push(json!(name));
+        at["required"] = json!(required);
+    }
+    at["properties"][name] = schema_of(entry);
 }

@@ -1,5 +1,6 @@
 //! What a value can be. A kind reads the value of one key, prints it back, and describes it to the JSON schema.
 
+mod choice;
 mod plain;
 mod text;
 
@@ -8,10 +9,11 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
+pub(super) use choice::{Choices, choices, one_of};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
 pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
+    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
 };
 
 pub(super) trait Kind {
@@ -84,6 +86,30 @@ impl<'a> Scalar<'a> {
             Self::Boolean(boolean) => boolean.to_string(),
             Self::Other(what) => (*what).to_owned(),
         }
+    }
+}
+
+impl From<bool> for Scalar<'_> {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<i64> for Scalar<'_> {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<f64> for Scalar<'_> {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl<'a> From<&'a str> for Scalar<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
     }
 }
 

@@ -10,40 +10,6 @@ use super::{Kind, Scalar, Wrong};
 use crate::event::SourceName;
 use crate::secret::Secret;
 
-/// One of a closed set.
-pub(in super::super) struct Choice<T: 'static> {
-    pub(in super::super) options: &'static [(&'static str, T)],
-}
-
-impl<T> Choice<T> {
-    fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.options.iter().map(|(name, _)| *name)
-    }
-}
-
-impl<T: Copy + PartialEq> Kind for Choice<T> {
-    type Value = T;
-
-    fn wanted(&self) -> String {
-        let names: Vec<_> = self.names().map(|name| format!("{name:?}")).collect();
-        names.join(" or ")
-    }
-
-    fn parse(&self, scalar: &Scalar<'_>) -> Result<T, Wrong> {
-        let text = scalar.text().unwrap_or_default().trim();
-        let found = self.options.iter().find(|(name, _)| *name == text);
-        found.map(|(_, value)| *value).ok_or_else(|| Wrong::not("one of the allowed values", self))
-    }
-
-    fn show(&self, value: &T) -> String {
-        self.options.iter().find(|(_, option)| option == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "enum": self.names().collect::<Vec<_>>() })
-    }
-}
-
 /// An address to listen on.
 pub(in super::super) struct Address;
 
