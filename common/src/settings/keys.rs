@@ -26,11 +26,12 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 settings! {
-    /// Configuration of Hookline: hookline.toml
+    /// Configuration of Hookline: hookline.toml.
     pub struct Settings {
-        /// Where the embedded broker, SQLite and the spool live; `hookline dev` has ./.hookline/dev instead.
+        /// This folder holds the embedded broker, the SQLite database and the spool. `hookline dev` uses
+        /// ./.hookline/dev instead.
         data_dir: PathBuf = key(FilePath, "./.hookline"),
-        /// After SIGTERM or SIGINT: how long what is in flight may take to finish.
+        /// After SIGTERM or SIGINT, requests and deliveries in flight have this long to finish.
         // Kubernetes kills 30 s after it asked (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>).
         shutdown_grace: Duration = key(Span::ANY, "25s"),
         ingest: IngestSettings = table(),
@@ -38,7 +39,7 @@ settings! {
         broker: BrokerSettings = table(),
         store: StoreSettings = table(),
         sources: Vec<SourceSettings> = tables(),
-        /// Sources whose secrets are out of this program's reach: they are not in `sources`.
+        /// This program does not need these sources and cannot read their secrets, so `sources` does not have them.
         spared_sources: Vec<SourceName> = no_key(),
         textus: TextUsSettings = table(),
         handlers: HandlersSettings = table(),
@@ -47,112 +48,129 @@ settings! {
         log: LogSettings = table(),
     }
 
-    /// Where webhooks come in.
+    /// Ingest receives webhooks.
     pub struct IngestSettings {
-        /// POST /webhooks/{source} is here; port 0 means any free one.
+        /// Ingest serves POST /webhooks/{source} on this address. Port 0 takes any free port.
         listen: SocketAddr = key(Address, "127.0.0.1:8080"),
-        /// A longer body is refused with 413.
+        /// Ingest refuses a longer body with status 413.
         max_body_bytes: usize = key(Size::between(KIB, 8 * MIB), "1MiB"),
-        /// From a request's head to the last byte of its body.
+        /// A request may take this long, from its head to the last byte of its body.
         request_timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
-        /// Bytes a second: a body that comes slower, after the first second, is given up early. 0: no such limit.
+        /// After the first second, ingest gives up a body that arrives at fewer bytes per second than this. 0 sets no
+        /// limit.
         min_body_rate: usize = key(Size::between(0, GIB), "1KiB"),
-        /// Requests being read or stored at once; the next one is answered 503 before its body is read.
+        /// Ingest reads and stores up to this many requests at once, and answers a further one with status 503 before
+        /// it reads the body.
         max_in_flight: usize = key(Whole::between(1, 100_000), 1024),
-        /// While RabbitMQ is away: "spool" keeps webhooks in data_dir and forwards them later, "reject" answers 503.
+        /// While RabbitMQ is unreachable, "spool" keeps webhooks in `data_dir` and forwards them later, and "reject"
+        /// answers with status 503.
         on_broker_outage: OnBrokerOutage = key(one_of(), "spool"),
-        /// A spool that has grown this large takes no more: 503. Counted are the bodies and 1 KiB for each event.
+        /// The spool may grow to this size, which counts the bodies and 1 KiB for each event. When the spool is full,
+        /// ingest answers with status 503.
         spool_max_bytes: u64 = key(Size::between(KIB, 1024 * GIB), "4GiB"),
         tls: TlsSettings = table(),
     }
 
-    /// Left out: plain HTTP, for a proxy in front that ends TLS.
+    /// The webhook listener uses TLS where `cert` and `key` are given. Without them it serves plain HTTP, for a proxy
+    /// in front that ends TLS.
     pub struct TlsSettings {
-        /// The certificate and its chain, as PEM.
+        /// This PEM file holds the certificate and its chain.
         cert: Option<PathBuf> = optional(FilePath, "/etc/hookline/tls.crt"),
-        /// The certificate's private key, as PEM.
+        /// This PEM file holds the certificate's private key.
         key: Option<PathBuf> = optional(FilePath, "/etc/hookline/tls.key"),
     }
 
-    /// /livez, /readyz and /metrics.
+    /// The admin listener serves /livez, /readyz and /metrics.
     pub struct AdminSettings {
-        /// Left out: 127.0.0.1:9464, and 127.0.0.1:9465 for hookline-worker.
+        /// The admin listener has this address. The default is 127.0.0.1:9464, and 127.0.0.1:9465 for hookline-worker.
         listen: Option<SocketAddr> = optional(Address, "127.0.0.1:9464"),
     }
 
-    /// The queues.
+    /// The broker holds the queues.
     pub struct BrokerSettings {
-        /// RabbitMQ: amqps:// for TLS, the virtual host at the end (/ is %2F). A list is tried in random order. Left out:
-        /// the embedded broker, for `hookline run` on one machine.
+        /// RabbitMQ is reached at this URL: amqp://, or amqps:// for TLS, with the virtual host at the end (write %2F
+        /// for a / in its name). Several URLs are tried in random order. Without a URL, `hookline run` uses the
+        /// embedded broker, on one machine.
         url: Vec<Secret> = optional_list(AmqpUrl, "env:BROKER_URL"),
-        /// With amqps://: certificates that sign the broker's, as PEM, beside the system's.
+        /// This PEM file holds the certificates that sign the broker's certificate, for amqps://. The system's
+        /// certificates are trusted too.
         ca: Option<PathBuf> = optional(FilePath, "/etc/hookline/rabbitmq-ca.pem"),
-        /// A delivery that nobody began, or that is a minute late after it was parked, while its handler's queue was found
-        /// empty for so long, is published anew from the history: its message may have been lost. Longer than workers keep
-        /// deliveries in hand; opt-outs wait no longer than 45 s.
+        /// Workers publish a delivery again from the history when its message may be lost: no attempt has begun, or a
+        /// parked delivery is a minute late, and its handler's queue has been empty for this long. This time has to be
+        /// longer than workers hold a delivery in memory. An opt-out waits for 45 s at most.
         missing_after: Duration = key(Span::SECONDS, "2m"),
     }
 
-    /// What was done, what is known, and the opt-out ledger.
+    /// The store holds the history, the effects, the gates and the opt-out ledger.
     pub struct StoreSettings {
-        /// PostgreSQL. Left out: SQLite under data_dir, for one worker process.
+        /// PostgreSQL is reached at this URL. Without a URL, the store is an SQLite file under `data_dir`, for one
+        /// worker process.
         url: Option<Secret> = optional(PostgresUrl, "env:STORE_URL"),
-        /// Payloads and history are kept this long, effects 90 days at least, the opt-out ledger for ever.
+        /// Payloads and history are kept for this long. Effects are kept for at least 90 days, the opt-out ledger for
+        /// ever.
         retention: Duration = key(Span(Duration::from_hours(24)), "30d"),
-        /// Keys the chain of the opt-out ledger; one for all machines. Left out: made once under data_dir.
+        /// This secret keys the hash chain of the opt-out ledger, and is the same on all machines. If it is left out, a
+        /// key is made once under `data_dir`.
         ledger_key: Option<Secret> = optional(SecretText, "env:LEDGER_KEY"),
     }
 
-    /// Who posts webhooks, one table each.
+    /// Each source is a service that posts webhooks, and has a table of its own.
     pub struct SourceSettings {
-        /// The last part of the path: POST /webhooks/{name}.
+        /// The source has this name, which is also the last part of its path: POST /webhooks/{name}.
         name: SourceName = required(Slug, "textus"),
-        /// How its signatures and payloads are read.
+        /// Signatures and payloads have this format.
         kind: SourceKind = key(one_of(), "textus"),
-        /// What the source signs with. Several: all are accepted, so that one can be replaced without a gap.
+        /// The source signs with one of these secrets. A signature by any of them is accepted, so that a secret can be
+        /// replaced without a gap.
         secrets: Vec<Secret> = required_list(SecretText, "env:TEXTUS_WEBHOOK_SECRET"),
     }
 
-    /// The TextUs API.
+    /// The workers call the TextUs API.
     pub struct TextUsSettings {
-        /// https; plain http only on loopback.
+        /// The API is reached at this URL, which must use https except on loopback.
         // The vendor's documents give this host for every call
         // (<https://apidocs.next.textus.com/overview/making_requests/>).
         base_url: Url = key(BaseUrl, "https://next.textus.com"),
-        /// {your-account-name} in the API's paths.
+        /// The account has this name: {your-account-name} in the API's paths.
         account: String = optional(Account, "acme"),
-        /// The API token.
+        /// Calls to the API carry this token.
         token: Option<Secret> = optional(SecretText, "env:TEXTUS_API_TOKEN"),
-        /// The primary account, which has the integrations. Left out: account.
+        /// The primary account, which holds the integrations, has this name. The default is `account`.
         primary_account: Option<String> = optional(Account, "acme"),
-        /// Where TextUs reaches this endpoint, as the integration has it: `hookline webhooks`, `check --connect` and the
-        /// workers look for it. Left out: the one integration whose URL ends in /webhooks/{source}.
+        /// TextUs posts webhooks to this URL, as the integration states it. `hookline webhooks`, `hookline check
+        /// --connect` and the workers look for this URL. Without it, they look for the one integration whose URL ends
+        /// in /webhooks/{source}.
         webhook_url: Option<Url> = optional(WebhookUrl, "https://hooks.example.com/webhooks/textus"),
-        /// How often a worker looks whether TextUs sends what the handlers need. "0s": never.
+        /// A worker checks this often that TextUs sends the event types that the handlers need. "0s" switches the check
+        /// off.
         webhook_check_every: Duration = key(Span::ANY, "1h"),
-        /// Of one call, from connecting to the last byte.
+        /// One call may take this long, from connecting to the last byte of the answer.
         timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
-        /// Share of the quota kept for opt-outs; it shrinks to zero over the last fifth of the window.
+        /// This fraction of the quota is reserved for opt-outs. The reserve shrinks to zero over the last fifth of the
+        /// window.
         opt_out_reserve: f64 = key(Number { least: 0.0, most: 1.0 }, 0.1),
-        /// After 401 or 403: one careful probe this often, besides `hookline resume textus`.
+        /// After status 401 or 403 the destination is paused, and one careful probe is made this often. `hookline
+        /// resume textus` ends the pause at once.
         paused_probe: Duration = key(Span::SECONDS, "1m"),
-        /// A longer answer is an error.
+        /// A longer answer counts as an error.
         max_response_bytes: usize = key(Size::between(KIB, 64 * MIB), "1MiB"),
-        /// Length of the window of the rate limit (TextUs: 1,000 requests in 5 minutes); its end comes from the headers.
+        /// The rate limit's window has this length (TextUs allows 1,000 requests in 5 minutes). The answers' headers
+        /// tell when a window ends.
         rate_limit_window: Duration = key(Span::SECONDS, "5m"),
         breaker: BreakerSettings = table(),
     }
 
-    /// One breaker for each class of operation (opt-out writes, contact writes, reads): while its calls fail, one is made
-    /// every open_min to see; after 24 of them each time twice as long.
+    /// Each class of operation (opt-out writes, contact writes, reads) has a breaker. While the calls of a class fail,
+    /// they are held back, and one probe is made every `open_min`. After 24 failed probes the interval doubles with
+    /// each further one, up to `open_max`.
     pub struct BreakerSettings {
-        /// How long calls are held back at first.
+        /// Probes are at least this far apart.
         open_min: Duration = key(Span::ABOVE_ZERO, "5s"),
-        /// How long at most.
+        /// Probes are at most this far apart.
         open_max: Duration = key(Span::ABOVE_ZERO, "5m"),
     }
 
-    /// What is done about an event: one table each.
+    /// Each handler makes the API calls for its event types, and has a table of its own.
     pub struct HandlersSettings {
         record_opt_out: RecordOptOutSettings = table(),
         flag_opt_out: FlagOptOutSettings = table(),
@@ -162,104 +180,115 @@ settings! {
         record_history: RecordHistorySettings = table(),
     }
 
-    /// What every handler has.
+    /// Every handler has these keys.
     pub struct HandlerBasics {
-        /// Off: new events pass it by (`hookline events replay` brings them back); what is queued waits.
+        /// A disabled handler takes no new events (`hookline events replay` brings them back), and its queued
+        /// deliveries wait.
         enabled: bool = key(Flag, true),
-        /// Calls in flight in each worker process; twice as many deliveries are in hand.
+        /// Each worker process runs up to this many attempts at once, and holds up to twice as many deliveries in
+        /// memory.
         concurrency: u16 = key(Whole::between(1, 1000), 32),
         retry: RetrySettings = table(),
     }
 
-    /// What failed is tried again after a random delay, up to a bound that grows with each attempt.
+    /// A failed attempt is repeated after a random delay. The upper bound of the delay grows with each attempt.
     pub struct RetrySettings {
-        /// The bound of the first delay.
+        /// The first delay is at most this long.
         initial: Duration = key(Span::ABOVE_ZERO, "5s"),
-        /// The bound grows by this factor.
+        /// The upper bound grows by this factor with each attempt.
         multiplier: f64 = key(Number { least: 1.0, most: 1000.0 }, 2.0),
-        /// The bound never exceeds this.
+        /// The upper bound never exceeds this.
         max: Duration = key(Span::ABOVE_ZERO, "6h"),
-        /// After so many attempts: a dead letter. 0: no limit but max_age, and the only value for opt-outs.
+        /// After this many attempts the delivery becomes a dead letter. 0 sets no limit except `max_age`. The handler
+        /// record_opt_out allows only 0.
         max_attempts: u32 = key(Whole::between(0, 1_000_000), 0),
-        /// A delivery older than this is a dead letter.
+        /// A delivery older than this becomes a dead letter.
         max_age: Duration = key(Span::ABOVE_ZERO, "7d"),
     }
 
-    /// An opt-out is PUT to TextUs, and proof of it kept.
+    /// This handler sends each opt-out to TextUs with a PUT and keeps the proof.
     pub struct RecordOptOutSettings {
         basics: HandlerBasics = keys_of(opt_out_basics()),
-        /// Where the opt-out is PUT. Left out: `[textus] account`.
+        /// The opt-out is sent to these accounts. The default is `[textus] account`.
         accounts: Vec<String> = optional_list(Account, "acme"),
-        /// A text that is one of these alone is an opt-out, whatever its case; spaces around it and punctuation behind it
-        /// do not count. START, YES or UNSTOP alone change no state, and let the next opt-out be PUT again. []: off.
+        /// A text that consists of one of these words alone is an opt-out. Case, spaces around the word and punctuation
+        /// after it do not count. START, YES or UNSTOP alone change no state, but the next opt-out is then sent again.
+        /// An empty list switches keywords off.
         keywords: Vec<String> = list(KeywordText, &keywords::STOP),
     }
 
-    /// An opt-out is flagged on the person's record.
+    /// This handler flags an opt-out on the person's record in the system of record.
     pub struct FlagOptOutSettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
     }
 
-    /// A text message is noted on the person's record.
+    /// This handler writes each text message as a note on the person's record.
     pub struct LogNoteSettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
-        /// How GET /messages/{…} is asked: by "contact" id, by "message" id, "auto" finds out which form works, "none"
-        /// makes no call and takes the signed payload.
+        /// Workers call GET /messages/{…} in this form: "contact" asks by contact id, "message" asks by message id,
+        /// "auto" finds out which form works, and "none" makes no call and takes the signed payload.
         message_lookup: MessageLookup = key(one_of(), "auto"),
-        /// A message of somebody the system of record does not know: "create" the person, "skip" the message, or leave it
-        /// to a person as a "dead_letter".
+        /// When the system of record does not know the person of a message, "create" creates the person, "skip" skips
+        /// the message, and "dead_letter" leaves the decision to an operator.
         on_unknown_contact: OnUnknownContact = key(one_of(), "create"),
-        /// A message may be younger than its webhook: asked for again this long, then a dead letter.
+        /// A message may be younger than its webhook. A message that is not found is asked for again for this long, and
+        /// then becomes a dead letter.
         not_found_grace: Duration = key(Span::ANY, "30s"),
     }
 
-    /// A contact is created in TextUs.
+    /// This handler creates a contact in TextUs.
     pub struct CreateContactSettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
-        /// Where the contact is created. Left out: `[textus] account`.
+        /// The contact is created in these accounts. The default is `[textus] account`.
         accounts: Vec<String> = optional_list(Account, "acme"),
     }
 
-    /// A person is created or linked in the system of record.
+    /// This handler creates the person of a contact in the system of record, or links the person who is already there.
     pub struct SyncContactSettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
     }
 
-    /// Every event is kept in the history.
+    /// This handler stores every event in the history.
     pub struct RecordHistorySettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
     }
 
-    /// What stands in for TextUs in `hookline dev`.
+    /// The sandbox stands in for the TextUs API in `hookline dev`.
     pub struct SandboxSettings {
-        /// Port 0: any free one.
+        /// The sandbox listens on this address. Port 0 takes any free port.
         listen: SocketAddr = key(Address, "127.0.0.1:0"),
     }
 
-    /// Where people and notes live.
+    /// People and notes live in the system of record.
     pub struct SystemOfRecordSettings {
-        /// "builtin": in the store.
+        /// "builtin" keeps people and notes in the store.
         kind: SystemOfRecordKind = key(one_of(), "builtin"),
     }
 
-    /// What is written to stderr; RUST_LOG says how much.
+    /// The log goes to stderr. RUST_LOG sets its level.
     pub struct LogSettings {
-        /// "text" or "json". Left out: text on a terminal, one JSON object a line otherwise.
+        /// The log is "text" or "json". The default is text on a terminal, and one JSON object per line otherwise.
         format: Option<LogFormat> = optional(one_of(), "json"),
     }
 }
 
 choices! {
+    /// What ingest does with a webhook while RabbitMQ is unreachable.
     pub enum OnBrokerOutage { Spool = "spool", Reject = "reject", }
 
+    /// The format of a source's signatures and payloads.
     pub enum SourceKind { TextUs = "textus", }
 
+    /// The form of GET /messages/{…}.
     pub enum MessageLookup { Auto = "auto", Contact = "contact", Message = "message", None = "none", }
 
+    /// What happens to a message of a person whom the system of record does not know.
     pub enum OnUnknownContact { DeadLetter = "dead_letter", Create = "create", Skip = "skip", }
 
+    /// The kinds of the system of record.
     pub enum SystemOfRecordKind { Builtin = "builtin", }
 
+    /// The format of the log.
     pub enum LogFormat { Text = "text", Json = "json", }
 }
 

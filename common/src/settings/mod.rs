@@ -1,5 +1,5 @@
-//! The whole configuration, complete before anything starts: `hookline.toml`, `HOOKLINE__SECTION__KEY` variables
-//! over it, `env:NAME` and `file:PATH` values inside it. Each key is declared once, in `keys.rs`.
+//! The configuration, which is complete before anything starts. Variables `HOOKLINE__SECTION__KEY` win over the file
+//! `hookline.toml`, and values `env:NAME` and `file:PATH` are followed. Each key is declared once, in `keys.rs`.
 
 mod catalogue;
 mod check;
@@ -34,20 +34,20 @@ use declare::Table;
 use crate::event::SourceName;
 
 impl Settings {
-    /// The settings of an empty `hookline.toml`.
+    /// Returns the settings of an empty `hookline.toml`.
     #[must_use]
     pub fn defaults() -> Self {
         <Self as Table>::defaults()
     }
 
-    /// The names of all sources, whether or not their secrets are at hand.
+    /// Returns the names of all sources, also of those whose secrets this program cannot read.
     pub fn source_names(&self) -> impl Iterator<Item = &SourceName> {
         self.sources.iter().map(|source| &source.name).chain(&self.spared_sources)
     }
 }
 
 impl TlsSettings {
-    /// The certificate and its key; `None` for plain HTTP. Loading refuses the one without the other.
+    /// Returns the certificate and its key, or `None` for plain HTTP. Loading refuses one without the other.
     #[must_use]
     pub fn files(&self) -> Option<(&Path, &Path)> {
         self.cert.as_deref().zip(self.key.as_deref())
@@ -55,7 +55,7 @@ impl TlsSettings {
 }
 
 impl SourceSettings {
-    /// Whether this is the source that webhooks posted there are from; a proxy in front may have put more before it.
+    /// Whether this source takes the webhooks that are posted to `url`. A proxy may add to the start of the path.
     #[must_use]
     pub fn takes_posts_to(&self, url: &url::Url) -> bool {
         takes_posts_to(&self.name, url)
@@ -69,7 +69,7 @@ pub fn takes_posts_to(source: &SourceName, url: &url::Url) -> bool {
 }
 
 impl TextUsSettings {
-    /// The account whose integrations are looked at.
+    /// Returns the account that holds the integrations.
     #[must_use]
     pub fn primary_account(&self) -> &str {
         self.primary_account.as_deref().unwrap_or(&self.account)
@@ -90,7 +90,7 @@ impl HandlersSettings {
         }
     }
 
-    /// The handlers that are switched on.
+    /// Returns the handlers that are enabled.
     #[must_use]
     pub fn enabled(&self) -> Vec<crate::names::HandlerName> {
         crate::names::HandlerName::ALL.iter().copied().filter(|handler| self.basics(*handler).enabled).collect()

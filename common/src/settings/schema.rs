@@ -2,15 +2,17 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::Settings;
 use super::catalogue::{CATALOGUE, is_index};
+use super::declare::Table;
 use super::visit::{Entry, Form, KeyForm};
 
 const REFERENCE: &str = "#/definitions/reference";
 
-/// A draft 7 schema: one object for each table, nothing allowed in it but the known keys.
+/// Returns a draft 7 schema with an object for each table, which allows only the known keys.
 #[must_use]
 pub fn json_schema() -> Json {
-    let mut root = table_schema("Configuration of Hookline: hookline.toml");
+    let mut root = table_schema(Settings::HELP.trim_start());
     for entry in CATALOGUE.iter() {
         place(&mut root, entry);
     }
@@ -27,7 +29,7 @@ pub fn json_schema() -> Json {
     root
 }
 
-/// Any value may be a reference instead.
+/// Allows `env:NAME` and `file:PATH` instead of the value.
 pub(super) fn or_reference(schema: Json) -> Json {
     json!({ "anyOf": [schema, { "$ref": REFERENCE }] })
 }
@@ -46,7 +48,7 @@ fn schema_of(entry: &Entry) -> Json {
             let mut schema = Map::new();
             schema.insert("description".to_owned(), json!(entry.doc));
             schema.insert("anyOf".to_owned(), or_reference(key.schema.clone())["anyOf"].take());
-            // A key with an example is one that has no default.
+            // A key has either a default or an example.
             if let (Some(shown), None) = (&key.value, &key.example)
                 && let Ok(table) = format!("value = {}", shown.toml).parse::<toml::Table>()
             {
@@ -57,7 +59,7 @@ fn schema_of(entry: &Entry) -> Json {
     }
 }
 
-/// Puts an entry's schema at its path below the root; `0` stands for the items of a repeated table.
+/// Puts an entry's schema at its path below the root. The index `0` stands for the items of a repeated table.
 fn place(root: &mut Json, entry: &Entry) {
     let (table, name) = entry.path.rsplit_once('.').unwrap_or(("", &entry.path));
     let mut at = root;

@@ -1,5 +1,5 @@
-//! The walk over all keys that `keys.rs` declares. On the way every key that the environment or the file gives is
-//! read into its field, and every key is noted for the catalogue; with nothing given the walk only notes.
+//! The walk over all keys that `keys.rs` declares. The walk reads every key that the environment or the file gives into
+//! its field, and notes every key for the catalogue. Without a file or an environment the walk only notes.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use super::source::Source;
 use super::value::{Given, elements, resolve};
 use super::{Needs, Role};
 
-/// A table or a key, as the walk met it.
+/// A table or a key that the walk noted.
 pub(super) struct Entry {
-    /// `ingest.listen`, `sources.0.name`.
+    /// Such as `ingest.listen` or `sources.0.name`.
     pub(super) path: String,
     pub(super) doc: &'static str,
     pub(super) form: Form,
@@ -29,16 +29,16 @@ pub(super) enum Form {
 }
 
 pub(super) struct KeyForm {
-    /// What the field holds; `None` where it is not set.
+    /// The value of the field. `None` where the key is not set.
     pub(super) value: Option<Shown>,
-    /// TOML for the annotated example, where there is no default.
+    /// TOML for the annotated example, if the key has no default.
     pub(super) example: Option<String>,
-    /// There is no configuration without it.
+    /// Whether the table is wrong without the key.
     pub(super) is_required: bool,
     pub(super) schema: Json,
 }
 
-/// Secrets are masked in both.
+/// A value as text. A secret is masked in both fields.
 pub(super) struct Shown {
     pub(super) toml: String,
     pub(super) plain: String,
@@ -48,9 +48,9 @@ pub(super) struct Visit<'a, 't> {
     source: Option<&'a Source<'t>>,
     environment: &'a Environment,
     needs: Needs,
-    /// The table that is being walked: empty, or ending in a dot.
+    /// Path of the table that is being walked, with a dot at its end. Empty at the root.
     prefix: String,
-    /// Walks a repeated table once where there is none, to have its keys noted.
+    /// Walks a repeated table that is absent once, so that its keys are noted.
     with_templates: bool,
     pub(super) entries: Vec<Entry>,
     used_variables: BTreeSet<String>,
@@ -75,19 +75,19 @@ impl<'a, 't> Visit<'a, 't> {
         }
     }
 
-    /// Reads nothing, notes everything.
+    /// Returns a walk that reads nothing and notes everything.
     pub(super) fn noting(nothing: &'a Environment, with_templates: bool) -> Self {
         Self { with_templates, ..Self::reading(None, nothing, Needs::NOTHING) }
     }
 
-    /// A table and its keys.
+    /// Walks over a table and its keys.
     pub(super) fn table<T: Table>(&mut self, name: &str, table: &mut T) {
         let path = self.path(name);
         self.note(path.clone(), T::HELP, Form::Table);
         self.inside(&path, table);
     }
 
-    /// An array of tables: as many as the file has, and then as many more as the environment numbers on.
+    /// Walks over an array of tables: those in the file, then those that variables with the next indexes add.
     pub(super) fn tables<T: Table>(&mut self, name: &str, field: &mut Vec<T>) {
         let path = self.path(name);
         self.note(path.clone(), T::HELP, Form::Tables);
@@ -105,18 +105,18 @@ impl<'a, 't> Visit<'a, 't> {
         }
     }
 
-    /// Was the key given at all, rightly or wrongly?
+    /// Whether the key was given, with a right or a wrong value.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.environment.get(&variable_for(path)).is_some()
             || self.source.is_some_and(|source| source.find(path).is_some())
     }
 
-    /// Was a problem with this very key found already?
+    /// Whether a problem with this key was found.
     pub(super) fn is_bad(&self, path: &str) -> bool {
         self.bad.contains(path)
     }
 
-    /// Where a key is given; where it is not, the table that it belongs into.
+    /// Returns the place of a key, or the place of its table if the key is not given.
     pub(super) fn place(&self, path: &str) -> Location {
         let variable = variable_for(path);
         if self.environment.get(&variable).is_some() {
@@ -139,7 +139,7 @@ impl<'a, 't> Visit<'a, 't> {
         self.problem_at(self.place(path), path, what, remedy);
     }
 
-    /// Variables that stand for no key of the walk.
+    /// Returns the variables that stand for no key of the walk.
     pub(super) fn unused_variables(&self) -> impl Iterator<Item = &'a str> {
         self.environment.keys().filter(|name| !self.used_variables.contains(*name))
     }
@@ -163,8 +163,8 @@ impl<'a, 't> Visit<'a, 't> {
         self.prefix = outer;
     }
 
-    /// A key goes before the tables inside its table, wherever it is declared: behind their headers TOML would take it
-    /// for one of theirs.
+    /// Adds an entry. A key goes before the tables inside its own table, wherever `keys.rs` declares it: after their
+    /// headers, TOML would read it as one of their keys.
     pub(super) fn note(&mut self, path: String, help: &'static str, form: Form) {
         let table = self.prefix.trim_end_matches('.');
         let is_of_table = |entry: &Entry| match &entry.form {
@@ -178,7 +178,7 @@ impl<'a, 't> Visit<'a, 't> {
         self.entries.insert(at.unwrap_or(self.entries.len()), Entry { path, doc: help.trim_start(), form });
     }
 
-    /// The environment wins over the file.
+    /// Returns the given value of a key and its place. The environment wins over the file.
     fn given(&mut self, path: &str) -> Option<(Location, Given<'a>)> {
         let variable = variable_for(path);
         if let Some(value) = self.environment.get(&variable) {
@@ -202,7 +202,7 @@ impl<'a, 't> Visit<'a, 't> {
         self.read(path, kind, at, scalar)
     }
 
-    /// A list, or one value that stands for a list of one. `None`: the key is not given.
+    /// Reads a list, or a single value as a list of one. Returns `None` if the key is not given.
     pub(super) fn read_list<K: Kind>(&mut self, path: &str, kind: &K, least: usize) -> Option<Vec<K::Value>> {
         let (at, given) = self.given(path)?;
         let elements = match elements(self.source, at.clone(), given) {
@@ -252,7 +252,7 @@ impl<'a, 't> Visit<'a, 't> {
                 Some(value)
             }
             Err(wrong) => {
-                // What a variable or a file holds may be another key's secret, put there by mistake.
+                // The value is not shown: the variable or the file may hold another key's secret by mistake.
                 let what = match origin {
                     Some(origin) => format!("{path} ({origin}) is {}", wrong.what),
                     None if K::HIDDEN => format!("{path} is {}", wrong.what),
@@ -279,7 +279,7 @@ impl Shown {
     }
 }
 
-/// A text as TOML.
+/// Writes a text as TOML.
 pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

@@ -113,7 +113,7 @@ impl Kind for Account {
     }
 }
 
-/// What a text may be alone to count as an opt-out.
+/// A keyword: a text that consists of it alone is an opt-out.
 pub(in super::super) struct KeywordText;
 
 impl KeywordText {
@@ -176,7 +176,7 @@ impl Kind for SecretText {
     }
 }
 
-/// Where a REST API is. Hidden in problems: people put tokens into URLs.
+/// The URL of a REST API. Problems hide it, because people put tokens into URLs.
 pub(in super::super) struct BaseUrl;
 
 impl Kind for BaseUrl {
@@ -222,7 +222,7 @@ impl Kind for BaseUrl {
     }
 }
 
-/// Where webhooks are posted to.
+/// The URL to which webhooks are posted.
 pub(in super::super) struct WebhookUrl;
 
 impl Kind for WebhookUrl {
@@ -247,10 +247,10 @@ impl Kind for WebhookUrl {
     }
 }
 
-/// A URL that TextUs can post webhooks to, without a slash at its end.
+/// Reads a URL to which TextUs can post webhooks, and removes the slash at its end.
 ///
 /// # Errors
-/// What the text is instead.
+/// Says what is wrong with the text.
 pub fn webhook_url(text: &str) -> Result<Url, &'static str> {
     let mut url = Url::parse(text.trim()).map_err(|_no_url| "not a URL")?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -272,7 +272,7 @@ pub fn webhook_url(text: &str) -> Result<Url, &'static str> {
 
 fn on_loopback(url: &Url) -> bool {
     match url.host() {
-        // Of a scheme that `url` does not know, an IPv4 address is a name too.
+        // The crate `url` reads an IPv4 address as a name if it does not know the scheme.
         Some(Host::Domain(name)) => {
             name == "localhost" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         }
@@ -282,7 +282,7 @@ fn on_loopback(url: &Url) -> bool {
     }
 }
 
-/// Where RabbitMQ is; a secret, because it holds the password.
+/// The URL of RabbitMQ. The whole URL is a secret, because it holds the password.
 pub(in super::super) struct AmqpUrl;
 
 impl Kind for AmqpUrl {
@@ -296,7 +296,7 @@ impl Kind for AmqpUrl {
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
         let url = connection_url(scalar, &["amqp", "amqps"], true);
         let url = url.ok_or_else(|| Wrong::not("an amqp:// or amqps:// URL", self))?;
-        // It is one: it was parsed a moment ago.
+        // `connection_url` has parsed the text, so parsing it again cannot fail.
         Url::parse(url.expose())
             .map_err(|_| Wrong::not("an amqp:// or amqps:// URL", self))
             .and_then(|url| usable(&url))?;
@@ -312,7 +312,7 @@ impl Kind for AmqpUrl {
     }
 }
 
-/// What a client would take and then misunderstand, or RabbitMQ refuse for a reason that is hard to find.
+/// Refuses a URL that the client would misread, or that RabbitMQ would refuse for a reason that is hard to find.
 fn usable(url: &Url) -> Result<(), Wrong> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Wrong::new(
@@ -340,12 +340,12 @@ fn usable(url: &Url) -> Result<(), Wrong> {
     }
 }
 
-/// A URL without a user means guest too.
+/// Whether the user is guest, which is also the user of a URL without one.
 fn is_guest(url: &Url) -> bool {
     matches!(url.username(), "" | "guest")
 }
 
-/// Where PostgreSQL is; a secret, because it holds the password.
+/// The URL of PostgreSQL. The whole URL is a secret, because it holds the password.
 pub(in super::super) struct PostgresUrl;
 
 impl Kind for PostgresUrl {
@@ -357,7 +357,7 @@ impl Kind for PostgresUrl {
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
-        // No host: a local socket.
+        // A URL without a host means a local socket.
         connection_url(scalar, &["postgres", "postgresql"], false)
             .ok_or_else(|| Wrong::not("a postgres:// or postgresql:// URL", self))
     }
