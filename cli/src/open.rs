@@ -13,7 +13,7 @@ use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::service::broker_ca;
 use hookline_common::service::telemetry::logging;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
-use hookline_common::settings::{Loaded, Needs, Settings, load};
+use hookline_common::settings::{Loaded, Needs, Settings, TlsSettings, load};
 
 pub use hookline_common::service::{WrongUsage, wrong_usage};
 use hookline_store::{Found, Location, Store, StoreOptions};
@@ -62,7 +62,7 @@ pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> 
 /// Of the configuration `dev` takes what is no place and no secret: `Needs::DEV` has left out those.
 fn as_dev(settings: &mut Settings) {
     settings.data_dir = dev_dir();
-    settings.ingest.tls = None;
+    settings.ingest.tls = TlsSettings { cert: None, key: None };
     if settings.textus.account.is_empty() {
         DEV_ACCOUNT.clone_into(&mut settings.textus.account);
     }

@@ -101,9 +101,9 @@ impl IngestApp {
             .shutdown_timeout(whole_seconds(settings.shutdown_grace))
             .on_connect(move |io, data| connection::watch(io, data, between_requests));
         let addr = ingest.listen;
-        let server = match &ingest.tls {
+        let server = match ingest.tls.files() {
             None => server.bind(addr),
-            Some(files) => server.bind_rustls_0_23(addr, tls::server_config(files)?),
+            Some((cert, key)) => server.bind_rustls_0_23(addr, tls::server_config(cert, key)?),
         }
         .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
 

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_common::settings::TlsSettings;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,24 +12,21 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 ///
 /// # Errors
 /// Names the key of the settings, the file and what to give instead.
-pub(crate) fn server_config(settings: &TlsSettings) -> anyhow::Result<ServerConfig> {
-    let chain = read_chain(&settings.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&settings.key).with_context(|| {
-        format!(
-            "[ingest] tls.key {}: no private key can be read; give its unencrypted PEM file",
-            settings.key.display()
-        )
+pub(crate) fn server_config(cert: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
+    let chain = read_chain(cert)?;
+    let private_key = PrivateKeyDer::from_pem_file(key).with_context(|| {
+        format!("[ingest] tls.key {}: no private key can be read; give its unencrypted PEM file", key.display())
     })?;
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .context("TLS cannot be set up")?
         .with_no_client_auth()
-        .with_single_cert(chain, key)
+        .with_single_cert(chain, private_key)
         .with_context(|| {
             format!(
                 "[ingest] tls: {} and {} cannot be used together; give a certificate and the key it was made for",
-                settings.cert.display(),
-                settings.key.display()
+                cert.display(),
+                key.display()
             )
         })
 }

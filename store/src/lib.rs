@@ -1,6 +1,6 @@
 //! The store: deliveries, effects, the opt-out ledger, history, dead letters, gates, the built-in records.
 //!
-//! Workers, the console and the command line share it; ingest does not use it. Either one SQLite file in `data_dir`
+//! Workers and the command line share it; ingest does not use it. Either one SQLite file in `data_dir`
 //! (WAL, `synchronous=FULL`), or a PostgreSQL database for any number of machines. Several processes have it open at
 //! once: whatever decides who may go on (a claim, a lock, the order of the ledger) is decided inside one write
 //! transaction, never from what was read before it. What differs between the two is in `db/dialect/`.

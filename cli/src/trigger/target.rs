@@ -101,7 +101,7 @@ fn configured(settings: &Settings) -> Option<(Url, Secret)> {
     if listen.port() == 0 {
         return None;
     }
-    let scheme = if settings.ingest.tls.is_some() { "https" } else { "http" };
+    let scheme = if settings.ingest.tls.files().is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{listen}/webhooks/{}", source.name).parse().ok()?;
     Some((url, source.secrets.first()?.clone()))
 }

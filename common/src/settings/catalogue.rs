@@ -1,29 +1,30 @@
-//! All the keys there are, gathered once by walking over the defaults with nothing given.
+//! The catalogue of all keys. One walk over the defaults, without a file or an environment, gathers it.
 
 use std::sync::LazyLock;
 
 use super::Settings;
+use super::declare::Table;
 use super::environment::Environment;
-use super::keys::walk;
 use super::visit::{Entry, Form, Visit};
 
 pub(super) static CATALOGUE: LazyLock<Vec<Entry>> = LazyLock::new(|| entries(&mut Settings::defaults(), true));
 
-/// Tables and keys with what the settings hold, in the order of `keys.rs`.
+/// Lists tables and keys with the values in `settings`, in the order of `keys.rs`, and a table's keys before the tables
+/// inside it.
 fn entries(settings: &mut Settings, with_templates: bool) -> Vec<Entry> {
     let nothing = Environment::none();
     let mut visit = Visit::noting(&nothing, with_templates);
-    walk(&mut visit, settings);
+    settings.walk(&mut visit);
     visit.entries
 }
 
-/// The entry of a path; any index of a repeated table will do.
+/// Returns the entry of a path. The index of a repeated table may be any number.
 pub(super) fn entry(path: &str) -> Option<&'static Entry> {
     let path = without_index(path);
     CATALOGUE.iter().find(|entry| entry.path == path)
 }
 
-/// `sources.3.name` to `sources.0.name`: the catalogue has one of each repeated table.
+/// Turns `sources.3.name` into `sources.0.name`: the catalogue holds each repeated table once.
 pub(super) fn without_index(path: &str) -> String {
     let part = |part| if is_index(part) { "0" } else { part };
     path.split('.').map(part).collect::<Vec<_>>().join(".")
@@ -34,7 +35,7 @@ pub(super) fn is_index(part: &str) -> bool {
 }
 
 impl Settings {
-    /// Every key with its resolved value, to be logged once at start. Secrets are `***`.
+    /// Lists every key with its resolved value, for the log at start. Secrets are shown as `***`.
     #[must_use]
     pub fn describe(&self) -> Vec<(String, String)> {
         let shown = |entry: Entry| match entry.form {

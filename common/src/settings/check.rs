@@ -1,5 +1,5 @@
-//! What no key can know of itself: keys that contradict each other, and what the program to be started cannot do
-//! without.
+//! Checks that involve more than one key: keys must not contradict each other, and the keys that a program needs must
+//! be there.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -31,7 +31,8 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     distributed(v, s, needs.role);
 }
 
-/// The smaller of two keys must not be above the larger; said where the larger is given, else where the smaller is.
+/// Requires that the key `smaller` is not above the key `larger`. The problem is reported where `larger` is given, else
+/// where `smaller` is.
 fn ordered(v: &mut Visit<'_, '_>, smaller: &str, larger: &str, holds: bool) {
     if holds || v.is_bad(smaller) || v.is_bad(larger) {
         return;
@@ -47,13 +48,6 @@ fn listeners(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
         && taken(s.ingest.listen.port())
     {
         v.problem("admin.listen", "admin.listen is ingest.listen too", "give each its own port");
-    }
-    if !s.console.listen.ip().is_loopback() && !v.is_given("console.token") {
-        v.problem(
-            "console.listen",
-            "console.listen is not loopback and there is no console.token",
-            "set console.token, or listen on 127.0.0.1",
-        );
     }
 }
 
@@ -85,14 +79,10 @@ fn sources(v: &mut Visit<'_, '_>, s: &Settings) {
                 }
             }
         }
-        let secrets = format!("sources.{index}.secrets");
-        if !v.is_given(&secrets) {
-            v.problem(&secrets, format!("{secrets} is missing"), "add secrets = [\"env:NAME\"]");
-        }
     }
 }
 
-/// TextUs would post where no source listens.
+/// Requires that `webhook_url` ends in the path of a source: TextUs would post where no source listens.
 fn webhook_url(v: &mut Visit<'_, '_>, s: &Settings) {
     let path = "textus.webhook_url";
     let Some(url) = s.textus.webhook_url.as_ref().filter(|_| !v.is_bad(path)) else { return };
@@ -170,8 +160,9 @@ fn calls_textus(s: &Settings, handler: HandlerName) -> bool {
     }
 }
 
-/// Programs in processes of their own meet in a broker that both can reach. They share the store as well, but one worker
-/// alone may keep it in SQLite: that another is at it can only be seen there (`hookline-worker` does).
+/// Requires RabbitMQ where ingest and workers are processes of their own, because both must reach the broker. They also
+/// share the store, but a single worker may keep it in SQLite. Only the store shows whether there is a second worker,
+/// so `hookline-worker` checks that itself.
 fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
     let program = match role {
         Role::Command | Role::Run | Role::Dev => return,

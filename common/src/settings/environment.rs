@@ -1,26 +1,26 @@
-//! The only reader of environment variables; everything else gets them from here, so that tests can bring their own.
+//! The only reader of environment variables. All other code asks this module, so that tests can supply their own.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Before the names of the variables that stand for keys: `HOOKLINE__INGEST__LISTEN`.
+/// Prefix of the variables that stand for keys, such as `HOOKLINE__INGEST__LISTEN`.
 pub(super) const PREFIX: &str = "HOOKLINE__";
-/// Names the file where `--config` does not.
+/// Variable that names the configuration file where `--config` is absent.
 pub(super) const CONFIG_VARIABLE: &str = "HOOKLINE_CONFIG";
 
-/// A snapshot of the environment. Not `Debug`: it holds secrets.
+/// A snapshot of the environment. The type is not `Debug`, because the snapshot holds secrets.
 pub(super) struct Environment {
     variables: BTreeMap<String, OsString>,
-    /// Where `hookline.toml` is looked for; empty for the current directory.
+    /// Folder in which `hookline.toml` is looked for. An empty path is the current directory.
     pub(super) folder: PathBuf,
 }
 
-/// A variable is there but holds bytes that are no text.
+/// The variable is set, but its bytes are not UTF-8.
 pub(super) struct NotText;
 
 impl Environment {
-    /// This process's variables. One with a name that is no text cannot be asked for and is left out.
+    /// Takes this process's variables. A variable whose name is not UTF-8 is left out, because no key has such a name.
     pub(super) fn of_this_process() -> Self {
         let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Self { variables: variables.collect(), folder: PathBuf::new() }
@@ -40,18 +40,18 @@ impl Environment {
         self.variables.get(name).map(|value| value.to_str().ok_or(NotText))
     }
 
-    /// Is there a variable of the table whose variables start so?
+    /// Whether any variable starts with this prefix.
     pub(super) fn has_prefix(&self, prefix: &str) -> bool {
         self.keys().any(|name| name.starts_with(prefix))
     }
 
-    /// Names of the variables that stand for keys.
+    /// Returns the names of the variables that stand for keys.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str).filter(|name| name.starts_with(PREFIX))
     }
 }
 
-/// `ingest.listen` to `HOOKLINE__INGEST__LISTEN`.
+/// Turns `ingest.listen` into `HOOKLINE__INGEST__LISTEN`.
 pub(super) fn variable_for(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
 }

@@ -1,4 +1,4 @@
-//! The annotated example, `config/hookline.example.toml`: every key with what it is for and its default.
+//! The annotated example, `config/hookline.example.toml`, which has every key with its help and its default.
 
 use std::collections::HashSet;
 
@@ -8,18 +8,19 @@ use super::visit::{Entry, Form};
 const WIDTH: usize = 100;
 
 const HEAD: &str = "\
-# Every key of hookline.toml with its default; a key without one is commented out. Generated from
-# common/src/settings/keys.rs by `cargo run -p hookline-common --example settings_files`.
+# This file lists every key of hookline.toml with its default. A key without a default is commented out. The file is
+# generated from common/src/settings/keys.rs by `cargo run -p hookline-common --example settings_files`.
 #
-# Every key can be set in the environment as well, which wins over this file: HOOKLINE__INGEST__LISTEN,
-# HOOKLINE__TEXTUS__BREAKER__OPEN_MIN, HOOKLINE__SOURCES__0__SECRETS. A list is written there as [\"a\", \"b\"], or with
-# commas between its values. Any value may be \"env:NAME\" (an environment variable) or \"file:PATH\" (a file, without
-# the line break at its end); secrets should be. Paths count from the current directory.
-# Durations: \"250ms\", \"10s\", \"1h30m\", \"7d\". Sizes: \"64KiB\", \"1MiB\", \"4GiB\", or bytes as a number.
+# An environment variable wins over this file. The variable of a key is HOOKLINE__INGEST__LISTEN,
+# HOOKLINE__TEXTUS__BREAKER__OPEN_MIN, HOOKLINE__SOURCES__0__SECRETS and so on. A variable holds a list as
+# [\"a\", \"b\"], or as values with commas between them.
+# Any value may be \"env:NAME\" (the value of an environment variable) or \"file:PATH\" (the content of a file, without
+# the line break at its end). Write secrets in one of these forms. A relative path starts at the current directory.
+# Durations are \"250ms\", \"10s\", \"1h30m\", \"7d\". Sizes are \"64KiB\", \"1MiB\", \"4GiB\", or a number of bytes.
 
 ";
 
-/// The text of `config/hookline.example.toml`. Read as a configuration, it is the defaults.
+/// Returns the text of `config/hookline.example.toml`. As a configuration, this text gives the defaults.
 #[must_use]
 pub fn example() -> String {
     let mut text = HEAD.to_owned();
@@ -31,10 +32,10 @@ pub fn example() -> String {
             Form::Key(key) => {
                 comment(&mut text, &mut said, entry.doc);
                 let name = entry.path.rsplit('.').next().unwrap_or_default();
-                // Below a header that is commented out its keys would belong to the table before it.
+                // If only the header were commented out, its keys would belong to the table before it.
                 let commented_out = entry.path.split('.').any(is_index) || key.value.is_none();
-                let value = key.value.as_ref().filter(|_| key.example.is_none()).map(|shown| shown.toml.as_str());
-                let value = value.or(key.example).unwrap_or_default();
+                let default = key.value.as_ref().map(|shown| shown.toml.as_str());
+                let value = key.example.as_deref().or(default).unwrap_or_default();
                 let mark = if commented_out { "# " } else { "" };
                 text.push_str(&format!("{mark}{name} = {value}\n"));
             }
@@ -49,7 +50,7 @@ fn table(text: &mut String, said: &mut HashSet<&'static str>, entry: &'static En
     text.push_str(&format!("{header}\n"));
 }
 
-/// What has been said of one handler need not be said of the next.
+/// Writes the help once: what all handlers have in common is not repeated for each.
 fn comment(text: &mut String, said: &mut HashSet<&'static str>, doc: &'static str) {
     if !said.insert(doc) {
         return;

@@ -1,370 +1,299 @@
-//! Every key: its name, what it is for, what it can be, and the field that holds it. This is the one place where a
-//! key is written; reading, the example, the JSON schema and the masked summary follow.
+//! Every key of `hookline.toml`, each declared once: its name, type, bounds, default and help. Reading, the search for
+//! unknown keys, the annotated example, the JSON schema and the masked summary all come from here. A new key is a line
+//! here; `cargo run -p hookline-common --example settings_files` then writes the files in `config/` anew.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
+use super::declare::{
+    Declared, Table, key, keys_of, list, no_key, optional, optional_list, required, required_list, settings, table,
+    tables,
+};
 use super::kinds::{
-    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
-    Slug, Span, WebhookUrl, Whole,
+    Account, Address, AmqpUrl, BaseUrl, Choices, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
+    Slug, Span, WebhookUrl, Whole, choices, one_of,
 };
 use super::visit::Visit;
-use super::*;
+use crate::event::SourceName;
+use crate::keywords;
+use crate::secret::Secret;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-const ON_BROKER_OUTAGE: Choice<OnBrokerOutage> =
-    Choice { options: &[("spool", OnBrokerOutage::Spool), ("reject", OnBrokerOutage::Reject)], not_yet: &[] };
-const SOURCE_KIND: Choice<SourceKind> = Choice { options: &[("textus", SourceKind::TextUs)], not_yet: &[] };
-const MESSAGE_LOOKUP: Choice<MessageLookup> = Choice {
-    options: &[
-        ("auto", MessageLookup::Auto),
-        ("contact", MessageLookup::Contact),
-        ("message", MessageLookup::Message),
-        ("none", MessageLookup::None),
-    ],
-    not_yet: &[],
-};
-const ON_UNKNOWN_CONTACT: Choice<OnUnknownContact> = Choice {
-    options: &[
-        ("dead_letter", OnUnknownContact::DeadLetter),
-        ("create", OnUnknownContact::Create),
-        ("skip", OnUnknownContact::Skip),
-    ],
-    not_yet: &[],
-};
-const SYSTEM_OF_RECORD_KIND: Choice<SystemOfRecordKind> =
-    Choice { options: &[("builtin", SystemOfRecordKind::Builtin)], not_yet: &["salesforce", "hubspot", "http"] };
-const LOG_FORMAT: Choice<LogFormat> =
-    Choice { options: &[("text", LogFormat::Text), ("json", LogFormat::Json)], not_yet: &[] };
+settings! {
+    /// Configuration of Hookline: hookline.toml.
+    pub struct Settings {
+        /// This folder holds the embedded broker, the SQLite database and the spool. `hookline dev` uses
+        /// ./.hookline/dev instead.
+        data_dir: PathBuf = key(FilePath, "./.hookline"),
+        /// After SIGTERM or SIGINT, requests and deliveries in flight have this long to finish.
+        // Kubernetes kills 30 s after it asked (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/>).
+        shutdown_grace: Duration = key(Span::ANY, "25s"),
+        ingest: IngestSettings = table(),
+        admin: AdminSettings = table(),
+        broker: BrokerSettings = table(),
+        store: StoreSettings = table(),
+        sources: Vec<SourceSettings> = tables(),
+        /// This program does not need these sources and cannot read their secrets, so `sources` does not have them.
+        spared_sources: Vec<SourceName> = no_key(),
+        textus: TextUsSettings = table(),
+        handlers: HandlersSettings = table(),
+        sandbox: SandboxSettings = table(),
+        system_of_record: SystemOfRecordSettings = table(),
+        log: LogSettings = table(),
+    }
 
-pub(super) fn walk(v: &mut Visit<'_, '_>, s: &mut Settings) {
-    v.key(
-        "data_dir",
-        "Where the embedded broker, SQLite and the spool live; `hookline dev` has ./.hookline/dev instead.",
-        FilePath,
-        &mut s.data_dir,
-    );
-    v.key(
-        "shutdown_grace",
-        "After SIGTERM or SIGINT: how long what is in flight may take to finish.",
-        Span::ANY,
-        &mut s.shutdown_grace,
-    );
-    v.table("ingest", "Where webhooks come in.", |v| ingest(v, &mut s.ingest));
-    v.table("admin", "/livez, /readyz and /metrics.", |v| {
-        v.optional(
-            "listen",
-            "Left out: 127.0.0.1:9464, and 127.0.0.1:9465 for hookline-worker.",
-            Address,
-            "\"127.0.0.1:9464\"",
-            &mut s.admin.listen,
-        );
-    });
-    v.table("console", "Pages for people, and the same facts as JSON: checked, but not served in this version.", |v| {
-        v.key("listen", "Anything but loopback needs the token.", Address, &mut s.console.listen);
-        v.optional("token", "What requests have to show.", SecretText, "\"env:CONSOLE_TOKEN\"", &mut s.console.token);
-    });
-    v.table("broker", "The queues.", |v| {
-        v.list(
-            "url",
-            "RabbitMQ: amqps:// for TLS, the virtual host at the end (/ is %2F). A list is tried in random order. Left out: \
-             the embedded broker, for `hookline run` on one machine.",
-            AmqpUrl,
-            "[\"env:BROKER_URL\"]",
-            &mut s.broker.url,
-        );
-        v.optional(
-            "ca",
-            "With amqps://: certificates that sign the broker's, as PEM, beside the system's.",
-            FilePath,
-            "\"/etc/hookline/rabbitmq-ca.pem\"",
-            &mut s.broker.ca,
-        );
-        v.key(
-            "missing_after",
-            "A delivery that nobody began, or that is a minute late after it was parked, while its handler's queue was found \
-             empty for so long, is published anew from the history: its message may have been lost. Longer than workers keep \
-             deliveries in hand; opt-outs wait no longer than 45 s.",
-            Span::SECONDS,
-            &mut s.broker.missing_after,
-        );
-    });
-    v.table("store", "What was done, what is known, and the opt-out ledger.", |v| store(v, &mut s.store));
-    v.tables("sources", "Who posts webhooks, one table each.", blank_source, &mut s.sources, source);
-    v.table("textus", "The TextUs API.", |v| textus(v, &mut s.textus));
-    v.table("handlers", "What is done about an event: one table each.", |v| handlers(v, &mut s.handlers));
-    v.table("sandbox", "What stands in for TextUs in `hookline dev`.", |v| {
-        v.key("listen", "Port 0: any free one.", Address, &mut s.sandbox.listen);
-    });
-    v.table("system_of_record", "Where people and notes live.", |v| {
-        v.key("kind", "\"builtin\": in the store.", SYSTEM_OF_RECORD_KIND, &mut s.system_of_record.kind);
-    });
-    v.table("log", "What is written to stderr; RUST_LOG says how much.", |v| {
-        v.optional(
-            "format",
-            "\"text\" or \"json\". Left out: text on a terminal, one JSON object a line otherwise.",
-            LOG_FORMAT,
-            "\"json\"",
-            &mut s.log.format,
-        );
-    });
+    /// Ingest receives webhooks.
+    pub struct IngestSettings {
+        /// Ingest serves POST /webhooks/{source} on this address. Port 0 takes any free port.
+        listen: SocketAddr = key(Address, "127.0.0.1:8080"),
+        /// Ingest refuses a longer body with status 413.
+        max_body_bytes: usize = key(Size::between(KIB, 8 * MIB), "1MiB"),
+        /// A request may take this long, from its head to the last byte of its body.
+        request_timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
+        /// After the first second, ingest gives up a body that arrives at fewer bytes per second than this. 0 sets no
+        /// limit.
+        min_body_rate: usize = key(Size::between(0, GIB), "1KiB"),
+        /// Ingest reads and stores up to this many requests at once, and answers a further one with status 503 before
+        /// it reads the body.
+        max_in_flight: usize = key(Whole::between(1, 100_000), 1024),
+        /// While RabbitMQ is unreachable, "spool" keeps webhooks in `data_dir` and forwards them later, and "reject"
+        /// answers with status 503.
+        on_broker_outage: OnBrokerOutage = key(one_of(), "spool"),
+        /// The spool may grow to this size, which counts the bodies and 1 KiB for each event. When the spool is full,
+        /// ingest answers with status 503.
+        spool_max_bytes: u64 = key(Size::between(KIB, 1024 * GIB), "4GiB"),
+        tls: TlsSettings = table(),
+    }
+
+    /// The webhook listener uses TLS where `cert` and `key` are given. Without them it serves plain HTTP, for a proxy
+    /// in front that ends TLS.
+    pub struct TlsSettings {
+        /// This PEM file holds the certificate and its chain.
+        cert: Option<PathBuf> = optional(FilePath, "/etc/hookline/tls.crt"),
+        /// This PEM file holds the certificate's private key.
+        key: Option<PathBuf> = optional(FilePath, "/etc/hookline/tls.key"),
+    }
+
+    /// The admin listener serves /livez, /readyz and /metrics.
+    pub struct AdminSettings {
+        /// The admin listener has this address. The default is 127.0.0.1:9464, and 127.0.0.1:9465 for hookline-worker.
+        listen: Option<SocketAddr> = optional(Address, "127.0.0.1:9464"),
+    }
+
+    /// The broker holds the queues.
+    pub struct BrokerSettings {
+        /// RabbitMQ is reached at this URL: amqp://, or amqps:// for TLS, with the virtual host at the end (write %2F
+        /// for a / in its name). Several URLs are tried in random order. Without a URL, `hookline run` uses the
+        /// embedded broker, on one machine.
+        url: Vec<Secret> = optional_list(AmqpUrl, "env:BROKER_URL"),
+        /// This PEM file holds the certificates that sign the broker's certificate, for amqps://. The system's
+        /// certificates are trusted too.
+        ca: Option<PathBuf> = optional(FilePath, "/etc/hookline/rabbitmq-ca.pem"),
+        /// Workers publish a delivery again from the history when its message may be lost: no attempt has begun, or a
+        /// parked delivery is a minute late, and its handler's queue has been empty for this long. This time has to be
+        /// longer than workers hold a delivery in memory. An opt-out waits for 45 s at most.
+        missing_after: Duration = key(Span::SECONDS, "2m"),
+    }
+
+    /// The store holds the history, the effects, the gates and the opt-out ledger.
+    pub struct StoreSettings {
+        /// PostgreSQL is reached at this URL. Without a URL, the store is an SQLite file under `data_dir`, for one
+        /// worker process.
+        url: Option<Secret> = optional(PostgresUrl, "env:STORE_URL"),
+        /// Payloads and history are kept for this long. Effects are kept for at least 90 days, the opt-out ledger for
+        /// ever.
+        retention: Duration = key(Span(Duration::from_hours(24)), "30d"),
+        /// This secret keys the hash chain of the opt-out ledger, and is the same on all machines. If it is left out, a
+        /// key is made once under `data_dir`.
+        ledger_key: Option<Secret> = optional(SecretText, "env:LEDGER_KEY"),
+    }
+
+    /// Each source is a service that posts webhooks, and has a table of its own.
+    pub struct SourceSettings {
+        /// The source has this name, which is also the last part of its path: POST /webhooks/{name}.
+        name: SourceName = required(Slug, "textus"),
+        /// Signatures and payloads have this format.
+        kind: SourceKind = key(one_of(), "textus"),
+        /// The source signs with one of these secrets. A signature by any of them is accepted, so that a secret can be
+        /// replaced without a gap.
+        secrets: Vec<Secret> = required_list(SecretText, "env:TEXTUS_WEBHOOK_SECRET"),
+    }
+
+    /// The workers call the TextUs API.
+    pub struct TextUsSettings {
+        /// The API is reached at this URL, which must use https except on loopback.
+        // The vendor's documents give this host for every call
+        // (<https://apidocs.next.textus.com/overview/making_requests/>).
+        base_url: Url = key(BaseUrl, "https://next.textus.com"),
+        /// The account has this name: {your-account-name} in the API's paths.
+        account: String = optional(Account, "acme"),
+        /// Calls to the API carry this token.
+        token: Option<Secret> = optional(SecretText, "env:TEXTUS_API_TOKEN"),
+        /// The primary account, which holds the integrations, has this name. The default is `account`.
+        primary_account: Option<String> = optional(Account, "acme"),
+        /// TextUs posts webhooks to this URL, as the integration states it. `hookline webhooks`, `hookline check
+        /// --connect` and the workers look for this URL. Without it, they look for the one integration whose URL ends
+        /// in /webhooks/{source}.
+        webhook_url: Option<Url> = optional(WebhookUrl, "https://hooks.example.com/webhooks/textus"),
+        /// A worker checks this often that TextUs sends the event types that the handlers need. "0s" switches the check
+        /// off.
+        webhook_check_every: Duration = key(Span::ANY, "1h"),
+        /// One call may take this long, from connecting to the last byte of the answer.
+        timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
+        /// This fraction of the quota is reserved for opt-outs. The reserve shrinks to zero over the last fifth of the
+        /// window.
+        opt_out_reserve: f64 = key(Number { least: 0.0, most: 1.0 }, 0.1),
+        /// After status 401 or 403 the destination is paused, and one careful probe is made this often. `hookline
+        /// resume textus` ends the pause at once.
+        paused_probe: Duration = key(Span::SECONDS, "1m"),
+        /// A longer answer counts as an error.
+        max_response_bytes: usize = key(Size::between(KIB, 64 * MIB), "1MiB"),
+        /// The rate limit's window has this length (TextUs allows 1,000 requests in 5 minutes). The answers' headers
+        /// tell when a window ends.
+        rate_limit_window: Duration = key(Span::SECONDS, "5m"),
+        breaker: BreakerSettings = table(),
+    }
+
+    /// Each class of operation (opt-out writes, contact writes, reads) has a breaker. While the calls of a class fail,
+    /// they are held back, and one probe is made every `open_min`. After 24 failed probes the interval doubles with
+    /// each further one, up to `open_max`.
+    pub struct BreakerSettings {
+        /// Probes are at least this far apart.
+        open_min: Duration = key(Span::ABOVE_ZERO, "5s"),
+        /// Probes are at most this far apart.
+        open_max: Duration = key(Span::ABOVE_ZERO, "5m"),
+    }
+
+    /// Each handler makes the API calls for its event types, and has a table of its own.
+    pub struct HandlersSettings {
+        record_opt_out: RecordOptOutSettings = table(),
+        flag_opt_out: FlagOptOutSettings = table(),
+        log_note: LogNoteSettings = table(),
+        create_contact: CreateContactSettings = table(),
+        sync_contact: SyncContactSettings = table(),
+        record_history: RecordHistorySettings = table(),
+    }
+
+    /// Every handler has these keys.
+    pub struct HandlerBasics {
+        /// A disabled handler takes no new events (`hookline events replay` brings them back), and its queued
+        /// deliveries wait.
+        enabled: bool = key(Flag, true),
+        /// Each worker process runs up to this many attempts at once, and holds up to twice as many deliveries in
+        /// memory.
+        concurrency: u16 = key(Whole::between(1, 1000), 32),
+        retry: RetrySettings = table(),
+    }
+
+    /// A failed attempt is repeated after a random delay. The upper bound of the delay grows with each attempt.
+    pub struct RetrySettings {
+        /// The first delay is at most this long.
+        initial: Duration = key(Span::ABOVE_ZERO, "5s"),
+        /// The upper bound grows by this factor with each attempt.
+        multiplier: f64 = key(Number { least: 1.0, most: 1000.0 }, 2.0),
+        /// The upper bound never exceeds this.
+        max: Duration = key(Span::ABOVE_ZERO, "6h"),
+        /// After this many attempts the delivery becomes a dead letter. 0 sets no limit except `max_age`. The handler
+        /// record_opt_out allows only 0.
+        max_attempts: u32 = key(Whole::between(0, 1_000_000), 0),
+        /// A delivery older than this becomes a dead letter.
+        max_age: Duration = key(Span::ABOVE_ZERO, "7d"),
+    }
+
+    /// This handler sends each opt-out to TextUs with a PUT and keeps the proof.
+    pub struct RecordOptOutSettings {
+        basics: HandlerBasics = keys_of(opt_out_basics()),
+        /// The opt-out is sent to these accounts. The default is `[textus] account`.
+        accounts: Vec<String> = optional_list(Account, "acme"),
+        /// A text that consists of one of these words alone is an opt-out. Case, spaces around the word and punctuation
+        /// after it do not count. START, YES or UNSTOP alone change no state, but the next opt-out is then sent again.
+        /// An empty list switches keywords off.
+        keywords: Vec<String> = list(KeywordText, &keywords::STOP),
+    }
+
+    /// This handler flags an opt-out on the person's record in the system of record.
+    pub struct FlagOptOutSettings {
+        basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
+    }
+
+    /// This handler writes each text message as a note on the person's record.
+    pub struct LogNoteSettings {
+        basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
+        /// Workers call GET /messages/{…} in this form: "contact" asks by contact id, "message" asks by message id,
+        /// "auto" finds out which form works, and "none" makes no call and takes the signed payload.
+        message_lookup: MessageLookup = key(one_of(), "auto"),
+        /// When the system of record does not know the person of a message, "create" creates the person, "skip" skips
+        /// the message, and "dead_letter" leaves the decision to an operator.
+        on_unknown_contact: OnUnknownContact = key(one_of(), "create"),
+        /// A message may be younger than its webhook. A message that is not found is asked for again for this long, and
+        /// then becomes a dead letter.
+        not_found_grace: Duration = key(Span::ANY, "30s"),
+    }
+
+    /// This handler creates a contact in TextUs.
+    pub struct CreateContactSettings {
+        basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
+        /// The contact is created in these accounts. The default is `[textus] account`.
+        accounts: Vec<String> = optional_list(Account, "acme"),
+    }
+
+    /// This handler creates the person of a contact in the system of record, or links the person who is already there.
+    pub struct SyncContactSettings {
+        basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
+    }
+
+    /// This handler stores every event in the history.
+    pub struct RecordHistorySettings {
+        basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
+    }
+
+    /// The sandbox stands in for the TextUs API in `hookline dev`.
+    pub struct SandboxSettings {
+        /// The sandbox listens on this address. Port 0 takes any free port.
+        listen: SocketAddr = key(Address, "127.0.0.1:0"),
+    }
+
+    /// People and notes live in the system of record.
+    pub struct SystemOfRecordSettings {
+        /// "builtin" keeps people and notes in the store.
+        kind: SystemOfRecordKind = key(one_of(), "builtin"),
+    }
+
+    /// The log goes to stderr. RUST_LOG sets its level.
+    pub struct LogSettings {
+        /// The log is "text" or "json". The default is text on a terminal, and one JSON object per line otherwise.
+        format: Option<LogFormat> = optional(one_of(), "json"),
+    }
 }
 
-fn ingest(v: &mut Visit<'_, '_>, s: &mut IngestSettings) {
-    v.key("listen", "POST /webhooks/{source} is here; port 0 means any free one.", Address, &mut s.listen);
-    v.key("max_body_bytes", "A longer body is refused with 413.", Size::between(KIB, 8 * MIB), &mut s.max_body_bytes);
-    v.key(
-        "request_timeout",
-        "From a request's head to the last byte of its body.",
-        Span::ABOVE_ZERO,
-        &mut s.request_timeout,
-    );
-    v.key(
-        "min_body_rate",
-        "Bytes a second: a body that comes slower, after the first second, is given up early. 0: no such limit.",
-        Size::between(0, GIB),
-        &mut s.min_body_rate,
-    );
-    v.key(
-        "max_in_flight",
-        "Requests being read or stored at once; the next one is answered 503 before its body is read.",
-        Whole::between(1, 100_000),
-        &mut s.max_in_flight,
-    );
-    v.key(
-        "on_broker_outage",
-        "While RabbitMQ is away: \"spool\" keeps webhooks in data_dir and forwards them later, \"reject\" answers 503.",
-        ON_BROKER_OUTAGE,
-        &mut s.on_broker_outage,
-    );
-    v.key(
-        "spool_max_bytes",
-        "A spool that has grown this large takes no more: 503. Counted are the bodies and 1 KiB for each event.",
-        Size::between(KIB, 1024 * GIB),
-        &mut s.spool_max_bytes,
-    );
-    tls(v, &mut s.tls);
+choices! {
+    /// What ingest does with a webhook while RabbitMQ is unreachable.
+    pub enum OnBrokerOutage { Spool = "spool", Reject = "reject", }
+
+    /// The format of a source's signatures and payloads.
+    pub enum SourceKind { TextUs = "textus", }
+
+    /// The form of GET /messages/{…}.
+    pub enum MessageLookup { Auto = "auto", Contact = "contact", Message = "message", None = "none", }
+
+    /// What happens to a message of a person whom the system of record does not know.
+    pub enum OnUnknownContact { DeadLetter = "dead_letter", Create = "create", Skip = "skip", }
+
+    /// The kinds of the system of record.
+    pub enum SystemOfRecordKind { Builtin = "builtin", }
+
+    /// The format of the log.
+    pub enum LogFormat { Text = "text", Json = "json", }
 }
 
-/// Both files or neither.
-fn tls(v: &mut Visit<'_, '_>, s: &mut Option<TlsSettings>) {
-    v.table("tls", "Left out: plain HTTP, for a proxy in front that ends TLS.", |v| {
-        let (mut cert, mut key) = s.take().map_or((None, None), |tls| (Some(tls.cert), Some(tls.key)));
-        v.optional("cert", "The certificate and its chain, as PEM.", FilePath, "\"/etc/hookline/tls.crt\"", &mut cert);
-        v.optional("key", "The certificate's private key, as PEM.", FilePath, "\"/etc/hookline/tls.key\"", &mut key);
-        *s = cert.zip(key).map(|(cert, key)| TlsSettings { cert, key });
-    });
-}
-
-fn store(v: &mut Visit<'_, '_>, s: &mut StoreSettings) {
-    v.optional(
-        "url",
-        "PostgreSQL. Left out: SQLite under data_dir, for one worker process.",
-        PostgresUrl,
-        "\"env:STORE_URL\"",
-        &mut s.url,
-    );
-    v.key(
-        "retention",
-        "Payloads and history are kept this long, effects 90 days at least, the opt-out ledger for ever.",
-        Span(Duration::from_hours(24)),
-        &mut s.retention,
-    );
-    v.optional(
-        "ledger_key",
-        "Keys the chain of the opt-out ledger; one for all machines. Left out: made once under data_dir.",
-        SecretText,
-        "\"env:LEDGER_KEY\"",
-        &mut s.ledger_key,
-    );
-}
-
-fn blank_source() -> SourceSettings {
-    let name = SourceName::new("textus").expect("a legal name");
-    SourceSettings { name, kind: SourceKind::TextUs, secrets: Vec::new() }
-}
-
-fn source(v: &mut Visit<'_, '_>, s: &mut SourceSettings) {
-    v.required("name", "The last part of the path: POST /webhooks/{name}.", Slug, "\"textus\"", &mut s.name);
-    v.key("kind", "How its signatures and payloads are read.", SOURCE_KIND, &mut s.kind);
-    v.list(
-        "secrets",
-        "What the source signs with. Several: all are accepted, so that one can be replaced without a gap.",
-        SecretText,
-        "[\"env:TEXTUS_WEBHOOK_SECRET\"]",
-        &mut s.secrets,
-    );
-}
-
-fn textus(v: &mut Visit<'_, '_>, s: &mut TextUsSettings) {
-    v.key("base_url", "https; plain http only on loopback.", BaseUrl, &mut s.base_url);
-    let mut account = Some(std::mem::take(&mut s.account)).filter(|account| !account.is_empty());
-    v.optional("account", "{your-account-name} in the API's paths.", Account, "\"acme\"", &mut account);
-    s.account = account.unwrap_or_default();
-    v.optional("token", "The API token.", SecretText, "\"env:TEXTUS_API_TOKEN\"", &mut s.token);
-    v.optional(
-        "primary_account",
-        "The primary account, which has the integrations. Left out: account.",
-        Account,
-        "\"acme\"",
-        &mut s.primary_account,
-    );
-    v.optional(
-        "webhook_url",
-        "Where TextUs reaches this endpoint, as the integration has it: `hookline webhooks`, `check --connect` and the \
-         workers look for it. Left out: the one integration whose URL ends in /webhooks/{source}.",
-        WebhookUrl,
-        "\"https://hooks.example.com/webhooks/textus\"",
-        &mut s.webhook_url,
-    );
-    v.key(
-        "webhook_check_every",
-        "How often a worker looks whether TextUs sends what the handlers need. \"0s\": never.",
-        Span::ANY,
-        &mut s.webhook_check_every,
-    );
-    v.key("timeout", "Of one call, from connecting to the last byte.", Span::ABOVE_ZERO, &mut s.timeout);
-    v.key(
-        "opt_out_reserve",
-        "Share of the quota kept for opt-outs; it shrinks to zero over the last fifth of the window.",
-        Number { least: 0.0, most: 1.0 },
-        &mut s.opt_out_reserve,
-    );
-    v.key(
-        "paused_probe",
-        "After 401 or 403: one careful probe this often, besides `hookline resume textus`.",
-        Span(Duration::from_secs(1)),
-        &mut s.paused_probe,
-    );
-    v.key(
-        "max_response_bytes",
-        "A longer answer is an error.",
-        Size::between(KIB, 64 * MIB),
-        &mut s.max_response_bytes,
-    );
-    v.key(
-        "rate_limit_window",
-        "Length of the window of the rate limit (TextUs: 1,000 requests in 5 minutes); its end comes from the headers.",
-        Span(Duration::from_secs(1)),
-        &mut s.rate_limit_window,
-    );
-    v.table(
-        "breaker",
-        "One breaker for each class of operation (opt-out writes, contact writes, reads): while its calls fail, one is made \
-         every open_min to see; after 24 of them each time twice as long.",
-        |v| {
-            v.key("open_min", "How long calls are held back at first.", Span::ABOVE_ZERO, &mut s.breaker.open_min);
-            v.key("open_max", "How long at most.", Span::ABOVE_ZERO, &mut s.breaker.open_max);
-        },
-    );
-}
-
-fn handlers(v: &mut Visit<'_, '_>, s: &mut HandlersSettings) {
-    v.table("record_opt_out", "An opt-out is PUT to TextUs, and proof of it kept.", |v| {
-        basics(v, &mut s.record_opt_out.basics);
-        v.list(
-            "accounts",
-            "Where the opt-out is PUT. Left out: [textus] account.",
-            Account,
-            "[\"acme\"]",
-            &mut s.record_opt_out.accounts,
-        );
-        v.list_or_none(
-            "keywords",
-            "A text that is one of these alone is an opt-out, whatever its case; spaces around it and punctuation behind it \
-             do not count. START, YES or UNSTOP alone change no state, and let the next opt-out be PUT again. []: off.",
-            KeywordText,
-            "[\"STOP\", \"STOPALL\", \"UNSUBSCRIBE\", \"CANCEL\", \"END\", \"QUIT\", \"REVOKE\", \"OPTOUT\", \"OPT OUT\"]",
-            &mut s.record_opt_out.keywords,
-        );
-        retry(
-            v,
-            "What failed is tried again, for max_age and no number of attempts: max_attempts stays 0 for opt-outs.",
-            &mut s.record_opt_out.basics.retry,
-        );
-    });
-    v.table("flag_opt_out", "An opt-out is flagged on the person's record.", |v| {
-        basics(v, &mut s.flag_opt_out.basics);
-        retry(v, RETRY, &mut s.flag_opt_out.basics.retry);
-    });
-    v.table("log_note", "A text message is noted on the person's record.", |v| log_note(v, &mut s.log_note));
-    v.table("create_contact", "A contact is created in TextUs.", |v| {
-        basics(v, &mut s.create_contact.basics);
-        v.list(
-            "accounts",
-            "Where the contact is created. Left out: [textus] account.",
-            Account,
-            "[\"acme\"]",
-            &mut s.create_contact.accounts,
-        );
-        retry(v, RETRY, &mut s.create_contact.basics.retry);
-    });
-    v.table("sync_contact", "A person is created or linked in the system of record.", |v| {
-        basics(v, &mut s.sync_contact.basics);
-        retry(v, RETRY, &mut s.sync_contact.basics.retry);
-    });
-    v.table("record_history", "Every event is kept in the history.", |v| {
-        basics(v, &mut s.record_history.basics);
-        retry(v, RETRY, &mut s.record_history.basics.retry);
-    });
-}
-
-fn log_note(v: &mut Visit<'_, '_>, s: &mut LogNoteSettings) {
-    basics(v, &mut s.basics);
-    v.key(
-        "message_lookup",
-        "How GET /messages/{…} is asked: by \"contact\" id, by \"message\" id, \"auto\" finds out which form works, \
-         \"none\" makes no call and takes the signed payload.",
-        MESSAGE_LOOKUP,
-        &mut s.message_lookup,
-    );
-    v.key(
-        "on_unknown_contact",
-        "A message of somebody the system of record does not know: \"create\" the person, \"skip\" the message, or \
-         leave it to a person as a \"dead_letter\". The default is \"create\" with the built-in system of record, \
-         \"dead_letter\" with any other.",
-        ON_UNKNOWN_CONTACT,
-        &mut s.on_unknown_contact,
-    );
-    v.key(
-        "not_found_grace",
-        "A message may be younger than its webhook: asked for again this long, then a dead letter.",
-        Span::ANY,
-        &mut s.not_found_grace,
-    );
-    retry(v, RETRY, &mut s.basics.retry);
-}
-
-fn basics(v: &mut Visit<'_, '_>, s: &mut HandlerBasics) {
-    v.key(
-        "enabled",
-        "Off: new events pass it by (`hookline events replay` brings them back); what is queued waits.",
-        Flag,
-        &mut s.enabled,
-    );
-    v.key(
-        "concurrency",
-        "Calls in flight in each worker process; twice as many deliveries are in hand.",
-        Whole::between(1, 1000),
-        &mut s.concurrency,
-    );
-}
-
-const RETRY: &str = "What failed is tried again after a random delay, up to a bound that grows with each attempt.";
-
-fn retry(v: &mut Visit<'_, '_>, doc: &'static str, s: &mut RetrySettings) {
-    v.table("retry", doc, |v| {
-        v.key("initial", "The bound of the first delay.", Span::ABOVE_ZERO, &mut s.initial);
-        v.key("multiplier", "The bound grows by this factor.", Number { least: 1.0, most: 1000.0 }, &mut s.multiplier);
-        v.key("max", "The bound never exceeds this.", Span::ABOVE_ZERO, &mut s.max);
-        v.key(
-            "max_attempts",
-            "After so many attempts: a dead letter. 0: no limit but max_age.",
-            Whole::between(0, 1_000_000),
-            &mut s.max_attempts,
-        );
-        v.key("max_age", "A delivery older than this is a dead letter.", Span::ABOVE_ZERO, &mut s.max_age);
-    });
+/// An opt-out goes out soon after TextUs takes it again, however long that was away.
+fn opt_out_basics() -> HandlerBasics {
+    let basics = HandlerBasics::defaults();
+    HandlerBasics { retry: RetrySettings { max: Duration::from_mins(5), ..basics.retry }, ..basics }
 }

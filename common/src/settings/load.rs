@@ -1,43 +1,44 @@
-//! Finds the configuration, reads all of it, and reports all that is wrong with it in one go.
+//! Finds the configuration, reads it, and reports every problem at once.
 
 use std::path::{Path, PathBuf};
 
+use super::declare::Table;
 use super::environment::{CONFIG_VARIABLE, Environment};
 use super::problem::{Location, Problem, Problems};
 use super::source::{Source, line_of};
 use super::visit::Visit;
-use super::{Settings, check, keys, unknown};
+use super::{Settings, check, unknown};
 
-/// What is read where neither `--config` nor the environment names a file, if it is there.
+/// File that is read, if it exists, where neither `--config` nor the environment names one.
 const DEFAULT_FILE: &str = "hookline.toml";
 
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    /// `None`: built-in defaults and the environment.
+    /// `None` where only the defaults and the environment were read.
     pub file: Option<PathBuf>,
-    /// What works, and should be looked after all the same.
+    /// Settings that work but deserve attention.
     pub warnings: Vec<Problem>,
 }
 
-/// What a program is going to do, hence what it cannot do without.
+/// What a program does, and hence which keys it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Receives webhooks: at least one source.
+    /// The program receives webhooks, so it needs at least one source.
     pub ingest: bool,
-    /// Calls APIs: an account and a token, where an enabled handler uses them.
+    /// The program calls APIs, so it needs an account and a token if an enabled handler uses them.
     pub worker: bool,
     pub role: Role,
 }
 
-/// Which of the programs it is.
+/// The program that loads the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A command of `hookline` that an operator types.
+    /// Any other command of `hookline`.
     Command,
-    /// `hookline run`: everything in one process.
+    /// `hookline run`, which holds everything in one process.
     Run,
-    /// `hookline dev`, and who looks at what it keeps: no secret is read, whatever the file names.
+    /// `hookline dev`, and the commands that read its data with `--dev`. No secret is read, whatever the file names.
     Dev,
     /// `hookline-ingest`.
     Ingest,
@@ -46,27 +47,28 @@ pub enum Role {
 }
 
 impl Needs {
-    /// Commands that look at the store or the queues. A `env:` or `file:` secret of ingest or worker may be out of
-    /// their reach; that is then a warning, and the source or token is left out of the settings.
+    /// The needs of commands that read the store or the queues. An `env:` or `file:` secret of ingest or a worker that
+    /// such a command cannot read is only a warning, and its source or token is left out of the settings.
     pub const NOTHING: Self = Self { ingest: false, worker: false, role: Role::Command };
     pub const RUN: Self = Self { ingest: true, worker: true, role: Role::Run };
     pub const DEV: Self = Self { ingest: false, worker: false, role: Role::Dev };
     pub const INGEST: Self = Self { ingest: true, worker: false, role: Role::Ingest };
     pub const WORKER: Self = Self { ingest: false, worker: true, role: Role::Worker };
 
-    /// One file serves several programs, each with its own secrets only: a key whose secret is not at hand is no
-    /// problem for a program that does not use it.
+    /// Whether the program works without this secret. One file serves several programs, and each of them can read only
+    /// its own secrets.
     pub(super) fn can_spare(self, path: &str) -> bool {
         let webhook_secrets = path.starts_with("sources.") && path.ends_with(".secrets");
         (webhook_secrets && !self.ingest) || (path == "textus.token" && !self.worker)
     }
 }
 
-/// Reads the configuration: the file `config` (from `--config`), else the one that `HOOKLINE_CONFIG` names, else
-/// `./hookline.toml` if it is there, else built-in defaults; over it the variables `HOOKLINE__SECTION__KEY`.
+/// Reads the configuration from the file `config` (from `--config`), else from the file that `HOOKLINE_CONFIG` names,
+/// else from `./hookline.toml` if it exists, else from the defaults. The variables `HOOKLINE__SECTION__KEY` win over
+/// all of these.
 ///
 /// # Errors
-/// Everything that is wrong, at once; a file that is no TOML is reported alone, because nothing else in it can be
+/// Returns every problem at once. If the file is not TOML, only that is reported, because nothing else in it can be
 /// trusted.
 pub fn load(config: Option<&Path>, needs: Needs) -> Result<Loaded, Problems> {
     load_from(config, needs, &Environment::of_this_process())
@@ -85,8 +87,8 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
 
     let mut settings = Settings::defaults();
     let mut visit = Visit::reading(source.as_ref(), environment, needs);
-    keys::walk(&mut visit, &mut settings);
-    settings.complete(visit.is_given("handlers.log_note.on_unknown_contact"));
+    settings.walk(&mut visit);
+    complete(&mut settings);
     check::check(&mut visit, &settings, needs);
 
     let mut problems = std::mem::take(&mut visit.problems);
@@ -95,7 +97,7 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
-    // Only a spared one can have come this far without a secret, and in `dev` any.
+    // Only a spared source comes this far without a secret; in `dev` every source does.
     let spared = settings.sources.iter().filter(|source| source.secrets.is_empty());
     settings.spared_sources = spared.map(|source| source.name.clone()).collect();
     settings.sources.retain(|source| !source.secrets.is_empty());
@@ -103,6 +105,17 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     warnings.sort();
     warnings.dedup();
     Ok(Loaded { settings, file, warnings })
+}
+
+/// Gives a handler that names no accounts the account of `[textus]`.
+fn complete(settings: &mut Settings) {
+    let account = &settings.textus.account;
+    let handlers = &mut settings.handlers;
+    for accounts in [&mut handlers.record_opt_out.accounts, &mut handlers.create_contact.accounts] {
+        if accounts.is_empty() && !account.is_empty() {
+            accounts.push(account.clone());
+        }
+    }
 }
 
 fn choose(config: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problem> {

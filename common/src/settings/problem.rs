@@ -1,19 +1,19 @@
-//! What is wrong with a configuration, where, and what to do about it. Holds no value of a secret key, ever.
+//! A problem of a configuration: its place, what is wrong and what to do. A problem never holds the value of a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a problem is. Ordered as an operator reads: down the file, then the environment, then the rest.
+/// The place of a problem. The order is that of reading: down the file, then the environment, then the rest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     File {
         path: PathBuf,
-        /// Counted from 1; `None` where the file could not be read at all.
+        /// Counted from 1. `None` where the file could not be read.
         line: Option<usize>,
     },
-    /// An environment variable, by its name.
+    /// The name of an environment variable.
     Variable(String),
-    /// Something is left out and there is no file in which it could stand.
+    /// A key is missing, and there is no file in which it could stand.
     Configuration,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, in the order of the file; never empty. Prints one problem a line.
+/// All problems in the order of the file, at least one. Prints one problem per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 

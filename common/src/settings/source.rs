@@ -1,4 +1,4 @@
-//! The configuration file as a tree in which every key and value knows its line.
+//! The configuration file as a tree in which every key and value has its line.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Location, Problem};
 
-/// After a bracket that is never closed the parser stumbles over every following line; the first few say enough.
+/// Number of syntax errors to report: after an unclosed bracket the parser rejects every following line.
 const MAX_SYNTAX_PROBLEMS: usize = 5;
 
 pub(super) struct Source<'t> {
@@ -17,8 +17,8 @@ pub(super) struct Source<'t> {
 
 impl<'t> Source<'t> {
     /// # Errors
-    /// What is no TOML, at most one problem a line. The parser's words name what it expected, never what stands
-    /// there, which could be a secret.
+    /// Returns the syntax errors, at most one per line. The parser's message names the expected token, never the text
+    /// in the file, which could be a secret.
     pub(super) fn parse(path: &Path, text: &'t str) -> Result<Self, Vec<Problem>> {
         let (root, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
@@ -47,7 +47,7 @@ impl<'t> Source<'t> {
         Location::File { path: self.path.clone(), line: Some(line_of(self.text, offset)) }
     }
 
-    /// What stands at a path such as `sources.0.name`, with the line of its key (of the value itself in a list).
+    /// Returns the value at a path such as `sources.0.name`, with the place of its key, or of the value in a list.
     pub(super) fn find(&self, path: &str) -> Option<(Location, &DeValue<'t>)> {
         let mut parts = path.split('.');
         let (key, value) = self.root.get_key_value(parts.next()?)?;
@@ -73,7 +73,7 @@ impl<'t> Source<'t> {
     }
 }
 
-/// Counted from 1.
+/// Returns the line of an offset in bytes, counted from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }

@@ -9,7 +9,7 @@ const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB"
 pub(super) const DURATION_PATTERN: &str = "^(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d+ms)?$";
 pub(super) const SIZE_PATTERN: &str = "^\\d+(B|KiB|MiB|GiB|TiB)?$";
 
-/// Whole numbers with a unit, larger units first, each at most once. `None` for anything else.
+/// Reads whole numbers with units, larger units first and each at most once. Returns `None` for any other text.
 pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = TIME_UNITS.iter();
@@ -19,7 +19,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
         let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        // Only smaller units are left to choose from: "5s5s" and "5s1h" are slips, not sums.
+        // Only smaller units may follow: "5s5s" and "5s1h" are typing errors, not sums.
         let (_, factor) = units.find(|(unit, _)| *unit == &rest[..letters])?;
         millis = millis.checked_add(number.checked_mul(*factor)?)?;
         rest = &rest[letters..];
@@ -29,7 +29,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// In the largest unit that says it exactly.
+/// Writes a duration in the largest unit that divides it.
 pub(super) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
@@ -39,7 +39,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
     exact.map_or_else(|| format!("{millis}ms"), |(unit, factor)| format!("{}{unit}", millis / factor))
 }
 
-/// Bytes, with or without a unit. `None` for anything else.
+/// Reads a number of bytes, with or without a unit. Returns `None` for any other text.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

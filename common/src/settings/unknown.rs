@@ -1,4 +1,4 @@
-//! Finds keys and variables that nothing reads, and what they were probably meant to be.
+//! Finds unknown keys and variables, and proposes the known key that is most like each.
 
 use toml::de::{DeTable, DeValue};
 
@@ -8,10 +8,10 @@ use super::problem::{Location, Problem};
 use super::source::Source;
 use super::visit::{Entry, Form, Visit};
 
-/// Below this a key of the same table is no better a guess than one from elsewhere.
+/// Similarity, from 0 to 1, from which a key of the same table is proposed before keys of other tables.
 const ALIKE: f64 = 0.6;
 
-/// Unknown keys, and tables that are no tables.
+/// Reports unknown keys, and tables that are given as something else.
 pub(super) fn in_file(source: &Source<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     in_table(source, source.root(), "", &mut problems);
@@ -23,7 +23,7 @@ fn in_table(source: &Source<'_>, table: &DeTable<'_>, prefix: &str, problems: &m
         let path = format!("{prefix}{}", key.get_ref());
         let at = source.location(key.span().start);
         match (entry(&path).map(|entry| &entry.form), value.get_ref()) {
-            // A quoted key with a dot in it is not the path that it looks like.
+            // A quoted key with a dot in it looks like a path, but is a single key.
             (Some(_), _) if key.get_ref().contains('.') => problems.push(unknown(at, &path)),
             (Some(Form::Key(_)), _) => {}
             (Some(Form::Table), DeValue::Table(table)) => in_table(source, table, &format!("{path}."), problems),
@@ -57,8 +57,8 @@ fn unknown(at: Location, path: &str) -> Problem {
     Problem::new(at, format!("unknown key {}", path.escape_debug()), remedy)
 }
 
-/// A slip is mostly in the last word, so a key of the same table comes first; after that one of the same name in
-/// another table, as from a missing table header; after that whatever looks most alike.
+/// Returns the known key that is most like `path`. Most typing errors are in the last part, so a similar key of the
+/// same table comes first. Next comes a key of the same name in another table, since a table header may be missing.
 fn nearest(path: &str) -> &'static Entry {
     let (table, name) = split(path);
     let alike = |entry: &Entry| strsim::normalized_damerau_levenshtein(split(&entry.path).1, name);
@@ -80,7 +80,7 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-/// Variables that start like ours and stand for no key.
+/// Reports variables that have the prefix but stand for no key.
 pub(super) fn in_environment(visit: &Visit<'_, '_>) -> Vec<Problem> {
     visit.unused_variables().map(unknown_variable).collect()
 }
@@ -89,7 +89,7 @@ fn unknown_variable(name: &str) -> Problem {
     let at = Location::Variable(name.to_owned());
     let what = format!("unknown variable {name}");
     let path = name.trim_start_matches(super::environment::PREFIX).to_lowercase().replace("__", ".");
-    // Spelled right, so what is wrong is the number: the walk reads as many as there are.
+    // The name is right, so the index is wrong: the walk reads indexes without a gap.
     let numbered = path.split('.').any(is_index);
     if numbered && entry(&path).is_some_and(|entry| matches!(entry.form, Form::Key(_))) && variable_for(&path) == name {
         return Problem::new(at, what, "number them on from 0 without a gap, after those in the file");

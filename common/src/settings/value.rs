@@ -1,4 +1,4 @@
-//! From what is given to single values: lists taken apart, `env:NAME` and `file:PATH` followed.
+//! Turns a given value into single values: takes lists apart, and follows `env:NAME` and `file:PATH`.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use super::kinds::Scalar;
 use super::problem::Location;
 use super::source::Source;
 
-/// What stands for a key.
+/// The value that a key was given.
 pub(super) enum Given<'a> {
     Variable(Result<&'a str, NotText>),
     File(&'a DeValue<'a>),
 }
 
-/// Takes a list apart. In the file a single value is a list of one; in a variable a list is an array as in TOML or
-/// JSON, or else its values with commas between.
+/// Takes a list apart. In the file, a single value is a list of one. In a variable, a list is an array as in TOML or
+/// JSON, or values with commas between them.
 ///
 /// # Errors
-/// What the value is, where it is no list.
+/// Says what the value is if it is not a list.
 pub(super) fn elements<'a>(
     source: Option<&Source<'_>>,
     at: Location,
@@ -44,11 +44,11 @@ pub(super) fn elements<'a>(
     }
 }
 
-/// Follows `env:NAME` and `file:PATH`, and says what it followed; any other value stays as it is. One line break at
-/// the end of a file is not part of the value: editors put it there.
+/// Follows `env:NAME` and `file:PATH`, and returns the value with its origin. Any other value is returned as it is. One
+/// line break at the end of a file is not part of the value, because editors add it.
 ///
 /// # Errors
-/// What is wrong and what to do.
+/// Says what is wrong and what to do.
 pub(super) fn resolve<'a>(
     scalar: Scalar<'a>,
     environment: &Environment,

@@ -1,21 +1,21 @@
-//! The walk over all keys that `keys.rs` describes. On the way every key that the environment or the file gives is
-//! read into its field, and every key is noted for the catalogue; with nothing given the walk only notes.
+//! The walk over all keys that `keys.rs` declares. The walk reads every key that the environment or the file gives into
+//! its field, and notes every key for the catalogue. Without a file or an environment the walk only notes.
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use super::declare::Table;
 use super::environment::{Environment, variable_for};
 use super::kinds::{Kind, Scalar};
 use super::problem::{Location, Problem};
-use super::schema::or_reference;
 use super::source::Source;
 use super::value::{Given, elements, resolve};
 use super::{Needs, Role};
 
-/// A table or a key, as the walk met it.
+/// A table or a key that the walk noted.
 pub(super) struct Entry {
-    /// `ingest.listen`, `sources.0.name`.
+    /// Such as `ingest.listen` or `sources.0.name`.
     pub(super) path: String,
     pub(super) doc: &'static str,
     pub(super) form: Form,
@@ -29,14 +29,16 @@ pub(super) enum Form {
 }
 
 pub(super) struct KeyForm {
-    /// What the field holds; `None` where it is not set.
+    /// The value of the field. `None` where the key is not set.
     pub(super) value: Option<Shown>,
-    /// TOML for the annotated example, where there is no default.
-    pub(super) example: Option<&'static str>,
+    /// TOML for the annotated example, if the key has no default.
+    pub(super) example: Option<String>,
+    /// Whether the table is wrong without the key.
+    pub(super) is_required: bool,
     pub(super) schema: Json,
 }
 
-/// Secrets are masked in both.
+/// A value as text. A secret is masked in both fields.
 pub(super) struct Shown {
     pub(super) toml: String,
     pub(super) plain: String,
@@ -46,9 +48,9 @@ pub(super) struct Visit<'a, 't> {
     source: Option<&'a Source<'t>>,
     environment: &'a Environment,
     needs: Needs,
-    /// The table that is being walked: empty, or ending in a dot.
+    /// Path of the table that is being walked, with a dot at its end. Empty at the root.
     prefix: String,
-    /// Walks a repeated table once where there is none, to have its keys noted.
+    /// Walks a repeated table that is absent once, so that its keys are noted.
     with_templates: bool,
     pub(super) entries: Vec<Entry>,
     used_variables: BTreeSet<String>,
@@ -73,141 +75,48 @@ impl<'a, 't> Visit<'a, 't> {
         }
     }
 
-    /// Reads nothing, notes everything.
+    /// Returns a walk that reads nothing and notes everything.
     pub(super) fn noting(nothing: &'a Environment, with_templates: bool) -> Self {
         Self { with_templates, ..Self::reading(None, nothing, Needs::NOTHING) }
     }
 
-    /// A key with a default.
-    pub(super) fn key<K: Kind>(&mut self, name: &str, doc: &'static str, kind: K, field: &mut K::Value) {
+    /// Walks over a table and its keys.
+    pub(super) fn table<T: Table>(&mut self, name: &str, table: &mut T) {
         let path = self.path(name);
-        if let Some(value) = self.read_one(&path, &kind) {
-            *field = value;
-        }
-        let shown = shown(&kind, field);
-        self.note(path, doc, Form::Key(KeyForm { value: Some(shown), example: None, schema: kind.schema() }));
+        self.note(path.clone(), T::HELP, Form::Table);
+        self.inside(&path, table);
     }
 
-    /// A key that has to be given; `example` is TOML.
-    pub(super) fn required<K: Kind>(
-        &mut self,
-        name: &str,
-        doc: &'static str,
-        kind: K,
-        example: &'static str,
-        field: &mut K::Value,
-    ) {
+    /// Walks over an array of tables: those in the file, then those that variables with the next indexes add.
+    pub(super) fn tables<T: Table>(&mut self, name: &str, field: &mut Vec<T>) {
         let path = self.path(name);
-        if !self.with_templates && !self.is_given(&path) {
-            self.missing(&path, &format!("add {name} = {example}"));
-        }
-        self.key(name, doc, kind, field);
-    }
-
-    /// A key that may be left out; `example` is TOML.
-    pub(super) fn optional<K: Kind>(
-        &mut self,
-        name: &str,
-        doc: &'static str,
-        kind: K,
-        example: &'static str,
-        field: &mut Option<K::Value>,
-    ) {
-        let path = self.path(name);
-        if let Some(value) = self.read_one(&path, &kind) {
-            *field = Some(value);
-        }
-        let value = field.as_ref().map(|value| shown(&kind, value));
-        self.note(path, doc, Form::Key(KeyForm { value, example: Some(example), schema: kind.schema() }));
-    }
-
-    /// A list, or one value that stands for a list of one; `example` is TOML.
-    pub(super) fn list<K: Kind>(
-        &mut self,
-        name: &str,
-        doc: &'static str,
-        kind: K,
-        example: &'static str,
-        field: &mut Vec<K::Value>,
-    ) {
-        self.list_of(1, name, doc, kind, example, field);
-    }
-
-    /// A list that may be empty, which says something else than leaving it out.
-    pub(super) fn list_or_none<K: Kind>(
-        &mut self,
-        name: &str,
-        doc: &'static str,
-        kind: K,
-        example: &'static str,
-        field: &mut Vec<K::Value>,
-    ) {
-        self.list_of(0, name, doc, kind, example, field);
-    }
-
-    fn list_of<K: Kind>(
-        &mut self,
-        least: usize,
-        name: &str,
-        doc: &'static str,
-        kind: K,
-        example: &'static str,
-        field: &mut Vec<K::Value>,
-    ) {
-        let path = self.path(name);
-        if let Some(given) = self.given(&path) {
-            *field = self.read_list(&path, &kind, least, given);
-        }
-        let value = (!field.is_empty()).then(|| shown_list(&kind, field));
-        let (one, element) = (kind.schema(), or_reference(kind.schema()));
-        let schema = json!({ "anyOf": [one, { "type": "array", "minItems": least, "items": element }] });
-        self.note(path, doc, Form::Key(KeyForm { value, example: Some(example), schema }));
-    }
-
-    /// A table and, inside `walk`, its keys.
-    pub(super) fn table(&mut self, name: &str, doc: &'static str, walk: impl FnOnce(&mut Self)) {
-        let path = self.path(name);
-        self.note(path.clone(), doc, Form::Table);
-        self.inside(&path, walk);
-    }
-
-    /// An array of tables: as many as the file has, and then as many more as the environment numbers on.
-    pub(super) fn tables<T>(
-        &mut self,
-        name: &str,
-        doc: &'static str,
-        new: impl Fn() -> T,
-        field: &mut Vec<T>,
-        walk: impl Fn(&mut Self, &mut T),
-    ) {
-        let path = self.path(name);
-        self.note(path.clone(), doc, Form::Tables);
+        self.note(path.clone(), T::HELP, Form::Tables);
         let in_file = self.source.and_then(|source| source.find(&path));
         let mut count = in_file.and_then(|(_, value)| value.as_array()).map_or(0, |array| array.len());
         while self.environment.has_prefix(&variable_for(&format!("{path}.{count}."))) {
             count += 1;
         }
-        field.extend((0..count).map(|_| new()));
+        field.extend((0..count).map(|_| T::defaults()));
         for (index, item) in field.iter_mut().enumerate() {
-            self.inside(&format!("{path}.{index}"), |v| walk(v, item));
+            self.inside(&format!("{path}.{index}"), item);
         }
         if field.is_empty() && self.with_templates {
-            self.inside(&format!("{path}.0"), |v| walk(v, &mut new()));
+            self.inside(&format!("{path}.0"), &mut T::defaults());
         }
     }
 
-    /// Was the key given at all, rightly or wrongly?
+    /// Whether the key was given, with a right or a wrong value.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.environment.get(&variable_for(path)).is_some()
             || self.source.is_some_and(|source| source.find(path).is_some())
     }
 
-    /// Was a problem with this very key found already?
+    /// Whether a problem with this key was found.
     pub(super) fn is_bad(&self, path: &str) -> bool {
         self.bad.contains(path)
     }
 
-    /// Where a key is given; where it is not, the table that it belongs into.
+    /// Returns the place of a key, or the place of its table if the key is not given.
     pub(super) fn place(&self, path: &str) -> Location {
         let variable = variable_for(path);
         if self.environment.get(&variable).is_some() {
@@ -230,12 +139,12 @@ impl<'a, 't> Visit<'a, 't> {
         self.problem_at(self.place(path), path, what, remedy);
     }
 
-    /// Variables that stand for no key of the walk.
+    /// Returns the variables that stand for no key of the walk.
     pub(super) fn unused_variables(&self) -> impl Iterator<Item = &'a str> {
         self.environment.keys().filter(|name| !self.used_variables.contains(*name))
     }
 
-    fn missing(&mut self, path: &str, remedy: &str) {
+    pub(super) fn missing(&mut self, path: &str, remedy: &str) {
         self.problem(path, format!("{path} is missing"), remedy);
     }
 
@@ -244,21 +153,32 @@ impl<'a, 't> Visit<'a, 't> {
         self.problems.push(Problem::new(at, what, remedy));
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    fn inside(&mut self, path: &str, walk: impl FnOnce(&mut Self)) {
+    fn inside(&mut self, path: &str, table: &mut impl Table) {
         let outer = std::mem::replace(&mut self.prefix, format!("{path}."));
-        walk(self);
+        table.walk(self);
         self.prefix = outer;
     }
 
-    fn note(&mut self, path: String, doc: &'static str, form: Form) {
-        self.entries.push(Entry { path, doc, form });
+    /// Adds an entry. A key goes before the tables inside its own table, wherever `keys.rs` declares it: after their
+    /// headers, TOML would read it as one of their keys.
+    pub(super) fn note(&mut self, path: String, help: &'static str, form: Form) {
+        let table = self.prefix.trim_end_matches('.');
+        let is_of_table = |entry: &Entry| match &entry.form {
+            Form::Key(_) => entry.path.rsplit_once('.').map_or("", |(table, _)| table) == table,
+            Form::Table | Form::Tables => entry.path == table,
+        };
+        let at = match &form {
+            Form::Key(_) => self.entries.iter().rposition(is_of_table).map(|last| last + 1),
+            Form::Table | Form::Tables => None,
+        };
+        self.entries.insert(at.unwrap_or(self.entries.len()), Entry { path, doc: help.trim_start(), form });
     }
 
-    /// The environment wins over the file.
+    /// Returns the given value of a key and its place. The environment wins over the file.
     fn given(&mut self, path: &str) -> Option<(Location, Given<'a>)> {
         let variable = variable_for(path);
         if let Some(value) = self.environment.get(&variable) {
@@ -269,7 +189,7 @@ impl<'a, 't> Visit<'a, 't> {
         source.find(path).map(|(location, value)| (location, Given::File(value)))
     }
 
-    fn read_one<K: Kind>(&mut self, path: &str, kind: &K) -> Option<K::Value> {
+    pub(super) fn read_one<K: Kind>(&mut self, path: &str, kind: &K) -> Option<K::Value> {
         let (at, given) = self.given(path)?;
         let scalar = match given {
             Given::Variable(Ok(text)) => Scalar::Untyped(text.into()),
@@ -282,13 +202,9 @@ impl<'a, 't> Visit<'a, 't> {
         self.read(path, kind, at, scalar)
     }
 
-    fn read_list<K: Kind>(
-        &mut self,
-        path: &str,
-        kind: &K,
-        least: usize,
-        (at, given): (Location, Given<'a>),
-    ) -> Vec<K::Value> {
+    /// Reads a list, or a single value as a list of one. Returns `None` if the key is not given.
+    pub(super) fn read_list<K: Kind>(&mut self, path: &str, kind: &K, least: usize) -> Option<Vec<K::Value>> {
+        let (at, given) = self.given(path)?;
         let elements = match elements(self.source, at.clone(), given) {
             Ok(elements) => elements,
             Err(what) => {
@@ -298,14 +214,14 @@ impl<'a, 't> Visit<'a, 't> {
                     format!("{path} is {what}"),
                     format!("write [\"…\", \"…\"] with {} each", kind.wanted()),
                 );
-                return Vec::new();
+                return Some(Vec::new());
             }
         };
         if elements.len() < least {
             let remedy = format!("write {}, or leave the key out", kind.wanted());
             self.problem_at(at, path, format!("{path} is empty"), remedy);
         }
-        elements.into_iter().filter_map(|(at, scalar)| self.read(path, kind, at, scalar)).collect()
+        Some(elements.into_iter().filter_map(|(at, scalar)| self.read(path, kind, at, scalar)).collect())
     }
 
     fn read<K: Kind>(&mut self, path: &str, kind: &K, at: Location, given: Scalar<'_>) -> Option<K::Value> {
@@ -336,7 +252,7 @@ impl<'a, 't> Visit<'a, 't> {
                 Some(value)
             }
             Err(wrong) => {
-                // What a variable or a file holds may be another key's secret, put there by mistake.
+                // The value is not shown: the variable or the file may hold another key's secret by mistake.
                 let what = match origin {
                     Some(origin) => format!("{path} ({origin}) is {}", wrong.what),
                     None if K::HIDDEN => format!("{path} is {}", wrong.what),
@@ -349,14 +265,21 @@ impl<'a, 't> Visit<'a, 't> {
     }
 }
 
-fn shown<K: Kind>(kind: &K, value: &K::Value) -> Shown {
-    let plain = kind.show(value);
-    let toml = if K::QUOTED { toml::Value::String(plain.clone()).to_string() } else { plain.clone() };
-    Shown { toml, plain }
+impl Shown {
+    pub(super) fn one<K: Kind>(kind: &K, value: &K::Value) -> Self {
+        let plain = kind.show(value);
+        let toml = if K::QUOTED { quoted(&plain) } else { plain.clone() };
+        Self { toml, plain }
+    }
+
+    pub(super) fn list<K: Kind>(kind: &K, values: &[K::Value]) -> Self {
+        let all: Vec<_> = values.iter().map(|value| Self::one(kind, value)).collect();
+        let join = |text: fn(&Self) -> &str| all.iter().map(text).collect::<Vec<_>>().join(", ");
+        Self { toml: format!("[{}]", join(|shown| &shown.toml)), plain: join(|shown| &shown.plain) }
+    }
 }
 
-fn shown_list<K: Kind>(kind: &K, values: &[K::Value]) -> Shown {
-    let all: Vec<_> = values.iter().map(|value| shown(kind, value)).collect();
-    let join = |text: fn(&Shown) -> &str| all.iter().map(text).collect::<Vec<_>>().join(", ");
-    Shown { toml: format!("[{}]", join(|shown| &shown.toml)), plain: join(|shown| &shown.plain) }
+/// Writes a text as TOML.
+pub(super) fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }

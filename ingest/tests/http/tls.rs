@@ -19,14 +19,14 @@ impl Files {
     }
 
     fn settings(&self) -> TlsSettings {
-        TlsSettings { cert: self.dir.path().join("cert.pem"), key: self.dir.path().join("key.pem") }
+        TlsSettings { cert: Some(self.dir.path().join("cert.pem")), key: Some(self.dir.path().join("key.pem")) }
     }
 }
 
 #[tokio::test]
 async fn with_a_certificate_webhooks_come_over_tls() {
     let files = Files::make();
-    let ingest = TestIngest::configured(|settings| settings.ingest.tls = Some(files.settings())).await;
+    let ingest = TestIngest::configured(|settings| settings.ingest.tls = files.settings()).await;
     let client = reqwest::Client::builder()
         .tls_certs_only([files.certificate.clone()])
         .resolve("localhost", ingest.addr)
@@ -55,7 +55,8 @@ async fn unusable_files_are_named_with_what_to_do() {
         (at("cert.pem"), at("absent.pem"), "tls.key"),
         (at("cert.pem"), others.dir.path().join("key.pem"), "cannot be used together"),
     ] {
-        let error = try_bind(|settings| settings.ingest.tls = Some(TlsSettings { cert, key })).expect_err("unusable");
+        let error = try_bind(|settings| settings.ingest.tls = TlsSettings { cert: Some(cert), key: Some(key) })
+            .expect_err("unusable");
         let shown = format!("{error:#}");
         assert!(shown.contains(named) && shown.contains("give "), "{shown}");
     }

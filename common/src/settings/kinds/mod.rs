@@ -1,5 +1,6 @@
-//! What a value can be. A kind reads the value of one key, prints it back, and describes it to the JSON schema.
+//! The kinds of values. A kind reads the value of a key, shows it, and describes it in the JSON schema.
 
+mod choice;
 mod plain;
 mod text;
 
@@ -8,43 +9,44 @@ use std::borrow::Cow;
 use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
+pub(super) use choice::{Choices, choices, one_of};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
 pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, Choice, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
+    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
 };
 
 pub(super) trait Kind {
     type Value;
-    /// A secret is masked wherever settings are shown.
+    /// Whether the value is a secret, which is masked wherever settings are shown.
     const SECRET: bool = false;
-    /// Kept out of problems: a secret, or a text in which people leave one.
+    /// Whether problems hide the value, because it is a secret or a text in which people leave one.
     const HIDDEN: bool = Self::SECRET;
-    /// Stands in quotes in TOML.
+    /// Whether TOML has the value in quotes.
     const QUOTED: bool = true;
 
-    /// What to write, with an example: `a duration such as "10s"`.
+    /// Says what to write, with an example: `a duration such as "10s"`.
     fn wanted(&self) -> String;
 
     /// # Errors
-    /// What the value is instead of what it should be.
+    /// Says what is wrong with the value.
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Self::Value, Wrong>;
 
-    /// As it would be written, without quotes.
+    /// Writes the value as in TOML, but without quotes.
     fn show(&self, value: &Self::Value) -> String;
 
     fn schema(&self) -> Json;
 }
 
-/// One value as it was given.
+/// A single value as it was given.
 pub(super) enum Scalar<'a> {
-    /// From an environment variable or a file: it has no type of its own and takes the key's.
+    /// A value from an environment variable or a file. Such a value has no type of its own, and takes the key's.
     Untyped(Cow<'a, str>),
     Text(&'a str),
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    /// A table, an array, a date: nothing that any key takes as one value.
+    /// A table, an array or a date, which no key takes as a single value.
     Other(&'static str),
 }
 
@@ -61,7 +63,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// The text of a value that stands in quotes in TOML.
+    /// Returns the text of a value that TOML has in quotes.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Untyped(text) => Some(text),
@@ -70,7 +72,7 @@ impl<'a> Scalar<'a> {
         }
     }
 
-    /// For a problem: cut, and with everything unprintable escaped.
+    /// Shows the value in a problem, shortened and with unprintable characters escaped.
     pub(super) fn show(&self) -> String {
         match self {
             Self::Untyped(_) | Self::Text(_) => {
@@ -87,13 +89,37 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// One that does not fit becomes the nearest that does: no key reaches that far, so its range refuses it.
+impl From<bool> for Scalar<'_> {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<i64> for Scalar<'_> {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<f64> for Scalar<'_> {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl<'a> From<&'a str> for Scalar<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// Reads a whole number. A number that does not fit becomes the nearest that does, which is outside every key's bounds.
 fn whole(integer: &DeInteger<'_>) -> i64 {
     let nearest = if integer.as_str().starts_with('-') { i64::MIN } else { i64::MAX };
     i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(nearest)
 }
 
-/// Why a value will not do: what it is (`not a duration`, `above 1000`), and what to do.
+/// Why a value is refused: what is wrong (`not a duration`, `above 1000`), and what to do.
 pub(super) struct Wrong {
     pub(super) what: String,
     pub(super) remedy: String,
@@ -104,7 +130,7 @@ impl Wrong {
         Self { what: what.into(), remedy: remedy.into() }
     }
 
-    /// `noun` with its article: `a duration`.
+    /// `noun` comes with its article: `a duration`.
     fn not(noun: &str, kind: &impl Kind) -> Self {
         Self::new(format!("not {noun}"), format!("write {}", kind.wanted()))
     }

@@ -37,7 +37,7 @@ impl Kind for Flag {
     }
 }
 
-/// A whole number within bounds, both included.
+/// A whole number within bounds, which are included.
 pub(in super::super) struct Whole<T> {
     least: i64,
     most: i64,
@@ -78,7 +78,7 @@ impl<T: TryFrom<i64> + Display> Kind for Whole<T> {
     }
 }
 
-/// A number within bounds, both included.
+/// A number within bounds, which are included.
 pub(in super::super) struct Number {
     pub(in super::super) least: f64,
     pub(in super::super) most: f64,
@@ -117,10 +117,10 @@ impl Kind for Number {
     }
 }
 
-/// A duration of at least this long.
+/// A duration of at least this length.
 pub(in super::super) struct Span(pub(in super::super) Duration);
 
-/// Longer is a slip, and sums of two such durations still fit every clock in use.
+/// Ten years. A longer duration is a typing error, and the sum of two such durations still fits every clock in use.
 const MAX_SPAN: Duration = Duration::from_hours(24 * 3650);
 
 impl Span {
@@ -158,7 +158,7 @@ impl Kind for Span {
     }
 }
 
-/// Bytes, within bounds, both included.
+/// A number of bytes within bounds, which are included.
 pub(in super::super) struct Size<T> {
     least: u64,
     most: u64,

@@ -10,45 +10,6 @@ use super::{Kind, Scalar, Wrong};
 use crate::event::SourceName;
 use crate::secret::Secret;
 
-/// One of a closed set.
-pub(in super::super) struct Choice<T: 'static> {
-    pub(in super::super) options: &'static [(&'static str, T)],
-    /// Named by the documents for a later version: worth saying that the spelling is not what is wrong.
-    pub(in super::super) not_yet: &'static [&'static str],
-}
-
-impl<T> Choice<T> {
-    fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.options.iter().map(|(name, _)| *name)
-    }
-}
-
-impl<T: Copy + PartialEq> Kind for Choice<T> {
-    type Value = T;
-
-    fn wanted(&self) -> String {
-        let names: Vec<_> = self.names().map(|name| format!("{name:?}")).collect();
-        names.join(" or ")
-    }
-
-    fn parse(&self, scalar: &Scalar<'_>) -> Result<T, Wrong> {
-        let text = scalar.text().unwrap_or_default().trim();
-        if self.not_yet.contains(&text) {
-            return Err(Wrong::new("not available in this version", format!("use {}", self.wanted())));
-        }
-        let found = self.options.iter().find(|(name, _)| *name == text);
-        found.map(|(_, value)| *value).ok_or_else(|| Wrong::not("one of the allowed values", self))
-    }
-
-    fn show(&self, value: &T) -> String {
-        self.options.iter().find(|(_, option)| option == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "enum": self.names().collect::<Vec<_>>() })
-    }
-}
-
 /// An address to listen on.
 pub(in super::super) struct Address;
 
@@ -152,7 +113,7 @@ impl Kind for Account {
     }
 }
 
-/// What a text may be alone to count as an opt-out.
+/// A keyword: a text that consists of it alone is an opt-out.
 pub(in super::super) struct KeywordText;
 
 impl KeywordText {
@@ -215,7 +176,7 @@ impl Kind for SecretText {
     }
 }
 
-/// Where a REST API is. Hidden in problems: people put tokens into URLs.
+/// The URL of a REST API. Problems hide it, because people put tokens into URLs.
 pub(in super::super) struct BaseUrl;
 
 impl Kind for BaseUrl {
@@ -261,7 +222,7 @@ impl Kind for BaseUrl {
     }
 }
 
-/// Where webhooks are posted to.
+/// The URL to which webhooks are posted.
 pub(in super::super) struct WebhookUrl;
 
 impl Kind for WebhookUrl {
@@ -286,10 +247,10 @@ impl Kind for WebhookUrl {
     }
 }
 
-/// A URL that TextUs can post webhooks to, without a slash at its end.
+/// Reads a URL to which TextUs can post webhooks, and removes the slash at its end.
 ///
 /// # Errors
-/// What the text is instead.
+/// Says what is wrong with the text.
 pub fn webhook_url(text: &str) -> Result<Url, &'static str> {
     let mut url = Url::parse(text.trim()).map_err(|_no_url| "not a URL")?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -311,7 +272,7 @@ pub fn webhook_url(text: &str) -> Result<Url, &'static str> {
 
 fn on_loopback(url: &Url) -> bool {
     match url.host() {
-        // Of a scheme that `url` does not know, an IPv4 address is a name too.
+        // The crate `url` reads an IPv4 address as a name if it does not know the scheme.
         Some(Host::Domain(name)) => {
             name == "localhost" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         }
@@ -321,7 +282,7 @@ fn on_loopback(url: &Url) -> bool {
     }
 }
 
-/// Where RabbitMQ is; a secret, because it holds the password.
+/// The URL of RabbitMQ. The whole URL is a secret, because it holds the password.
 pub(in super::super) struct AmqpUrl;
 
 impl Kind for AmqpUrl {
@@ -335,7 +296,7 @@ impl Kind for AmqpUrl {
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
         let url = connection_url(scalar, &["amqp", "amqps"], true);
         let url = url.ok_or_else(|| Wrong::not("an amqp:// or amqps:// URL", self))?;
-        // It is one: it was parsed a moment ago.
+        // `connection_url` has parsed the text, so parsing it again cannot fail.
         Url::parse(url.expose())
             .map_err(|_| Wrong::not("an amqp:// or amqps:// URL", self))
             .and_then(|url| usable(&url))?;
@@ -351,7 +312,7 @@ impl Kind for AmqpUrl {
     }
 }
 
-/// What a client would take and then misunderstand, or RabbitMQ refuse for a reason that is hard to find.
+/// Refuses a URL that the client would misread, or that RabbitMQ would refuse for a reason that is hard to find.
 fn usable(url: &Url) -> Result<(), Wrong> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Wrong::new(
@@ -379,12 +340,12 @@ fn usable(url: &Url) -> Result<(), Wrong> {
     }
 }
 
-/// A URL without a user means guest too.
+/// Whether the user is guest, which is also the user of a URL without one.
 fn is_guest(url: &Url) -> bool {
     matches!(url.username(), "" | "guest")
 }
 
-/// Where PostgreSQL is; a secret, because it holds the password.
+/// The URL of PostgreSQL. The whole URL is a secret, because it holds the password.
 pub(in super::super) struct PostgresUrl;
 
 impl Kind for PostgresUrl {
@@ -396,7 +357,7 @@ impl Kind for PostgresUrl {
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
-        // No host: a local socket.
+        // A URL without a host means a local socket.
         connection_url(scalar, &["postgres", "postgresql"], false)
             .ok_or_else(|| Wrong::not("a postgres:// or postgresql:// URL", self))
     }

@@ -37,8 +37,7 @@ fn the_example_has_every_key_and_all_of_it_is_a_good_configuration() {
         all.push_str(if is_off { bare } else { line });
         all.push('\n');
     }
-    let secrets =
-        ["CONSOLE_TOKEN", "LEDGER_KEY", "TEXTUS_WEBHOOK_SECRET", "TEXTUS_API_TOKEN"].map(|name| (name, SECRET));
+    let secrets = ["LEDGER_KEY", "TEXTUS_WEBHOOK_SECRET", "TEXTUS_API_TOKEN"].map(|name| (name, SECRET));
     let places = [("BROKER_URL", "amqps://hookline:x@rabbit.example"), ("STORE_URL", "postgres://hookline:x@host/db")];
     let variables = [&secrets[..], &places].concat();
     let loaded = Folder::with(&all).load(Needs::RUN, &variables).expect("a good configuration");

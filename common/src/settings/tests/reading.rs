@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::secret::Secret;
 
 /// What ingest needs, without the broker that `hookline-ingest` shares with others.
 const INGEST_ALONE: Needs = Needs { ingest: true, worker: false, role: Role::Run };
@@ -60,7 +61,7 @@ fn every_form_of_a_value_is_read() {
     assert_eq!(settings.ingest.max_body_bytes, 65_536);
     assert_eq!(settings.ingest.spool_max_bytes, 2 << 30);
     assert_eq!(settings.ingest.on_broker_outage, OnBrokerOutage::Reject);
-    assert_eq!(settings.ingest.tls, Some(TlsSettings { cert: "c.pem".into(), key: "k.pem".into() }));
+    assert_eq!(settings.ingest.tls.files(), Some((Path::new("c.pem"), Path::new("k.pem"))));
     assert_eq!(settings.textus.base_url.as_str(), "http://127.0.0.1:9000/api");
     assert!((settings.textus.opt_out_reserve - 1.0).abs() < f64::EPSILON);
     assert_eq!(settings.textus.breaker.open_min, Duration::from_millis(250));
@@ -180,7 +181,7 @@ fn a_secret_written_in_the_file_is_warned_about() {
 fn the_summary_has_every_key_and_no_secret() {
     let settings = settings(
         &format!(
-            "[textus]\ntoken = \"{SECRET}\"\n[console]\ntoken = \"{SECRET}\"\n[store]\nledger_key = \"{SECRET}\"\n\
+            "[textus]\ntoken = \"{SECRET}\"\n[store]\nledger_key = \"{SECRET}\"\n\
              [[sources]]\nname = \"textus\"\nsecrets = [\"{SECRET}\", \"{SECRET}2\"]\n"
         ),
         &[],
