@@ -66,12 +66,12 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// For connections to end.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a process does with RabbitMQ.
+/// What a process does with RabbitMQ. Ingest and worker declare the topology when they connect, and again every 30 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RabbitRole {
-    /// Publishes only; declares the topology when it connects.
+    /// Publishes only.
     Ingest,
-    /// Publishes and consumes; declares the topology when it connects and every 30 s.
+    /// Publishes and consumes.
     Worker,
     /// One command: as a worker, and declares nothing unless asked.
     Command,
@@ -166,8 +166,8 @@ impl RabbitBroker {
         asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
     }
 
-    /// Declares what is missing, binds everything, and takes the guards of switched-off handlers from
-    /// `hookline.events`. Deletes nothing.
+    /// Declares what is missing, binds everything, takes the queues of switched-off handlers from `hookline.events`, and
+    /// removes the exchanges that earlier versions left. Deletes no queue.
     ///
     /// # Errors
     /// Where something is there with other arguments, or the broker cannot be asked.
@@ -177,7 +177,8 @@ impl RabbitBroker {
         let topology = Topology::of(enabled);
         asked(&connection, declare::declare(&connection, &topology)).await?.map_err(unavailable)?;
         let off: Vec<HandlerName> = HandlerName::ALL.iter().copied().filter(|name| !enabled.contains(name)).collect();
-        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)
+        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)?;
+        asked(&connection, declare::remove_left_overs(&connection)).await?.map_err(unavailable)
     }
 
     /// What no queue took, oldest first, up to `limit`; it stays there.

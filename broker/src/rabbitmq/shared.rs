@@ -18,7 +18,7 @@ pub(super) struct Shared {
     pub(super) state: watch::Sender<BrokerState>,
     /// The consuming connection, while there is one.
     pub(super) consuming: watch::Sender<Option<Arc<Connection>>>,
-    /// Something is missing: workers declare it now.
+    /// Something is missing: it is declared now.
     pub(super) declare_now: Notify,
     /// Consumers give back what was not taken, and end.
     pub(super) closing: CancellationToken,

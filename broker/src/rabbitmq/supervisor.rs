@@ -191,9 +191,9 @@ fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
     (!connected).then(|| "the connection is gone".to_owned())
 }
 
-/// Workers declare everything again and again; ends only with a fault of the connection.
+/// Declares everything again and again; ends only with a fault of the connection.
 async fn keep_declared(shared: &Shared, connection: &Connection) -> Fault {
-    if shared.options.role != RabbitRole::Worker {
+    if shared.options.role == RabbitRole::Command {
         return std::future::pending().await;
     }
     let topology = Topology::of(&shared.options.handlers);

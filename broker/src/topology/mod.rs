@@ -1,6 +1,7 @@
-//! Every queue name, every delay tier, and which handler takes which event type (design.md sections 1 and 4);
-//! [`rabbitmq`] has the exchanges, and how all of it is wired there.
+//! Every queue name, every delay tier, and which handler takes which event type on every broker;
+//! [`rabbitmq`] has the exchanges and bindings, and [`left_over`] what earlier versions declared there.
 
+pub mod left_over;
 pub mod rabbitmq;
 mod tier;
 

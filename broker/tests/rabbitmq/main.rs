@@ -5,6 +5,7 @@ mod outages;
 mod publisher;
 mod tls;
 mod topology;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};

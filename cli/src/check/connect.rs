@@ -132,6 +132,9 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
                 Difference::Missing { object } => {
                     Outcome::Ok(format!("{object} is not there; the services declare it"))
                 }
+                Difference::LeftOver { object } => {
+                    Outcome::Ok(format!("{object} is left over; {}", difference.remedy()))
+                }
                 Difference::Other { object, words } | Difference::Unknown { object, words } => {
                     Outcome::Failed { why: format!("{object}: {words}"), remedy: difference.remedy().to_owned() }
                 }

@@ -305,7 +305,8 @@ fn handlers(v: &mut Visit<'_, '_>, s: &mut HandlersSettings) {
         basics(v, &mut s.sync_contact.basics);
         retry(v, RETRY, &mut s.sync_contact.basics.retry);
     });
-    v.table("record_history", "Every event is kept in the history.", |v| {
+    v.table("record_history", "Every event is kept in the history. With RabbitMQ it cannot be switched off: an event that a queue missed is published \
+         anew from there.", |v| {
         basics(v, &mut s.record_history.basics);
         retry(v, RETRY, &mut s.record_history.basics.retry);
     });
