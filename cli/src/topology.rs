@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_broker::Broker;
+use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_broker::topology::rabbitmq::{Argument, Topology};
 use hookline_common::settings::Settings;

@@ -19,8 +19,8 @@ use super::reader::{self, Routed};
 use super::round::{Change, Count, LeasedRow, Wants};
 use super::rows::{self, SLOTS};
 use super::settler::EmbeddedSettler;
-use super::shelf::{Held, Shelf};
-use crate::{DeliveryParts, Spends};
+use crate::delivery_buffer::DeliveryBuffer;
+use crate::{Delivery, DeliveryParts, Spends};
 
 /// How soon a redrive by the command line is noticed.
 const POLL: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 pub(super) struct Consumer {
     pub(super) queue: Queue,
     pub(super) places: Arc<Semaphore>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) buffer: Arc<DeliveryBuffer>,
 }
 
 pub(super) struct Dispatcher {
@@ -53,7 +53,7 @@ impl Dispatcher {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !closing.is_cancelled() && !shared.stop.is_cancelled() {
-            self.consumers.retain(|consumer| !consumer.shelf.is_closed());
+            self.end_stopped().await;
             self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
             let (wants, mut due_in) = self.wants();
             if wants.iter().any(|want| *want > 0) {
@@ -71,16 +71,30 @@ impl Dispatcher {
                 () = sleep(due_in) => {}
                 _ = poll.tick() => {
                     // Before the writer looks: what was never taken does not count as handed out.
-                    self.consumers.iter().for_each(|consumer| consumer.shelf.give_back_expired());
+                    for consumer in &self.consumers {
+                        consumer.buffer.give_back_expired().await;
+                    }
                     drop(self.ops.send(Op::Poll));
                 }
             }
         }
         newcomers.close();
         self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
-        self.consumers.iter().for_each(|consumer| consumer.shelf.close());
+        for consumer in &self.consumers {
+            consumer.buffer.end(true).await;
+        }
         // Reading leaves nothing behind; an error here has no consequence.
         drop(self.reader.close().await);
+    }
+
+    async fn end_stopped(&mut self) {
+        let consumers = std::mem::take(&mut self.consumers);
+        let is_stopped = |consumer: &Consumer| consumer.buffer.stopped().is_cancelled();
+        let (stopped, others) = consumers.into_iter().partition::<Vec<_>, _>(is_stopped);
+        self.consumers = others;
+        for consumer in stopped {
+            consumer.buffer.end(false).await;
+        }
     }
 
     /// What is due and has room now, and how long until more is.
@@ -103,7 +117,7 @@ impl Dispatcher {
 
     async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
         let (reply, leased) = oneshot::channel();
-        // From before the writer leases, so that the shelf is never behind it.
+        // From before the writer leases, so that the buffer is never behind it.
         let until = Instant::now() + self.lease;
         self.ops.send(Op::Lease { wants, reply }).map_err(drop)?;
         // No answer: the writer could not ask the file now.
@@ -115,7 +129,7 @@ impl Dispatcher {
             Ok(events) => {
                 for row in leased {
                     match events.get(&rows::message_of_row(row.lease.row)) {
-                        Some(event) => self.shelve(row, event.clone(), until),
+                        Some(event) => self.buffer(row, event.clone(), until),
                         // Erased since, or not readable.
                         None => self.put_off(row),
                     }
@@ -130,11 +144,12 @@ impl Dispatcher {
         }
     }
 
-    fn shelve(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
+    fn buffer(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
         let takers = self.consumers.iter().filter(|consumer| consumer.queue == row.queue);
-        let placed =
-            takers.filter_map(|taker| Some((&taker.shelf, Arc::clone(&taker.places).try_acquire_owned().ok()?))).next();
-        let Some((shelf, permit)) = placed else { return self.give_back(row) };
+        let placed = takers
+            .filter_map(|taker| Some((&taker.buffer, Arc::clone(&taker.places).try_acquire_owned().ok()?)))
+            .next();
+        let Some((buffer, permit)) = placed else { return self.give_back(row) };
         let settler =
             EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), shared: Arc::clone(&self.shared), permit };
         let parts = DeliveryParts {
@@ -149,7 +164,7 @@ impl Dispatcher {
             dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             routed_to,
         };
-        shelf.put(Held { until, parts, settler });
+        buffer.put(Delivery::new(parts, Box::new(settler)), Some(until));
     }
 
     /// A message that a newer version wrote may not be readable here: it waits for that version.

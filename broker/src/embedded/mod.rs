@@ -2,7 +2,7 @@
 //! RabbitMQ. Also ingest's spool while RabbitMQ is away.
 //!
 //! ```text
-//! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ shelf ──▶ consumer
+//! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ buffer ──▶ consumer
 //!               ▲  one connection,                                                        │
 //!               │  one statement a batch                                                  │
 //!               └───────────────── settle, lease: one transaction a round ◀──────────────┘
@@ -36,7 +36,6 @@ mod round;
 mod rows;
 mod schema;
 mod settler;
-mod shelf;
 mod upkeep;
 mod writer;
 
@@ -63,12 +62,15 @@ use hookline_common::time::Timestamp;
 use self::board::Board;
 use self::clock::Clock;
 use self::dispatcher::{Consumer, Dispatcher};
-use self::ops::{Op, Publish, Rare, Shared};
+use self::ops::{Op, PublishRequest, Rare, Shared};
 use self::rows::MessageRow;
 use self::schema::Use;
-use self::shelf::{Counter, Shelf};
 use self::writer::Writer;
-use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
+use super::{
+    Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
+    Resumed, Stored,
+};
+use crate::delivery_buffer::DeliveryBuffer;
 
 /// Publishes that wait for the writer; above it `Overloaded`.
 const MAX_WAITING: usize = 4096;
@@ -130,12 +132,12 @@ impl EmbeddedOptions {
     }
 }
 
-/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
 pub struct EmbeddedBroker {
     handlers: Vec<HandlerName>,
     retention: Duration,
     shared: Arc<Shared>,
-    publishes: mpsc::Sender<Publish>,
+    publishes: mpsc::Sender<PublishRequest>,
     ops: mpsc::UnboundedSender<Op>,
     /// Opened by whoever asks first.
     reader: Mutex<Option<SqliteConnection>>,
@@ -297,11 +299,11 @@ fn start_writer(run: impl Future<Output = ()> + Send + 'static) -> std::io::Resu
 }
 
 #[async_trait]
-impl Broker for EmbeddedBroker {
+impl Publish for EmbeddedBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
-        match self.publishes.try_send(Publish { message, reply }) {
+        match self.publishes.try_send(PublishRequest { message, reply }) {
             Ok(()) => crash_point("publish.sent"),
             Err(mpsc::error::TrySendError::Full(_)) => return Err(PublishError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.refusal()),
@@ -309,42 +311,9 @@ impl Broker for EmbeddedBroker {
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        let (reply, stored) = oneshot::channel();
-        let message = MessageRow::new(event, &self.handlers);
-        let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
-        self.ops.send(again).map_err(|_| self.refusal())?;
-        stored.await.unwrap_or(Err(PublishError::Unknown))
-    }
-
-    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
-        let (reply, stored) = oneshot::channel();
-        let message = MessageRow::new(event, &self.handlers);
-        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
-        self.ops.send(anew).map_err(|_| self.refusal())?;
-        stored.await.unwrap_or(Err(PublishError::Unknown))
-    }
-
-    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        let Some(owner) = &self.owner else {
-            return Err(BrokerError::Owned("this process did not open the queues to consume them".to_owned()));
-        };
-        let shelf = Arc::new(Shelf::default());
-        let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
-        let consumer = Consumer { queue, places, shelf: Arc::clone(&shelf) };
-        owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
-        Ok(Deliveries::from_source(Box::new(Counter(shelf))))
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
-    }
-
-    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
-        let (reply, removed) = oneshot::channel();
-        let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
-        self.ops.send(remove).map_err(|_| settler::closed())?;
-        removed.await.unwrap_or_else(|_| Err(settler::closed()))
+    /// The same: nothing lies between this process and its file that patience could help.
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.publish(event).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
@@ -368,6 +337,64 @@ impl Broker for EmbeddedBroker {
         if let Some(reader) = self.reader.lock().await.take() {
             drop(reader.close().await);
         }
+    }
+}
+
+#[async_trait]
+impl Consume for EmbeddedBroker {
+    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
+        let Some(owner) = &self.owner else {
+            return Err(BrokerError::Owned("this process did not open the queues to consume them".to_owned()));
+        };
+        let buffer = Arc::new(DeliveryBuffer::default());
+        let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
+        let consumer = Consumer { queue, places, buffer: Arc::clone(&buffer) };
+        owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
+        let (stopped, shared) = (buffer.stopped().clone(), Arc::clone(&self.shared));
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            shared.board.wake();
+        });
+        Ok(Deliveries::new(buffer))
+    }
+
+    /// The queues' own counts have them.
+    async fn held(&self, _queue: Queue) -> u64 {
+        0
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for EmbeddedBroker {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
+        self.ops.send(again).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
+        self.ops.send(anew).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
+        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
+    }
+
+    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
+        let (reply, removed) = oneshot::channel();
+        let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
+        self.ops.send(remove).map_err(|_| settler::closed())?;
+        removed.await.unwrap_or_else(|_| Err(settler::closed()))
     }
 }
 

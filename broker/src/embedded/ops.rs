@@ -14,7 +14,7 @@ use super::round::{Change, Count, Lease, LeasedRow, Wants};
 use super::rows::{IdBytes, MessageRow};
 use crate::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Spends, Stored};
 
-pub(super) struct Publish {
+pub(super) struct PublishRequest {
     pub(super) message: MessageRow,
     pub(super) reply: oneshot::Sender<Result<Stored, PublishError>>,
 }

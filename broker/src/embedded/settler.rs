@@ -24,14 +24,10 @@ pub(super) struct EmbeddedSettler {
 }
 
 impl EmbeddedSettler {
-    /// It was never handed out.
-    pub(super) fn release(self) {
-        self.send(released(), None);
-    }
-
-    fn send(self, change: Change, reply: Option<super::ops::SettleReply>) {
+    /// Nobody waits for the answer.
+    fn send(self, change: Change) {
         // Without a writer the lease is void when the file is opened again.
-        let _ = self.ops.send(Op::Settle { lease: self.lease, change, reply });
+        let _ = self.ops.send(Op::Settle { lease: self.lease, change, reply: None });
         drop(self.permit);
         self.shared.board.wake();
     }
@@ -79,9 +75,14 @@ impl Settler for EmbeddedSettler {
         settled
     }
 
+    /// Waits for nothing: with a full disk the writer would answer when there is room again.
+    async fn give_back(self: Box<Self>) {
+        self.send(released());
+    }
+
     fn abandon(self: Box<Self>) {
         let due_ms = self.shared.clock.now_ms() + i64::try_from(AFTER_ABANDON.as_millis()).unwrap_or_default();
-        self.send(Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Keep, last: None }, None);
+        self.send(Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Keep, last: None });
     }
 }
 

@@ -34,7 +34,6 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::declare::Difference;
@@ -47,14 +46,16 @@ use hookline_common::secret::Secret;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 
-use self::consumer::{Consuming, Counter, Pump, Shelf};
+use self::consumer::{Consuming, Pump};
 use self::declare::{DeclareError, Reopening};
 use self::message::Standing;
 use self::recent::Recent;
 use self::shared::Shared;
 use super::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
+    Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
+    Resumed, Stored,
 };
+use crate::delivery_buffer::DeliveryBuffer;
 use crate::metrics::BrokerMetrics;
 use crate::topology::Tier;
 use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
@@ -107,7 +108,7 @@ impl RabbitOptions {
     }
 }
 
-/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
 pub struct RabbitBroker {
     shared: Arc<Shared>,
     publisher: Publisher,
@@ -118,7 +119,7 @@ pub struct RabbitBroker {
 }
 
 impl RabbitBroker {
-    /// Starts connecting, and goes on for ever: [`Broker::state`] tells. Must be called in a tokio runtime.
+    /// Starts connecting, and goes on for ever: [`Publish::state`] tells. Must be called in a tokio runtime.
     #[must_use]
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
@@ -299,7 +300,7 @@ fn unavailable(error: DeclareError) -> BrokerError {
 }
 
 #[async_trait]
-impl Broker for RabbitBroker {
+impl Publish for RabbitBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let duplicate = self.recent.holds(&event.id);
         self.stored(self.publisher.try_publish(new(event)).await)?;
@@ -314,17 +315,22 @@ impl Broker for RabbitBroker {
         Ok(Stored { duplicate })
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.shared.state.subscribe()
     }
 
-    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
-        let Resumed { attempt, first_attempt_at, copy } = from;
-        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    async fn close(&self) {
+        self.shared.closing.cancel();
+        self.pumps.close();
+        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.pumps.wait()).await.is_err() {
+            tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
+        }
+        self.abandon().await;
     }
+}
 
+#[async_trait]
+impl Consume for RabbitBroker {
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
         let connection = self.connection().await?;
         let prefetch = prefetch.max(1);
@@ -344,8 +350,7 @@ impl Broker for RabbitBroker {
             Ok((channel, consumer))
         };
         let (channel, consumer) = asked(&connection, opening).await?.map_err(failed)?;
-        let shelf = Arc::new(Shelf::default());
-        let stop = CancellationToken::new();
+        let buffer = Arc::new(DeliveryBuffer::default());
         let pump = Pump {
             queue,
             handlers: self.shared.options.handlers.clone(),
@@ -353,8 +358,7 @@ impl Broker for RabbitBroker {
             channel,
             publisher: self.publisher.clone(),
             prefetch,
-            shelf: Arc::clone(&shelf),
-            stop: stop.clone(),
+            buffer: Arc::clone(&buffer),
             closing: self.shared.closing.clone(),
             gone: self.shared.stop.clone(),
             out: Arc::new(()),
@@ -365,7 +369,26 @@ impl Broker for RabbitBroker {
             consumers.push(Arc::new(pump.consuming()));
         }
         self.pumps.spawn(pump.run(consumer));
-        Ok(Deliveries::from_source(Box::new(Counter { shelf, stop })))
+        Ok(Deliveries::new(buffer))
+    }
+
+    async fn held(&self, queue: Queue) -> u64 {
+        let consumers = self.consumers.lock().await.clone();
+        Consuming::held(queue, consumers).await
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for RabbitBroker {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let Resumed { attempt, first_attempt_at, copy } = from;
+        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
@@ -388,26 +411,8 @@ impl Broker for RabbitBroker {
         Ok(found.into_iter().map(|(name, (ready, _))| OtherQueue { name, messages: u64::from(ready) }).collect())
     }
 
-    async fn held(&self, queue: Queue) -> u64 {
-        let consumers = self.consumers.lock().await.clone();
-        Consuming::held(queue, consumers).await
-    }
-
     async fn remove(&self, _event_id: &EventId, _handler: HandlerName) -> Result<bool, BrokerError> {
         Ok(false)
-    }
-
-    fn state(&self) -> watch::Receiver<BrokerState> {
-        self.shared.state.subscribe()
-    }
-
-    async fn close(&self) {
-        self.shared.closing.cancel();
-        self.pumps.close();
-        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.pumps.wait()).await.is_err() {
-            tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
-        }
-        self.abandon().await;
     }
 }
 

@@ -186,6 +186,11 @@ impl Settler for RabbitSettler {
         }
     }
 
+    async fn give_back(self: Box<Self>) {
+        // Where that cannot be published its channel hands it out again when it closes.
+        let _ = self.settle(Settlement::Release).await;
+    }
+
     fn abandon(self: Box<Self>) {
         if !self.handle.acker.usable() {
             return;

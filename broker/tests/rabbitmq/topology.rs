@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hookline_broker::conformance::{nothing_comes, settle};
 use hookline_broker::rabbitmq::{Difference, RabbitBroker, RabbitRole, Unrouted};
-use hookline_broker::{Broker, BrokerState, DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
+use hookline_broker::{BrokerState, Consume, DeadLetterInfo, Delivery, LastFailure, Publish, Settlement, Spends};
 use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, Queue};
 use hookline_common::testing::events::{an_event, an_inbound_message, an_opt_out};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hookline_broker::rabbitmq::{Difference, RabbitBroker, RabbitRole};
 use hookline_broker::topology::rabbitmq::{Argument, EVENTS, ExchangeKind, Topology, event_bindings};
-use hookline_broker::{Broker, Settlement};
+use hookline_broker::{Consume, Publish, Settlement};
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::{an_inbound_message, an_opt_out};

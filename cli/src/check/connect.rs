@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_broker::Broker;
+use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};

@@ -23,7 +23,7 @@ use hookline_common::testing::crash_point;
 
 use super::fault::Fault;
 use super::files::OwnerLock;
-use super::ops::{Op, Publish, Rare, SettleReply, Shared};
+use super::ops::{Op, PublishRequest, Rare, SettleReply, Shared};
 use super::publish::{Inserts, MAX_BATCH, MAX_BATCH_BYTES};
 use super::round::{Change, Lease, LeasedRow, Wants};
 use super::rows;
@@ -97,7 +97,11 @@ impl Writer {
         }
     }
 
-    pub(super) async fn run(mut self, mut publishes: mpsc::Receiver<Publish>, mut ops: mpsc::UnboundedReceiver<Op>) {
+    pub(super) async fn run(
+        mut self,
+        mut publishes: mpsc::Receiver<PublishRequest>,
+        mut ops: mpsc::UnboundedReceiver<Op>,
+    ) {
         let stop = self.shared.stop.clone();
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
@@ -158,7 +162,7 @@ impl Writer {
         quiet_at.min(self.last_round + LONGEST_WAIT).max(self.retry_at.unwrap_or(self.last_round))
     }
 
-    async fn publish(&mut self, batch: &mut Vec<Publish>) {
+    async fn publish(&mut self, batch: &mut Vec<PublishRequest>) {
         if let BrokerState::Failed(reason) = &*self.shared.state.borrow() {
             let failed = batch.drain(..).map(|publish| (publish.reply, Err(PublishError::Fatal(reason.clone()))));
             return failed.for_each(|(reply, error)| drop(reply.send(error)));
@@ -166,7 +170,7 @@ impl Writer {
         let mut seen = HashSet::with_capacity(batch.len());
         let mut repeats = Vec::new();
         let (mut messages, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Publish { message, reply } in batch.drain(..) {
+        for PublishRequest { message, reply } in batch.drain(..) {
             if seen.insert(message.event_id) {
                 messages.push(message);
                 replies.push(reply);
@@ -224,7 +228,7 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-fn take_batch(first: Publish, publishes: &mut mpsc::Receiver<Publish>, batch: &mut Vec<Publish>) {
+fn take_batch(first: PublishRequest, publishes: &mut mpsc::Receiver<PublishRequest>, batch: &mut Vec<PublishRequest>) {
     let mut bytes = first.message.body.len();
     batch.push(first);
     while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
