@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hookline_broker::Broker;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
-use hookline_broker::Broker;
 use hookline_common::event::Event;
 use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::secret::Secret;

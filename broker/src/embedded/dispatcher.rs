@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use hookline_common::names::Queue;
 use hookline_common::time::Timestamp;
 
-use super::ops::{Op, Shared, released};
-use super::rare;
+use super::maintenance;
+use super::ops::{EmbeddedContext, Op, released};
 use super::reader::{self, Routed};
 use super::round::{Change, Count, LeasedRow, Wants};
 use super::rows::{self, SLOTS};
@@ -40,7 +40,7 @@ pub(super) struct Consumer {
 pub(super) struct Dispatcher {
     pub(super) reader: SqliteConnection,
     pub(super) ops: mpsc::UnboundedSender<Op>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<EmbeddedContext>,
     pub(super) consumers: Vec<Consumer>,
     /// How long a row stays handed out.
     pub(super) lease: Duration,
@@ -49,10 +49,10 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Runs until `closing`; gives back what was not handed out.
     pub(super) async fn run(mut self, mut newcomers: mpsc::UnboundedReceiver<Consumer>, closing: CancellationToken) {
-        let shared = Arc::clone(&self.shared);
+        let context = Arc::clone(&self.context);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !closing.is_cancelled() && !shared.stop.is_cancelled() {
+        while !closing.is_cancelled() && !context.stop.is_cancelled() {
             self.end_stopped().await;
             self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
             let (wants, mut due_in) = self.wants();
@@ -65,8 +65,8 @@ impl Dispatcher {
             }
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = shared.stop.cancelled() => {}
-                () = shared.board.changed() => {}
+                () = context.stop.cancelled() => {}
+                () = context.due_times.changed() => {}
                 Some(newcomer) = newcomers.recv() => self.consumers.push(newcomer),
                 () = sleep(due_in) => {}
                 _ = poll.tick() => {
@@ -99,20 +99,20 @@ impl Dispatcher {
 
     /// What is due and has room now, and how long until more is.
     fn wants(&self) -> (Wants, Duration) {
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let mut wants = [0; SLOTS];
         let mut next_due = i64::MAX;
         for consumer in &self.consumers {
             let room = consumer.places.available_permits();
             let slot = rows::slot(consumer.queue);
-            let due = self.shared.board.next_due(slot);
+            let due = self.context.due_times.next_due(slot);
             if room > 0 && due <= now_ms {
                 wants[slot] += u32::try_from(room).unwrap_or(u32::MAX);
             } else if room > 0 {
                 next_due = next_due.min(due);
             }
         }
-        (wants, self.shared.clock.until(next_due).min(LONGEST_SLEEP))
+        (wants, self.context.clock.until(next_due).min(LONGEST_SLEEP))
     }
 
     async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
@@ -151,7 +151,7 @@ impl Dispatcher {
             .next();
         let Some((buffer, permit)) = placed else { return self.give_back(row) };
         let settler =
-            EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), shared: Arc::clone(&self.shared), permit };
+            EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), context: Arc::clone(&self.context), permit };
         let parts = DeliveryParts {
             event,
             queue: row.queue,
@@ -159,7 +159,7 @@ impl Dispatcher {
             first_attempt_at: Timestamp::from_millis(row.first_attempt_ms),
             redeliveries: row.deliveries.saturating_sub(1),
             copy: None,
-            again: row.again.as_deref().and_then(rare::read_again),
+            again: row.again.as_deref().and_then(maintenance::read_again),
             last: row.last.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             routed_to,
@@ -169,7 +169,7 @@ impl Dispatcher {
 
     /// A message that a newer version wrote may not be readable here: it waits for that version.
     fn put_off(&self, row: LeasedRow) {
-        let due_ms = self.shared.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
+        let due_ms = self.context.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
         let change = Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Undo, last: None };
         let _ = self.ops.send(Op::Settle { lease: row.lease, change, reply: None });
     }

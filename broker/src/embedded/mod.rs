@@ -23,14 +23,14 @@
 //!   looks for their changes four times a second.
 //! - **Not promised**: order. Rows are handed out by due time, and settled in any.
 
-mod board;
 mod clock;
 mod dispatcher;
+mod due_times;
 mod fault;
 mod files;
+mod maintenance;
 mod ops;
 mod publish;
-mod rare;
 mod reader;
 mod round;
 mod rows;
@@ -59,10 +59,10 @@ use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 
-use self::board::Board;
 use self::clock::Clock;
 use self::dispatcher::{Consumer, Dispatcher};
-use self::ops::{Op, PublishRequest, Rare, Shared};
+use self::due_times::DueTimes;
+use self::ops::{EmbeddedContext, Maintenance, Op, PublishRequest};
 use self::rows::MessageRow;
 use self::schema::Use;
 use self::writer::Writer;
@@ -136,7 +136,7 @@ impl EmbeddedOptions {
 pub struct EmbeddedBroker {
     handlers: Vec<HandlerName>,
     retention: Duration,
-    shared: Arc<Shared>,
+    context: Arc<EmbeddedContext>,
     publishes: mpsc::Sender<PublishRequest>,
     ops: mpsc::UnboundedSender<Op>,
     /// Opened by whoever asks first.
@@ -168,27 +168,27 @@ impl EmbeddedBroker {
         let purpose = if options.owner { Use::OwnersWriter } else { Use::GuestsWriter };
         let mut conn = schema::connect(&file, purpose, options.busy_timeout).await.map_err(failed)?;
         schema::create(&mut conn, HandlerName::ALL.iter().map(|handler| rows::code(*handler))).await.map_err(failed)?;
-        let epoch = if options.owner { rare::take_over(&mut conn).await.map_err(failed)? } else { 0 };
+        let epoch = if options.owner { maintenance::take_over(&mut conn).await.map_err(failed)? } else { 0 };
 
-        let shared = Arc::new(Shared {
+        let context = Arc::new(EmbeddedContext {
             clock: Clock::start(),
-            board: Board::new(),
+            due_times: DueTimes::new(),
             state: watch::Sender::new(BrokerState::Ready),
             commits: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         let (publishes, waiting_publishes) = mpsc::channel(MAX_WAITING);
         let (ops, waiting_ops) = mpsc::unbounded_channel();
-        let writer = Writer::new(conn, Arc::clone(&shared), options.lease, epoch, lock);
+        let writer = Writer::new(conn, Arc::clone(&context), options.lease, epoch, lock);
         let owner = if options.owner {
-            Some(Self::start_owner(&file, &options, &shared, &ops).await.map_err(failed)?)
+            Some(Self::start_owner(&file, &options, &context, &ops).await.map_err(failed)?)
         } else {
             None
         };
         start_writer(writer.run(waiting_publishes, waiting_ops)).map_err(|cause| files::open_error(&file, &cause))?;
         let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
         let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
-        let broker = Self { handlers, retention, shared, publishes, ops, reader, busy_timeout, erasing, file, owner };
+        let broker = Self { handlers, retention, context, publishes, ops, reader, busy_timeout, erasing, file, owner };
         Ok(Arc::new(broker))
     }
 
@@ -262,27 +262,27 @@ impl EmbeddedBroker {
     async fn start_owner(
         file: &Path,
         options: &EmbeddedOptions,
-        shared: &Arc<Shared>,
+        context: &Arc<EmbeddedContext>,
         ops: &mpsc::UnboundedSender<Op>,
     ) -> Result<Owner, sqlx::Error> {
         let dispatcher = Dispatcher {
             reader: schema::connect(file, Use::Reader, options.busy_timeout).await?,
             ops: ops.clone(),
-            shared: Arc::clone(shared),
+            context: Arc::clone(context),
             consumers: Vec::new(),
             lease: options.lease,
         };
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(shared)));
-        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(shared)));
+        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(context)));
+        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(context)));
         let dispatcher = tokio::spawn(dispatcher.run(arrivals, closing.clone()));
         Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
     }
 
     /// What a publish gets that the writer cannot take.
     fn refusal(&self) -> PublishError {
-        match &*self.shared.state.borrow() {
+        match &*self.context.state.borrow() {
             BrokerState::Failed(reason) => PublishError::Fatal(reason.clone()),
             BrokerState::Ready | BrokerState::NotReady(_) => {
                 PublishError::Unavailable("the broker is closed".to_owned())
@@ -317,7 +317,7 @@ impl Publish for EmbeddedBroker {
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
-        self.shared.state.subscribe()
+        self.context.state.subscribe()
     }
 
     async fn close(&self) {
@@ -333,7 +333,7 @@ impl Publish for EmbeddedBroker {
             // No answer: the writer was already gone.
             let _ = closed.await;
         }
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
         if let Some(reader) = self.reader.lock().await.take() {
             drop(reader.close().await);
         }
@@ -350,10 +350,10 @@ impl Consume for EmbeddedBroker {
         let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
         let consumer = Consumer { queue, places, buffer: Arc::clone(&buffer) };
         owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
-        let (stopped, shared) = (buffer.stopped().clone(), Arc::clone(&self.shared));
+        let (stopped, context) = (buffer.stopped().clone(), Arc::clone(&self.context));
         tokio::spawn(async move {
             stopped.cancelled().await;
-            shared.board.wake();
+            context.due_times.wake();
         });
         Ok(Deliveries::new(buffer))
     }
@@ -369,7 +369,7 @@ impl QueueAdmin for EmbeddedBroker {
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
-        let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
+        let again = Op::Maintenance(Maintenance::PublishAgain { message, handler, why, reply });
         self.ops.send(again).map_err(|_| self.refusal())?;
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
@@ -377,7 +377,7 @@ impl QueueAdmin for EmbeddedBroker {
     async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
-        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
+        let anew = Op::Maintenance(Maintenance::PublishAnew { message, handler, from, reply });
         self.ops.send(anew).map_err(|_| self.refusal())?;
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
@@ -392,7 +392,7 @@ impl QueueAdmin for EmbeddedBroker {
 
     async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
         let (reply, removed) = oneshot::channel();
-        let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
+        let remove = Op::Maintenance(Maintenance::Remove { event_id: rows::id_bytes(event_id), handler, reply });
         self.ops.send(remove).map_err(|_| settler::closed())?;
         removed.await.unwrap_or_else(|_| Err(settler::closed()))
     }
@@ -400,6 +400,6 @@ impl QueueAdmin for EmbeddedBroker {
 
 impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
     }
 }

@@ -39,14 +39,14 @@ const CANCEL: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 
 /// What a consumer has out, as others see it.
-pub(super) struct Consuming {
+pub(super) struct Outstanding {
     pub(super) queue: Queue,
     channel: Channel,
     prefetch: u16,
     out: Weak<()>,
 }
 
-impl Consuming {
+impl Outstanding {
     pub(super) fn is_over(&self) -> bool {
         self.out.strong_count() == 0
     }
@@ -65,7 +65,7 @@ impl Consuming {
 }
 
 /// The broker's end: runs until it is stopped, the broker closes, or the consumer ends.
-pub(super) struct Pump {
+pub(super) struct QueueConsumer {
     pub(super) queue: Queue,
     pub(super) handlers: Vec<HandlerName>,
     pub(super) connection: Arc<Connection>,
@@ -93,9 +93,9 @@ enum End {
     Gone,
 }
 
-impl Pump {
-    pub(super) fn consuming(&self) -> Consuming {
-        Consuming {
+impl QueueConsumer {
+    pub(super) fn outstanding(&self) -> Outstanding {
+        Outstanding {
             queue: self.queue,
             channel: self.channel.clone(),
             prefetch: self.prefetch,
@@ -104,7 +104,7 @@ impl Pump {
     }
 
     pub(super) async fn run(self, mut consumer: Consumer) {
-        let end = self.pump(&mut consumer).await;
+        let end = self.receive(&mut consumer).await;
         match end {
             End::Asked => self.cancel(&mut consumer).await,
             End::Cancelled => {
@@ -117,7 +117,7 @@ impl Pump {
         self.buffer.end(self.closing.is_cancelled()).await;
     }
 
-    async fn pump(&self, consumer: &mut Consumer) -> End {
+    async fn receive(&self, consumer: &mut Consumer) -> End {
         let mut heard = Instant::now();
         loop {
             let silent_at = heard + SILENCE;
@@ -192,23 +192,23 @@ impl Pump {
             self.wait_on(handle, message, wait);
             return;
         }
-        let Read { event, mut standing, redeliveries } = message::read(&mut message, self.queue);
+        let Read { event, mut state, redeliveries } = message::read(&mut message, self.queue);
         let event = Arc::new(event);
-        let first_attempt_at = standing.first_attempt_at.unwrap_or_else(Timestamp::now);
-        standing.first_attempt_at = Some(first_attempt_at);
+        let first_attempt_at = state.first_attempt_at.unwrap_or_else(Timestamp::now);
+        state.first_attempt_at = Some(first_attempt_at);
         let parts = DeliveryParts {
             queue: self.queue,
-            attempt: standing.attempt,
+            attempt: state.attempt,
             first_attempt_at,
             redeliveries,
-            again: standing.again,
-            copy: Some(standing.copy.unwrap_or(Timestamp::from_millis(0))),
-            last: standing.last.clone(),
-            dead: standing.dead.clone(),
+            again: state.again,
+            copy: Some(state.copy.unwrap_or(Timestamp::from_millis(0))),
+            last: state.last.clone(),
+            dead: state.dead.clone(),
             routed_to: self.handlers.iter().copied().filter(|name| takes(*name, &event.event_type)).collect(),
             event: Arc::clone(&event),
         };
-        let settler = RabbitSettler { handle, event, queue: self.queue, standing };
+        let settler = RabbitSettler { handle, event, queue: self.queue, state };
         self.buffer.put(Delivery::new(parts, Box::new(settler)), None);
     }
 

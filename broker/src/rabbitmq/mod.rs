@@ -1,9 +1,12 @@
 //! RabbitMQ between many machines. Works on 3.10 and 4.x.
 //!
 //! ```text
-//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ ──▶ consuming connection ──▶ Pump ──▶ worker
-//!                                                        ▲                                    ▲                  │ ack, last
-//!                                                        └──────────── supervisor ────────────┘ ◀────────────────┘
+//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ
+//!                                                        ▲                  │
+//!                                                   supervisor              │
+//!                                                        ▼                  ▼
+//! worker ◀── DeliveryBuffer ◀── QueueConsumer ◀── consuming connection ◀── RabbitMQ
+//!    └── ack, last ──────────────────────────────────────▲
 //! ```
 //!
 //! - `supervisor` keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
@@ -15,13 +18,13 @@
 //! Why each part is as it is: docs/decisions/0005-rabbitmq.md.
 
 mod consumer;
+mod context;
 mod declare;
 mod link;
 mod message;
 mod publisher;
 mod recent;
 mod settler;
-mod shared;
 mod supervisor;
 mod unrouted;
 
@@ -46,11 +49,11 @@ use hookline_common::secret::Secret;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 
-use self::consumer::{Consuming, Pump};
+use self::consumer::{Outstanding, QueueConsumer};
+use self::context::RabbitContext;
 use self::declare::{DeclareError, Reopening};
-use self::message::Standing;
+use self::message::DeliveryState;
 use self::recent::Recent;
-use self::shared::Shared;
 use super::{
     Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
     Resumed, Stored,
@@ -110,11 +113,11 @@ impl RabbitOptions {
 
 /// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
 pub struct RabbitBroker {
-    shared: Arc<Shared>,
+    context: Arc<RabbitContext>,
     publisher: Publisher,
     recent: Recent,
-    pumps: TaskTracker,
-    consumers: Mutex<Vec<Arc<Consuming>>>,
+    consumer_tasks: TaskTracker,
+    consumers: Mutex<Vec<Arc<Outstanding>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -124,14 +127,14 @@ impl RabbitBroker {
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
         let consumes = options.role != RabbitRole::Ingest;
-        let shared = Arc::new(Shared::new(options));
-        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&shared), requests))];
+        let context = Arc::new(RabbitContext::new(options));
+        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&context), requests))];
         if consumes {
-            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&shared))));
+            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&context))));
         }
         let tasks = Mutex::new(tasks);
-        let (recent, pumps, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
-        Arc::new(Self { shared, publisher, recent, pumps, consumers, tasks })
+        let (recent, consumer_tasks, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
+        Arc::new(Self { context, publisher, recent, consumer_tasks, consumers, tasks })
     }
 
     /// Waits until it is ready.
@@ -139,12 +142,12 @@ impl RabbitBroker {
     /// # Errors
     /// Why it was not ready `within`.
     pub async fn wait_ready(&self, within: Duration) -> Result<(), BrokerError> {
-        let mut state = self.shared.state.subscribe();
+        let mut state = self.context.state.subscribe();
         let ready = state.wait_for(|state| *state == BrokerState::Ready);
         if matches!(tokio::time::timeout(within, ready).await, Ok(Ok(_))) {
             return Ok(());
         }
-        let why = match &*self.shared.state.borrow() {
+        let why = match &*self.context.state.borrow() {
             BrokerState::NotReady(why) | BrokerState::Failed(why) => why.clone(),
             BrokerState::Ready => return Ok(()),
         };
@@ -163,7 +166,7 @@ impl RabbitBroker {
     /// Where the broker cannot be asked.
     pub async fn differences(&self) -> Result<Vec<Difference>, BrokerError> {
         let connection = self.connection().await?;
-        let topology = Topology::of(&self.shared.options.handlers);
+        let topology = Topology::of(&self.context.options.handlers);
         asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
     }
 
@@ -174,7 +177,7 @@ impl RabbitBroker {
     /// Where something is there with other arguments, or the broker cannot be asked.
     pub async fn apply_topology(&self) -> Result<(), BrokerError> {
         let connection = self.connection().await?;
-        let enabled = &self.shared.options.handlers;
+        let enabled = &self.context.options.handlers;
         let topology = Topology::of(enabled);
         asked(&connection, declare::declare(&connection, &topology)).await?.map_err(unavailable)?;
         let off: Vec<HandlerName> = HandlerName::ALL.iter().copied().filter(|name| !enabled.contains(name)).collect();
@@ -212,7 +215,7 @@ impl RabbitBroker {
 
     /// Ends as the end of the process would: nothing is given back, connections are cut.
     pub async fn abandon(&self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
         for task in self.tasks.lock().await.drain(..) {
             // It panicked: then it has ended all the same.
             let _ = tokio::time::timeout(ENDED_WITHIN, task).await;
@@ -220,14 +223,14 @@ impl RabbitBroker {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
-        let mut consuming = self.shared.consuming.subscribe();
+        let mut consuming = self.context.consuming.subscribe();
         let connected = consuming.wait_for(Option::is_some);
         if let Ok(Ok(connection)) = tokio::time::timeout(CONNECTED_WITHIN, connected).await
             && let Some(connection) = &*connection
         {
             return Ok(Arc::clone(connection));
         }
-        Err(BrokerError::Unavailable(self.shared.why_not(crate::metrics::ConnectionRole::Consume)))
+        Err(BrokerError::Unavailable(self.context.why_not(crate::metrics::ConnectionRole::Consume)))
     }
 
     /// What is ready in each of these queues, by its name, and how many consumers it has; zeros where it is missing.
@@ -253,7 +256,7 @@ impl RabbitBroker {
                 "a queue refused it: look for a length limit in the policies on hookline.*".to_owned(),
             )),
             Some(Published::Unroutable) => {
-                self.shared.declare_now.notify_one();
+                self.context.declare_now.notify_one();
                 Err(PublishError::Unavailable("no queue took it: `hookline topology` shows what is missing".to_owned()))
             }
             Some(Published::Unknown) => Err(PublishError::Unknown),
@@ -268,17 +271,17 @@ fn new(event: &Event) -> Outgoing {
     Outgoing {
         exchange: EVENTS,
         routing_key: events_key(event),
-        properties: message::properties(event, &Standing::new()),
+        properties: message::properties(event, &DeliveryState::new()),
         body: event.body.clone(),
     }
 }
 
 /// A delivery for one handler.
-fn to_work(handler: HandlerName, event: &Event, standing: &Standing) -> Outgoing {
+fn to_work(handler: HandlerName, event: &Event, state: &DeliveryState) -> Outgoing {
     Outgoing {
         exchange: WORK,
         routing_key: handler.as_str().to_owned(),
-        properties: message::properties(event, standing),
+        properties: message::properties(event, state),
         body: event.body.clone(),
     }
 }
@@ -316,13 +319,13 @@ impl Publish for RabbitBroker {
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
-        self.shared.state.subscribe()
+        self.context.state.subscribe()
     }
 
     async fn close(&self) {
-        self.shared.closing.cancel();
-        self.pumps.close();
-        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.pumps.wait()).await.is_err() {
+        self.context.closing.cancel();
+        self.consumer_tasks.close();
+        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.consumer_tasks.wait()).await.is_err() {
             tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
         }
         self.abandon().await;
@@ -336,7 +339,7 @@ impl Consume for RabbitBroker {
         let prefetch = prefetch.max(1);
         let failed = |error: lapin::Error| {
             if matches!(error.kind(), ErrorKind::ProtocolError(protocol) if protocol.get_id() == 404) {
-                self.shared.declare_now.notify_one();
+                self.context.declare_now.notify_one();
             }
             BrokerError::Unavailable(error.to_string())
         };
@@ -351,48 +354,48 @@ impl Consume for RabbitBroker {
         };
         let (channel, consumer) = asked(&connection, opening).await?.map_err(failed)?;
         let buffer = Arc::new(DeliveryBuffer::default());
-        let pump = Pump {
+        let consuming = QueueConsumer {
             queue,
-            handlers: self.shared.options.handlers.clone(),
+            handlers: self.context.options.handlers.clone(),
             connection,
             channel,
             publisher: self.publisher.clone(),
             prefetch,
             buffer: Arc::clone(&buffer),
-            closing: self.shared.closing.clone(),
-            gone: self.shared.stop.clone(),
+            closing: self.context.closing.clone(),
+            gone: self.context.stop.clone(),
             out: Arc::new(()),
         };
         {
             let mut consumers = self.consumers.lock().await;
             consumers.retain(|consuming| !consuming.is_over());
-            consumers.push(Arc::new(pump.consuming()));
+            consumers.push(Arc::new(consuming.outstanding()));
         }
-        self.pumps.spawn(pump.run(consumer));
+        self.consumer_tasks.spawn(consuming.run(consumer));
         Ok(Deliveries::new(buffer))
     }
 
     async fn held(&self, queue: Queue) -> u64 {
         let consumers = self.consumers.lock().await.clone();
-        Consuming::held(queue, consumers).await
+        Outstanding::held(queue, consumers).await
     }
 }
 
 #[async_trait]
 impl QueueAdmin for RabbitBroker {
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+        let state = DeliveryState { again: Some(why), copy: Some(Timestamp::now()), ..DeliveryState::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
     }
 
     async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
         let Resumed { attempt, first_attempt_at, copy } = from;
-        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+        let state = DeliveryState { attempt, first_attempt_at, copy: Some(copy), ..DeliveryState::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        let handlers = self.shared.options.handlers.iter();
+        let handlers = self.context.options.handlers.iter();
         let queues = handlers.flat_map(|handler| [Queue::Work(*handler), Queue::Dead(*handler)]);
         let found = self.depths(queues.map(|queue| (queue, queue.name())).collect()).await?;
         let depth = |(queue, (messages, consumers)): (Queue, (u32, u32))| QueueDepth {
@@ -418,6 +421,6 @@ impl QueueAdmin for RabbitBroker {
 
 impl Drop for RabbitBroker {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
     }
 }
