@@ -3,6 +3,7 @@
 mod messages;
 mod outages;
 mod publisher;
+mod rights;
 mod tls;
 mod topology;
 mod upgrade;

@@ -1,5 +1,6 @@
 //! What an operator types, with the queues in RabbitMQ.
 
+use hookline_common::testing::nodes::RabbitNode;
 use hookline_e2e::{ACCOUNT, HOOKLINE_INGEST, House, Process, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};
 use serde_json::{Value, json};
@@ -74,6 +75,33 @@ async fn topology_tells_what_is_missing_and_declares_it() {
     let missing = house.cli(&["topology"]).await;
     assert_eq!(missing.code, Some(1));
     assert!(missing.stdout.lines().any(|line| line.starts_with("missing") && line.contains(NOTES)), "{missing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topology_names_what_an_earlier_version_left_and_removes_it() {
+    let (house, vhost) = house().await;
+    assert_eq!(house.cli(&["topology", "--apply"]).await.code, Some(0));
+    let declare = format!(
+        "rabbit_exchange:declare(rabbit_misc:r(<<\"{vhost}\">>, exchange, <<\"hookline.control\">>), fanout, true, false, \
+         false, [], <<\"e2e\">>)."
+    );
+    RabbitNode::shared().await.ctl(&["eval", &declare]).await;
+
+    let told = house.cli(&["topology", "--json"]).await;
+    let checked = house.cli(&["check", "--connect"]).await;
+    let applied = house.cli(&["topology", "--apply"]).await;
+    let after = house.cli(&["topology"]).await;
+
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let document: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let [difference] = <[Value; 1]>::try_from(document["differences"].as_array().unwrap().clone()).expect("one");
+    assert_eq!(
+        (&difference["what"], &difference["object"]),
+        (&json!("left_over"), &json!("exchange hookline.control"))
+    );
+    let line = "ok           topology: exchange hookline.control is left over";
+    assert!(checked.stdout.contains(line), "it is no fault: {checked:?}");
+    assert_eq!((applied.code, after.code), (Some(0), Some(0)), "{applied:?} {after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
