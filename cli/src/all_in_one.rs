@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hookline_broker::Broker;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::{Broker, Publish};
 use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
 use hookline_common::service::broker_ca;
 use hookline_common::service::reload::LiveSettings;
@@ -32,7 +32,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 pub(crate) struct AllInOne {
     pub(crate) journey: Journey,
     /// What ingest publishes to; closing it closes what is behind it.
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn Publish>,
     ingest: IngestApp,
     admin: AdminServer,
     worker: WorkerService,
@@ -42,7 +42,7 @@ pub(crate) struct AllInOne {
 
 /// The queues as ingest and the worker see them.
 struct Queues {
-    ingest: Arc<dyn Broker>,
+    ingest: Arc<dyn Publish>,
     worker: Arc<dyn Broker>,
     /// Where they are in RabbitMQ: what ingest sees, once more.
     spooling: Option<Arc<Spooling>>,
@@ -53,7 +53,7 @@ impl AllInOne {
     /// ingest publishes to.
     pub(crate) async fn open(
         settings: &Settings,
-        wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>,
+        wrap: impl FnOnce(Arc<dyn Publish>) -> Arc<dyn Publish>,
     ) -> anyhow::Result<Self> {
         let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
         let metrics = Arc::new(Metrics::new(Role::Both, &sources));
@@ -134,14 +134,14 @@ impl AllInOne {
 impl Queues {
     async fn embedded(
         settings: &Settings,
-        wrap: impl FnOnce(Arc<dyn Broker>) -> Arc<dyn Broker>,
+        wrap: impl FnOnce(Arc<dyn Publish>) -> Arc<dyn Publish>,
     ) -> anyhow::Result<Self> {
         let options = EmbeddedOptions {
             retention: settings.store.retention,
             ..EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled())
         };
         let worker: Arc<dyn Broker> = EmbeddedBroker::open(options).await?;
-        Ok(Self { ingest: wrap(Arc::clone(&worker)), worker, spooling: None })
+        Ok(Self { ingest: wrap(Arc::clone(&worker) as _), worker, spooling: None })
     }
 
     async fn in_rabbitmq(
@@ -151,7 +151,7 @@ impl Queues {
     ) -> anyhow::Result<Self> {
         let options = RabbitOptions::new(settings, broker_ca(settings)?, RabbitRole::Worker, broker_metrics);
         let worker: Arc<dyn Broker> = RabbitBroker::start(options);
-        let spooling = Spooling::open(settings, Arc::clone(&worker), Arc::clone(metrics)).await?;
+        let spooling = Spooling::open(settings, Arc::clone(&worker) as _, Arc::clone(metrics)).await?;
         Ok(Self { ingest: Arc::clone(&spooling) as _, worker, spooling: Some(spooling) })
     }
 }

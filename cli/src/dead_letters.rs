@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgGroup, Args, Subcommand};
 use futures::stream::{self, StreamExt};
-use hookline_broker::Broker;
+use hookline_broker::Publish as _;
 use hookline_common::names::{DeadReason, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use hookline_broker::embedded::EmbeddedBroker;
-use hookline_broker::{Broker as _, BrokerError};
+use hookline_broker::{BrokerError, Publish as _, QueueAdmin as _};
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
 use hookline_common::phone::Phone;

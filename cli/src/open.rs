@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use hookline_broker::Broker;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
+use hookline_broker::{Broker, Publish as _};
 use hookline_common::service::broker_ca;
 use hookline_common::service::telemetry::logging;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};

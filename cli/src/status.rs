@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hookline_broker::embedded::{EmbeddedBroker, Held};
-use hookline_broker::{Broker, BrokerError, OtherQueue, QueueDepth};
+use hookline_broker::{BrokerError, OtherQueue, Publish, QueueDepth};
 use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;

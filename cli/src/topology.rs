@@ -1,10 +1,11 @@
 //! `hookline topology`: the exchanges, queues and bindings that this configuration needs on RabbitMQ, and how the broker
-//! differs from them. `--apply` declares what is missing; nothing is ever deleted.
+//! differs from them. `--apply` declares what is missing, and removes exchanges that earlier versions left; no queue is ever
+//! deleted.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_broker::Broker;
+use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_broker::topology::rabbitmq::{Argument, Topology};
 use hookline_common::settings::Settings;
@@ -18,7 +19,8 @@ const EMBEDDED: &str = "The queues are in the embedded broker, which makes its o
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct TopologyArgs {
-    /// Declare what is missing, and take the guards of switched-off handlers from hookline.events; deletes nothing
+    /// Declare what is missing, unbind the queues of switched-off handlers from hookline.events, and remove the exchanges
+    /// that earlier versions left; deletes no queue
     #[arg(long)]
     apply: bool,
     /// Print one JSON document instead of tables
@@ -73,7 +75,7 @@ async fn compare(settings: &Settings, apply: bool) -> anyhow::Result<Vec<Differe
 fn print(topology: &Topology) -> anyhow::Result<()> {
     let mut exchanges = Table::new(&["EXCHANGE", "TYPE", "WHAT IT CANNOT ROUTE GOES TO"]);
     for exchange in &topology.exchanges {
-        exchanges.row([exchange.name.clone(), exchange.kind.as_str().to_owned(), or_dash(exchange.alternate)]);
+        exchanges.row([exchange.name.to_owned(), exchange.kind.as_str().to_owned(), or_dash(exchange.alternate)]);
     }
     let mut queues = Table::new(&["QUORUM QUEUE", "ARGUMENTS"]);
     for queue in &topology.queues {
@@ -82,7 +84,7 @@ fn print(topology: &Topology) -> anyhow::Result<()> {
     }
     let mut bindings = Table::new(&["FROM", "KEY", "TO"]);
     for binding in &topology.bindings {
-        bindings.row([binding.source.clone(), binding.key.clone(), binding.target.name()]);
+        bindings.row([binding.source.to_owned(), binding.key.clone(), binding.queue.name()]);
     }
     for table in [exchanges, queues, bindings] {
         output::print_table(&table)?;
@@ -117,6 +119,7 @@ pub(crate) fn line(difference: &Difference) -> String {
         Difference::Missing { object } => format!("missing  {object}; {remedy}"),
         Difference::Other { object, words } => format!("other    {object}: {words}; {remedy}"),
         Difference::Unknown { object, words } => format!("unknown  {object}: {words}; {remedy}"),
+        Difference::LeftOver { object } => format!("left     {object}; {remedy}"),
     }
 }
 
@@ -131,13 +134,14 @@ fn document(topology: &Topology, differences: &[Difference]) -> Value {
             "arguments": queue.arguments.iter().map(|(name, value)| ((*name).to_owned(), json(value))).collect::<Map<_, _>>(),
         })).collect::<Vec<_>>(),
         "bindings": topology.bindings.iter().map(|binding| json!({
-            "from": binding.source, "key": binding.key, "to": binding.target.name(),
+            "from": binding.source, "key": binding.key, "to": binding.queue.name(),
         })).collect::<Vec<_>>(),
         "differences": differences.iter().map(|difference| {
             let (what, object, words) = match difference {
                 Difference::Missing { object } => ("missing", object, None),
                 Difference::Other { object, words } => ("other", object, Some(words)),
                 Difference::Unknown { object, words } => ("unknown", object, Some(words)),
+                Difference::LeftOver { object } => ("left_over", object, None),
             };
             json!({ "what": what, "object": object, "detail": words, "remedy": difference.remedy() })
         }).collect::<Vec<_>>(),

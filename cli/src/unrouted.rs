@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use hookline_broker::Broker;
 use hookline_broker::rabbitmq::{RabbitBroker, Unrouted};
 use hookline_broker::topology::rabbitmq::UNROUTED;
 use hookline_broker::topology::takes;
+use hookline_broker::{Publish as _, QueueAdmin};
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::HandlerName;
 use hookline_common::settings::Settings;
@@ -131,7 +131,7 @@ fn row(Unrouted { event, exchange, routing_key }: &Unrouted) -> serde_json::Valu
 }
 
 /// How many there are.
-pub(crate) async fn count(broker: &dyn Broker) -> anyhow::Result<u64> {
+pub(crate) async fn count(broker: &dyn QueueAdmin) -> anyhow::Result<u64> {
     let queues = broker.other_queues().await?;
     Ok(queues.iter().find(|queue| queue.name == UNROUTED).map_or(0, |queue| queue.messages))
 }
@@ -164,7 +164,7 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
 
 /// Recorded first, then removed: a crash in between leaves them here, to be discarded again.
 ///
-/// Their deliveries stay as they are. One copy is here for each handler that missed it, and nothing on it says which:
+/// Their deliveries stay as they are. Nothing on a copy says which handlers missed it:
 /// settling the deliveries of all handlers could give up an opt-out that waits in its queue.
 async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs) -> anyhow::Result<()> {
     // Made where no worker has made it: what is discarded must be in the history.

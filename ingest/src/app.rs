@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
-use hookline_broker::{Broker, BrokerState};
+use hookline_broker::{BrokerState, Publish};
 use hookline_common::service::admin::{Readiness, Standing};
 use hookline_common::service::reload::LiveSettings;
 use hookline_common::service::telemetry::journey::Journey;
@@ -59,7 +59,7 @@ impl IngestApp {
     /// Where the address cannot be had or the TLS files are unusable; says what to do.
     pub fn bind(
         settings: &Settings,
-        broker: Arc<dyn Broker>,
+        broker: Arc<dyn Publish>,
         metrics: Arc<Metrics>,
         journey: Journey,
     ) -> anyhow::Result<Self> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_broker::{Broker, BrokerState, PublishError, Stored};
+use hookline_broker::{BrokerState, Publish, PublishError, Stored};
 use hookline_common::backoff::full_jitter;
 use hookline_common::event::{Event, EventId};
 use hookline_common::service::telemetry::metrics::Metrics;
@@ -20,7 +20,7 @@ const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
 const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Durable {
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn Publish>,
     metrics: Arc<Metrics>,
     /// A broker that hangs must not hold requests for ever: the sender has given up long before.
     deadline: Duration,
@@ -38,7 +38,7 @@ enum Added {
 }
 
 impl Durable {
-    pub(crate) fn new(broker: Arc<dyn Broker>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
+    pub(crate) fn new(broker: Arc<dyn Publish>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
         Self { broker, metrics, deadline, incomplete: Arc::default() }
     }
 
@@ -88,7 +88,7 @@ fn not_completed(event: &Event, why: &str) {
 }
 
 /// The end of the process ends it as well: the sender's repeat is what is left then.
-async fn publish_until_stored(broker: &dyn Broker, event: &Event) -> Result<(), PublishError> {
+async fn publish_until_stored(broker: &dyn Publish, event: &Event) -> Result<(), PublishError> {
     let mut tries = 0;
     loop {
         // An outage may take as long as it likes.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_broker::Broker;
+use hookline_broker::Publish;
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
@@ -34,7 +34,7 @@ pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()
         Arc::new(BrokerMetrics::new(&metrics)),
     ));
     let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
-    let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
+    let broker: Arc<dyn Publish> = Arc::clone(&spooling) as _;
     let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
         .with_spooling(Some(spooling))
         .following(live);

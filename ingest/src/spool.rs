@@ -17,11 +17,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use async_trait::async_trait;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
-};
-use hookline_common::event::{Event, EventId};
-use hookline_common::names::{HandlerName, Queue};
+use hookline_broker::{BrokerError, BrokerState, Publish, PublishError, Stored};
+use hookline_common::event::Event;
+use hookline_common::names::HandlerName;
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::{OnBrokerOutage, Settings};
 use hookline_common::time::Timestamp;
@@ -50,7 +48,7 @@ pub fn options(settings: &Settings) -> EmbeddedOptions {
 
 /// Ingest's broker where the queues are in RabbitMQ: that one, with the spool behind it.
 pub struct Spooling {
-    remote: Arc<dyn Broker>,
+    remote: Arc<dyn Publish>,
     spool: Option<Arc<Spool>>,
     /// `on_broker_outage`: whether new events may go to the spool.
     takes: bool,
@@ -71,7 +69,7 @@ impl Spooling {
     /// Where the spool cannot be opened, or another process has it; says what to do.
     pub async fn open(
         settings: &Settings,
-        remote: Arc<dyn Broker>,
+        remote: Arc<dyn Publish>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Arc<Self>> {
         let takes = settings.ingest.on_broker_outage == OnBrokerOutage::Spool;
@@ -160,41 +158,13 @@ impl Spooling {
 }
 
 #[async_trait]
-impl Broker for Spooling {
+impl Publish for Spooling {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         self.publish_or_spool(event, self.remote.publish(event)).await
     }
 
     async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
         self.publish_or_spool(event, self.remote.publish_patiently(event)).await
-    }
-
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        self.remote.publish_again(handler, event, why).await
-    }
-
-    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
-        self.remote.publish_anew(handler, event, from).await
-    }
-
-    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        self.remote.consume(queue, prefetch).await
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        self.remote.queues().await
-    }
-
-    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
-        self.remote.other_queues().await
-    }
-
-    async fn held(&self, queue: Queue) -> u64 {
-        self.remote.held(queue).await
-    }
-
-    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
-        self.remote.remove(event_id, handler).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {

@@ -39,7 +39,7 @@ pub(crate) const EVENT_TYPES: [(usize, &str); 3] =
 pub(crate) enum Route {
     /// The shortest way there is into queues equal to ours.
     Short,
-    /// Ours: `hookline.events` and the handlers' guards.
+    /// Ours: `hookline.events`, and its bindings to the handlers' queues.
     Ours,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::Broker;
+use hookline_broker::Publish;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
@@ -45,7 +45,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         secrets: vec![Secret::new(spec.secret)],
     }];
     let metrics = Arc::new(Metrics::new(Role::Ingest, &[SOURCE]));
-    let (broker, spooling): (Arc<dyn Broker>, _) = if settings.broker.url.is_empty() {
+    let (broker, spooling): (Arc<dyn Publish>, _) = if settings.broker.url.is_empty() {
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
         (EmbeddedBroker::open(options).await?, None)
     } else {

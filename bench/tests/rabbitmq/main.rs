@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_bench::{Options, Part, Progress, Refused};
-use hookline_broker::Broker;
+use hookline_broker::Publish;
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::names::HandlerName;

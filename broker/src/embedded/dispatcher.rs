@@ -13,14 +13,14 @@ use tokio_util::sync::CancellationToken;
 use hookline_common::names::Queue;
 use hookline_common::time::Timestamp;
 
-use super::ops::{Op, Shared, released};
-use super::rare;
+use super::maintenance;
+use super::ops::{EmbeddedContext, Op, released};
 use super::reader::{self, Routed};
 use super::round::{Change, Count, LeasedRow, Wants};
 use super::rows::{self, SLOTS};
 use super::settler::EmbeddedSettler;
-use super::shelf::{Held, Shelf};
-use crate::{DeliveryParts, Spends};
+use crate::delivery_buffer::DeliveryBuffer;
+use crate::{Delivery, DeliveryParts, Spends};
 
 /// How soon a redrive by the command line is noticed.
 const POLL: Duration = Duration::from_millis(250);
@@ -34,13 +34,13 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 pub(super) struct Consumer {
     pub(super) queue: Queue,
     pub(super) places: Arc<Semaphore>,
-    pub(super) shelf: Arc<Shelf>,
+    pub(super) buffer: Arc<DeliveryBuffer>,
 }
 
 pub(super) struct Dispatcher {
     pub(super) reader: SqliteConnection,
     pub(super) ops: mpsc::UnboundedSender<Op>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<EmbeddedContext>,
     pub(super) consumers: Vec<Consumer>,
     /// How long a row stays handed out.
     pub(super) lease: Duration,
@@ -49,11 +49,11 @@ pub(super) struct Dispatcher {
 impl Dispatcher {
     /// Runs until `closing`; gives back what was not handed out.
     pub(super) async fn run(mut self, mut newcomers: mpsc::UnboundedReceiver<Consumer>, closing: CancellationToken) {
-        let shared = Arc::clone(&self.shared);
+        let context = Arc::clone(&self.context);
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !closing.is_cancelled() && !shared.stop.is_cancelled() {
-            self.consumers.retain(|consumer| !consumer.shelf.is_closed());
+        while !closing.is_cancelled() && !context.stop.is_cancelled() {
+            self.end_stopped().await;
             self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
             let (wants, mut due_in) = self.wants();
             if wants.iter().any(|want| *want > 0) {
@@ -65,45 +65,59 @@ impl Dispatcher {
             }
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = shared.stop.cancelled() => {}
-                () = shared.board.changed() => {}
+                () = context.stop.cancelled() => {}
+                () = context.due_times.changed() => {}
                 Some(newcomer) = newcomers.recv() => self.consumers.push(newcomer),
                 () = sleep(due_in) => {}
                 _ = poll.tick() => {
                     // Before the writer looks: what was never taken does not count as handed out.
-                    self.consumers.iter().for_each(|consumer| consumer.shelf.give_back_expired());
+                    for consumer in &self.consumers {
+                        consumer.buffer.give_back_expired().await;
+                    }
                     drop(self.ops.send(Op::Poll));
                 }
             }
         }
         newcomers.close();
         self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
-        self.consumers.iter().for_each(|consumer| consumer.shelf.close());
+        for consumer in &self.consumers {
+            consumer.buffer.end(true).await;
+        }
         // Reading leaves nothing behind; an error here has no consequence.
         drop(self.reader.close().await);
     }
 
+    async fn end_stopped(&mut self) {
+        let consumers = std::mem::take(&mut self.consumers);
+        let is_stopped = |consumer: &Consumer| consumer.buffer.stopped().is_cancelled();
+        let (stopped, others) = consumers.into_iter().partition::<Vec<_>, _>(is_stopped);
+        self.consumers = others;
+        for consumer in stopped {
+            consumer.buffer.end(false).await;
+        }
+    }
+
     /// What is due and has room now, and how long until more is.
     fn wants(&self) -> (Wants, Duration) {
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let mut wants = [0; SLOTS];
         let mut next_due = i64::MAX;
         for consumer in &self.consumers {
             let room = consumer.places.available_permits();
             let slot = rows::slot(consumer.queue);
-            let due = self.shared.board.next_due(slot);
+            let due = self.context.due_times.next_due(slot);
             if room > 0 && due <= now_ms {
                 wants[slot] += u32::try_from(room).unwrap_or(u32::MAX);
             } else if room > 0 {
                 next_due = next_due.min(due);
             }
         }
-        (wants, self.shared.clock.until(next_due).min(LONGEST_SLEEP))
+        (wants, self.context.clock.until(next_due).min(LONGEST_SLEEP))
     }
 
     async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
         let (reply, leased) = oneshot::channel();
-        // From before the writer leases, so that the shelf is never behind it.
+        // From before the writer leases, so that the buffer is never behind it.
         let until = Instant::now() + self.lease;
         self.ops.send(Op::Lease { wants, reply }).map_err(drop)?;
         // No answer: the writer could not ask the file now.
@@ -115,7 +129,7 @@ impl Dispatcher {
             Ok(events) => {
                 for row in leased {
                     match events.get(&rows::message_of_row(row.lease.row)) {
-                        Some(event) => self.shelve(row, event.clone(), until),
+                        Some(event) => self.buffer(row, event.clone(), until),
                         // Erased since, or not readable.
                         None => self.put_off(row),
                     }
@@ -130,13 +144,14 @@ impl Dispatcher {
         }
     }
 
-    fn shelve(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
+    fn buffer(&self, row: LeasedRow, (event, routed_to): Routed, until: Instant) {
         let takers = self.consumers.iter().filter(|consumer| consumer.queue == row.queue);
-        let placed =
-            takers.filter_map(|taker| Some((&taker.shelf, Arc::clone(&taker.places).try_acquire_owned().ok()?))).next();
-        let Some((shelf, permit)) = placed else { return self.give_back(row) };
+        let placed = takers
+            .filter_map(|taker| Some((&taker.buffer, Arc::clone(&taker.places).try_acquire_owned().ok()?)))
+            .next();
+        let Some((buffer, permit)) = placed else { return self.give_back(row) };
         let settler =
-            EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), shared: Arc::clone(&self.shared), permit };
+            EmbeddedSettler { lease: row.lease, ops: self.ops.clone(), context: Arc::clone(&self.context), permit };
         let parts = DeliveryParts {
             event,
             queue: row.queue,
@@ -144,17 +159,17 @@ impl Dispatcher {
             first_attempt_at: Timestamp::from_millis(row.first_attempt_ms),
             redeliveries: row.deliveries.saturating_sub(1),
             copy: None,
-            again: row.again.as_deref().and_then(rare::read_again),
+            again: row.again.as_deref().and_then(maintenance::read_again),
             last: row.last.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             dead: row.dead_info.as_deref().and_then(|json| serde_json::from_str(json).ok()),
             routed_to,
         };
-        shelf.put(Held { until, parts, settler });
+        buffer.put(Delivery::new(parts, Box::new(settler)), Some(until));
     }
 
     /// A message that a newer version wrote may not be readable here: it waits for that version.
     fn put_off(&self, row: LeasedRow) {
-        let due_ms = self.shared.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
+        let due_ms = self.context.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
         let change = Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Undo, last: None };
         let _ = self.ops.send(Op::Settle { lease: row.lease, change, reply: None });
     }

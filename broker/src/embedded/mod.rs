@@ -2,7 +2,7 @@
 //! RabbitMQ. Also ingest's spool while RabbitMQ is away.
 //!
 //! ```text
-//! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ shelf ──▶ consumer
+//! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ buffer ──▶ consumer
 //!               ▲  one connection,                                                        │
 //!               │  one statement a batch                                                  │
 //!               └───────────────── settle, lease: one transaction a round ◀──────────────┘
@@ -23,20 +23,19 @@
 //!   looks for their changes four times a second.
 //! - **Not promised**: order. Rows are handed out by due time, and settled in any.
 
-mod board;
 mod clock;
 mod dispatcher;
+mod due_times;
 mod fault;
 mod files;
+mod maintenance;
 mod ops;
 mod publish;
-mod rare;
 mod reader;
 mod round;
 mod rows;
 mod schema;
 mod settler;
-mod shelf;
 mod upkeep;
 mod writer;
 
@@ -60,15 +59,18 @@ use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 
-use self::board::Board;
 use self::clock::Clock;
 use self::dispatcher::{Consumer, Dispatcher};
-use self::ops::{Op, Publish, Rare, Shared};
+use self::due_times::DueTimes;
+use self::ops::{EmbeddedContext, Maintenance, Op, PublishRequest};
 use self::rows::MessageRow;
 use self::schema::Use;
-use self::shelf::{Counter, Shelf};
 use self::writer::Writer;
-use super::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
+use super::{
+    Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
+    Resumed, Stored,
+};
+use crate::delivery_buffer::DeliveryBuffer;
 
 /// Publishes that wait for the writer; above it `Overloaded`.
 const MAX_WAITING: usize = 4096;
@@ -130,12 +132,12 @@ impl EmbeddedOptions {
     }
 }
 
-/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
 pub struct EmbeddedBroker {
     handlers: Vec<HandlerName>,
     retention: Duration,
-    shared: Arc<Shared>,
-    publishes: mpsc::Sender<Publish>,
+    context: Arc<EmbeddedContext>,
+    publishes: mpsc::Sender<PublishRequest>,
     ops: mpsc::UnboundedSender<Op>,
     /// Opened by whoever asks first.
     reader: Mutex<Option<SqliteConnection>>,
@@ -166,27 +168,27 @@ impl EmbeddedBroker {
         let purpose = if options.owner { Use::OwnersWriter } else { Use::GuestsWriter };
         let mut conn = schema::connect(&file, purpose, options.busy_timeout).await.map_err(failed)?;
         schema::create(&mut conn, HandlerName::ALL.iter().map(|handler| rows::code(*handler))).await.map_err(failed)?;
-        let epoch = if options.owner { rare::take_over(&mut conn).await.map_err(failed)? } else { 0 };
+        let epoch = if options.owner { maintenance::take_over(&mut conn).await.map_err(failed)? } else { 0 };
 
-        let shared = Arc::new(Shared {
+        let context = Arc::new(EmbeddedContext {
             clock: Clock::start(),
-            board: Board::new(),
+            due_times: DueTimes::new(),
             state: watch::Sender::new(BrokerState::Ready),
             commits: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
         let (publishes, waiting_publishes) = mpsc::channel(MAX_WAITING);
         let (ops, waiting_ops) = mpsc::unbounded_channel();
-        let writer = Writer::new(conn, Arc::clone(&shared), options.lease, epoch, lock);
+        let writer = Writer::new(conn, Arc::clone(&context), options.lease, epoch, lock);
         let owner = if options.owner {
-            Some(Self::start_owner(&file, &options, &shared, &ops).await.map_err(failed)?)
+            Some(Self::start_owner(&file, &options, &context, &ops).await.map_err(failed)?)
         } else {
             None
         };
         start_writer(writer.run(waiting_publishes, waiting_ops)).map_err(|cause| files::open_error(&file, &cause))?;
         let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
         let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
-        let broker = Self { handlers, retention, shared, publishes, ops, reader, busy_timeout, erasing, file, owner };
+        let broker = Self { handlers, retention, context, publishes, ops, reader, busy_timeout, erasing, file, owner };
         Ok(Arc::new(broker))
     }
 
@@ -260,27 +262,27 @@ impl EmbeddedBroker {
     async fn start_owner(
         file: &Path,
         options: &EmbeddedOptions,
-        shared: &Arc<Shared>,
+        context: &Arc<EmbeddedContext>,
         ops: &mpsc::UnboundedSender<Op>,
     ) -> Result<Owner, sqlx::Error> {
         let dispatcher = Dispatcher {
             reader: schema::connect(file, Use::Reader, options.busy_timeout).await?,
             ops: ops.clone(),
-            shared: Arc::clone(shared),
+            context: Arc::clone(context),
             consumers: Vec::new(),
             lease: options.lease,
         };
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(shared)));
-        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(shared)));
+        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(context)));
+        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(context)));
         let dispatcher = tokio::spawn(dispatcher.run(arrivals, closing.clone()));
         Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
     }
 
     /// What a publish gets that the writer cannot take.
     fn refusal(&self) -> PublishError {
-        match &*self.shared.state.borrow() {
+        match &*self.context.state.borrow() {
             BrokerState::Failed(reason) => PublishError::Fatal(reason.clone()),
             BrokerState::Ready | BrokerState::NotReady(_) => {
                 PublishError::Unavailable("the broker is closed".to_owned())
@@ -297,11 +299,11 @@ fn start_writer(run: impl Future<Output = ()> + Send + 'static) -> std::io::Resu
 }
 
 #[async_trait]
-impl Broker for EmbeddedBroker {
+impl Publish for EmbeddedBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
-        match self.publishes.try_send(Publish { message, reply }) {
+        match self.publishes.try_send(PublishRequest { message, reply }) {
             Ok(()) => crash_point("publish.sent"),
             Err(mpsc::error::TrySendError::Full(_)) => return Err(PublishError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.refusal()),
@@ -309,46 +311,13 @@ impl Broker for EmbeddedBroker {
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        let (reply, stored) = oneshot::channel();
-        let message = MessageRow::new(event, &self.handlers);
-        let again = Op::Rare(Rare::PublishAgain { message, handler, why, reply });
-        self.ops.send(again).map_err(|_| self.refusal())?;
-        stored.await.unwrap_or(Err(PublishError::Unknown))
-    }
-
-    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
-        let (reply, stored) = oneshot::channel();
-        let message = MessageRow::new(event, &self.handlers);
-        let anew = Op::Rare(Rare::PublishAnew { message, handler, from, reply });
-        self.ops.send(anew).map_err(|_| self.refusal())?;
-        stored.await.unwrap_or(Err(PublishError::Unknown))
-    }
-
-    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        let Some(owner) = &self.owner else {
-            return Err(BrokerError::Owned("this process did not open the queues to consume them".to_owned()));
-        };
-        let shelf = Arc::new(Shelf::default());
-        let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
-        let consumer = Consumer { queue, places, shelf: Arc::clone(&shelf) };
-        owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
-        Ok(Deliveries::from_source(Box::new(Counter(shelf))))
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
-    }
-
-    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
-        let (reply, removed) = oneshot::channel();
-        let remove = Op::Rare(Rare::Remove { event_id: rows::id_bytes(event_id), handler, reply });
-        self.ops.send(remove).map_err(|_| settler::closed())?;
-        removed.await.unwrap_or_else(|_| Err(settler::closed()))
+    /// The same: nothing lies between this process and its file that patience could help.
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.publish(event).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
-        self.shared.state.subscribe()
+        self.context.state.subscribe()
     }
 
     async fn close(&self) {
@@ -364,15 +333,73 @@ impl Broker for EmbeddedBroker {
             // No answer: the writer was already gone.
             let _ = closed.await;
         }
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
         if let Some(reader) = self.reader.lock().await.take() {
             drop(reader.close().await);
         }
     }
 }
 
+#[async_trait]
+impl Consume for EmbeddedBroker {
+    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
+        let Some(owner) = &self.owner else {
+            return Err(BrokerError::Owned("this process did not open the queues to consume them".to_owned()));
+        };
+        let buffer = Arc::new(DeliveryBuffer::default());
+        let places = Arc::new(Semaphore::new(usize::from(prefetch.max(1))));
+        let consumer = Consumer { queue, places, buffer: Arc::clone(&buffer) };
+        owner.newcomers.send(consumer).map_err(|_| settler::closed())?;
+        let (stopped, context) = (buffer.stopped().clone(), Arc::clone(&self.context));
+        tokio::spawn(async move {
+            stopped.cancelled().await;
+            context.due_times.wake();
+        });
+        Ok(Deliveries::new(buffer))
+    }
+
+    /// The queues' own counts have them.
+    async fn held(&self, _queue: Queue) -> u64 {
+        0
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for EmbeddedBroker {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let again = Op::Maintenance(Maintenance::PublishAgain { message, handler, why, reply });
+        self.ops.send(again).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let (reply, stored) = oneshot::channel();
+        let message = MessageRow::new(event, &self.handlers);
+        let anew = Op::Maintenance(Maintenance::PublishAnew { message, handler, from, reply });
+        self.ops.send(anew).map_err(|_| self.refusal())?;
+        stored.await.unwrap_or(Err(PublishError::Unknown))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
+        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
+    }
+
+    async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, event_id: &EventId, handler: HandlerName) -> Result<bool, BrokerError> {
+        let (reply, removed) = oneshot::channel();
+        let remove = Op::Maintenance(Maintenance::Remove { event_id: rows::id_bytes(event_id), handler, reply });
+        self.ops.send(remove).map_err(|_| settler::closed())?;
+        removed.await.unwrap_or_else(|_| Err(settler::closed()))
+    }
+}
+
 impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
     }
 }

@@ -7,14 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use hookline_common::names::HandlerName;
 
-use super::board::Board;
 use super::clock::Clock;
-use super::rare;
+use super::due_times::DueTimes;
+use super::maintenance;
 use super::round::{Change, Count, Lease, LeasedRow, Wants};
 use super::rows::{IdBytes, MessageRow};
 use crate::{Again, BrokerError, BrokerState, PublishError, Resumed, Settled, Spends, Stored};
 
-pub(super) struct Publish {
+pub(super) struct PublishRequest {
     pub(super) message: MessageRow,
     pub(super) reply: oneshot::Sender<Result<Stored, PublishError>>,
 }
@@ -32,7 +32,7 @@ pub(super) enum Op {
         wants: Wants,
         reply: oneshot::Sender<Vec<LeasedRow>>,
     },
-    Rare(Rare),
+    Maintenance(Maintenance),
     /// Look for what other processes changed and for leases that ran out.
     Poll,
     /// Ends the writer when what waits is written.
@@ -41,7 +41,7 @@ pub(super) enum Op {
     },
 }
 
-pub(super) enum Rare {
+pub(super) enum Maintenance {
     PublishAgain {
         message: MessageRow,
         handler: HandlerName,
@@ -60,7 +60,7 @@ pub(super) enum Rare {
         reply: oneshot::Sender<Result<bool, BrokerError>>,
     },
     Forget {
-        slice: rare::Slice,
+        slice: maintenance::Slice,
         before_ms: i64,
         reply: oneshot::Sender<u64>,
     },
@@ -69,9 +69,9 @@ pub(super) enum Rare {
 }
 
 /// What the writer shares with the rest of the broker.
-pub(super) struct Shared {
+pub(super) struct EmbeddedContext {
     pub(super) clock: Clock,
-    pub(super) board: Board,
+    pub(super) due_times: DueTimes,
     pub(super) state: watch::Sender<BrokerState>,
     /// Transactions so far: whether a checkpoint has anything to do.
     pub(super) commits: AtomicU64,

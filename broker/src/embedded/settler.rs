@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use hookline_common::testing::crash_point;
 
-use super::ops::{Op, Shared, released};
+use super::ops::{EmbeddedContext, Op, released};
 use super::round::{Change, Count, Lease};
 use crate::{BrokerError, Settled, Settlement, Settler, Spends};
 
@@ -18,26 +18,22 @@ const AFTER_ABANDON: Duration = Duration::from_secs(1);
 pub(super) struct EmbeddedSettler {
     pub(super) lease: Lease,
     pub(super) ops: mpsc::UnboundedSender<Op>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) context: Arc<EmbeddedContext>,
     /// The consumer's place; free again when this is dropped.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl EmbeddedSettler {
-    /// It was never handed out.
-    pub(super) fn release(self) {
-        self.send(released(), None);
-    }
-
-    fn send(self, change: Change, reply: Option<super::ops::SettleReply>) {
+    /// Nobody waits for the answer.
+    fn send(self, change: Change) {
         // Without a writer the lease is void when the file is opened again.
-        let _ = self.ops.send(Op::Settle { lease: self.lease, change, reply });
+        let _ = self.ops.send(Op::Settle { lease: self.lease, change, reply: None });
         drop(self.permit);
-        self.shared.board.wake();
+        self.context.due_times.wake();
     }
 
     fn change(&self, settlement: Settlement) -> Change {
-        let clock = self.shared.clock;
+        let clock = self.context.clock;
         match settlement {
             Settlement::Done => Change::Done,
             Settlement::Release => released(),
@@ -65,7 +61,7 @@ impl Settler for EmbeddedSettler {
         let change = self.change(settlement);
         // The place is free when the outcome is known, not before: a consumer that settles slowly must not be
         // given more than it asked for.
-        let Self { lease, ops, shared, permit } = *self;
+        let Self { lease, ops, context, permit } = *self;
         let sent = ops.send(Op::Settle { lease, change, reply: Some(reply) });
         let settled = match sent {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(closed())),
@@ -75,13 +71,18 @@ impl Settler for EmbeddedSettler {
             crash_point(point);
         }
         drop(permit);
-        shared.board.wake();
+        context.due_times.wake();
         settled
     }
 
+    /// Waits for nothing: with a full disk the writer would answer when there is room again.
+    async fn give_back(self: Box<Self>) {
+        self.send(released());
+    }
+
     fn abandon(self: Box<Self>) {
-        let due_ms = self.shared.clock.now_ms() + i64::try_from(AFTER_ABANDON.as_millis()).unwrap_or_default();
-        self.send(Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Keep, last: None }, None);
+        let due_ms = self.context.clock.now_ms() + i64::try_from(AFTER_ABANDON.as_millis()).unwrap_or_default();
+        self.send(Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Keep, last: None });
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use hookline_common::time::Timestamp;
 
-use super::ops::{Op, Rare, Shared};
+use super::ops::{EmbeddedContext, Maintenance, Op};
 use super::schema::{self, Use};
 
 /// Between looks at the log.
@@ -27,22 +27,22 @@ const FORGET_EVERY: Duration = Duration::from_secs(14);
 
 /// Copies the log into the file in the background. The writer alone can let the log start again, and only when
 /// all of it was copied: it copies the little that came meanwhile.
-pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>, shared: Arc<Shared>) {
+pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>, context: Arc<EmbeddedContext>) {
     let mut conn = None;
     let mut looked_at = 0;
     loop {
         tokio::select! {
-            () = shared.stop.cancelled() => break,
+            () = context.stop.cancelled() => break,
             () = sleep(CHECKPOINT_EVERY) => {}
         }
-        let commits = shared.commits.load(Ordering::Relaxed);
+        let commits = context.commits.load(Ordering::Relaxed);
         if commits == looked_at {
             continue;
         }
         match checkpoint(&mut conn, &file).await {
             Ok(pages) => {
                 looked_at = commits;
-                if pages > LOG_PAGES && ops.send(Op::Rare(Rare::Checkpoint)).is_err() {
+                if pages > LOG_PAGES && ops.send(Op::Maintenance(Maintenance::Checkpoint)).is_err() {
                     break;
                 }
             }
@@ -84,10 +84,10 @@ async fn checkpoint(conn: &mut Option<SqliteConnection>, file: &Path) -> Result<
 }
 
 /// Forgets ids older than `retention`, slice by slice, for ever.
-pub(super) async fn forget(retention: Duration, ops: mpsc::UnboundedSender<Op>, shared: Arc<Shared>) {
+pub(super) async fn forget(retention: Duration, ops: mpsc::UnboundedSender<Op>, context: Arc<EmbeddedContext>) {
     for slice in (0..=u8::MAX).cycle() {
         tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = context.stop.cancelled() => return,
             () = sleep(FORGET_EVERY) => {}
         }
         forget_slice(slice, retention, &ops).await;
@@ -97,7 +97,7 @@ pub(super) async fn forget(retention: Duration, ops: mpsc::UnboundedSender<Op>, 
 pub(super) async fn forget_slice(slice: u8, retention: Duration, ops: &mpsc::UnboundedSender<Op>) -> u64 {
     let (reply, forgotten) = oneshot::channel();
     let before_ms = Timestamp::now().minus(retention).as_millis();
-    if ops.send(Op::Rare(Rare::Forget { slice, before_ms, reply })).is_err() {
+    if ops.send(Op::Maintenance(Maintenance::Forget { slice, before_ms, reply })).is_err() {
         return 0;
     }
     forgotten.await.unwrap_or(0)

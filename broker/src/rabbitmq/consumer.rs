@@ -1,4 +1,4 @@
-//! Consumes one queue on a channel of its own, and lays what comes on a shelf until the worker takes it.
+//! Consumes one queue on a channel of its own, and buffers what comes until the worker takes it.
 //!
 //! - At most `prefetch` deliveries are out, per consumer; RabbitMQ hands out the next when one is acknowledged.
 //! - What was not taken when the consumer goes, or the broker closes, is given back through the shortest delay:
@@ -6,16 +6,13 @@
 //!   would make dead letters of innocents.
 //! - A consumer that the broker cancelled, or that is silent while its queue is not, ends; the worker consumes again.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery as Message;
 use lapin::options::{BasicCancelOptions, BasicQosOptions};
 use lapin::{Channel, Connection, Consumer};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +24,10 @@ use super::link;
 use super::message::{self, Read};
 use super::publisher::{Outgoing, Publisher};
 use super::settler::{Handle, RabbitSettler};
+use crate::delivery_buffer::DeliveryBuffer;
 use crate::topology::rabbitmq::{DELAY, delay_key};
 use crate::topology::{Tier, takes};
-use crate::{Delivery, DeliveryParts, DeliverySource, Settlement};
+use crate::{Delivery, DeliveryParts};
 
 /// Silence for so long while the queue has something ready means that the consumer is not one any more.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -40,93 +38,15 @@ const CANCEL: Duration = Duration::from_secs(5);
 /// For the broker to answer anything.
 const ASK: Duration = Duration::from_secs(1);
 
-#[derive(Default)]
-pub(super) struct Shelf {
-    stock: Mutex<Stock>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Stock {
-    held: VecDeque<Delivery>,
-    ended: bool,
-    /// The worker's end is gone.
-    abandoned: bool,
-}
-
-impl Shelf {
-    fn put(&self, delivery: Delivery) {
-        self.stock().held.push_back(delivery);
-        self.changed.notify_one();
-    }
-
-    fn take(&self) -> Option<Delivery> {
-        self.stock().held.pop_front()
-    }
-
-    fn take_all(&self) -> VecDeque<Delivery> {
-        std::mem::take(&mut self.stock().held)
-    }
-
-    fn end(&self) {
-        self.stock().ended = true;
-        self.changed.notify_one();
-    }
-
-    fn stock(&self) -> MutexGuard<'_, Stock> {
-        // Nothing under this lock can panic half-way.
-        self.stock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The worker's end.
-pub(super) struct Counter {
-    pub(super) shelf: Arc<Shelf>,
-    pub(super) stop: CancellationToken,
-}
-
-#[async_trait]
-impl DeliverySource for Counter {
-    async fn next(&mut self) -> Option<Delivery> {
-        loop {
-            if let Some(delivery) = self.next_waiting() {
-                return Some(delivery);
-            }
-            if self.shelf.stock().ended {
-                return None;
-            }
-            self.shelf.changed.notified().await;
-        }
-    }
-
-    fn next_waiting(&mut self) -> Option<Delivery> {
-        self.shelf.take()
-    }
-
-    async fn stop(&mut self) {
-        self.stop.cancel();
-        while !self.shelf.stock().ended {
-            self.shelf.changed.notified().await;
-        }
-    }
-}
-
-impl Drop for Counter {
-    fn drop(&mut self) {
-        self.shelf.stock().abandoned = true;
-        self.stop.cancel();
-    }
-}
-
 /// What a consumer has out, as others see it.
-pub(super) struct Consuming {
+pub(super) struct Outstanding {
     pub(super) queue: Queue,
     channel: Channel,
     prefetch: u16,
     out: Weak<()>,
 }
 
-impl Consuming {
+impl Outstanding {
     pub(super) fn is_over(&self) -> bool {
         self.out.strong_count() == 0
     }
@@ -145,16 +65,14 @@ impl Consuming {
 }
 
 /// The broker's end: runs until it is stopped, the broker closes, or the consumer ends.
-pub(super) struct Pump {
+pub(super) struct QueueConsumer {
     pub(super) queue: Queue,
     pub(super) handlers: Vec<HandlerName>,
     pub(super) connection: Arc<Connection>,
     pub(super) channel: Channel,
     pub(super) publisher: Publisher,
     pub(super) prefetch: u16,
-    pub(super) shelf: Arc<Shelf>,
-    /// The worker wants no more.
-    pub(super) stop: CancellationToken,
+    pub(super) buffer: Arc<DeliveryBuffer>,
     /// The broker closes: everything is given back.
     pub(super) closing: CancellationToken,
     /// The broker is gone.
@@ -175,9 +93,9 @@ enum End {
     Gone,
 }
 
-impl Pump {
-    pub(super) fn consuming(&self) -> Consuming {
-        Consuming {
+impl QueueConsumer {
+    pub(super) fn outstanding(&self) -> Outstanding {
+        Outstanding {
             queue: self.queue,
             channel: self.channel.clone(),
             prefetch: self.prefetch,
@@ -186,29 +104,20 @@ impl Pump {
     }
 
     pub(super) async fn run(self, mut consumer: Consumer) {
-        let end = self.pump(&mut consumer).await;
+        let end = self.receive(&mut consumer).await;
         match end {
             End::Asked => self.cancel(&mut consumer).await,
             End::Cancelled => {
                 tracing::warn!(queue = self.queue.name(), "consumer.cancelled: by the broker; consuming again");
             }
-            End::Lost => drop(self.shelf.take_all()),
-            End::Gone => {
-                self.shelf.end();
-                return;
-            }
+            // Its channel hands all of it out again.
+            End::Lost => self.buffer.forget(),
+            End::Gone => {}
         }
-        if self.closing.is_cancelled() || self.shelf.stock().abandoned {
-            self.give_back().await;
-        }
-        self.shelf.end();
-        // It may have gone between the look and the end.
-        if self.shelf.stock().abandoned {
-            self.give_back().await;
-        }
+        self.buffer.end(self.closing.is_cancelled()).await;
     }
 
-    async fn pump(&self, consumer: &mut Consumer) -> End {
+    async fn receive(&self, consumer: &mut Consumer) -> End {
         let mut heard = Instant::now();
         loop {
             let silent_at = heard + SILENCE;
@@ -216,7 +125,7 @@ impl Pump {
                 biased;
                 () = self.gone.cancelled() => return End::Gone,
                 () = self.closing.cancelled() => return End::Asked,
-                () = self.stop.cancelled() => return End::Asked,
+                () = self.buffer.stopped().cancelled() => return End::Asked,
                 came = consumer.next() => match came {
                     Some(Ok(message)) => self.took(message),
                     Some(Err(error)) => {
@@ -233,7 +142,7 @@ impl Pump {
                         biased;
                         () = self.gone.cancelled() => return End::Gone,
                         () = self.closing.cancelled() => return End::Asked,
-                        () = self.stop.cancelled() => return End::Asked,
+                        () = self.buffer.stopped().cancelled() => return End::Asked,
                         is_forgotten = self.is_forgotten() => is_forgotten,
                     };
                     if is_forgotten {
@@ -271,11 +180,6 @@ impl Pump {
         }
     }
 
-    async fn give_back(&self) {
-        let held = self.shelf.take_all();
-        futures::future::join_all(held.into_iter().map(|delivery| delivery.settle(Settlement::Release))).await;
-    }
-
     fn took(&self, mut message: Message) {
         let handle = Handle {
             acker: message.acker.clone(),
@@ -288,24 +192,24 @@ impl Pump {
             self.wait_on(handle, message, wait);
             return;
         }
-        let Read { event, mut standing, redeliveries } = message::read(&mut message, self.queue);
+        let Read { event, mut state, redeliveries } = message::read(&mut message, self.queue);
         let event = Arc::new(event);
-        let first_attempt_at = standing.first_attempt_at.unwrap_or_else(Timestamp::now);
-        standing.first_attempt_at = Some(first_attempt_at);
+        let first_attempt_at = state.first_attempt_at.unwrap_or_else(Timestamp::now);
+        state.first_attempt_at = Some(first_attempt_at);
         let parts = DeliveryParts {
             queue: self.queue,
-            attempt: standing.attempt,
+            attempt: state.attempt,
             first_attempt_at,
             redeliveries,
-            again: standing.again,
-            copy: Some(standing.copy.unwrap_or(Timestamp::from_millis(0))),
-            last: standing.last.clone(),
-            dead: standing.dead.clone(),
+            again: state.again,
+            copy: Some(state.copy.unwrap_or(Timestamp::from_millis(0))),
+            last: state.last.clone(),
+            dead: state.dead.clone(),
             routed_to: self.handlers.iter().copied().filter(|name| takes(*name, &event.event_type)).collect(),
             event: Arc::clone(&event),
         };
-        let settler = RabbitSettler { handle, event, queue: self.queue, standing };
-        self.shelf.put(Delivery::new(parts, Box::new(settler)));
+        let settler = RabbitSettler { handle, event, queue: self.queue, state };
+        self.buffer.put(Delivery::new(parts, Box::new(settler)), None);
     }
 
     /// How long it has to wait in another tier before a handler may have it.

@@ -1,18 +1,21 @@
-//! Declares the topology on a broker, or compares it with what is there. Never deletes anything.
+//! Declares the topology on a broker, compares it with what is there, and removes what earlier versions left. Never
+//! deletes a queue.
 //!
 //! AMQP tells no arguments: an object is declared with ours, and the broker answers 406 where they differ. A user
 //! without the right to configure is refused even where all is well; then it is enough that the object is there.
 
 use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind as LapinKind};
 
-use hookline_common::names::HandlerName;
+use hookline_common::names::{HandlerName, Queue};
 
+use crate::topology::left_over::LeftOver;
 use crate::topology::rabbitmq::{
-    Argument, Binding, Exchange, ExchangeKind, QueueDeclaration, Target, Topology, event_bindings,
+    Argument, Binding, EVENTS, Exchange, ExchangeKind, QueueDeclaration, RabbitQueue, Topology, event_bindings,
 };
 
 const NOT_FOUND: u16 = 404;
@@ -40,6 +43,8 @@ pub enum Difference {
     Other { object: String, words: String },
     /// This user may not look.
     Unknown { object: String, words: String },
+    /// An earlier version declared it, and this one does not use it.
+    LeftOver { object: String },
 }
 
 impl Difference {
@@ -50,6 +55,7 @@ impl Difference {
             Self::Missing { .. } => "`hookline topology --apply` declares it",
             Self::Other { .. } => OTHER_ARGUMENTS,
             Self::Unknown { .. } => "ask with a user that may configure, read and write ^hookline\\.",
+            Self::LeftOver { .. } => LEFT_OVER,
         }
     }
 }
@@ -57,16 +63,19 @@ impl Difference {
 const OTHER_ARGUMENTS: &str = "arguments cannot be changed: take what it holds out through a shovel or by letting the \
     workers drain it, delete it by hand, and let Hookline declare it again; see docs/runbooks.md";
 
+const LEFT_OVER: &str = "an earlier version declared it; once none of its processes runs, `hookline topology --apply` \
+    removes it, unless something that is not Hookline's is bound to it";
+
 /// Declares everything and binds it: what others name first, and what is alike side by side, because a hundred round
 /// trips one after another are two minutes on a slow link.
 pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
     side_by_side(connection, topology.exchanges.iter().map(Object::Exchange)).await?;
     side_by_side(connection, topology.queues.iter().map(Object::Queue)).await?;
-    // No event reaches a guard that has no queue yet.
-    let (to_queues, to_exchanges): (Vec<_>, Vec<_>) =
-        topology.bindings.iter().partition(|binding| matches!(binding.target, Target::Queue(_)));
-    side_by_side(connection, to_queues.into_iter().map(Object::Binding)).await?;
-    side_by_side(connection, to_exchanges.into_iter().map(Object::Binding)).await
+    // The history first: an event that comes before another queue is bound is published anew from there.
+    let history = RabbitQueue::Of(Queue::Work(HandlerName::RecordHistory));
+    let (to_history, others): (Vec<_>, Vec<_>) = topology.bindings.iter().partition(|binding| binding.queue == history);
+    side_by_side(connection, to_history.into_iter().map(Object::Binding)).await?;
+    side_by_side(connection, others.into_iter().map(Object::Binding)).await
 }
 
 #[derive(Clone, Copy)]
@@ -100,22 +109,77 @@ async fn ensure_all(connection: &Connection, objects: Vec<Object<'_>>) -> Result
     Ok(())
 }
 
-/// Takes the guards of these handlers from `hookline.events`, so that their queues do not grow; a guard that is not
-/// there is none to take.
+/// Takes the work queues of these handlers from `hookline.events`, so that they do not grow.
 pub(super) async fn unbind(connection: &Connection, handlers: &[HandlerName]) -> Result<(), DeclareError> {
     let mut channel = Reopening::new(connection);
     for binding in handlers.iter().flat_map(|handler| event_bindings(*handler)) {
-        let open = channel.get().await?;
-        let (target, source, key) = (short(&binding.target.name()), short(&binding.source), short(&binding.key));
-        let unbound =
-            open.exchange_unbind(target, source, key, ExchangeUnbindOptions::default(), FieldTable::default()).await;
-        match unbound.map_err(Refusal::of) {
-            Ok(()) | Err(Refusal::Soft { code: NOT_FOUND, .. }) => {}
-            Err(refusal) => return Err(refusal.at(&format!("unbinding {}", binding.target.name()))),
+        unbind_queue(&mut channel, &binding.queue.name(), binding.source, &binding.key).await?;
+    }
+    channel.close().await;
+    Ok(())
+}
+
+/// Removes what earlier versions declared. An exchange that has a binding which Hookline did not make stays, and
+/// [`compare`] names it again.
+pub(super) async fn remove_left_overs(connection: &Connection) -> Result<(), DeclareError> {
+    let mut channel = Reopening::new(connection);
+    for left_over in LeftOver::all() {
+        if is_there(&mut channel, &left_over.exchange).await?.is_ok() {
+            remove_left_over(&mut channel, &left_over).await?;
         }
     }
     channel.close().await;
     Ok(())
+}
+
+/// From its source on: with its own queue unbound first, the exchange would send events to `hookline.unrouted`.
+async fn remove_left_over(channel: &mut Reopening<'_>, left_over: &LeftOver) -> Result<(), DeclareError> {
+    let exchange = &left_over.exchange;
+    for key in &left_over.event_keys {
+        let (options, arguments) = (ExchangeUnbindOptions::default(), FieldTable::default());
+        let open = channel.get().await?;
+        let unbound = open.exchange_unbind(short(exchange), short(EVENTS), short(key), options, arguments).await;
+        unless_missing(unbound).map_err(|refusal| refusal.at(&format!("unbinding {exchange}")))?;
+    }
+    if let Some(queue) = &left_over.queue {
+        unbind_queue(channel, queue, exchange, "").await?;
+    }
+    let options = ExchangeDeleteOptions { if_unused: true, nowait: false };
+    let deleted = channel.get().await?.exchange_delete(short(exchange), options).await;
+    match unless_missing(deleted) {
+        Ok(()) => Ok(()),
+        // Something that is not ours is bound to it, and gets its events again.
+        Err(Refusal::Soft { code: PRECONDITION_FAILED, .. }) => feed(channel, left_over).await,
+        Err(refusal) => Err(refusal.at(&format!("deleting exchange {exchange}"))),
+    }
+}
+
+/// Binds the exchange to `hookline.events`, as the earlier version did.
+async fn feed(
+    channel: &mut Reopening<'_>,
+    LeftOver { exchange, event_keys, .. }: &LeftOver,
+) -> Result<(), DeclareError> {
+    for key in event_keys {
+        let (options, arguments) = (ExchangeBindOptions::default(), FieldTable::default());
+        let open = channel.get().await?;
+        let bound = open.exchange_bind(short(exchange), short(EVENTS), short(key), options, arguments).await;
+        unless_missing(bound).map_err(|refusal| refusal.at(&format!("binding {exchange}")))?;
+    }
+    Ok(())
+}
+
+/// A binding that is not there needs no unbinding.
+async fn unbind_queue(channel: &mut Reopening<'_>, queue: &str, source: &str, key: &str) -> Result<(), DeclareError> {
+    let open = channel.get().await?;
+    let unbound = open.queue_unbind(short(queue), short(source), short(key), FieldTable::default()).await;
+    unless_missing(unbound).map_err(|refusal| refusal.at(&format!("unbinding {queue}")))
+}
+
+fn unless_missing(answer: lapin::Result<()>) -> Result<(), Refusal> {
+    match answer.map_err(Refusal::of) {
+        Err(Refusal::Soft { code: NOT_FOUND, .. }) => Ok(()),
+        answer => answer,
+    }
 }
 
 /// Compares without changing anything. Bindings cannot be asked for over AMQP.
@@ -124,14 +188,7 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
     let mut differences = Vec::new();
     for exchange in &topology.exchanges {
         let object = format!("exchange {}", exchange.name);
-        let there = channel.get().await?.exchange_declare(
-            short(&exchange.name),
-            kind(exchange.kind),
-            ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() },
-            FieldTable::default(),
-        );
-        let found = there.await.map_err(Refusal::of);
-        let same = match found {
+        let same = match is_there(&mut channel, exchange.name).await? {
             Ok(()) => declare_exchange(&mut channel, exchange).await?,
             Err(refusal) => Err(refusal),
         };
@@ -147,8 +204,25 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         };
         differences.extend(same.err().map(|refusal| refusal.difference(object)).transpose()?);
     }
+    for LeftOver { exchange, .. } in LeftOver::all() {
+        let object = format!("exchange {exchange}");
+        match is_there(&mut channel, &exchange).await? {
+            Ok(()) => differences.push(Difference::LeftOver { object }),
+            Err(Refusal::Soft { code: NOT_FOUND, .. }) => {}
+            Err(refusal) => differences.push(refusal.difference(object)?),
+        }
+    }
     channel.close().await;
     Ok(differences)
+}
+
+/// Whether there is an exchange of this name.
+async fn is_there(channel: &mut Reopening<'_>, exchange: &str) -> Result<Result<(), Refusal>, DeclareError> {
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    // A passive declaration compares nothing but the name.
+    let asked =
+        channel.get().await?.exchange_declare(short(exchange), LapinKind::Fanout, options, FieldTable::default());
+    Ok(asked.await.map_err(Refusal::of))
 }
 
 const PASSIVE: QueueDeclareOptions =
@@ -169,13 +243,7 @@ async fn ensure_exchange(channel: &mut Reopening<'_>, exchange: &Exchange) -> Re
     match declare_exchange(channel, exchange).await? {
         Ok(()) => Ok(()),
         Err(Refusal::Soft { code: ACCESS_REFUSED, .. }) => {
-            let there = channel.get().await?.exchange_declare(
-                short(&exchange.name),
-                kind(exchange.kind),
-                ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() },
-                FieldTable::default(),
-            );
-            there.await.map_err(|error| Refusal::of(error).at(&object))
+            is_there(channel, exchange.name).await?.map_err(|refusal| refusal.at(&object))
         }
         Err(refusal) => Err(refusal.at(&object)),
     }
@@ -194,21 +262,13 @@ async fn ensure_queue(channel: &mut Reopening<'_>, queue: &QueueDeclaration) -> 
 }
 
 async fn ensure_bound(channel: &mut Reopening<'_>, binding: &Binding) -> Result<(), DeclareError> {
-    let (source, key) = (short(&binding.source), short(&binding.key));
-    let name = short(&binding.target.name());
-    let open = channel.get().await?;
-    let bound = match &binding.target {
-        Target::Queue(_) => {
-            open.queue_bind(name, source, key, QueueBindOptions::default(), FieldTable::default()).await
-        }
-        Target::Exchange(_) => {
-            open.exchange_bind(name, source, key, ExchangeBindOptions::default(), FieldTable::default()).await
-        }
-    };
+    let (name, source, key) = (short(&binding.queue.name()), short(binding.source), short(&binding.key));
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let bound = channel.get().await?.queue_bind(name, source, key, options, arguments).await;
     match bound.map_err(Refusal::of) {
         // Who may not bind may not look either: an operator binds.
         Ok(()) | Err(Refusal::Soft { code: ACCESS_REFUSED, .. }) => Ok(()),
-        Err(refusal) => Err(refusal.at(&format!("binding {} to {}", binding.target.name(), binding.source))),
+        Err(refusal) => Err(refusal.at(&format!("binding {} to {}", binding.queue.name(), binding.source))),
     }
 }
 
@@ -222,7 +282,7 @@ async fn declare_exchange(
     }
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let open = channel.get().await?;
-    let declared = open.exchange_declare(short(&exchange.name), kind(exchange.kind), options, arguments).await;
+    let declared = open.exchange_declare(short(exchange.name), kind(exchange.kind), options, arguments).await;
     Ok(declared.map_err(Refusal::of))
 }
 

@@ -52,7 +52,7 @@ const H_DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// Where one delivery stands: what changes from publish to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct DeliveryState {
     /// From 1.
     pub(super) attempt: u32,
     /// `None` until it was handed out.
@@ -66,7 +66,7 @@ pub(super) struct Standing {
     pub(super) dead: Option<DeadLetterInfo>,
 }
 
-impl Standing {
+impl DeliveryState {
     /// Never handed out before.
     pub(super) const fn new() -> Self {
         Self { attempt: 1, first_attempt_at: None, not_before: None, last: None, again: None, copy: None, dead: None }
@@ -76,13 +76,13 @@ impl Standing {
 /// What a delivery's message says.
 pub(super) struct Read {
     pub(super) event: Event,
-    pub(super) standing: Standing,
+    pub(super) state: DeliveryState,
     /// How often it was handed out and came back without a settlement.
     pub(super) redeliveries: u32,
 }
 
 /// The properties of a message that carries `event`.
-pub(super) fn properties(event: &Event, standing: &Standing) -> BasicProperties {
+pub(super) fn properties(event: &Event, state: &DeliveryState) -> BasicProperties {
     let mut headers = Headers::default();
     let keyword = event.event_type.keyword();
     headers.number(H_VERSION, if keyword.is_some() { KEYWORD_VERSION } else { VERSION });
@@ -90,14 +90,14 @@ pub(super) fn properties(event: &Event, standing: &Standing) -> BasicProperties 
     headers.text(H_SOURCE, event.source.as_str());
     headers.maybe_text(H_SOURCE_EVENT_ID, event.source_event_id.as_deref());
     headers.number(H_RECEIVED, event.received_at.as_millis());
-    headers.number(H_ATTEMPT, i64::from(standing.attempt));
-    headers.maybe_number(H_FIRST_ATTEMPT, standing.first_attempt_at.map(Timestamp::as_millis));
-    headers.maybe_number(H_NOT_BEFORE, standing.not_before.map(Timestamp::as_millis));
-    let (mut status, mut words) = match &standing.last {
+    headers.number(H_ATTEMPT, i64::from(state.attempt));
+    headers.maybe_number(H_FIRST_ATTEMPT, state.first_attempt_at.map(Timestamp::as_millis));
+    headers.maybe_number(H_NOT_BEFORE, state.not_before.map(Timestamp::as_millis));
+    let (mut status, mut words) = match &state.last {
         Some(last) => (last.status, Some(last.detail.as_str())),
         None => (None, None),
     };
-    if let Some(dead) = &standing.dead {
+    if let Some(dead) = &state.dead {
         (status, words) = (dead.status, Some(dead.detail.as_str()));
         headers.text(H_DEAD_REASON, dead.reason.as_str());
         headers.maybe_text(H_DEAD_DESTINATION, dead.destination.map(Destination::as_str));
@@ -105,8 +105,8 @@ pub(super) fn properties(event: &Event, standing: &Standing) -> BasicProperties 
     }
     headers.maybe_number(H_LAST_STATUS, status.map(i64::from));
     headers.maybe_text(H_LAST_ERROR, words);
-    headers.maybe_text(H_REDRIVE, standing.again.map(again_name));
-    headers.maybe_number(H_COPY, standing.copy.map(Timestamp::as_millis));
+    headers.maybe_text(H_REDRIVE, state.again.map(again_name));
+    headers.maybe_number(H_COPY, state.copy.map(Timestamp::as_millis));
     headers.maybe_text(H_TRACEPARENT, event.traceparent.as_deref());
 
     let seconds = u64::try_from(event.received_at.as_millis() / 1000).unwrap_or_default();
@@ -186,7 +186,7 @@ pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
         (None, None) => None,
         (status, words) => Some(LastFailure { status, detail: words.unwrap_or_default() }),
     };
-    let standing = Standing {
+    let state = DeliveryState {
         attempt,
         first_attempt_at: number(properties, H_FIRST_ATTEMPT).map(Timestamp::from_millis),
         not_before: None,
@@ -196,7 +196,7 @@ pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
         dead,
     };
     let counted = number(properties, H_DELIVERY_COUNT).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    Read { event, standing, redeliveries: counted.max(u32::from(message.redelivered)) }
+    Read { event, state, redeliveries: counted.max(u32::from(message.redelivered)) }
 }
 
 fn event(properties: &BasicProperties, routing_key: &str, body: Bytes) -> Event {

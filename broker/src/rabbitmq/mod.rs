@@ -1,9 +1,12 @@
 //! RabbitMQ between many machines. Works on 3.10 and 4.x.
 //!
 //! ```text
-//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ ──▶ consuming connection ──▶ Pump ──▶ worker
-//!                                                        ▲                                    ▲                  │ ack, last
-//!                                                        └──────────── supervisor ────────────┘ ◀────────────────┘
+//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ
+//!                                                        ▲                  │
+//!                                                   supervisor              │
+//!                                                        ▼                  ▼
+//! worker ◀── DeliveryBuffer ◀── QueueConsumer ◀── consuming connection ◀── RabbitMQ
+//!    └── ack, last ──────────────────────────────────────▲
 //! ```
 //!
 //! - `supervisor` keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
@@ -15,13 +18,13 @@
 //! Why each part is as it is: docs/decisions/0005-rabbitmq.md.
 
 mod consumer;
+mod context;
 mod declare;
 mod link;
 mod message;
 mod publisher;
 mod recent;
 mod settler;
-mod shared;
 mod supervisor;
 mod unrouted;
 
@@ -34,7 +37,6 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Connection, ErrorKind};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::declare::Difference;
@@ -47,14 +49,16 @@ use hookline_common::secret::Secret;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 
-use self::consumer::{Consuming, Counter, Pump, Shelf};
+use self::consumer::{Outstanding, QueueConsumer};
+use self::context::RabbitContext;
 use self::declare::{DeclareError, Reopening};
-use self::message::Standing;
+use self::message::DeliveryState;
 use self::recent::Recent;
-use self::shared::Shared;
 use super::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, OtherQueue, PublishError, QueueDepth, Resumed, Stored,
+    Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
+    Resumed, Stored,
 };
+use crate::delivery_buffer::DeliveryBuffer;
 use crate::metrics::BrokerMetrics;
 use crate::topology::Tier;
 use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
@@ -66,12 +70,12 @@ const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
 /// For connections to end.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a process does with RabbitMQ.
+/// What a process does with RabbitMQ. Ingest and worker declare the topology when they connect, and again every 30 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RabbitRole {
-    /// Publishes only; declares the topology when it connects.
+    /// Publishes only.
     Ingest,
-    /// Publishes and consumes; declares the topology when it connects and every 30 s.
+    /// Publishes and consumes.
     Worker,
     /// One command: as a worker, and declares nothing unless asked.
     Command,
@@ -107,30 +111,30 @@ impl RabbitOptions {
     }
 }
 
-/// Dropping it without [`Broker::close`] leaves everything as the end of the process would.
+/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
 pub struct RabbitBroker {
-    shared: Arc<Shared>,
+    context: Arc<RabbitContext>,
     publisher: Publisher,
     recent: Recent,
-    pumps: TaskTracker,
-    consumers: Mutex<Vec<Arc<Consuming>>>,
+    consumer_tasks: TaskTracker,
+    consumers: Mutex<Vec<Arc<Outstanding>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl RabbitBroker {
-    /// Starts connecting, and goes on for ever: [`Broker::state`] tells. Must be called in a tokio runtime.
+    /// Starts connecting, and goes on for ever: [`Publish::state`] tells. Must be called in a tokio runtime.
     #[must_use]
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
         let consumes = options.role != RabbitRole::Ingest;
-        let shared = Arc::new(Shared::new(options));
-        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&shared), requests))];
+        let context = Arc::new(RabbitContext::new(options));
+        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&context), requests))];
         if consumes {
-            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&shared))));
+            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&context))));
         }
         let tasks = Mutex::new(tasks);
-        let (recent, pumps, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
-        Arc::new(Self { shared, publisher, recent, pumps, consumers, tasks })
+        let (recent, consumer_tasks, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
+        Arc::new(Self { context, publisher, recent, consumer_tasks, consumers, tasks })
     }
 
     /// Waits until it is ready.
@@ -138,12 +142,12 @@ impl RabbitBroker {
     /// # Errors
     /// Why it was not ready `within`.
     pub async fn wait_ready(&self, within: Duration) -> Result<(), BrokerError> {
-        let mut state = self.shared.state.subscribe();
+        let mut state = self.context.state.subscribe();
         let ready = state.wait_for(|state| *state == BrokerState::Ready);
         if matches!(tokio::time::timeout(within, ready).await, Ok(Ok(_))) {
             return Ok(());
         }
-        let why = match &*self.shared.state.borrow() {
+        let why = match &*self.context.state.borrow() {
             BrokerState::NotReady(why) | BrokerState::Failed(why) => why.clone(),
             BrokerState::Ready => return Ok(()),
         };
@@ -162,22 +166,23 @@ impl RabbitBroker {
     /// Where the broker cannot be asked.
     pub async fn differences(&self) -> Result<Vec<Difference>, BrokerError> {
         let connection = self.connection().await?;
-        let topology = Topology::of(&self.shared.options.handlers);
+        let topology = Topology::of(&self.context.options.handlers);
         asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
     }
 
-    /// Declares what is missing, binds everything, and takes the guards of switched-off handlers from
-    /// `hookline.events`. Deletes nothing.
+    /// Declares what is missing, binds everything, takes the queues of switched-off handlers from `hookline.events`, and
+    /// removes the exchanges that earlier versions left. Deletes no queue.
     ///
     /// # Errors
     /// Where something is there with other arguments, or the broker cannot be asked.
     pub async fn apply_topology(&self) -> Result<(), BrokerError> {
         let connection = self.connection().await?;
-        let enabled = &self.shared.options.handlers;
+        let enabled = &self.context.options.handlers;
         let topology = Topology::of(enabled);
         asked(&connection, declare::declare(&connection, &topology)).await?.map_err(unavailable)?;
         let off: Vec<HandlerName> = HandlerName::ALL.iter().copied().filter(|name| !enabled.contains(name)).collect();
-        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)
+        asked(&connection, declare::unbind(&connection, &off)).await?.map_err(unavailable)?;
+        asked(&connection, declare::remove_left_overs(&connection)).await?.map_err(unavailable)
     }
 
     /// What no queue took, oldest first, up to `limit`; it stays there.
@@ -210,7 +215,7 @@ impl RabbitBroker {
 
     /// Ends as the end of the process would: nothing is given back, connections are cut.
     pub async fn abandon(&self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
         for task in self.tasks.lock().await.drain(..) {
             // It panicked: then it has ended all the same.
             let _ = tokio::time::timeout(ENDED_WITHIN, task).await;
@@ -218,14 +223,14 @@ impl RabbitBroker {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
-        let mut consuming = self.shared.consuming.subscribe();
+        let mut consuming = self.context.consuming.subscribe();
         let connected = consuming.wait_for(Option::is_some);
         if let Ok(Ok(connection)) = tokio::time::timeout(CONNECTED_WITHIN, connected).await
             && let Some(connection) = &*connection
         {
             return Ok(Arc::clone(connection));
         }
-        Err(BrokerError::Unavailable(self.shared.why_not(crate::metrics::ConnectionRole::Consume)))
+        Err(BrokerError::Unavailable(self.context.why_not(crate::metrics::ConnectionRole::Consume)))
     }
 
     /// What is ready in each of these queues, by its name, and how many consumers it has; zeros where it is missing.
@@ -251,7 +256,7 @@ impl RabbitBroker {
                 "a queue refused it: look for a length limit in the policies on hookline.*".to_owned(),
             )),
             Some(Published::Unroutable) => {
-                self.shared.declare_now.notify_one();
+                self.context.declare_now.notify_one();
                 Err(PublishError::Unavailable("no queue took it: `hookline topology` shows what is missing".to_owned()))
             }
             Some(Published::Unknown) => Err(PublishError::Unknown),
@@ -266,17 +271,17 @@ fn new(event: &Event) -> Outgoing {
     Outgoing {
         exchange: EVENTS,
         routing_key: events_key(event),
-        properties: message::properties(event, &Standing::new()),
+        properties: message::properties(event, &DeliveryState::new()),
         body: event.body.clone(),
     }
 }
 
 /// A delivery for one handler.
-fn to_work(handler: HandlerName, event: &Event, standing: &Standing) -> Outgoing {
+fn to_work(handler: HandlerName, event: &Event, state: &DeliveryState) -> Outgoing {
     Outgoing {
         exchange: WORK,
         routing_key: handler.as_str().to_owned(),
-        properties: message::properties(event, standing),
+        properties: message::properties(event, state),
         body: event.body.clone(),
     }
 }
@@ -298,7 +303,7 @@ fn unavailable(error: DeclareError) -> BrokerError {
 }
 
 #[async_trait]
-impl Broker for RabbitBroker {
+impl Publish for RabbitBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let duplicate = self.recent.holds(&event.id);
         self.stored(self.publisher.try_publish(new(event)).await)?;
@@ -313,23 +318,28 @@ impl Broker for RabbitBroker {
         Ok(Stored { duplicate })
     }
 
-    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
-        let standing = Standing { again: Some(why), copy: Some(Timestamp::now()), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    fn state(&self) -> watch::Receiver<BrokerState> {
+        self.context.state.subscribe()
     }
 
-    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
-        let Resumed { attempt, first_attempt_at, copy } = from;
-        let standing = Standing { attempt, first_attempt_at, copy: Some(copy), ..Standing::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &standing)).await)
+    async fn close(&self) {
+        self.context.closing.cancel();
+        self.consumer_tasks.close();
+        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.consumer_tasks.wait()).await.is_err() {
+            tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
+        }
+        self.abandon().await;
     }
+}
 
+#[async_trait]
+impl Consume for RabbitBroker {
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
         let connection = self.connection().await?;
         let prefetch = prefetch.max(1);
         let failed = |error: lapin::Error| {
             if matches!(error.kind(), ErrorKind::ProtocolError(protocol) if protocol.get_id() == 404) {
-                self.shared.declare_now.notify_one();
+                self.context.declare_now.notify_one();
             }
             BrokerError::Unavailable(error.to_string())
         };
@@ -343,32 +353,49 @@ impl Broker for RabbitBroker {
             Ok((channel, consumer))
         };
         let (channel, consumer) = asked(&connection, opening).await?.map_err(failed)?;
-        let shelf = Arc::new(Shelf::default());
-        let stop = CancellationToken::new();
-        let pump = Pump {
+        let buffer = Arc::new(DeliveryBuffer::default());
+        let consuming = QueueConsumer {
             queue,
-            handlers: self.shared.options.handlers.clone(),
+            handlers: self.context.options.handlers.clone(),
             connection,
             channel,
             publisher: self.publisher.clone(),
             prefetch,
-            shelf: Arc::clone(&shelf),
-            stop: stop.clone(),
-            closing: self.shared.closing.clone(),
-            gone: self.shared.stop.clone(),
+            buffer: Arc::clone(&buffer),
+            closing: self.context.closing.clone(),
+            gone: self.context.stop.clone(),
             out: Arc::new(()),
         };
         {
             let mut consumers = self.consumers.lock().await;
             consumers.retain(|consuming| !consuming.is_over());
-            consumers.push(Arc::new(pump.consuming()));
+            consumers.push(Arc::new(consuming.outstanding()));
         }
-        self.pumps.spawn(pump.run(consumer));
-        Ok(Deliveries::from_source(Box::new(Counter { shelf, stop })))
+        self.consumer_tasks.spawn(consuming.run(consumer));
+        Ok(Deliveries::new(buffer))
+    }
+
+    async fn held(&self, queue: Queue) -> u64 {
+        let consumers = self.consumers.lock().await.clone();
+        Outstanding::held(queue, consumers).await
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for RabbitBroker {
+    async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
+        let state = DeliveryState { again: Some(why), copy: Some(Timestamp::now()), ..DeliveryState::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
+    }
+
+    async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
+        let Resumed { attempt, first_attempt_at, copy } = from;
+        let state = DeliveryState { attempt, first_attempt_at, copy: Some(copy), ..DeliveryState::new() };
+        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        let handlers = self.shared.options.handlers.iter();
+        let handlers = self.context.options.handlers.iter();
         let queues = handlers.flat_map(|handler| [Queue::Work(*handler), Queue::Dead(*handler)]);
         let found = self.depths(queues.map(|queue| (queue, queue.name())).collect()).await?;
         let depth = |(queue, (messages, consumers)): (Queue, (u32, u32))| QueueDepth {
@@ -387,31 +414,13 @@ impl Broker for RabbitBroker {
         Ok(found.into_iter().map(|(name, (ready, _))| OtherQueue { name, messages: u64::from(ready) }).collect())
     }
 
-    async fn held(&self, queue: Queue) -> u64 {
-        let consumers = self.consumers.lock().await.clone();
-        Consuming::held(queue, consumers).await
-    }
-
     async fn remove(&self, _event_id: &EventId, _handler: HandlerName) -> Result<bool, BrokerError> {
         Ok(false)
-    }
-
-    fn state(&self) -> watch::Receiver<BrokerState> {
-        self.shared.state.subscribe()
-    }
-
-    async fn close(&self) {
-        self.shared.closing.cancel();
-        self.pumps.close();
-        if tokio::time::timeout(GIVEN_BACK_WITHIN, self.pumps.wait()).await.is_err() {
-            tracing::warn!("not everything could be given back: it is handed out again, and counted as such");
-        }
-        self.abandon().await;
     }
 }
 
 impl Drop for RabbitBroker {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.context.stop.cancel();
     }
 }

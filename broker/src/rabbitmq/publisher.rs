@@ -101,9 +101,9 @@ pub struct Publisher {
     metrics: Arc<BrokerMetrics>,
 }
 
-struct Place<'a>(&'a Publisher);
+struct InFlight<'a>(&'a Publisher);
 
-impl Drop for Place<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.0.metrics.in_flight.dec();
@@ -118,17 +118,17 @@ impl Publisher {
 
     /// Publishes and waits for the answer; `None` where too many are in flight already.
     pub async fn try_publish(&self, outgoing: Outgoing) -> Option<Published> {
-        let place = self.place();
+        let in_flight = self.enter();
         if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
             return None;
         }
-        Some(self.send(outgoing, CONFIRM_WITHIN, place).await)
+        Some(self.send(outgoing, CONFIRM_WITHIN, in_flight).await)
     }
 
     /// Publishes and waits for the answer, after those that came before, and longer where the link is slow.
     pub async fn publish(&self, outgoing: Outgoing) -> Published {
-        let place = self.place();
-        self.send(outgoing, CONFIRM_AT_LAST, place).await
+        let in_flight = self.enter();
+        self.send(outgoing, CONFIRM_AT_LAST, in_flight).await
     }
 
     /// Publishes that wait or are under way.
@@ -137,13 +137,13 @@ impl Publisher {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn place(&self) -> Place<'_> {
+    fn enter(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.metrics.in_flight.inc();
-        Place(self)
+        InFlight(self)
     }
 
-    async fn send(&self, outgoing: Outgoing, within: Duration, _place: Place<'_>) -> Published {
+    async fn send(&self, outgoing: Outgoing, within: Duration, _in_flight: InFlight<'_>) -> Published {
         // Beyond 255 bytes lapin's own conversion panics.
         let Ok(routing_key) = ShortString::try_new(outgoing.routing_key.as_str()) else {
             return Published::NotSent("its routing key is over 255 bytes".to_owned());

@@ -19,7 +19,7 @@ use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 
 use super::link;
-use super::message::{self, Standing};
+use super::message::{self, DeliveryState};
 use super::publisher::{Outgoing, Published, Publisher};
 use crate::topology::Tier;
 use crate::topology::rabbitmq::{DEAD, DELAY, delay_key};
@@ -109,36 +109,36 @@ pub(super) struct RabbitSettler {
     pub(super) event: Arc<Event>,
     pub(super) queue: Queue,
     /// As it was handed out.
-    pub(super) standing: Standing,
+    pub(super) state: DeliveryState,
 }
 
 impl RabbitSettler {
     async fn settle_work(self, handler: HandlerName, settlement: Settlement) -> Result<Settled, BrokerError> {
         let is_release = settlement == Settlement::Release;
-        let (exchange, key, standing, point) = match settlement {
+        let (exchange, key, state, point) = match settlement {
             Settlement::Done => return self.handle.ack().await,
             Settlement::Release => (DELAY, delay_key(Tier::SHORTEST, handler), self.released(), None),
             Settlement::Park { until, spends, ref last } => {
                 let wait = until.since(Timestamp::now());
-                let mut standing = match spends {
+                let mut state = match spends {
                     Spends::Attempt => self.next_attempt(),
-                    Spends::Age => self.standing.clone(),
+                    Spends::Age => self.state.clone(),
                     Spends::Nothing => self.held(wait),
                 };
-                standing.last = last.clone().or(standing.last);
+                state.last = last.clone().or(state.last);
                 let tier = tier_of(wait, spends);
-                standing.not_before = (wait > tier.time()).then_some(until);
-                (DELAY, delay_key(tier, handler), standing, Some("retry.confirmed"))
+                state.not_before = (wait > tier.time()).then_some(until);
+                (DELAY, delay_key(tier, handler), state, Some("retry.confirmed"))
             }
             Settlement::DeadLetter(info) => {
-                let standing = Standing { attempt: info.attempts.max(1), dead: Some(info), ..self.standing.clone() };
-                (DEAD, handler.as_str().to_owned(), standing, Some("dead.confirmed"))
+                let state = DeliveryState { attempt: info.attempts.max(1), dead: Some(info), ..self.state.clone() };
+                (DEAD, handler.as_str().to_owned(), state, Some("dead.confirmed"))
             }
         };
         let outgoing = Outgoing {
             exchange,
             routing_key: key,
-            properties: message::properties(&self.event, &standing),
+            properties: message::properties(&self.event, &state),
             body: self.event.body.clone(),
         };
         let settled = self.handle.replace(outgoing, point).await;
@@ -152,19 +152,19 @@ impl RabbitSettler {
         settled
     }
 
-    fn next_attempt(&self) -> Standing {
-        Standing { attempt: self.standing.attempt.saturating_add(1), ..self.standing.clone() }
+    fn next_attempt(&self) -> DeliveryState {
+        DeliveryState { attempt: self.state.attempt.saturating_add(1), ..self.state.clone() }
     }
 
     /// As it came: a first attempt that was not made begins anew.
-    fn released(&self) -> Standing {
+    fn released(&self) -> DeliveryState {
         self.held(Duration::ZERO)
     }
 
     /// Waiting without an attempt does not age a delivery.
-    fn held(&self, wait: Duration) -> Standing {
-        let first = self.standing.first_attempt_at.filter(|_| self.standing.attempt > 1);
-        Standing { first_attempt_at: first.map(|at| at.plus(wait)), ..self.standing.clone() }
+    fn held(&self, wait: Duration) -> DeliveryState {
+        let first = self.state.first_attempt_at.filter(|_| self.state.attempt > 1);
+        DeliveryState { first_attempt_at: first.map(|at| at.plus(wait)), ..self.state.clone() }
     }
 
     /// A dead letter stays in its queue until the store takes it: handed out again costs it nothing there.
@@ -194,6 +194,11 @@ impl Settler for RabbitSettler {
             Queue::Work(handler) => self.settle_work(handler, settlement).await,
             Queue::Dead(_) => self.settle_dead(settlement).await,
         }
+    }
+
+    async fn give_back(self: Box<Self>) {
+        // Where that cannot be published its channel hands it out again when it closes.
+        let _ = self.settle(Settlement::Release).await;
     }
 
     fn abandon(self: Box<Self>) {

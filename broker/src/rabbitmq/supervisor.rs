@@ -21,9 +21,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use hookline_common::backoff::full_jitter;
 
+use super::context::RabbitContext;
 use super::declare::{self, DeclareError};
 use super::publisher::{Published, Publishing, PublishingEnded, Request};
-use super::shared::Shared;
 use super::{RabbitRole, link};
 use crate::metrics::{ConnectionRole, ReconnectCause};
 use crate::topology::rabbitmq::Topology;
@@ -58,21 +58,21 @@ impl From<DeclareError> for Fault {
     }
 }
 
-/// Publishes what comes until [`Shared::stop`].
-pub(super) async fn publish(shared: Arc<Shared>, mut requests: mpsc::Receiver<Request>) {
+/// Publishes what comes until [`RabbitContext::stop`].
+pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Receiver<Request>) {
     let mut tries = 0;
-    while !shared.stop.is_cancelled() {
-        let opened = refusing(&mut requests, &shared, open_publishing(&shared)).await;
+    while !context.stop.is_cancelled() {
+        let opened = refusing(&mut requests, &context, open_publishing(&context)).await;
         let fault = match opened {
             Some(Ok((connection, channel))) => {
                 let since = Instant::now();
-                shared.up(ConnectionRole::Publish);
-                let fault = publish_on(&shared, &connection, channel, &mut requests).await;
+                context.up(ConnectionRole::Publish);
+                let fault = publish_on(&context, &connection, channel, &mut requests).await;
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
-                shared.down(ConnectionRole::Publish, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
-                refusing(&mut requests, &shared, link::close(&connection, 200, "bye")).await;
+                context.down(ConnectionRole::Publish, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                refusing(&mut requests, &context, link::close(&connection, 200, "bye")).await;
                 fault
             }
             Some(Err(fault)) => Some(fault),
@@ -80,9 +80,9 @@ pub(super) async fn publish(shared: Arc<Shared>, mut requests: mpsc::Receiver<Re
         };
         let Some(fault) = fault else { break };
         tries += 1;
-        shared.faulty(ConnectionRole::Publish, fault.cause, &fault.words, tries);
+        context.faulty(ConnectionRole::Publish, fault.cause, &fault.words, tries);
         let wait = full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries);
-        refusing(&mut requests, &shared, tokio::time::sleep(wait)).await;
+        refusing(&mut requests, &context, tokio::time::sleep(wait)).await;
     }
     requests.close();
     while let Ok(request) = requests.try_recv() {
@@ -93,25 +93,25 @@ pub(super) async fn publish(shared: Arc<Shared>, mut requests: mpsc::Receiver<Re
 /// Awaits `work` while whoever wants to publish hears why that is not possible; `None` where it was stopped.
 async fn refusing<T>(
     requests: &mut mpsc::Receiver<Request>,
-    shared: &Shared,
+    context: &RabbitContext,
     work: impl Future<Output = T>,
 ) -> Option<T> {
     let mut work = pin!(work);
     loop {
         tokio::select! {
             biased;
-            () = shared.stop.cancelled() => return None,
+            () = context.stop.cancelled() => return None,
             done = &mut work => return Some(done),
-            Some(request) = requests.recv() => request.refuse(&shared.why_not(ConnectionRole::Publish)),
+            Some(request) = requests.recv() => request.refuse(&context.why_not(ConnectionRole::Publish)),
         }
     }
 }
 
-async fn open_publishing(shared: &Shared) -> Result<(Arc<Connection>, Channel), Fault> {
-    let connection = connect(shared, ConnectionRole::Publish).await?;
+async fn open_publishing(context: &RabbitContext) -> Result<(Arc<Connection>, Channel), Fault> {
+    let connection = connect(context, ConnectionRole::Publish).await?;
     let opening = async {
-        if shared.options.role != RabbitRole::Command {
-            declare::declare(&connection, &Topology::of(&shared.options.handlers)).await?;
+        if context.options.role != RabbitRole::Command {
+            declare::declare(&connection, &Topology::of(&context.options.handlers)).await?;
         }
         let channel = confirming_channel(&connection).await;
         channel.map_err(|error| Fault::new(ReconnectCause::Lost, error.to_string()))
@@ -127,34 +127,34 @@ async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-async fn connect(shared: &Shared, role: ConnectionRole) -> Result<Connection, Fault> {
-    let name = format!("hookline {} {}", shared.options.role.as_str(), role.as_str());
-    link::connect(&shared.options, &name).await.map_err(|words| Fault::new(ReconnectCause::Refused, words))
+async fn connect(context: &RabbitContext, role: ConnectionRole) -> Result<Connection, Fault> {
+    let name = format!("hookline {} {}", context.options.role.as_str(), role.as_str());
+    link::connect(&context.options, &name).await.map_err(|words| Fault::new(ReconnectCause::Refused, words))
 }
 
 /// `None`: it was asked to end, and has answered what it took.
 async fn publish_on(
-    shared: &Shared,
+    context: &RabbitContext,
     connection: &Connection,
     channel: Channel,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<Fault> {
     let mut publishing = Publishing::new(channel);
     let mut events = pin!(connection.events_listener());
-    let mut upkeep = pin!(keep_declared(shared, connection));
+    let mut upkeep = pin!(keep_declared(context, connection));
     let mut look = ticker(LOOK_EVERY);
     // Answers that never came while it was blocked.
     let mut doubted = false;
     loop {
         let blocked = connection.status().blocked();
-        shared.blocked(ConnectionRole::Publish, blocked);
-        let why_not = blocked.then(|| shared.why_not(ConnectionRole::Publish));
+        context.blocked(ConnectionRole::Publish, blocked);
+        let why_not = blocked.then(|| context.why_not(ConnectionRole::Publish));
         if doubted && !blocked {
             return Some(Fault::new(ReconnectCause::Unconfirmed, "it was blocked, and what was sent then is unknown"));
         }
         tokio::select! {
             biased;
-            ended = publishing.step(requests, &shared.stop, why_not.as_deref()) => match ended {
+            ended = publishing.step(requests, &context.stop, why_not.as_deref()) => match ended {
                 None => {}
                 Some(PublishingEnded::Asked) => return None,
                 Some(PublishingEnded::Unconfirmed) if connection.status().blocked() => doubted = true,
@@ -191,18 +191,18 @@ fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
     (!connected).then(|| "the connection is gone".to_owned())
 }
 
-/// Workers declare everything again and again; ends only with a fault of the connection.
-async fn keep_declared(shared: &Shared, connection: &Connection) -> Fault {
-    if shared.options.role != RabbitRole::Worker {
+/// Declares everything again and again; ends only with a fault of the connection.
+async fn keep_declared(context: &RabbitContext, connection: &Connection) -> Fault {
+    if context.options.role == RabbitRole::Command {
         return std::future::pending().await;
     }
-    let topology = Topology::of(&shared.options.handlers);
+    let topology = Topology::of(&context.options.handlers);
     let mut every = ticker(DECLARE_EVERY);
     every.tick().await;
     loop {
         tokio::select! {
             _ = every.tick() => {}
-            () = shared.declare_now.notified() => {}
+            () = context.declare_now.notified() => {}
         }
         if connection.status().blocked() {
             continue;
@@ -215,26 +215,26 @@ async fn keep_declared(shared: &Shared, connection: &Connection) -> Fault {
     }
 }
 
-/// Keeps the consuming connection until [`Shared::stop`].
-pub(super) async fn consume(shared: Arc<Shared>) {
+/// Keeps the consuming connection until [`RabbitContext::stop`].
+pub(super) async fn consume(context: Arc<RabbitContext>) {
     let mut tries = 0;
-    while !shared.stop.is_cancelled() {
+    while !context.stop.is_cancelled() {
         let connected = tokio::select! {
-            () = shared.stop.cancelled() => break,
-            connected = connect(&shared, ConnectionRole::Consume) => connected,
+            () = context.stop.cancelled() => break,
+            connected = connect(&context, ConnectionRole::Consume) => connected,
         };
         let fault = match connected {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 let since = Instant::now();
-                shared.consuming.send_replace(Some(Arc::clone(&connection)));
-                shared.up(ConnectionRole::Consume);
-                let fault = stands(&shared, &connection, connection.events_listener()).await;
+                context.consuming.send_replace(Some(Arc::clone(&connection)));
+                context.up(ConnectionRole::Consume);
+                let fault = until_lost(&context, &connection, connection.events_listener()).await;
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
-                shared.consuming.send_replace(None);
-                shared.down(ConnectionRole::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                context.consuming.send_replace(None);
+                context.down(ConnectionRole::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
                 link::close(&connection, 200, "bye").await;
                 fault
             }
@@ -242,25 +242,29 @@ pub(super) async fn consume(shared: Arc<Shared>) {
         };
         let Some(fault) = fault else { break };
         tries += 1;
-        shared.faulty(ConnectionRole::Consume, fault.cause, &fault.words, tries);
+        context.faulty(ConnectionRole::Consume, fault.cause, &fault.words, tries);
         tokio::select! {
-            () = shared.stop.cancelled() => {}
+            () = context.stop.cancelled() => {}
             () = tokio::time::sleep(full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries)) => {}
         }
     }
 }
 
 /// Until the connection is lost; `None` where it was asked to end.
-async fn stands(shared: &Shared, connection: &Connection, events: impl Stream<Item = Event>) -> Option<Fault> {
+async fn until_lost(
+    context: &RabbitContext,
+    connection: &Connection,
+    events: impl Stream<Item = Event>,
+) -> Option<Fault> {
     let mut events = pin!(events);
     let mut look = ticker(LOOK_EVERY);
     loop {
         let event = tokio::select! {
-            () = shared.stop.cancelled() => return None,
+            () = context.stop.cancelled() => return None,
             event = events.next() => event,
             _ = look.tick() => None,
         };
-        shared.blocked(ConnectionRole::Consume, connection.status().blocked());
+        context.blocked(ConnectionRole::Consume, connection.status().blocked());
         if let Some(words) = lost(event, connection) {
             return Some(Fault::new(ReconnectCause::Lost, words));
         }

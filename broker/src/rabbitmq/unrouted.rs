@@ -10,7 +10,7 @@ use hookline_common::event::Event;
 use hookline_common::names::Queue;
 
 use super::events_key;
-use super::message::{self, Standing};
+use super::message::{self, DeliveryState};
 use super::publisher::{Outgoing, Published, Publisher};
 use crate::BrokerError;
 use crate::topology::rabbitmq::{DEAD, DELAY, EVENTS, RabbitQueue, WORK};
@@ -86,7 +86,7 @@ fn anew(got: &mut BasicGetMessage) -> Outgoing {
             Outgoing {
                 exchange: EVENTS,
                 routing_key: events_key(&event),
-                properties: message::properties(&event, &Standing::new()),
+                properties: message::properties(&event, &DeliveryState::new()),
                 body: event.body.clone(),
             }
         }

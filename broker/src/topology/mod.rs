@@ -1,6 +1,7 @@
-//! Every queue name, every delay tier, and which handler takes which event type; [`rabbitmq`] has the
-//! exchanges, and how all of it is wired there. docs/reference.md has the same in words.
+//! Every queue name, every delay tier, and which handler takes which event type on every broker; [`rabbitmq`] has the
+//! exchanges and bindings, and [`left_over`] what earlier versions declared there. docs/reference.md has the same in words.
 
+pub mod left_over;
 pub mod rabbitmq;
 mod tier;
 

@@ -2,16 +2,16 @@
 //! (docs/reference.md, "RabbitMQ").
 //!
 //! ```text
-//! hookline.events ──(event types)──▶ hookline.work.<handler>, the guard ──▶ hookline.work.<handler>
+//! hookline.events ──(event types)──▶ hookline.work.<handler>
 //! hookline.delay ──(<tier>.#)──▶ hookline.delay.<tier> ──(time is over)──▶ hookline.work ──(*.<handler>)──▶ ″
 //! hookline.dead ──(<handler>)──▶ hookline.dead.<handler>
 //! whatever an exchange cannot route ──▶ hookline.unrouted
 //! ```
 //!
-//! - **Guards**: an alternate exchange acts only where *no* queue takes the message. `record_history` takes everything,
-//!   so without a guard of its own a handler's deleted queue would lose its events without a sign.
+//! - An alternate exchange acts only where *no* queue takes the message, and `record_history` takes every event. What a
+//!   missing queue of another handler does not get is therefore published anew from the history
+//!   (docs/decisions/0009-no-guard-exchanges.md).
 //! - What safety needs is in fixed arguments, which no policy can weaken. What an operator tunes is left to policies.
-//! - `hookline.control` has no alternate exchange: a wake-up that nobody hears is no event that got lost.
 
 use hookline_common::names::{HandlerName, Queue};
 
@@ -27,8 +27,6 @@ pub const DELAY: &str = "hookline.delay";
 pub const DEAD: &str = "hookline.dead";
 /// What nothing else took.
 pub const UNROUTED: &str = "hookline.unrouted";
-/// "Look at the store again": to whoever is there now.
-pub const CONTROL: &str = "hookline.control";
 
 /// No limit, where leaving it out means 20 (from 4.0 on) and then a drop
 /// (<https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>).
@@ -53,7 +51,7 @@ impl ExchangeKind {
 /// Durable, not internal, not deleted by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    pub name: String,
+    pub name: &'static str,
     pub kind: ExchangeKind,
     /// Gets what it cannot route.
     pub alternate: Option<&'static str>,
@@ -94,28 +92,18 @@ pub struct QueueDeclaration {
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    Queue(RabbitQueue),
-    Exchange(String),
-}
-
-impl Target {
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::Queue(queue) => queue.name(),
-            Self::Exchange(name) => name.clone(),
-        }
-    }
-}
-
-/// `source` gives `target` what has a key like `key`.
+/// The exchange `source` gives `queue` what has a key like `key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    pub source: String,
-    pub target: Target,
+    pub source: &'static str,
+    pub queue: RabbitQueue,
     pub key: String,
+}
+
+impl Binding {
+    fn new(source: &'static str, queue: RabbitQueue, key: impl Into<String>) -> Self {
+        Self { source, queue, key: key.into() }
+    }
 }
 
 /// All of it for some handlers.
@@ -126,25 +114,24 @@ pub struct Topology {
     pub bindings: Vec<Binding>,
 }
 
-/// The exchange that stands before a handler's work queue; named as the queue is.
-#[must_use]
-pub fn guard(handler: HandlerName) -> String {
-    Queue::Work(handler).name()
-}
-
 /// The key under which a delivery waits for `tier`, and comes back.
 #[must_use]
 pub fn delay_key(tier: Tier, handler: HandlerName) -> String {
     format!("{tier}.{handler}")
 }
 
-/// What `hookline.events` sends to a handler's guard.
+/// What `hookline.events` gives to a handler's work queue.
 #[must_use]
 pub fn event_bindings(handler: HandlerName) -> Vec<Binding> {
-    let binding = |key: String| Binding { source: EVENTS.to_owned(), target: Target::Exchange(guard(handler)), key };
+    let queue = RabbitQueue::Of(Queue::Work(handler));
+    event_keys(handler).into_iter().map(|key| Binding::new(EVENTS, queue, key)).collect()
+}
+
+/// The keys on `hookline.events` of what a handler takes.
+pub(super) fn event_keys(handler: HandlerName) -> Vec<String> {
     match event_types(handler) {
-        Some(types) => types.iter().map(|event_type| binding(format!("*.{event_type}"))).collect(),
-        None => vec![binding("#".to_owned())],
+        Some(types) => types.iter().map(|event_type| format!("*.{event_type}")).collect(),
+        None => vec!["#".to_owned()],
     }
 }
 
@@ -154,7 +141,7 @@ impl Topology {
     pub fn of(handlers: &[HandlerName]) -> Self {
         let mut topology = Self { exchanges: shared_exchanges(), queues: Vec::new(), bindings: Vec::new() };
         topology.queues.push(QueueDeclaration { queue: RabbitQueue::Unrouted, arguments: vec![unlimited()] });
-        topology.bind(UNROUTED, Target::Queue(RabbitQueue::Unrouted), "");
+        topology.bindings.push(Binding::new(UNROUTED, RabbitQueue::Unrouted, ""));
         for handler in handlers {
             topology.add_handler(*handler);
         }
@@ -162,8 +149,9 @@ impl Topology {
             let mut arguments = at_least_once(WORK);
             let millis = i64::try_from(tier.time().as_millis()).unwrap_or(i64::MAX);
             arguments.push(("x-message-ttl", Argument::Number(millis)));
-            topology.queues.push(QueueDeclaration { queue: RabbitQueue::Delay(*tier), arguments });
-            topology.bind(DELAY, Target::Queue(RabbitQueue::Delay(*tier)), &format!("{tier}.#"));
+            let queue = RabbitQueue::Delay(*tier);
+            topology.queues.push(QueueDeclaration { queue, arguments });
+            topology.bindings.push(Binding::new(DELAY, queue, format!("{tier}.#")));
         }
         topology
     }
@@ -174,30 +162,23 @@ impl Topology {
             queue: dead,
             arguments: vec![("x-overflow", Argument::Text("reject-publish")), unlimited()],
         });
-        self.bind(DEAD, Target::Queue(dead), handler.as_str());
+        self.bindings.push(Binding::new(DEAD, dead, handler.as_str()));
 
-        self.exchanges.push(Exchange { name: guard(handler), kind: ExchangeKind::Fanout, alternate: Some(UNROUTED) });
         let mut arguments = at_least_once(DEAD);
         arguments.push(("x-dead-letter-routing-key", Argument::Text(handler.as_str())));
         arguments.push(("x-delivery-limit", Argument::Number(i64::from(DELIVERY_LIMIT))));
         self.queues.push(QueueDeclaration { queue: work, arguments });
-        self.bind(&guard(handler), Target::Queue(work), "");
         for key in [handler.as_str().to_owned(), format!("*.{handler}")] {
-            self.bind(WORK, Target::Queue(work), &key);
+            self.bindings.push(Binding::new(WORK, work, key));
         }
-        // Last: before its queue is behind the guard, the guard would send its events to `hookline.unrouted`.
         self.bindings.extend(event_bindings(handler));
-    }
-
-    fn bind(&mut self, source: &str, target: Target, key: &str) {
-        self.bindings.push(Binding { source: source.to_owned(), target, key: key.to_owned() });
     }
 }
 
 fn shared_exchanges() -> Vec<Exchange> {
-    let fanout = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Fanout, alternate: None };
-    let topic = |name: &str| Exchange { name: name.to_owned(), kind: ExchangeKind::Topic, alternate: Some(UNROUTED) };
-    vec![fanout(UNROUTED), fanout(CONTROL), topic(EVENTS), topic(WORK), topic(DELAY), topic(DEAD)]
+    let topic = |name| Exchange { name, kind: ExchangeKind::Topic, alternate: Some(UNROUTED) };
+    let unrouted = Exchange { name: UNROUTED, kind: ExchangeKind::Fanout, alternate: None };
+    vec![unrouted, topic(EVENTS), topic(WORK), topic(DELAY), topic(DEAD)]
 }
 
 fn at_least_once(dead_letter_exchange: &'static str) -> Vec<(&'static str, Argument)> {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions, forgetful_file_system};
 use hookline_broker::{
-    Again, Broker, BrokerError, BrokerState, DeadLetterInfo, PublishError, Resumed, Settled, Settlement,
+    Again, BrokerError, BrokerState, Consume, DeadLetterInfo, Publish, PublishError, QueueAdmin, Resumed, Settled,
+    Settlement,
 };
 use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, HandlerName, Queue};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hookline_broker::conformance::{next, settle};
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_broker::{Again, Broker, BrokerState, PublishError, Settlement};
+use hookline_broker::{Again, BrokerState, Consume, Publish, PublishError, QueueAdmin, Settlement};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::embedded::EmbeddedBroker;
-use hookline_broker::{Broker, Settled, Settlement};
+use hookline_broker::{Consume, Publish, QueueAdmin, Settled, Settlement};
 use hookline_common::event::Event;
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::embedded::EmbeddedOptions;
-use hookline_broker::{Broker, Delivery, Settled, Settlement, Spends};
+use hookline_broker::{Consume, Delivery, Publish, Settled, Settlement, Spends};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::time::Timestamp;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookline_broker::conformance::{next, settle};
-use hookline_broker::{Broker, Settlement};
+use hookline_broker::{Consume, Publish, Settlement};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 

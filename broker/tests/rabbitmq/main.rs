@@ -3,8 +3,10 @@
 mod messages;
 mod outages;
 mod publisher;
+mod rights;
 mod tls;
 mod topology;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +16,7 @@ use async_trait::async_trait;
 use hookline_broker::conformance::{self, Harness};
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
-use hookline_broker::{Broker, BrokerState, Settlement};
+use hookline_broker::{Broker, BrokerState, Consume, Publish, Settlement};
 use hookline_common::event::EventId;
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::rabbitmq::{Outgoing, Published};
-use hookline_broker::{Again, Broker, Settlement, Spends};
+use hookline_broker::{Again, Consume, Publish, QueueAdmin, Settlement, Spends};
 use hookline_common::event::{Event, Keyword};
 use hookline_common::names::{DeadReason, HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use hookline_broker::conformance::{next, settle};
 use hookline_broker::rabbitmq::RabbitRole;
-use hookline_broker::{Broker, BrokerState, PublishError, Settled, Settlement, Spends};
+use hookline_broker::{BrokerState, Consume, Publish, PublishError, Settled, Settlement, Spends};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;

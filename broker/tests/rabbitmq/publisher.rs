@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
-use hookline_broker::Broker;
+use hookline_broker::Publish;
 use hookline_broker::rabbitmq::{Outgoing, Published, RabbitBroker};
 use hookline_common::event::{Event, EventType, SourceName};
 use hookline_common::testing::events::{an_event, an_inbound_message};

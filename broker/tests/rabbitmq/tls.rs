@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitRole};
-use hookline_broker::{Broker, BrokerState};
+use hookline_broker::{BrokerState, Publish};
 use hookline_common::secret::Secret;
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use hookline_broker::conformance::{nothing_comes, settle};
 use hookline_broker::rabbitmq::{Difference, RabbitBroker, RabbitRole, Unrouted};
-use hookline_broker::{Broker, BrokerState, DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
+use hookline_broker::{BrokerState, Consume, DeadLetterInfo, Delivery, LastFailure, Publish, Settlement, Spends};
 use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, Queue};
 use hookline_common::testing::events::{an_event, an_inbound_message, an_opt_out};
 use hookline_common::testing::nodes::RabbitNode;
 use hookline_common::time::Timestamp;
-use lapin::options::{ExchangeUnbindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties};
 
 use super::{DEADLINE, drain, options, ready, state_becomes, worker};
 
-async fn operator(url: &str) -> (Connection, Channel) {
+pub(crate) async fn operator(url: &str) -> (Connection, Channel) {
     let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("connected");
     let channel = connection.create_channel().await.expect("a channel");
     (connection, channel)
@@ -29,25 +29,27 @@ async fn delete(channel: &Channel, queue: Queue) {
     channel.queue_delete(queue.name().as_str().into(), QueueDeleteOptions::default()).await.expect("deleted");
 }
 
-async fn unrouted(broker: &RabbitBroker) -> Vec<Event> {
+pub(crate) async fn unrouted(broker: &RabbitBroker) -> Vec<Event> {
     broker.unrouted(1_000).await.expect("asked").into_iter().map(|unrouted| unrouted.event).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deleted_queue_misses_is_in_unrouted_and_is_redriven_from_there() {
+async fn what_no_queue_takes_is_in_unrouted_and_is_redriven_from_there() {
     let url = RabbitNode::shared().await.vhost().await;
     let broker = worker(&url).await;
     let (_connection, channel) = operator(&url).await;
-    let queue = Queue::Work(HandlerName::RecordOptOut);
-    delete(&channel, queue).await;
+    let deleted = [HandlerName::RecordOptOut, HandlerName::FlagOptOut, HandlerName::RecordHistory].map(Queue::Work);
+    for queue in deleted {
+        delete(&channel, queue).await;
+    }
 
     let event = an_opt_out();
     broker.publish(&event).await.expect("stored");
 
-    assert_eq!(unrouted(&broker).await, std::slice::from_ref(&event), "though other handlers have it");
+    assert_eq!(unrouted(&broker).await, std::slice::from_ref(&event));
     assert_eq!(unrouted(&broker).await, std::slice::from_ref(&event), "looking takes nothing away");
     let missing = broker.differences().await.expect("asked");
-    assert_eq!(missing, [Difference::Missing { object: format!("queue {}", queue.name()) }]);
+    assert_eq!(missing, deleted.map(|queue| Difference::Missing { object: format!("queue {}", queue.name()) }));
     broker.apply_topology().await.expect("declared");
     assert_eq!(broker.differences().await.expect("asked"), []);
     assert_eq!(broker.redrive_unrouted(10).await.expect("redriven"), 1);
@@ -161,7 +163,9 @@ async fn what_is_discarded_from_unrouted_is_gone() {
     let url = RabbitNode::shared().await.vhost().await;
     let broker = worker(&url).await;
     let (_connection, channel) = operator(&url).await;
-    delete(&channel, Queue::Work(HandlerName::LogNote)).await;
+    for handler in [HandlerName::LogNote, HandlerName::RecordHistory] {
+        delete(&channel, Queue::Work(handler)).await;
+    }
     for _ in 0..3 {
         broker.publish(&an_inbound_message()).await.expect("stored");
     }
@@ -254,21 +258,42 @@ async fn a_switched_off_handler_gets_nothing_more_once_that_is_applied() {
     all.close().await;
 }
 
+async fn unbind_contacts(channel: &Channel) {
+    let queue = Queue::Work(HandlerName::CreateContact).name();
+    let (source, key) = ("hookline.events".into(), "*.contact.created".into());
+    channel.queue_unbind(queue.as_str().into(), source, key, FieldTable::default()).await.expect("unbound");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_unbinds_is_bound_again_by_an_ingest_that_runs() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let ingest = ready(options(&url, RabbitRole::Ingest)).await;
+    let command = ready(options(&url, RabbitRole::Command)).await;
+    let (_connection, channel) = operator(&url).await;
+    unbind_contacts(&channel).await;
+
+    let mut deliveries = command.consume(Queue::Work(HandlerName::CreateContact), 4).await.expect("consumed");
+    let bound_again = async {
+        loop {
+            ingest.publish(&an_event("contact.created")).await.expect("the history takes it");
+            if let Ok(delivery) = tokio::time::timeout(Duration::from_millis(500), deliveries.next()).await {
+                return delivery.expect("the stream goes on");
+            }
+        }
+    };
+    let delivery = tokio::time::timeout(DEADLINE, bound_again).await.expect("it is bound again");
+
+    settle(delivery, Settlement::Done).await;
+    command.close().await;
+    ingest.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_operator_unbinds_is_bound_again_when_a_worker_connects() {
     let url = RabbitNode::shared().await.vhost().await;
     let broker = worker(&url).await;
     let (_connection, channel) = operator(&url).await;
-    let guard = Queue::Work(HandlerName::CreateContact).name();
-    let (source, key) = ("hookline.events".into(), "*.contact.created".into());
-    let unbound = channel.exchange_unbind(
-        guard.as_str().into(),
-        source,
-        key,
-        ExchangeUnbindOptions::default(),
-        FieldTable::default(),
-    );
-    unbound.await.expect("unbound");
+    unbind_contacts(&channel).await;
     broker.close().await;
 
     let broker: Arc<RabbitBroker> = worker(&url).await;

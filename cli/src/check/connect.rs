@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookline_broker::Broker;
+use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
@@ -131,6 +131,9 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
             let outcome = match difference {
                 Difference::Missing { object } => {
                     Outcome::Ok(format!("{object} is not there; the services declare it"))
+                }
+                Difference::LeftOver { object } => {
+                    Outcome::Ok(format!("{object} is left over; {}", difference.remedy()))
                 }
                 Difference::Other { object, words } | Difference::Unknown { object, words } => {
                     Outcome::Failed { why: format!("{object}: {words}"), remedy: difference.remedy().to_owned() }

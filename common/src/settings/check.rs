@@ -29,6 +29,7 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
         worker(v, s);
     }
     distributed(v, s, needs.role);
+    history(v, s, needs.role);
 }
 
 /// Requires that the key `smaller` is not above the key `larger`. The problem is reported where `larger` is given, else
@@ -172,5 +173,18 @@ fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
     if s.broker.url.is_empty() && !v.is_given("broker.url") {
         let what = format!("broker.url is missing, and {program} needs RabbitMQ");
         v.problem("broker.url", what, "set it, or use `hookline run`, which brings its own");
+    }
+}
+
+/// On RabbitMQ the history is what finds an event that a handler's queue missed. `dev` never uses RabbitMQ.
+fn history(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {
+    let path = "handlers.record_history.enabled";
+    if role != Role::Dev && v.is_given("broker.url") && !s.handlers.record_history.basics.enabled {
+        v.problem(
+            path,
+            "handlers.record_history is switched off, and the queues are in RabbitMQ, where the history is what publishes \
+             anew an event that a queue missed",
+            "switch it on, or leave out broker.url: the embedded broker does without",
+        );
     }
 }

@@ -248,7 +248,8 @@ settings! {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
     }
 
-    /// This handler stores every event in the history.
+    /// This handler stores every event in the history. With RabbitMQ this handler cannot be switched off, because an event that
+    /// a queue missed is published anew from the history.
     pub struct RecordHistorySettings {
         basics: HandlerBasics = keys_of(HandlerBasics::defaults()),
     }

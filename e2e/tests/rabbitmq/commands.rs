@@ -1,6 +1,7 @@
 //! What an operator types, with the queues in RabbitMQ.
 
-use hookline_e2e::{ACCOUNT, HOOKLINE_INGEST, House, Process};
+use hookline_common::testing::nodes::RabbitNode;
+use hookline_e2e::{ACCOUNT, HOOKLINE_INGEST, House, Process, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};
 use serde_json::{Value, json};
 
@@ -8,12 +9,34 @@ use crate::{NOWHERE, becomes_ready, broker, delete_queue, house, program, start}
 
 const NOTES: &str = "hookline.work.log_note";
 
-/// An ingest alone: it declares the topology once, and no worker mends it.
+/// An ingest alone: no worker takes from its queues.
 async fn ingest(house: &House) -> Process {
     let (ingest, at) = start(program(house, HOOKLINE_INGEST, &[])).await;
     becomes_ready(&at).await;
     house.sender.goes_to(&format!("http://{}/webhooks/textus", at["webhooks"].as_str().expect("an address")));
     ingest
+}
+
+/// Sends notes that no queue takes. Its ingest declares the queues again every 30 s, so it must not outlive this.
+async fn send_unrouted(house: &House, vhost: &str, notes: usize) -> Vec<String> {
+    let _ingest = ingest(house).await;
+    let delete = async || {
+        for queue in [NOTES, "hookline.work.record_history"] {
+            delete_queue(vhost, queue).await;
+        }
+    };
+    delete().await;
+    let mut ids = Vec::new();
+    eventually("no queue takes the notes", async || {
+        let id = send_a_note(house).await;
+        match unrouted(house).await.len() > ids.len() {
+            true => ids.push(id),
+            false => delete().await,
+        }
+        (ids.len() == notes).then_some(())
+    })
+    .await;
+    ids
 }
 
 async fn send_a_note(house: &House) -> String {
@@ -55,6 +78,33 @@ async fn topology_tells_what_is_missing_and_declares_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn topology_names_what_an_earlier_version_left_and_removes_it() {
+    let (house, vhost) = house().await;
+    assert_eq!(house.cli(&["topology", "--apply"]).await.code, Some(0));
+    let declare = format!(
+        "rabbit_exchange:declare(rabbit_misc:r(<<\"{vhost}\">>, exchange, <<\"hookline.control\">>), fanout, true, false, \
+         false, [], <<\"e2e\">>)."
+    );
+    RabbitNode::shared().await.ctl(&["eval", &declare]).await;
+
+    let told = house.cli(&["topology", "--json"]).await;
+    let checked = house.cli(&["check", "--connect"]).await;
+    let applied = house.cli(&["topology", "--apply"]).await;
+    let after = house.cli(&["topology"]).await;
+
+    assert_eq!(told.code, Some(1), "{told:?}");
+    let document: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    let [difference] = <[Value; 1]>::try_from(document["differences"].as_array().unwrap().clone()).expect("one");
+    assert_eq!(
+        (&difference["what"], &difference["object"]),
+        (&json!("left_over"), &json!("exchange hookline.control"))
+    );
+    let line = "ok           topology: exchange hookline.control is left over";
+    assert!(checked.stdout.contains(line), "it is no fault: {checked:?}");
+    assert_eq!((applied.code, after.code), (Some(0), Some(0)), "{applied:?} {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn topology_has_nothing_to_say_of_the_embedded_broker() {
     let house = House::start().await;
 
@@ -66,14 +116,12 @@ async fn topology_has_nothing_to_say_of_the_embedded_broker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_queue_took_is_listed_and_redriven_once_the_topology_is_whole() {
     let (house, vhost) = house().await;
-    let ingest = ingest(&house).await;
-    delete_queue(&vhost, NOTES).await;
 
-    let id = send_a_note(&house).await;
+    let ids = send_unrouted(&house, &vhost, 1).await;
 
     for _ in 0..2 {
         let [row] = <[Value; 1]>::try_from(unrouted(&house).await).expect("one, however often it is looked at");
-        assert_eq!((&row["event_id"], &row["exchange"]), (&json!(id), &json!("hookline.events")), "{row}");
+        assert_eq!((&row["event_id"], &row["exchange"]), (&json!(ids[0]), &json!("hookline.events")), "{row}");
         assert_eq!(row["event_type"], "message.received");
     }
     let listed = house.cli(&["dead-letters", "list"]).await;
@@ -89,15 +137,12 @@ async fn what_no_queue_took_is_listed_and_redriven_once_the_topology_is_whole() 
     assert_eq!(unrouted(&house).await, [Value::Null; 0]);
     assert_eq!(messages(&house, NOTES).await, 1);
     assert_eq!(messages(&house, "hookline.unrouted").await, 0);
-    drop(ingest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_queue_took_is_discarded_and_stays_in_the_history() {
     let (house, vhost) = house().await;
-    let _ingest = ingest(&house).await;
-    delete_queue(&vhost, NOTES).await;
-    let ids = [send_a_note(&house).await, send_a_note(&house).await];
+    let ids = send_unrouted(&house, &vhost, 2).await;
 
     let discarded = house.json(&["unrouted", "discard", "--reason", "a test of the queues"]).await;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use hookline_broker::{
-    Broker, BrokerError, BrokerState, Deliveries, Delivery, PublishError, Settled, Settlement, Spends,
+    BrokerError, BrokerState, Consume, Deliveries, Delivery, Publish, PublishError, Settled, Settlement, Spends,
 };
 use hookline_common::names::Queue;
 use hookline_common::time::Timestamp;
@@ -53,7 +53,7 @@ enum Forwarded {
 }
 
 /// Forwards until `stop`; then finishes what is in flight and gives back the rest.
-pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Broker>, stop: CancellationToken) {
+pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: CancellationToken) {
     let mut state = remote.state();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -78,7 +78,7 @@ pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Broker>, stop: Cancel
 /// Forwards until RabbitMQ is in trouble or `stop`.
 async fn round(
     spool: &Spool,
-    remote: &dyn Broker,
+    remote: &dyn Publish,
     state: &mut watch::Receiver<BrokerState>,
     stop: &CancellationToken,
 ) -> Result<Round, BrokerError> {
@@ -127,7 +127,7 @@ async fn next_of(work: &mut Deliveries, dead: &mut Deliveries) -> Option<Deliver
     }
 }
 
-async fn forward(spool: &Spool, remote: &dyn Broker, delivery: Delivery, stop: &CancellationToken) -> Forwarded {
+async fn forward(spool: &Spool, remote: &dyn Publish, delivery: Delivery, stop: &CancellationToken) -> Forwarded {
     let event = Arc::clone(&delivery.event);
     let published = loop {
         match remote.publish_patiently(&event).await {

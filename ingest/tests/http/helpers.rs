@@ -11,9 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_broker::{
-    Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Settlement, Stored,
-};
+use hookline_broker::{BrokerState, Consume, Publish, PublishError, QueueAdmin, Settlement, Stored};
 use hookline_common::event::{Event, EventId, SourceName};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
@@ -44,7 +42,9 @@ pub(crate) struct TestIngest {
     pub(crate) journey: Journey,
     pub(crate) shutdown: CancellationToken,
     admin_addr: SocketAddr,
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn Publish>,
+    /// Where its events are in the end.
+    queues: Option<Arc<EmbeddedBroker>>,
     client: reqwest::Client,
     running: Option<JoinHandle<anyhow::Result<()>>>,
     _data_dir: Option<TempDir>,
@@ -59,19 +59,29 @@ impl TestIngest {
         let data_dir = tempfile::tempdir().expect("a folder");
         let options = EmbeddedOptions::new(data_dir.path(), HandlerName::ALL.to_vec());
         let broker = EmbeddedBroker::open(options).await.expect("opens");
-        let mut this = Self::with_broker(broker, change).await;
+        let mut this = Self::with_broker(Arc::clone(&broker) as _, change).await.storing_in(broker);
         this._data_dir = Some(data_dir);
         this
     }
 
-    pub(crate) async fn with_broker(broker: Arc<dyn Broker>, change: impl FnOnce(&mut Settings)) -> Self {
+    /// Whose queues tell what was stored.
+    pub(crate) fn storing_in(mut self, queues: Arc<EmbeddedBroker>) -> Self {
+        self.queues = Some(queues);
+        self
+    }
+
+    fn queues(&self) -> &EmbeddedBroker {
+        self.queues.as_ref().expect("it stores something")
+    }
+
+    pub(crate) async fn with_broker(broker: Arc<dyn Publish>, change: impl FnOnce(&mut Settings)) -> Self {
         let metrics = Arc::new(Metrics::new(Role::Ingest, &["textus"]));
         Self::serving(&settings(change), broker, None, metrics)
     }
 
     /// In front of a broker elsewhere, with its spool in `data_dir`.
     pub(crate) async fn spooling(
-        remote: Arc<dyn Broker>,
+        remote: Arc<dyn Publish>,
         data_dir: &Path,
         change: impl FnOnce(&mut Settings),
     ) -> anyhow::Result<Self> {
@@ -79,13 +89,13 @@ impl TestIngest {
         let mut settings = settings(change);
         settings.data_dir = data_dir.to_owned();
         let spooling = Spooling::open(&settings, remote, Arc::clone(&metrics)).await?;
-        let broker: Arc<dyn Broker> = Arc::clone(&spooling) as _;
+        let broker: Arc<dyn Publish> = Arc::clone(&spooling) as _;
         Ok(Self::serving(&settings, broker, Some(spooling), metrics))
     }
 
     fn serving(
         settings: &Settings,
-        broker: Arc<dyn Broker>,
+        broker: Arc<dyn Publish>,
         spooling: Option<Arc<Spooling>>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -99,7 +109,18 @@ impl TestIngest {
         let shutdown = CancellationToken::new();
         tokio::spawn(admin.run(shutdown.clone()));
         let running = Some(tokio::spawn(app.run(shutdown.clone())));
-        Self { addr, metrics, journey, shutdown, admin_addr, broker, client: client(), running, _data_dir: None }
+        Self {
+            addr,
+            metrics,
+            journey,
+            shutdown,
+            admin_addr,
+            broker,
+            queues: None,
+            client: client(),
+            running,
+            _data_dir: None,
+        }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -159,7 +180,7 @@ impl TestIngest {
 
     /// The handlers whose queues hold something.
     pub(crate) async fn routed(&self) -> Vec<HandlerName> {
-        let depths = self.broker.queues().await.expect("depths");
+        let depths = self.queues().queues().await.expect("depths");
         let holding = depths.iter().filter(|depth| depth.messages > 0);
         holding.map(|depth| depth.queue.handler()).collect()
     }
@@ -167,9 +188,9 @@ impl TestIngest {
     /// Takes everything that was stored out of the history's queue.
     pub(crate) async fn stored(&self) -> Vec<Event> {
         let queue = Queue::Work(HandlerName::RecordHistory);
-        let depths = self.broker.queues().await.expect("depths");
+        let depths = self.queues().queues().await.expect("depths");
         let waiting = depths.iter().find(|depth| depth.queue == queue).expect("the history's queue").messages;
-        let mut deliveries = self.broker.consume(queue, u16::MAX).await.expect("consumes");
+        let mut deliveries = self.queues().consume(queue, u16::MAX).await.expect("consumes");
         let mut taken = Vec::new();
         for _ in 0..waiting {
             taken.push(tokio::time::timeout(DEADLINE, deliveries.next()).await.expect("in time").expect("open"));
@@ -356,7 +377,7 @@ impl FaultyBroker {
 }
 
 #[async_trait]
-impl Broker for FaultyBroker {
+impl Publish for FaultyBroker {
     async fn publish(&self, _: &Event) -> Result<Stored, PublishError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         match self.behaviour {
@@ -369,24 +390,8 @@ impl Broker for FaultyBroker {
         }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
-        unreachable!("ingest redrives nothing")
-    }
-
-    async fn publish_anew(&self, _: HandlerName, _: &Event, _: Resumed) -> Result<(), PublishError> {
-        unreachable!("ingest brings nothing back")
-    }
-
-    async fn consume(&self, _: Queue, _: u16) -> Result<Deliveries, BrokerError> {
-        unreachable!("ingest consumes nothing")
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        Ok(Vec::new())
-    }
-
-    async fn remove(&self, _: &EventId, _: HandlerName) -> Result<bool, BrokerError> {
-        unreachable!("ingest removes nothing")
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.publish(event).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {

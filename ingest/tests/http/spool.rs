@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use hookline_broker::embedded::{EmbeddedBroker, EmbeddedOptions};
-use hookline_broker::{Again, Broker, BrokerError, BrokerState, Deliveries, PublishError, QueueDepth, Resumed, Stored};
+use hookline_broker::{BrokerState, Publish, PublishError, Stored};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
-use hookline_common::names::{HandlerName, Queue};
+use hookline_common::names::HandlerName;
 use hookline_common::settings::{OnBrokerOutage, Settings};
 use hookline_common::time::Timestamp;
 use reqwest::Method;
@@ -88,7 +88,7 @@ impl FarSide {
 }
 
 #[async_trait]
-impl Broker for FarSide {
+impl Publish for FarSide {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         if *self.state.borrow() != BrokerState::Ready {
             return Err(PublishError::Unavailable("not connected".to_owned()));
@@ -112,24 +112,8 @@ impl Broker for FarSide {
         if way == Way::StoreUnseen { Err(PublishError::Unknown) } else { Ok(stored) }
     }
 
-    async fn publish_again(&self, _: HandlerName, _: &Event, _: Again) -> Result<(), PublishError> {
-        unreachable!("ingest redrives nothing")
-    }
-
-    async fn publish_anew(&self, _: HandlerName, _: &Event, _: Resumed) -> Result<(), PublishError> {
-        unreachable!("ingest brings nothing back")
-    }
-
-    async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError> {
-        self.broker.consume(queue, prefetch).await
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        self.broker.queues().await
-    }
-
-    async fn remove(&self, _: &EventId, _: HandlerName) -> Result<bool, BrokerError> {
-        unreachable!("ingest removes nothing")
+    async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
+        self.publish(event).await
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
@@ -144,7 +128,8 @@ async fn ingest(far: &Arc<FarSide>, dir: &Path) -> TestIngest {
 }
 
 async fn configured(far: &Arc<FarSide>, dir: &Path, change: impl FnOnce(&mut Settings)) -> TestIngest {
-    TestIngest::spooling(Arc::clone(far) as _, dir, change).await.expect("opens")
+    let ingest = TestIngest::spooling(Arc::clone(far) as _, dir, change).await.expect("opens");
+    ingest.storing_in(Arc::clone(&far.broker))
 }
 
 fn reject(settings: &mut Settings) {

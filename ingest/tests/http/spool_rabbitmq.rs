@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
-use hookline_broker::{Broker, Settlement};
+use hookline_broker::{Consume, Publish, Settlement};
 use hookline_common::event::{Event, Keyword};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;

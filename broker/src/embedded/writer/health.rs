@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Writer;
 use crate::BrokerState;
 use crate::embedded::fault::Fault;
-use crate::embedded::rare;
+use crate::embedded::maintenance;
 
 /// Between two looks at whether events can be stored again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ impl Writer {
         if self.probe_at.take().is_none() {
             return;
         }
-        self.shared.state.send_if_modified(|state| match state {
+        self.context.state.send_if_modified(|state| match state {
             BrokerState::NotReady(_) => {
                 tracing::info!("events are stored again");
                 *state = BrokerState::Ready;
@@ -32,7 +32,7 @@ impl Writer {
     /// Events cannot be stored now: says so and looks again soon, traffic or none.
     pub(super) fn not_ready(&mut self, reason: &str) {
         self.probe_at = Some(Instant::now() + PROBE_EVERY);
-        self.shared.state.send_if_modified(|state| match state {
+        self.context.state.send_if_modified(|state| match state {
             BrokerState::Ready | BrokerState::NotReady(_) => {
                 *state = BrokerState::NotReady(reason.to_owned());
                 true
@@ -43,9 +43,9 @@ impl Writer {
 
     /// Tries a small write where storing failed before.
     pub(super) async fn probe(&mut self) {
-        match rare::probe(&mut self.conn).await {
+        match maintenance::probe(&mut self.conn).await {
             Ok(()) => {
-                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.context.commits.fetch_add(1, Ordering::Relaxed);
                 self.ready_again();
             }
             Err(error) => {
@@ -64,7 +64,7 @@ impl Writer {
             Fault::Fatal(reason) => {
                 tracing::error!(error = %reason, "{doing} failed for good: nothing more is accepted");
                 self.probe_at = None;
-                self.shared.state.send_replace(BrokerState::Failed(reason.clone()));
+                self.context.state.send_replace(BrokerState::Failed(reason.clone()));
             }
         }
         fault

@@ -23,7 +23,7 @@ use hookline_common::testing::crash_point;
 
 use super::fault::Fault;
 use super::files::OwnerLock;
-use super::ops::{Op, Publish, Rare, SettleReply, Shared};
+use super::ops::{EmbeddedContext, Maintenance, Op, PublishRequest, SettleReply};
 use super::publish::{Inserts, MAX_BATCH, MAX_BATCH_BYTES};
 use super::round::{Change, Lease, LeasedRow, Wants};
 use super::rows;
@@ -37,7 +37,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(10);
 pub(super) struct Writer {
     conn: SqliteConnection,
     inserts: Inserts,
-    shared: Arc<Shared>,
+    context: Arc<EmbeddedContext>,
     /// How long a row stays handed out.
     lease: Duration,
     next_token: i64,
@@ -57,7 +57,7 @@ pub(super) struct Writer {
 struct Waiting {
     settlements: Vec<(Lease, Change, Option<SettleReply>)>,
     leases: Vec<(Wants, oneshot::Sender<Vec<LeasedRow>>)>,
-    rare: Vec<Rare>,
+    maintenance: Vec<Maintenance>,
     poll: bool,
     close: Option<oneshot::Sender<()>>,
 }
@@ -66,7 +66,7 @@ impl Waiting {
     fn is_empty(&self) -> bool {
         self.settlements.is_empty()
             && self.leases.is_empty()
-            && self.rare.is_empty()
+            && self.maintenance.is_empty()
             && !self.poll
             && self.close.is_none()
     }
@@ -75,7 +75,7 @@ impl Waiting {
 impl Writer {
     pub(super) fn new(
         conn: SqliteConnection,
-        shared: Arc<Shared>,
+        context: Arc<EmbeddedContext>,
         lease: Duration,
         epoch: i64,
         owner: Option<OwnerLock>,
@@ -83,7 +83,7 @@ impl Writer {
         Self {
             conn,
             inserts: Inserts::new(),
-            shared,
+            context,
             lease,
             next_token: epoch << 32,
             out: HashMap::new(),
@@ -97,8 +97,12 @@ impl Writer {
         }
     }
 
-    pub(super) async fn run(mut self, mut publishes: mpsc::Receiver<Publish>, mut ops: mpsc::UnboundedReceiver<Op>) {
-        let stop = self.shared.stop.clone();
+    pub(super) async fn run(
+        mut self,
+        mut publishes: mpsc::Receiver<PublishRequest>,
+        mut ops: mpsc::UnboundedReceiver<Op>,
+    ) {
+        let stop = self.context.stop.clone();
         let mut batch = Vec::with_capacity(MAX_BATCH);
         loop {
             let round_at = (!self.waiting.is_empty()).then(|| self.round_at());
@@ -146,7 +150,7 @@ impl Writer {
         match op {
             Op::Settle { lease, change, reply } => self.waiting.settlements.push((lease, change, reply)),
             Op::Lease { wants, reply } => self.waiting.leases.push((wants, reply)),
-            Op::Rare(rare) => self.waiting.rare.push(rare),
+            Op::Maintenance(maintenance) => self.waiting.maintenance.push(maintenance),
             Op::Poll => self.waiting.poll = true,
             Op::Close { reply } => self.waiting.close = Some(reply),
         }
@@ -158,15 +162,15 @@ impl Writer {
         quiet_at.min(self.last_round + LONGEST_WAIT).max(self.retry_at.unwrap_or(self.last_round))
     }
 
-    async fn publish(&mut self, batch: &mut Vec<Publish>) {
-        if let BrokerState::Failed(reason) = &*self.shared.state.borrow() {
+    async fn publish(&mut self, batch: &mut Vec<PublishRequest>) {
+        if let BrokerState::Failed(reason) = &*self.context.state.borrow() {
             let failed = batch.drain(..).map(|publish| (publish.reply, Err(PublishError::Fatal(reason.clone()))));
             return failed.for_each(|(reply, error)| drop(reply.send(error)));
         }
         let mut seen = HashSet::with_capacity(batch.len());
         let mut repeats = Vec::new();
         let (mut messages, mut replies) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for Publish { message, reply } in batch.drain(..) {
+        for PublishRequest { message, reply } in batch.drain(..) {
             if seen.insert(message.event_id) {
                 messages.push(message);
                 replies.push(reply);
@@ -176,12 +180,12 @@ impl Writer {
         }
 
         crash_point("spool.committing");
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let stored = self.inserts.store(&mut self.conn, &messages, now_ms).await;
         match stored {
             Ok(known) => {
                 crash_point("publish.confirmed");
-                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                self.context.commits.fetch_add(1, Ordering::Relaxed);
                 let mut routed = 0;
                 for (message, reply) in messages.iter().zip(replies) {
                     let duplicate = known.contains(&message.event_id);
@@ -208,10 +212,10 @@ impl Writer {
 
     fn announce(&self, routed: i64, now_ms: i64) {
         for handler in rows::handlers_in(routed) {
-            self.shared.board.came(rows::slot(Queue::Work(handler)), now_ms);
+            self.context.due_times.came(rows::slot(Queue::Work(handler)), now_ms);
         }
         if routed != 0 {
-            self.shared.board.wake();
+            self.context.due_times.wake();
         }
     }
 }
@@ -224,7 +228,7 @@ async fn at(instant: Option<Instant>) {
     }
 }
 
-fn take_batch(first: Publish, publishes: &mut mpsc::Receiver<Publish>, batch: &mut Vec<Publish>) {
+fn take_batch(first: PublishRequest, publishes: &mut mpsc::Receiver<PublishRequest>, batch: &mut Vec<PublishRequest>) {
     let mut bytes = first.message.body.len();
     batch.push(first);
     while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {

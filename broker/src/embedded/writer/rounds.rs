@@ -1,4 +1,4 @@
-//! The writer's rounds: settlements and leases in one transaction, then the rare writes.
+//! The writer's rounds: settlements and leases in one transaction, then the maintenance writes.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -11,8 +11,8 @@ use hookline_common::time::Timestamp;
 
 use super::Writer;
 use crate::embedded::fault::Fault;
-use crate::embedded::ops::{Rare, SettleReply, released};
-use crate::embedded::rare;
+use crate::embedded::maintenance;
+use crate::embedded::ops::{Maintenance, SettleReply, released};
 use crate::embedded::round::{self, Change, Count, Lease, LeasedRow, Wants};
 use crate::embedded::rows::{self, SLOTS};
 use crate::topology::DELIVERY_LIMIT;
@@ -20,8 +20,8 @@ use crate::{BrokerError, DeadLetterInfo, PublishError, Settled, Spends};
 
 /// After a round that failed for a passing reason (disk full, lock held).
 const RETRY: Duration = Duration::from_millis(500);
-/// Rare writes between two batches of publishes: each of them is a commit.
-const RARE_AT_ONCE: usize = 8;
+/// Maintenance writes between two batches of publishes: each of them is a commit.
+const MAINTENANCE_AT_ONCE: usize = 8;
 
 impl Writer {
     /// Does what waits; `true` when the writer is to end.
@@ -33,14 +33,14 @@ impl Writer {
         if !self.waiting.settlements.is_empty() || !self.waiting.leases.is_empty() {
             self.settle_and_lease().await;
         }
-        let rare = self.waiting.rare.len().min(RARE_AT_ONCE);
-        for rare in self.waiting.rare.drain(..rare).collect::<Vec<_>>() {
-            self.rare(rare).await;
+        let now = self.waiting.maintenance.len().min(MAINTENANCE_AT_ONCE);
+        for maintenance in self.waiting.maintenance.drain(..now).collect::<Vec<_>>() {
+            self.maintenance(maintenance).await;
         }
         self.last_round = Instant::now();
         // A close does not wait for a disk to become free: those settlements are delivered again.
         self.waiting.close.is_some()
-            && self.waiting.rare.is_empty()
+            && self.waiting.maintenance.is_empty()
             && (self.waiting.settlements.is_empty() || self.retry_at.is_some())
     }
 
@@ -62,10 +62,10 @@ impl Writer {
         };
         if changed {
             match round::next_due(&mut self.conn).await {
-                Ok(next_due) => self.shared.board.replace(&next_due),
+                Ok(next_due) => self.context.due_times.replace(&next_due),
                 Err(error) => drop(self.note_fault(&error, "looking for due rows")),
             }
-            self.shared.board.wake();
+            self.context.due_times.wake();
         }
     }
 
@@ -78,7 +78,7 @@ impl Writer {
         let (changes, replies): (Vec<_>, Vec<_>) =
             settlements.into_iter().map(|(lease, change, reply)| ((lease, change), reply)).unzip();
         self.next_token += 1;
-        let now_ms = self.shared.clock.now_ms();
+        let now_ms = self.context.clock.now_ms();
         let outcome = match round::run(&mut self.conn, &changes, &wants, self.next_token, now_ms).await {
             Ok(outcome) => outcome,
             Err(error) => {
@@ -87,7 +87,7 @@ impl Writer {
             }
         };
 
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.context.commits.fetch_add(1, Ordering::Relaxed);
         for ((lease, _), reply) in changes.into_iter().zip(replies) {
             let settled = if outcome.changed.contains(&lease.row) { Settled::Confirmed } else { Settled::Lost };
             if self.out.get(&lease.row).is_some_and(|(held, _)| *held == lease) {
@@ -95,9 +95,9 @@ impl Writer {
             }
             reply.map(|reply| reply.send(Ok(settled)));
         }
-        self.shared.board.replace(&outcome.next_due);
+        self.context.due_times.replace(&outcome.next_due);
         self.hand_over(outcome.leased);
-        self.shared.board.wake();
+        self.context.due_times.wake();
     }
 
     fn hand_over(&mut self, leased: Vec<LeasedRow>) {
@@ -109,7 +109,7 @@ impl Writer {
             if limited { spent.push(row) } else { good.push(row) }
         }
         for row in spent {
-            let change = Change::Dead { due_ms: self.shared.clock.now_ms(), info: delivery_limit(&row) };
+            let change = Change::Dead { due_ms: self.context.clock.now_ms(), info: delivery_limit(&row) };
             self.waiting.settlements.push((row.lease, change, None));
         }
         // The dispatcher asks one question at a time; were it several, the first gets it all and asks no more.
@@ -143,34 +143,34 @@ impl Writer {
         }
     }
 
-    async fn rare(&mut self, rare: Rare) {
-        let now_ms = self.shared.clock.now_ms();
-        match rare {
-            Rare::PublishAgain { message, handler, why, reply } => {
-                let done = rare::publish_again(&mut self.conn, &message, handler, why, now_ms).await;
+    async fn maintenance(&mut self, maintenance: Maintenance) {
+        let now_ms = self.context.clock.now_ms();
+        match maintenance {
+            Maintenance::PublishAgain { message, handler, why, reply } => {
+                let done = maintenance::publish_again(&mut self.conn, &message, handler, why, now_ms).await;
                 let _ = reply.send(self.published(handler, done, now_ms).await);
             }
-            Rare::PublishAnew { message, handler, from, reply } => {
-                let done = rare::publish_anew(&mut self.conn, &message, handler, from, now_ms).await;
+            Maintenance::PublishAnew { message, handler, from, reply } => {
+                let done = maintenance::publish_anew(&mut self.conn, &message, handler, from, now_ms).await;
                 let _ = reply.send(self.published(handler, done, now_ms).await);
             }
-            Rare::Remove { event_id, handler, reply } => {
-                let removed = rare::remove(&mut self.conn, &event_id, handler).await;
+            Maintenance::Remove { event_id, handler, reply } => {
+                let removed = maintenance::remove(&mut self.conn, &event_id, handler).await;
                 let _ = reply.send(removed.map_err(|error| match self.note_fault(&error, "removing an event") {
                     Fault::Passing(reason) | Fault::Fatal(reason) => BrokerError::Unavailable(reason),
                 }));
             }
-            Rare::Forget { slice, before_ms, reply } => {
-                let forgotten = rare::forget(&mut self.conn, slice, before_ms).await;
+            Maintenance::Forget { slice, before_ms, reply } => {
+                let forgotten = maintenance::forget(&mut self.conn, slice, before_ms).await;
                 let forgotten = forgotten.map_err(|error| self.note_fault(&error, "forgetting old ids"));
                 let _ = reply.send(forgotten.unwrap_or(0));
             }
-            Rare::Checkpoint => {
+            Maintenance::Checkpoint => {
                 let done = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut self.conn).await;
                 done.map_or_else(|error| drop(self.note_fault(&error, "checkpointing")), |_| ());
             }
         }
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.context.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Tells the consumers of what was published to one handler.

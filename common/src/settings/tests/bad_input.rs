@@ -40,6 +40,7 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[broker]\nurl = \"amqp://guest:s3cret-0f-the-h00k@rabbit.example\"", 8, "broker.url is a URL of the user guest, whom RabbitMQ takes from its own machine only; make a user"),
     ("[broker]\nurl = \"amqps://rabbit.example\"", 8, "broker.url is a URL of the user guest"),
     ("[broker]\nurl = [\"amqp://localhost\",\n\"amqp://guest@10.0.0.1\"]", 9, "broker.url is a URL of the user guest"),
+    ("[broker]\nurl = \"amqp://localhost\"\n[handlers.record_history]\nenabled = false", 10, "record_history is switched off, and the queues are in RabbitMQ"),
     ("[handlers.log_note]\nconcurrency = 0", 8, "concurrency is 0, outside 1 to 1000; write a whole number from 1 to 1000"),
     ("[handlers.log_note]\nconcurrency = \"8\"", 8, "concurrency is \"8\", not a whole number; write a whole number from 1 to 1000, without quotes"),
     ("[handlers.log_note]\nenabled = \"yes\"", 8, "is \"yes\", not true or false; write true or false, without quotes"),

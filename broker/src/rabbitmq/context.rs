@@ -10,49 +10,49 @@ use super::{RabbitOptions, RabbitRole};
 use crate::BrokerState;
 use crate::metrics::{ConnectionRole, ReconnectCause};
 
-/// Tries at which a lasting outage is told again.
-const TELL_AGAIN: u32 = 20;
+/// Number of tries after which a lasting outage is logged again.
+const REPORT_AGAIN: u32 = 20;
 
-pub(super) struct Shared {
+pub(super) struct RabbitContext {
     pub(super) options: RabbitOptions,
     pub(super) state: watch::Sender<BrokerState>,
     /// The consuming connection, while there is one.
     pub(super) consuming: watch::Sender<Option<Arc<Connection>>>,
-    /// Something is missing: workers declare it now.
+    /// Something is missing: it is declared now.
     pub(super) declare_now: Notify,
     /// Consumers give back what was not taken, and end.
     pub(super) closing: CancellationToken,
     /// Connections end.
     pub(super) stop: CancellationToken,
-    halves: Mutex<Halves>,
+    outages: Mutex<Outages>,
 }
 
 /// `None`: it is up.
-struct Halves {
+struct Outages {
     publishing: Option<String>,
     consuming: Option<String>,
     blocked: bool,
 }
 
-impl Shared {
+impl RabbitContext {
     pub(super) fn new(options: RabbitOptions) -> Self {
         let connecting = || Some("connecting to RabbitMQ".to_owned());
-        let halves = Halves {
+        let outages = Outages {
             publishing: connecting(),
             consuming: connecting().filter(|_| options.role != RabbitRole::Ingest),
             blocked: false,
         };
-        let shared = Self {
+        let context = Self {
             options,
             state: watch::Sender::new(BrokerState::NotReady(String::new())),
             consuming: watch::Sender::new(None),
             declare_now: Notify::new(),
             closing: CancellationToken::new(),
             stop: CancellationToken::new(),
-            halves: Mutex::new(halves),
+            outages: Mutex::new(outages),
         };
-        shared.tell(&shared.halves());
-        shared
+        context.publish_state(&context.outages());
+        context
     }
 
     pub(super) fn up(&self, role: ConnectionRole) {
@@ -75,7 +75,7 @@ impl Shared {
             }
             ReconnectCause::Refused | ReconnectCause::Lost | ReconnectCause::Unconfirmed => {
                 self.change(role, Some(format!("RabbitMQ is away: {why}")));
-                if tries == 1 || tries.is_multiple_of(TELL_AGAIN) {
+                if tries == 1 || tries.is_multiple_of(REPORT_AGAIN) {
                     tracing::warn!(
                         role = role.as_str(),
                         cause = cause.as_str(),
@@ -90,40 +90,40 @@ impl Shared {
     pub(super) fn blocked(&self, role: ConnectionRole, blocked: bool) {
         self.options.metrics.blocked(role, blocked);
         if role == ConnectionRole::Publish {
-            let mut halves = self.halves();
-            if halves.blocked != blocked {
-                halves.blocked = blocked;
-                self.tell(&halves);
+            let mut outages = self.outages();
+            if outages.blocked != blocked {
+                outages.blocked = blocked;
+                self.publish_state(&outages);
             }
         }
     }
 
     /// Why nothing can be done on this connection now.
     pub(super) fn why_not(&self, role: ConnectionRole) -> String {
-        let halves = self.halves();
+        let outages = self.outages();
         match role {
-            ConnectionRole::Publish if halves.blocked => BLOCKED.to_owned(),
-            ConnectionRole::Publish => halves.publishing.clone().unwrap_or_default(),
-            ConnectionRole::Consume => halves.consuming.clone().unwrap_or_default(),
+            ConnectionRole::Publish if outages.blocked => BLOCKED.to_owned(),
+            ConnectionRole::Publish => outages.publishing.clone().unwrap_or_default(),
+            ConnectionRole::Consume => outages.consuming.clone().unwrap_or_default(),
         }
     }
 
     fn change(&self, role: ConnectionRole, why: Option<String>) {
-        let mut halves = self.halves();
+        let mut outages = self.outages();
         match role {
-            ConnectionRole::Publish => halves.publishing = why,
-            ConnectionRole::Consume => halves.consuming = why,
+            ConnectionRole::Publish => outages.publishing = why,
+            ConnectionRole::Consume => outages.consuming = why,
         }
-        self.tell(&halves);
+        self.publish_state(&outages);
     }
 
-    fn tell(&self, halves: &Halves) {
-        let why = match (&halves.publishing, &halves.consuming) {
+    fn publish_state(&self, outages: &Outages) {
+        let why = match (&outages.publishing, &outages.consuming) {
             (Some(why), _) | (None, Some(why)) => Some(why.clone()),
-            (None, None) if halves.blocked => Some(BLOCKED.to_owned()),
+            (None, None) if outages.blocked => Some(BLOCKED.to_owned()),
             (None, None) => None,
         };
-        self.options.metrics.connected.set(i64::from(halves.publishing.is_none() && halves.consuming.is_none()));
+        self.options.metrics.connected.set(i64::from(outages.publishing.is_none() && outages.consuming.is_none()));
         let state = why.map_or(BrokerState::Ready, BrokerState::NotReady);
         self.state.send_if_modified(|current| {
             let changed = *current != state;
@@ -132,8 +132,8 @@ impl Shared {
         });
     }
 
-    fn halves(&self) -> MutexGuard<'_, Halves> {
-        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
+    fn outages(&self) -> MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

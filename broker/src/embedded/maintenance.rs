@@ -1,4 +1,4 @@
-//! The rare writes: redrive and replay, erasure, forgetting old ids, and what an owner does first. Each is one
+//! The maintenance writes: redrive and replay, erasure, forgetting old ids, and what an owner does first. Each is one
 //! script and one transaction.
 
 use futures::TryStreamExt;

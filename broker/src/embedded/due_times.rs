@@ -8,12 +8,12 @@ use super::round::NextDue;
 use super::rows::SLOTS;
 
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct DueTimes {
     next_due: [AtomicI64; SLOTS],
     changed: Notify,
 }
 
-impl Board {
+impl DueTimes {
     pub(super) fn new() -> Self {
         Self { next_due: std::array::from_fn(|_| AtomicI64::new(i64::MAX)), changed: Notify::new() }
     }
