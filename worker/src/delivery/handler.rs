@@ -9,7 +9,7 @@ use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::{Claim, ClaimRequest, Made};
+use hookline_store::model::{Claim, ClaimRequest, CompletedEffect};
 
 use crate::calls::log::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
@@ -43,7 +43,7 @@ pub struct Attempt<'a> {
     pub calls: &'a CallLog,
     remarks: Mutex<Vec<String>>,
     claimed: Mutex<Option<Claim>>,
-    made: Mutex<Vec<Made>>,
+    made: Mutex<Vec<CompletedEffect>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -82,12 +82,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// An effect was made, and there is nothing left to do about it: noted with the end of the attempt, in one write.
-    pub fn made(&self, made: Made) {
+    pub fn made(&self, made: CompletedEffect) {
         self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(made);
     }
 
     #[must_use]
-    pub fn take_made(&self) -> Vec<Made> {
+    pub fn take_made(&self) -> Vec<CompletedEffect> {
         std::mem::take(&mut self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 

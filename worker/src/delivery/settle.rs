@@ -14,7 +14,7 @@ use hookline_common::settings::RetrySettings;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
+use hookline_store::model::{AttemptRecord, CompletedEffect, Ending, Parked};
 
 use crate::calls::log::CallLog;
 use crate::delivery::consume::Context;
@@ -39,7 +39,7 @@ pub(crate) struct Ended {
     pub(crate) started_at: Timestamp,
     pub(crate) took: Duration,
     pub(crate) remarks: Vec<String>,
-    pub(crate) made: Vec<Made>,
+    pub(crate) made: Vec<CompletedEffect>,
     pub(crate) calls: CallLog,
     pub(crate) result: Result<Outcome, HandlerError>,
 }
@@ -88,7 +88,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         if !matches!(error, StoreError::Unavailable(_)) {
             for made in ended.made {
                 // What is in the way of the end may not be in the way of this; if it is, the claim ends with its lease.
-                let _ = context.store.note_made(made).await;
+                let _ = context.store.note_completed(made).await;
             }
         }
         hold(context, delivery).await;
@@ -248,7 +248,7 @@ async fn write_down(
     plan: &Plan,
     parked: Option<Parked>,
     record: &AttemptRecord,
-    made: &[Made],
+    made: &[CompletedEffect],
 ) -> Result<(), StoreError> {
     let Some(parked) = parked else {
         return match plan {

@@ -9,7 +9,7 @@ use hookline_common::phone::Phone;
 use hookline_common::settings::{OnUnknownContact, Settings};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, Made, NewNote, PersonFacts};
+use hookline_store::model::{Claim, ClaimToken, CompletedEffect, NewNote, PersonFacts};
 use tokio::sync::OnceCell;
 
 use super::contact_lookup::{self, Found};
@@ -77,7 +77,7 @@ impl LogNote {
             }
         };
         if unknown && let Some(note_id) = self.records.find_note(attempt, &payload.raw_message_id).await? {
-            attempt.made(Made::new(token.clone(), Some(&note_id)));
+            attempt.made(CompletedEffect::new(token.clone(), Some(&note_id)));
             return Ok(Outcome::Done);
         }
         let person = match self.person(attempt, payload, &contact).await? {
@@ -92,7 +92,7 @@ impl LogNote {
             return Err(lost_claim());
         }
         let note_id = self.records.log_note(attempt, &person, &note).await?;
-        attempt.made(Made::new(token.clone(), Some(&note_id)));
+        attempt.made(CompletedEffect::new(token.clone(), Some(&note_id)));
         Ok(Outcome::Done)
     }
 

@@ -14,7 +14,9 @@ use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{
+    Claim, ClaimRequest, ClaimToken, CompletedEffect, OptEvent, OptStanding, PutAnswer, PutDecision,
+};
 
 use super::opt_out_event::OptOutEvents;
 use super::{Clients, Leases, Targets, soon};
@@ -189,7 +191,7 @@ impl RecordOptOut {
             PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
         };
         match &result {
-            Ok(Target::Put) => attempt.made(Made::new(token, None)),
+            Ok(Target::Put) => attempt.made(CompletedEffect::new(token, None)),
             Ok(Target::Skipped(_)) | Err(_) => self.let_go(&token).await?,
         }
         result
