@@ -135,8 +135,8 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
                 let until = back_by(delivery.queue.handler(), now, until);
                 Plan::Park { until, spends: Spends::Age, why, status: error.status() }
             }
-            // The call was made to see whether the destination works again: no attempt, but the delivery ages.
-            Disposition::Retry { .. } if let Some(until) = ended.calls.failed_probe() => {
+            // The delivery ages all the same.
+            Disposition::RetryAfterProbe { until } => {
                 match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
                     Plan::Park { why, status, .. } => Plan::Park { until, spends: Spends::Age, why, status },
                     too_old @ (Plan::Dead { reason: DeadReason::TooOld, .. } | Plan::End(_)) => too_old,

@@ -333,7 +333,9 @@ fn reads_failed(error: DestinationError) -> HandlerError {
         Disposition::Hold { until, .. } => {
             HandlerError::Wait { until, why: "reads are held, and a PUT waits for its proof" }
         }
-        Disposition::Retry { .. } | Disposition::DeadLetter { .. } => HandlerError::textus(error),
+        Disposition::Retry { .. } | Disposition::RetryAfterProbe { .. } | Disposition::DeadLetter { .. } => {
+            HandlerError::textus(error)
+        }
     }
 }
 
