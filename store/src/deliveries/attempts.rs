@@ -41,8 +41,9 @@ impl Store {
         self.begin_claiming(event, handler, copy, None).await.map(|(begin, _)| begin)
     }
 
-    /// As [`Store::begin`], and unless a newer copy of the delivery has begun; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
-    /// transaction.
+    /// As [`Store::begin`], and unless a newer copy of the delivery has begun. Where the attempt may go ahead, it claims
+    /// an effect as [`Store::claim`] does, in the same transaction. Where the claim alone fails, the attempt begins without
+    /// it and no claim is answered: the attempt can then record what came, and fail by itself.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -61,7 +62,13 @@ impl Store {
             again: copied.again.is_some(),
             wanted: claim.map(Wanted::from),
         };
-        let (begin, claim) = self.begins.ask(ask).await?;
+        let begun = match self.begins.ask(ask.clone()).await {
+            Err(StoreError::Contended(_) | StoreError::Invalid(_)) if ask.wanted.is_some() => {
+                self.begins.ask(BeginAsk { wanted: None, ..ask }).await
+            }
+            begun => begun,
+        };
+        let (begin, claim) = begun?;
         Ok((begin, claim.map(|claim| self.by_our_clock(claim))))
     }
 
