@@ -96,6 +96,25 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
 }
 
 #[tokio::test]
+async fn an_attempt_begins_without_its_claim_where_the_claim_alone_fails() {
+    let test = TestStore::new().await;
+    let (before, event) = (event("before"), event("now"));
+    let key = "/messages/1";
+    let Claim::Fresh(token) = test.store.claim(&wanting(key, &before.id, "first")).await.unwrap() else {
+        panic!("nobody else is at it")
+    };
+    test.store.effect_done(&token, None).await.unwrap();
+    test.execute("UPDATE effects SET event_id = 'no id'").await;
+
+    let claim = wanting(key, &event.id, "second");
+    let copied = Copied { attempt: 1, again: None, copy: None };
+    let begun = test.store.begin_claiming(&event, HANDLER, copied, Some(&claim)).await;
+
+    assert_eq!(begun.unwrap(), (Begin::Go, None));
+    assert!(test.store.claim(&claim).await.is_err());
+}
+
+#[tokio::test]
 async fn what_attempts_made_is_noted_with_their_end() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let events: Vec<_> = (0..MANY).map(|i| event(&i.to_string())).collect();
