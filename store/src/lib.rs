@@ -32,7 +32,7 @@ use crate::db::{Batches, Clock, Db};
 use crate::deliveries::attempts::{self, BeginAsk, FinishAsk};
 use crate::deliveries::parked::{self, ParkAsk};
 use crate::effects::claims::{self, Wanted};
-use crate::effects::completed::{self, Made, SendAsk};
+use crate::effects::completed::{self, CompletedEffect, SendAsk};
 use crate::operations::kind;
 pub use crate::operations::kind::StoreKind;
 use crate::opt_outs::asks::{self, OptAsk};
@@ -78,7 +78,7 @@ pub struct Store {
     parks: Batches<ParkAsk>,
     claims: Batches<Wanted>,
     sends: Batches<SendAsk>,
-    mades: Batches<Made>,
+    completions: Batches<CompletedEffect>,
 }
 
 impl std::fmt::Debug for Store {
@@ -158,7 +158,7 @@ impl Store {
             parks: parked::parks(&db),
             claims: claims::claims(&db),
             sends: completed::sends(&db),
-            mades: completed::mades(&db),
+            completions: completed::completions(&db),
             db,
             ledger_key,
         })

@@ -6,7 +6,7 @@ pub use crate::deliveries::model::{
     HandlerCounts, Overdue, Parked, Payload, RequestRecord, Undelivered,
 };
 pub use crate::deliveries::waiting::Waiting;
-pub use crate::effects::completed::Made;
+pub use crate::effects::completed::CompletedEffect;
 pub use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
 pub use crate::operations::model::{Erased, GateRow, GateStanding, Question, WorkerAnswer};
 pub use crate::opt_outs::model::{

@@ -15,7 +15,7 @@ use crate::db::{Ask, Batches, Db, Turn, row, statements};
 use crate::deliveries::model::{AttemptRecord, Begin, Copied, Ending};
 use crate::effects::claims::{self, Wanted};
 use crate::effects::completed;
-use crate::effects::completed::Made;
+use crate::effects::completed::CompletedEffect;
 use crate::effects::model::{Claim, ClaimRequest};
 use crate::operations::erasure::{self, ERASED};
 
@@ -41,8 +41,9 @@ impl Store {
         self.begin_claiming(event, handler, copy, None).await.map(|(begin, _)| begin)
     }
 
-    /// As [`Store::begin`], and unless a newer copy of the delivery has begun; where the attempt may go ahead, it claims an effect as [`Store::claim`] does, in the same
-    /// transaction.
+    /// As [`Store::begin`], and unless a newer copy of the delivery has begun. Where the attempt may go ahead, it claims
+    /// an effect as [`Store::claim`] does, in the same transaction. Where the claim alone fails, the attempt begins without
+    /// it and no claim is answered: the attempt can then record what came, and fail by itself.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -61,30 +62,41 @@ impl Store {
             again: copied.again.is_some(),
             wanted: claim.map(Wanted::from),
         };
-        let (begin, claim) = self.begins.ask(ask).await?;
+        let begun = match self.begins.ask(ask.clone()).await {
+            Err(StoreError::Contended(_) | StoreError::Invalid(_)) if ask.wanted.is_some() => {
+                self.begins.ask(BeginAsk { wanted: None, ..ask }).await
+            }
+            begun => begun,
+        };
+        let (begin, claim) = begun?;
         Ok((begin, claim.map(|claim| self.by_our_clock(claim))))
     }
 
-    /// Settles the delivery, logs its last attempt and notes what it made, in one transaction. What is done stays
+    /// Settles the delivery, logs its last attempt and notes its completed effects, in one transaction. What is done stays
     /// done, and `Done` replaces anything; `Skipped` leaves a dead letter or a discarded delivery as it is.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn finish(&self, record: &AttemptRecord, ending: Ending, made: &[Made]) -> Result<(), StoreError> {
-        self.finishes.ask(FinishAsk { record: record.clone(), ending, made: made.to_vec() }).await
+    pub async fn finish(
+        &self,
+        record: &AttemptRecord,
+        ending: Ending,
+        effects: &[CompletedEffect],
+    ) -> Result<(), StoreError> {
+        self.finishes.ask(FinishAsk { record: record.clone(), ending, effects: effects.to_vec() }).await
     }
 
-    /// Logs an attempt that did not settle the delivery (dead-lettered), and what it made all the same.
+    /// Logs an attempt that did not settle the delivery (dead-lettered), and its completed effects all the same.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn log_attempt(&self, record: &AttemptRecord, made: &[Made]) -> Result<(), StoreError> {
-        let turn = if made.is_empty() { Turn::row("attempts", &[record.event_id.as_str()]) } else { Turn::Alone };
+    pub async fn log_attempt(&self, record: &AttemptRecord, effects: &[CompletedEffect]) -> Result<(), StoreError> {
+        let turn = if effects.is_empty() { Turn::row("attempts", &[record.event_id.as_str()]) } else { Turn::Alone };
         self.db
-            .write(turn, (record.clone(), made.to_vec()), |connection, (record, made)| {
+            .write(turn, (record.clone(), effects.to_vec()), |connection, (record, effects)| {
                 Box::pin(async move {
                     log(connection, &[record]).await?;
-                    completed::note(connection, made.iter()).await
+                    completed::note(connection, effects.iter()).await
                 })
             })
             .await
@@ -107,7 +119,7 @@ pub(crate) struct BeginAsk {
 pub(crate) struct FinishAsk {
     record: AttemptRecord,
     ending: Ending,
-    made: Vec<Made>,
+    effects: Vec<CompletedEffect>,
 }
 
 impl Ask for BeginAsk {
@@ -133,11 +145,13 @@ impl Ask for FinishAsk {
     type Answer = ();
 
     fn about(&self) -> Vec<&str> {
-        std::iter::once(self.record.event_id.as_str()).chain(self.made.iter().map(Made::effect_key)).collect()
+        std::iter::once(self.record.event_id.as_str())
+            .chain(self.effects.iter().map(CompletedEffect::effect_key))
+            .collect()
     }
 
     fn turn(&self) -> Turn {
-        if self.made.is_empty() {
+        if self.effects.is_empty() {
             Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
         } else {
             Turn::Alone
@@ -294,7 +308,7 @@ async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<V
     let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
     log(connection, &records).await?;
     // Deliveries first, effects then, in every batch that locks both.
-    completed::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
+    completed::note(connection, asks.iter().flat_map(|ask| &ask.effects)).await?;
     Ok(vec![(); asks.len()])
 }
 

@@ -12,16 +12,21 @@ use crate::db::{Ask, Batches, Db, Turn, statements};
 use crate::deliveries::attempts;
 use crate::deliveries::model::{AttemptRecord, Parked};
 use crate::effects::completed;
-use crate::effects::completed::Made;
+use crate::effects::completed::CompletedEffect;
 
 impl Store {
     /// Notes until when a delivery waits, before the broker has it; with it the attempt that ended so, where it is one
-    /// for the log, and what it made all the same.
+    /// for the log, and its completed effects all the same.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn park(&self, parked: &Parked, record: Option<&AttemptRecord>, made: &[Made]) -> Result<(), StoreError> {
-        let ask = ParkAsk { parked: parked.clone(), record: record.cloned(), made: made.to_vec() };
+    pub async fn park(
+        &self,
+        parked: &Parked,
+        record: Option<&AttemptRecord>,
+        effects: &[CompletedEffect],
+    ) -> Result<(), StoreError> {
+        let ask = ParkAsk { parked: parked.clone(), record: record.cloned(), effects: effects.to_vec() };
         self.parks.ask(ask).await
     }
 }
@@ -31,18 +36,20 @@ impl Store {
 pub(crate) struct ParkAsk {
     parked: Parked,
     record: Option<AttemptRecord>,
-    made: Vec<Made>,
+    effects: Vec<CompletedEffect>,
 }
 
 impl Ask for ParkAsk {
     type Answer = ();
 
     fn about(&self) -> Vec<&str> {
-        std::iter::once(self.parked.event_id.as_str()).chain(self.made.iter().map(Made::effect_key)).collect()
+        std::iter::once(self.parked.event_id.as_str())
+            .chain(self.effects.iter().map(CompletedEffect::effect_key))
+            .collect()
     }
 
     fn turn(&self) -> Turn {
-        if self.made.is_empty() {
+        if self.effects.is_empty() {
             Turn::delivery(self.parked.event_id.as_str(), self.parked.handler.as_str())
         } else {
             Turn::Alone
@@ -67,7 +74,7 @@ async fn park_all(connection: &mut Connection, asks: &[ParkAsk]) -> Result<Vec<(
     let records: Vec<&AttemptRecord> = asks.iter().filter_map(|ask| ask.record.as_ref()).collect();
     attempts::log(connection, &records).await?;
     // Deliveries first, effects then, in every batch that locks both.
-    completed::note(connection, asks.iter().flat_map(|ask| &ask.made)).await?;
+    completed::note(connection, asks.iter().flat_map(|ask| &ask.effects)).await?;
     Ok(vec![(); asks.len()])
 }
 

@@ -30,26 +30,26 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn effect_done(&self, token: &ClaimToken, remote_id: Option<&str>) -> Result<(), StoreError> {
-        self.note_made(Made::new(token.clone(), remote_id)).await
+        self.note_completed(CompletedEffect::new(token.clone(), remote_id)).await
     }
 
     /// As [`Store::effect_done`], of what the end of an attempt could not be written with.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn note_made(&self, made: Made) -> Result<(), StoreError> {
-        self.mades.ask(made).await
+    pub async fn note_completed(&self, effect: CompletedEffect) -> Result<(), StoreError> {
+        self.completions.ask(effect).await
     }
 }
 
-/// An effect that was made under a claim; what [`Store::effect_done`] says of it.
+/// An effect that was made under a claim: what [`Store::effect_done`] records.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct CompletedEffect {
     token: ClaimToken,
     remote_id: Option<String>,
 }
 
-impl Made {
+impl CompletedEffect {
     #[must_use]
     pub fn new(token: ClaimToken, remote_id: Option<&str>) -> Self {
         Self { token, remote_id: row::maybe_clean(remote_id) }
@@ -87,7 +87,7 @@ impl Ask for SendAsk {
     const LATER: bool = false;
 }
 
-impl Ask for Made {
+impl Ask for CompletedEffect {
     type Answer = ();
 
     fn about(&self) -> Vec<&str> {
@@ -111,7 +111,7 @@ pub(crate) fn sends(db: &Db) -> Batches<SendAsk> {
     })
 }
 
-pub(crate) fn mades(db: &Db) -> Batches<Made> {
+pub(crate) fn completions(db: &Db) -> Batches<CompletedEffect> {
     Batches::start(db, |connection, asks| {
         Box::pin(async move {
             note(connection, asks.iter()).await?;
@@ -154,9 +154,12 @@ async fn send_all(connection: &mut Connection, asks: &[SendAsk], now: i64) -> Re
 }
 
 /// Notes what was made, in the order in which everybody locks effects.
-pub(crate) async fn note(connection: &mut Connection, made: impl Iterator<Item = &Made>) -> Result<(), StoreError> {
-    let mut sorted: Vec<&Made> = made.collect();
-    sorted.sort_by_key(|made| made.key());
+pub(crate) async fn note(
+    connection: &mut Connection,
+    effects: impl Iterator<Item = &CompletedEffect>,
+) -> Result<(), StoreError> {
+    let mut sorted: Vec<&CompletedEffect> = effects.collect();
+    sorted.sort_by_key(|effect| effect.key());
     for chunk in statements::chunks(&sorted) {
         let statement = format!(
             "UPDATE effects SET state = 'done', remote_id = column4, unknown_ms = NULL, write_again = 0,
@@ -167,7 +170,7 @@ pub(crate) async fn note(connection: &mut Connection, made: impl Iterator<Item =
             statements::values(chunk.len(), 4)
         );
         let mut update = sqlx::query(AssertSqlSafe(statement));
-        for Made { token, remote_id } in chunk {
+        for CompletedEffect { token, remote_id } in chunk {
             update = update
                 .bind(token.handler.as_str())
                 .bind(token.target.as_str())

@@ -6,7 +6,8 @@ use hookline_common::names::{DeliveryState, HandlerName, SkipReason, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{
-    Begin, Claim, ClaimRequest, ClaimToken, Copied, Ending, LedgerKind, Made, OptEvent, PutAnswer, PutDecision,
+    Begin, Claim, ClaimRequest, ClaimToken, CompletedEffect, Copied, Ending, LedgerKind, OptEvent, PutAnswer,
+    PutDecision,
 };
 
 use crate::deliveries::{HANDLER, counts};
@@ -79,7 +80,7 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
     for (i, (_, claim)) in (0..MANY).step_by(3).zip(done) {
         let Some(Claim::Fresh(token)) = claim else { panic!("{i}: {claim:?}") };
         let record = attempt(&events[i], HANDLER, 1, Verdict::Done);
-        store.finish(&record, Ending::Done, &[Made::new(token, Some("note"))]).await.unwrap();
+        store.finish(&record, Ending::Done, &[CompletedEffect::new(token, Some("note"))]).await.unwrap();
     }
     join_all((1..MANY).step_by(3).map(|i| ask(i, "first"))).await;
 
@@ -92,6 +93,25 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
             (_, other) => panic!("{i}: {other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn an_attempt_begins_without_its_claim_where_the_claim_alone_fails() {
+    let test = TestStore::new().await;
+    let (before, event) = (event("before"), event("now"));
+    let key = "/messages/1";
+    let Claim::Fresh(token) = test.store.claim(&wanting(key, &before.id, "first")).await.unwrap() else {
+        panic!("nobody else is at it")
+    };
+    test.store.effect_done(&token, None).await.unwrap();
+    test.execute("UPDATE effects SET event_id = 'no id'").await;
+
+    let claim = wanting(key, &event.id, "second");
+    let copied = Copied { attempt: 1, again: None, copy: None };
+    let begun = test.store.begin_claiming(&event, HANDLER, copied, Some(&claim)).await;
+
+    assert_eq!(begun.unwrap(), (Begin::Go, None));
+    assert!(test.store.claim(&claim).await.is_err());
 }
 
 #[tokio::test]
@@ -110,13 +130,13 @@ async fn what_attempts_made_is_noted_with_their_end() {
 
     join_all(claims.into_iter().enumerate().map(|(i, claim)| {
         let Claim::Fresh(token) = claim else { panic!("{i}: {claim:?}") };
-        let (made, store, event) = ([Made::new(token, Some(&i.to_string()))], &store, &events[i]);
+        let (effects, store, event) = ([CompletedEffect::new(token, Some(&i.to_string()))], &store, &events[i]);
         async move {
             // Settled, or parked for another target.
             if i % 2 == 0 {
-                store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done, &made).await.unwrap();
+                store.finish(&attempt(event, HANDLER, 1, Verdict::Done), Ending::Done, &effects).await.unwrap();
             } else {
-                store.log_attempt(&attempt(event, HANDLER, 1, Verdict::Parked), &made).await.unwrap();
+                store.log_attempt(&attempt(event, HANDLER, 1, Verdict::Parked), &effects).await.unwrap();
             }
         }
     }))

@@ -97,8 +97,6 @@ pub(crate) struct Answer {
 struct Ended {
     /// `None`: no request was made.
     record: Option<RequestRecord>,
-    /// The call was a probe and failed: when to come back.
-    failed_probe: Option<Timestamp>,
     result: Result<Answer, DestinationError>,
 }
 
@@ -161,7 +159,7 @@ impl Inner {
     async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
         let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
-            Err(held) => return Ended { record: None, failed_probe: None, result: Err(held.into()) },
+            Err(held) => return Ended { record: None, result: Err(held.into()) },
         };
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
@@ -184,12 +182,16 @@ impl Inner {
             }
             Err(error) => (None, permit.failed().failed_probe.map(in_time), Err(self.no_answer(error))),
         };
+        let result = result.map_err(|error| match failed_probe {
+            Some(until) => error.of_probe(until),
+            None => error,
+        });
         let took = clock.elapsed();
         let usable = !matches!(&result, Ok(Answer { body: Err(_), .. }));
         let counted = status.filter(|_| usable);
         self.metrics.worker.api_call(self.gate.destination(), operation, counted, took);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), failed_probe, result }
+        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), result }
     }
 
     fn request(&self, call: Call) -> reqwest::RequestBuilder {
@@ -296,9 +298,6 @@ pub(crate) fn unreadable(what: &str) -> DestinationError {
 fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
     if let Some(record) = ended.record {
         log.push(record);
-    }
-    if let Some(until) = ended.failed_probe {
-        log.probe_failed(until);
     }
     // Per caller: those who share a GET may be about different payloads.
     ended.result.map_err(|error| error.without(&log.personal()))

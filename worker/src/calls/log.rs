@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,8 +16,6 @@ pub struct CallLog {
     /// The payload that the calls are about.
     about: Bytes,
     turn: Turn,
-    /// When to come back where a call was a probe, and failed.
-    failed_probe: Arc<Mutex<Option<Timestamp>>>,
 }
 
 /// When a call's turn is: at most so many of one handler are in flight, and the gate lets some go first. Without a bound:
@@ -51,17 +48,6 @@ impl CallLog {
 
     pub(crate) fn turn(&self) -> Turn {
         self.turn.clone()
-    }
-
-    pub(crate) fn probe_failed(&self, until: Timestamp) {
-        let mut failed_probe = self.failed_probe.lock().unwrap_or_else(PoisonError::into_inner);
-        *failed_probe = (*failed_probe).max(Some(until));
-    }
-
-    /// When to come back where a call was made to see whether the destination works again, and failed: no attempt.
-    #[must_use]
-    pub fn failed_probe(&self) -> Option<Timestamp> {
-        *self.failed_probe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The texts that a destination's words must not repeat.

@@ -14,7 +14,7 @@ use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
-use hookline_store::model::{Begin, Copied, Payload};
+use hookline_store::model::{Begin, Claim, Copied, Payload};
 use hookline_store::{Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -237,18 +237,26 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
     let event = Arc::clone(&delivery.event);
     let owner = context.next_owner();
     let calls = CallLog::about(event.body.clone()).within(in_flight, name.into());
-    let attempt = Attempt::new(&event, &owner, &calls);
-    let mut masked = None;
+    let mut attempt = Attempt { event: &event, owner: &owner, calls: &calls, first_claim: None };
     let copy = Copied { attempt: delivery.attempt, again: delivery.again, copy: delivery.copy };
+    let masked;
     match begin(context, handler, &attempt, copy).await {
-        Ok(Begin::Go) => {}
-        Ok(Begin::GoMasked) => match context.store.event_payload(&event.id).await {
-            Ok(Payload::Here(event)) => masked = Some(event),
-            // Only retention takes the bytes of what waits.
-            Ok(Payload::Gone | Payload::Unknown) => {}
-            Err(_away) => return settle::hold(context, delivery).await,
-        },
-        Ok(Begin::AlreadySettled(_) | Begin::StaleCopy) => return settle::drop_copy(context, name, delivery).await,
+        Ok((Begin::Go, claim)) => attempt.first_claim = claim,
+        Ok((Begin::GoMasked, claim)) => {
+            attempt.first_claim = claim;
+            match context.store.event_payload(&event.id).await {
+                Ok(Payload::Here(event)) => {
+                    masked = event;
+                    attempt.event = &masked;
+                }
+                // Only retention takes the bytes of what waits.
+                Ok(Payload::Gone | Payload::Unknown) => {}
+                Err(_away) => return settle::hold(context, delivery).await,
+            }
+        }
+        Ok((Begin::AlreadySettled(_) | Begin::StaleCopy, _)) => {
+            return settle::drop_copy(context, name, delivery).await;
+        }
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
             if error.is_unavailable() {
@@ -257,15 +265,11 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
             return settle::hold(context, delivery).await;
         }
     }
-    let attempt = match &masked {
-        Some(event) => attempt.about(event),
-        None => attempt,
-    };
     let started_at = Timestamp::now();
     let clock = Instant::now();
     match AssertUnwindSafe(handler.handle(&attempt)).catch_unwind().await {
         Ok(result) => {
-            let ended = Ended::new(&attempt, started_at, clock.elapsed(), result);
+            let ended = Ended { started_at, took: clock.elapsed(), requests: calls.records(), result };
             settle::settle(context, name, delivery, ended).await;
         }
         Err(_panic) => panicked(context, name, delivery, &owner).await,
@@ -277,20 +281,11 @@ async fn begin(
     handler: &dyn Handler,
     attempt: &Attempt<'_>,
     copy: Copied,
-) -> Result<Begin, StoreError> {
+) -> Result<(Begin, Option<Claim>), StoreError> {
     // Whatever panics there panics in the attempt as well, where it is counted and told.
-    let claim = std::panic::catch_unwind(AssertUnwindSafe(|| handler.first_claim(attempt))).unwrap_or_default();
-    match context.store.begin_claiming(attempt.event, handler.name(), copy, claim.as_ref()).await {
-        Ok((begin, claimed)) => {
-            claimed.into_iter().for_each(|claim| attempt.claimed(claim));
-            Ok(begin)
-        }
-        // What is wrong with the claim alone must not keep the attempt from recording what came, or from failing.
-        Err(StoreError::Contended(_) | StoreError::Invalid(_)) if claim.is_some() => {
-            context.store.begin_claiming(attempt.event, handler.name(), copy, None).await.map(|(begin, _)| begin)
-        }
-        Err(error) => Err(error),
-    }
+    let claim = std::panic::catch_unwind(AssertUnwindSafe(|| handler.first_claim(attempt.event, attempt.owner)))
+        .unwrap_or(None);
+    context.store.begin_claiming(attempt.event, handler.name(), copy, claim.as_ref()).await
 }
 
 /// A panic is a fault of ours. Not settling counts the delivery towards the delivery limit: a payload that always

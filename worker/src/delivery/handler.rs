@@ -1,7 +1,7 @@
 //! What a handler is: one event in, one destination written to, and a word on how it ended. Retries,
 //! acknowledgements, metrics and logs happen around it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use hookline_common::event::Event;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::{Claim, ClaimRequest, Made};
+use hookline_store::model::{Claim, ClaimRequest, CompletedEffect, Ending};
 
 use crate::calls::log::CallLog;
 use crate::destinations::error::{DestinationError, Disposition};
@@ -26,12 +26,12 @@ pub trait Handler: Send + Sync + 'static {
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])>;
 
     /// The effect that an attempt would claim before anything else: it is claimed with the attempt's begin, in one
-    /// write, and handed over by [`Attempt::take_claimed`].
-    fn first_claim<'a>(&'a self, _attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
+    /// write, and the answer is [`Attempt::first_claim`].
+    fn first_claim<'a>(&'a self, _event: &'a Event, _owner: &'a str) -> Option<ClaimRequest<'a>> {
         None
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError>;
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure>;
 }
 
 /// One try at a delivery, as a handler sees it.
@@ -39,58 +39,13 @@ pub struct Attempt<'a> {
     pub event: &'a Event,
     /// Unique to this delivery in this process: who holds claims and locks.
     pub owner: &'a str,
-    /// The requests it made, for `events show`.
+    /// The requests that the attempt makes, for `events show`.
     pub calls: &'a CallLog,
-    remarks: Mutex<Vec<String>>,
-    claimed: Mutex<Option<Claim>>,
-    made: Mutex<Vec<Made>>,
+    /// The answer to [`Handler::first_claim`]; `None` where nothing was asked for.
+    pub first_claim: Option<Claim>,
 }
 
-impl<'a> Attempt<'a> {
-    #[must_use]
-    pub fn new(event: &'a Event, owner: &'a str, calls: &'a CallLog) -> Self {
-        Self { event, owner, calls, remarks: Mutex::default(), claimed: Mutex::default(), made: Mutex::default() }
-    }
-
-    /// The same attempt at the event as the history has it.
-    pub(crate) fn about<'b>(self, event: &'b Event) -> Attempt<'b>
-    where
-        'a: 'b,
-    {
-        Attempt { event, ..self }
-    }
-
-    /// Adds a sentence for whoever follows the event's journey. Nothing personal in it.
-    pub fn remark(&self, text: impl Into<String>) {
-        self.remarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text.into());
-    }
-
-    #[must_use]
-    pub fn remarks(&self) -> Vec<String> {
-        std::mem::take(&mut self.remarks.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
-    /// What [`Handler::first_claim`] asked for has this answer.
-    pub fn claimed(&self, claim: Claim) {
-        *self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(claim);
-    }
-
-    /// `None` where nothing was asked for, or it was taken.
-    #[must_use]
-    pub fn take_claimed(&self) -> Option<Claim> {
-        self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-    }
-
-    /// An effect was made, and there is nothing left to do about it: noted with the end of the attempt, in one write.
-    pub fn made(&self, made: Made) {
-        self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(made);
-    }
-
-    #[must_use]
-    pub fn take_made(&self) -> Vec<Made> {
-        std::mem::take(&mut self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-
+impl Attempt<'_> {
     /// What a destination can recognise a repeat of one write by.
     #[must_use]
     pub fn idempotency_key(&self, handler: HandlerName, step: &str) -> String {
@@ -98,11 +53,56 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// How an attempt that did not fail ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Done,
-    Skipped(SkipReason),
+/// How an attempt that did not fail ended, and what it did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub ending: Ending,
+    /// Recorded with the end of the attempt, in one write.
+    pub effects: Vec<CompletedEffect>,
+    /// Sentences for whoever follows the event's progress. Nothing personal is in them.
+    pub remarks: Vec<String>,
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn done() -> Self {
+        Self::ended(Ending::Done)
+    }
+
+    #[must_use]
+    pub fn skipped(reason: SkipReason) -> Self {
+        Self::ended(Ending::Skipped(reason))
+    }
+
+    fn ended(ending: Ending) -> Self {
+        Self { ending, effects: Vec::new(), remarks: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn with_effects(mut self, effects: impl IntoIterator<Item = CompletedEffect>) -> Self {
+        self.effects.extend(effects);
+        self
+    }
+
+    #[must_use]
+    pub fn with_remarks(mut self, remarks: impl IntoIterator<Item = String>) -> Self {
+        self.remarks.extend(remarks);
+        self
+    }
+}
+
+/// How an attempt failed, and which of its effects were made all the same.
+#[derive(Debug)]
+pub struct Failure {
+    pub error: HandlerError,
+    /// Recorded with the end of the attempt, in one write.
+    pub effects: Vec<CompletedEffect>,
+}
+
+impl<E: Into<HandlerError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), effects: Vec::new() }
+    }
 }
 
 /// Why an attempt ended without an outcome.
@@ -147,6 +147,15 @@ impl HandlerError {
             Self::Destination { error, .. } => matches!(error.disposition(), Disposition::DeadLetter { .. }),
             Self::GiveUp { .. } => true,
             Self::Store(_) | Self::Wait { .. } | Self::TryAgain { .. } => false,
+        }
+    }
+
+    /// The destination that is paused and keeps the delivery waiting.
+    #[must_use]
+    pub fn paused_destination(&self) -> Option<Destination> {
+        match self {
+            Self::Destination { destination, error } => error.is_paused().then_some(*destination),
+            Self::Store(_) | Self::Wait { .. } | Self::TryAgain { .. } | Self::GiveUp { .. } => None,
         }
     }
 }

@@ -14,11 +14,10 @@ use hookline_common::settings::RetrySettings;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::{AttemptRecord, Ending, Made, Parked};
+use hookline_store::model::{AttemptRecord, CompletedEffect, Ending, Parked, RequestRecord};
 
-use crate::calls::log::CallLog;
 use crate::delivery::consume::Context;
-use crate::delivery::handler::{Attempt, HandlerError, Outcome};
+use crate::delivery::handler::{Failure, HandlerError, Outcome};
 use crate::delivery::pauses;
 use crate::delivery::retry::{self, Decision};
 use crate::destinations::error::Disposition;
@@ -38,34 +37,19 @@ enum Plan {
 pub(crate) struct Ended {
     pub(crate) started_at: Timestamp,
     pub(crate) took: Duration,
-    pub(crate) remarks: Vec<String>,
-    pub(crate) made: Vec<Made>,
-    pub(crate) calls: CallLog,
-    pub(crate) result: Result<Outcome, HandlerError>,
-}
-
-impl Ended {
-    pub(crate) fn new(
-        attempt: &Attempt<'_>,
-        started_at: Timestamp,
-        took: Duration,
-        result: Result<Outcome, HandlerError>,
-    ) -> Self {
-        Self {
-            started_at,
-            took,
-            remarks: attempt.remarks(),
-            made: attempt.take_made(),
-            calls: attempt.calls.clone(),
-            result,
-        }
-    }
+    pub(crate) requests: Vec<RequestRecord>,
+    pub(crate) result: Result<Outcome, Failure>,
 }
 
 /// Settles a delivery by how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
-    let mut plan = plan(&context.settings.handlers.basics(handler).retry, &delivery, &ended);
-    let held_by = paused_for(&ended.result);
+    let retry = &context.settings.handlers.basics(handler).retry;
+    let (mut plan, held_by, effects, remarks) = match ended.result {
+        Ok(Outcome { ending, effects, remarks }) => (Plan::End(ending), None, effects, remarks),
+        Err(Failure { error, effects }) => {
+            (plan_after(retry, &delivery, &error), error.paused_destination(), effects, Vec::new())
+        }
+    };
     if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
         // An operator's pause may last for longer than a delivery is tried.
         *spends = Spends::Nothing;
@@ -79,22 +63,22 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         duration: ended.took,
         verdict: plan.verdict(),
         detail: plan.detail(),
-        requests: ended.calls.records(),
+        requests: ended.requests,
     };
     let parked = parked(&plan, handler, &delivery, held_by);
-    if let Err(error) = write_down(context, &plan, parked, &record, &ended.made).await {
+    if let Err(error) = write_down(context, &plan, parked, &record, &effects).await {
         // Nothing is settled that the store does not know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
         if !matches!(error, StoreError::Unavailable(_)) {
-            for made in ended.made {
+            for effect in effects {
                 // What is in the way of the end may not be in the way of this; if it is, the claim ends with its lease.
-                let _ = context.store.note_made(made).await;
+                let _ = context.store.note_completed(effect).await;
             }
         }
         hold(context, delivery).await;
         return;
     }
-    tell(context, handler, &delivery, &plan, &record, ended.remarks, held_by);
+    report(context, handler, &delivery, &plan, &record, remarks, held_by);
     carry_out(delivery, plan).await;
 }
 
@@ -122,12 +106,7 @@ pub(crate) async fn done(delivery: Delivery) {
     answer(delivery, Settlement::Done).await;
 }
 
-fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
-    let error = match &ended.result {
-        Ok(Outcome::Done) => return Plan::End(Ending::Done),
-        Ok(Outcome::Skipped(reason)) => return Plan::End(Ending::Skipped(*reason)),
-        Err(error) => error,
-    };
+fn plan_after(retry: &RetrySettings, delivery: &Delivery, error: &HandlerError) -> Plan {
     let now = Timestamp::now();
     match error {
         HandlerError::Destination { destination, error } => match error.disposition() {
@@ -135,8 +114,8 @@ fn plan(retry: &RetrySettings, delivery: &Delivery, ended: &Ended) -> Plan {
                 let until = back_by(delivery.queue.handler(), now, until);
                 Plan::Park { until, spends: Spends::Age, why, status: error.status() }
             }
-            // The call was made to see whether the destination works again: no attempt, but the delivery ages.
-            Disposition::Retry { .. } if let Some(until) = ended.calls.failed_probe() => {
+            // The delivery ages all the same.
+            Disposition::RetryAfterProbe { until } => {
                 match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
                     Plan::Park { why, status, .. } => Plan::Park { until, spends: Spends::Age, why, status },
                     too_old @ (Plan::Dead { reason: DeadReason::TooOld, .. } | Plan::End(_)) => too_old,
@@ -222,14 +201,6 @@ impl Plan {
     }
 }
 
-/// The destination that is paused and keeps the delivery waiting.
-fn paused_for(result: &Result<Outcome, HandlerError>) -> Option<Destination> {
-    match result {
-        Err(HandlerError::Destination { destination, error }) => error.is_paused().then_some(*destination),
-        _ => None,
-    }
-}
-
 /// How it comes back, where the plan is to park it.
 fn parked(plan: &Plan, handler: HandlerName, delivery: &Delivery, held_by: Option<Destination>) -> Option<Parked> {
     let Plan::Park { until, spends, .. } = *plan else { return None };
@@ -248,22 +219,22 @@ async fn write_down(
     plan: &Plan,
     parked: Option<Parked>,
     record: &AttemptRecord,
-    made: &[Made],
+    effects: &[CompletedEffect],
 ) -> Result<(), StoreError> {
     let Some(parked) = parked else {
         return match plan {
-            Plan::End(ending) => context.store.finish(record, *ending, made).await,
-            Plan::Dead { .. } | Plan::Park { .. } => context.store.log_attempt(record, made).await,
+            Plan::End(ending) => context.store.finish(record, *ending, effects).await,
+            Plan::Dead { .. } | Plan::Park { .. } => context.store.log_attempt(record, effects).await,
         };
     };
     // A hold that made no call is no attempt: a closed gate must not fill the log.
     let is_hold = matches!(plan, Plan::Park { spends: Spends::Age | Spends::Nothing, .. });
-    let is_attempt = !is_hold || !record.requests.is_empty() || !made.is_empty();
-    context.store.park(&parked, is_attempt.then_some(record), made).await
+    let is_attempt = !is_hold || !record.requests.is_empty() || !effects.is_empty();
+    context.store.park(&parked, is_attempt.then_some(record), effects).await
 }
 
 /// Metrics, one log line, and the journey feed.
-fn tell(
+fn report(
     context: &Context,
     handler: HandlerName,
     delivery: &Delivery,

@@ -43,6 +43,10 @@ pub enum DestinationError {
     /// made.
     #[error("rejected with {status}{}", after_colon(detail))]
     Rejected { status: u16, detail: String },
+    /// The call was made to see whether the destination works again, and failed as `failure` says. The next such call is
+    /// made at `until`.
+    #[error("{failure}")]
+    ProbeFailed { until: Timestamp, failure: Box<DestinationError> },
 }
 
 /// What a failure asks for.
@@ -51,6 +55,10 @@ pub enum Disposition {
     /// Try again after the larger of the back-off and `after`.
     Retry {
         after: Option<Duration>,
+    },
+    /// Try again then, no attempt spent: the call was a probe.
+    RetryAfterProbe {
+        until: Timestamp,
     },
     /// Wait, no attempt spent.
     Hold {
@@ -74,6 +82,17 @@ impl DestinationError {
             }
             Self::NotFound { .. } => Disposition::DeadLetter { reason: DeadReason::NotFound },
             Self::Rejected { .. } | Self::Forbidden { .. } => Disposition::DeadLetter { reason: DeadReason::Rejected },
+            Self::ProbeFailed { until, .. } => Disposition::RetryAfterProbe { until: *until },
+        }
+    }
+
+    /// The same failure, of a call that was a probe; the next probe is due at `until`. A failure that a retry does not cure
+    /// asks for the same whether or not the call was a probe.
+    #[must_use]
+    pub(crate) fn of_probe(self, until: Timestamp) -> Self {
+        match self.disposition() {
+            Disposition::Retry { .. } => Self::ProbeFailed { until, failure: Box::new(self) },
+            Disposition::RetryAfterProbe { .. } | Disposition::Hold { .. } | Disposition::DeadLetter { .. } => self,
         }
     }
 
@@ -83,6 +102,7 @@ impl DestinationError {
         match self {
             Self::NoAnswer { .. } => true,
             Self::Failed { status, .. } => !status::nothing_was_done(*status),
+            Self::ProbeFailed { failure, .. } => failure.may_have_taken_effect(),
             Self::NotSent { .. }
             | Self::Throttled { .. }
             | Self::CredentialsRefused { .. }
@@ -108,6 +128,7 @@ impl DestinationError {
             Self::Throttled { .. } => Some(429),
             Self::NotFound { .. } => Some(404),
             Self::Forbidden { .. } => Some(403),
+            Self::ProbeFailed { failure, .. } => failure.status(),
             Self::NotSent { .. } | Self::NoAnswer { .. } | Self::GateClosed { .. } => None,
         }
     }
@@ -123,6 +144,9 @@ impl DestinationError {
             Self::NotFound { detail } => Self::NotFound { detail: masked(detail) },
             Self::Forbidden { detail } => Self::Forbidden { detail: masked(detail) },
             Self::Rejected { status, detail } => Self::Rejected { status, detail: masked(detail) },
+            Self::ProbeFailed { until, failure } => {
+                Self::ProbeFailed { until, failure: Box::new(failure.without(private)) }
+            }
             ours @ (Self::NotSent { .. }
             | Self::NoAnswer { .. }
             | Self::Throttled { .. }
@@ -196,6 +220,24 @@ mod tests {
             assert!(matches!(error.disposition(), Disposition::Hold { until: at, .. } if at == until), "{error}");
             assert!(!error.may_have_taken_effect());
         }
+    }
+
+    #[test]
+    fn a_failed_probe_spends_no_attempt_and_tells_of_its_failure() {
+        let (until, private) = (Timestamp::from_millis(5), vec!["Ada Lovelace".to_owned()]);
+        let failure =
+            DestinationError::Failed { status: 503, retry_after: None, detail: "for Ada Lovelace".to_owned() };
+        let probe = failure.clone().of_probe(until).without(&private);
+
+        assert_eq!(probe.disposition(), Disposition::RetryAfterProbe { until });
+        assert_eq!((probe.status(), probe.may_have_taken_effect()), (Some(503), true));
+        assert_eq!(probe.detail(), failure.without(&private).detail());
+        assert!(!probe.detail().contains("Ada"), "{probe}");
+        let unsent = DestinationError::NotSent { detail: String::new() }.of_probe(until);
+        assert_eq!((unsent.status(), unsent.may_have_taken_effect()), (None, false));
+        // What a retry does not cure is no matter of the probe.
+        let refused = DestinationError::Rejected { status: 422, detail: String::new() };
+        assert_eq!(refused.clone().of_probe(until), refused);
     }
 
     #[test]

@@ -14,27 +14,28 @@ use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClas
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
-use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, ContactLink};
+use hookline_store::model::ContactLink;
+use hookline_store::{Store, StoreError};
 
 use super::contact_locks::ContactLocks;
 use super::contact_lookup::{self, Found};
-use super::log_note::lost_claim;
-use super::{Clients, Leases, Targets, soon};
-use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
+use super::effects::{Before, Effects, Once, OurClaim, WriteError, Written};
+use super::{Clients, Targets, soon};
+use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::destinations::error::DestinationError;
 use crate::gate::Gate;
 use crate::textus::client::{NewContact, TextUs};
 use crate::textus::payload::{self, ContactPayload, Numbers, Payload, PhonesRef, Unreadable};
 
 const NAME: HandlerName = HandlerName::CreateContact;
+const NOT_KNOWN_YET: &str = "the outcome of an earlier POST is not known yet";
 
 pub(super) struct CreateContact {
     store: Store,
     textus: TextUs,
     gate: Arc<Gate>,
     accounts: Vec<String>,
-    leases: Leases,
+    effects: Effects,
 }
 
 /// What a contact's event, or the API where the event holds only links, tells of it.
@@ -42,6 +43,14 @@ pub(super) struct Details {
     pub(super) name: Option<String>,
     pub(super) numbers: Numbers,
     data: serde_json::Value,
+}
+
+impl Details {
+    /// What is to be told of the numbers.
+    pub(super) fn remark(&self) -> Option<String> {
+        let unreadable = self.numbers.unreadable;
+        (unreadable > 0).then(|| format!("{unreadable} of the contact's phone numbers cannot be read"))
+    }
 }
 
 /// What became of one target account.
@@ -59,7 +68,7 @@ impl CreateContact {
             textus: clients.textus.clone(),
             gate: Arc::clone(&clients.textus_gate),
             accounts: settings.handlers.create_contact.accounts.clone(),
-            leases: Leases::for_calls_of(settings.textus.timeout),
+            effects: Effects::by_calls(clients.store.clone(), NAME, settings.textus.timeout),
         }
     }
 
@@ -70,16 +79,14 @@ impl CreateContact {
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
         // An echo that overtakes the answer to our POST waits here until the answer is remembered.
-        let locks = ContactLocks::new(&self.store, (account, attempt.owner), self.leases.lease, contact.phones);
+        let locks = ContactLocks::new(&self.store, (account, attempt.owner), self.effects.lease, contact.phones);
         let links = locks.take().await?;
         let result = self.create_locked(attempt, account, contact, &links, &locks).await;
         match &result {
-            Err(Failed::Post(_)) => locks.keep(self.leases.settle_after).await?,
-            Ok(_) | Err(Failed::Before(_)) => locks.give_back().await?,
+            Err(WriteError::InDoubt(_)) => locks.keep(self.effects.settle_after).await?,
+            Ok(_) | Err(WriteError::NotMade(_)) => locks.give_back().await?,
         }
-        result.map_err(|failed| match failed {
-            Failed::Post(error) | Failed::Before(error) => error,
-        })
+        Ok(result?)
     }
 
     async fn create_locked(
@@ -89,42 +96,35 @@ impl CreateContact {
         contact: &Contact<'_>,
         links: &[ContactLink],
         locks: &ContactLocks<'_>,
-    ) -> Result<Target, Failed> {
+    ) -> Result<Target, WriteError> {
         if links.iter().any(|link| link.contact_id.is_some()) {
             let is_this = |link: &ContactLink| link.contact_id.as_ref() == Some(&contact.payload.raw_id);
             let own = links.iter().any(|link| link.created_by_us && is_this(link));
             return Ok(if own { Target::Echo } else { Target::AlreadyThere });
         }
-        let claim = self.leases.claim(NAME, account, contact.phone().as_e164(), attempt);
-        let (token, before) = match self.store.claim(&claim).await? {
-            Claim::Fresh(token) => (token, Before::Nothing),
-            Claim::AfterUnknown { token, write_again: true, .. } => (token, Before::RuledOut),
-            Claim::AfterUnknown { token, event_id, .. } if event_id == attempt.event.id => (token, Before::OwnUnknown),
-            Claim::AfterUnknown { token, .. } => (token, Before::Unknown),
-            Claim::Done { .. } => return Ok(Target::AlreadyThere),
-            Claim::Wait { until } => {
-                let why = "the outcome of an earlier POST is not known yet";
-                return Err(HandlerError::Wait { until: soon(until), why }.into());
-            }
-        };
-        // A POST that names one of the other numbers, and got no answer yet, may be about this person. Whose own POST is in
-        // doubt looks first: two that waited for each other would never end.
-        if before == Before::Nothing {
-            for phone in &contact.phones[1..] {
-                if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
-                    self.store.release(&token).await?;
-                    let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
-                    let why = "the outcome of an earlier POST is not known yet";
-                    return Err(HandlerError::Wait { until, why }.into());
+        let effect = (account, contact.phone().as_e164());
+        let write = |claim| self.look_and_post(attempt, account, contact, claim, locks);
+        match self.effects.once(attempt, effect, NOT_KNOWN_YET, write).await? {
+            Once::Before { .. } => Ok(Target::AlreadyThere),
+            Once::Now(Written { value: target, effect }) => {
+                // Before the locks are given back, after which others look.
+                if let Some(effect) = effect {
+                    self.store.note_completed(effect).await.map_err(WriteError::in_doubt)?;
                 }
+                Ok(target)
             }
         }
-        let result = self.look_and_post(attempt, account, contact, &token, before, locks).await;
-        // Only a POST can have taken effect, and `look_and_post` has said so to the store.
-        if let Err(Failed::Before(_)) = &result {
-            self.store.release(&token).await?;
+    }
+
+    /// A POST that names one of the other numbers, and got no answer yet, may be about this person.
+    async fn others_in_doubt(&self, attempt: &Attempt<'_>, contact: &Contact<'_>) -> Result<(), HandlerError> {
+        for phone in &contact.phones[1..] {
+            if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
+                let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
+                return Err(HandlerError::Wait { until, why: NOT_KNOWN_YET });
+            }
         }
-        result
+        Ok(())
     }
 
     async fn look_and_post(
@@ -132,10 +132,14 @@ impl CreateContact {
         attempt: &Attempt<'_>,
         account: &str,
         contact: &Contact<'_>,
-        token: &ClaimToken,
-        before: Before,
+        claim: OurClaim,
         locks: &ContactLocks<'_>,
-    ) -> Result<Target, Failed> {
+    ) -> Result<Written<Target>, WriteError> {
+        let before = claim.before;
+        // Whose own POST is in doubt looks first: two that waited for each other would never end.
+        if before == Before::Nothing {
+            self.others_in_doubt(attempt, contact).await?;
+        }
         let found = match self.look(attempt, account, contact, locks).await {
             Ok(found) => found,
             // A person looked instead.
@@ -143,16 +147,14 @@ impl CreateContact {
             Err(NotLooked::Answer(error)) => return Err(cannot_tell(error, before).into()),
             Err(NotLooked::Locks(wait)) => return Err(wait.into()),
         };
-        if let Some(target) = self.accept(account, contact, token, found, before).await? {
-            return Ok(target);
+        if let Some(found) = found {
+            return Ok(self.accept(account, contact, claim, found).await?);
         }
         // The look-up was answered, and so no call is made here.
         let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
         asked.map_err(HandlerError::textus)?;
         locks.renew().await?;
-        if !self.store.still_mine(token, self.leases.lease).await? {
-            return Err(lost_claim().into());
-        }
+        self.effects.begin_write(&claim).await?;
         let request = NewContact {
             name: contact.details.name.clone().unwrap_or_else(|| contact.phone().as_e164().to_owned()),
             phones: contact.details.numbers.usable.clone(),
@@ -162,22 +164,18 @@ impl CreateContact {
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
                 // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.
-                let remembered = self.remember(account, contact.phones, created.raw_id(), token, true).await;
-                remembered.map(|()| Target::Created).map_err(Failed::Post)
+                let contact_id = created.raw_id();
+                self.link(account, contact.phones, &contact_id, true).await.map_err(WriteError::in_doubt)?;
+                Ok(claim.made(Target::Created, Some(&contact_id)))
             }
             // The retired API refused a phone that was taken; if this one does, the contact is there.
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
-                let found = self.look(attempt, account, contact, locks).await.map_err(HandlerError::from)?;
-                match self.accept(account, contact, token, found, before).await? {
-                    Some(target) => Ok(target),
+                match self.look(attempt, account, contact, locks).await.map_err(HandlerError::from)? {
+                    Some(found) => Ok(self.accept(account, contact, claim, found).await?),
                     None => Err(HandlerError::textus(DestinationError::Rejected { status, detail }).into()),
                 }
             }
-            Err(error) if error.may_have_taken_effect() => {
-                self.store.effect_unknown(token).await?;
-                Err(Failed::Post(HandlerError::textus(error)))
-            }
-            Err(error) => Err(HandlerError::textus(error).into()),
+            Err(error) => Err(WriteError::of_write(HandlerError::textus(error))),
         }
     }
 
@@ -201,62 +199,50 @@ impl CreateContact {
         Ok(None)
     }
 
-    /// Takes what a look-up found for the contact; `None` where it found nobody.
+    /// Takes whom a look-up found for the contact.
     async fn accept(
         &self,
         account: &str,
         contact: &Contact<'_>,
-        token: &ClaimToken,
-        found: Option<(&Phone, Found)>,
-        before: Before,
-    ) -> Result<Option<Target>, HandlerError> {
-        let Some((phone, found)) = found else { return Ok(None) };
-        match found {
-            Found::Nobody => Ok(None),
-            // Several share the phone: the contact is there, and which one is for nobody here to say.
-            Found::Several => {
-                self.store.effect_done(token, None).await?;
-                Ok(Some(Target::AlreadyThere))
-            }
-            Found::One { contact_id, .. } => {
-                let is_this = contact_id == contact.payload.raw_id;
-                // Nobody was there before the POST whose answer was lost: a contact that is there now is its effect.
-                // Only the contact that this event is about cannot be the effect of this event's own POST.
-                let target = match before {
-                    Before::Unknown if is_this => Target::Echo,
-                    Before::OwnUnknown if is_this => Target::AlreadyThere,
-                    Before::Unknown | Before::OwnUnknown => Target::Created,
-                    Before::Nothing | Before::RuledOut => Target::AlreadyThere,
-                };
-                // What we posted has all the numbers.
-                let created_by_us = target != Target::AlreadyThere;
-                let phones = if created_by_us { contact.phones } else { std::slice::from_ref(phone) };
-                self.remember(account, phones, contact_id, token, created_by_us).await?;
-                Ok(Some(target))
-            }
-        }
+        claim: OurClaim,
+        (phone, found): (&Phone, Found),
+    ) -> Result<Written<Target>, StoreError> {
+        // Several share the phone: the contact is there, and which one is for nobody here to say.
+        let Some((contact_id, _)) = found.one() else { return Ok(claim.made(Target::AlreadyThere, None)) };
+        let is_this = contact_id == contact.payload.raw_id;
+        // Nobody was there before the POST whose answer was lost: a contact that is there now is its effect.
+        // Only the contact that this event is about cannot be the effect of this event's own POST.
+        let target = match claim.before {
+            Before::Unknown if is_this => Target::Echo,
+            Before::OwnUnknown if is_this => Target::AlreadyThere,
+            Before::Unknown | Before::OwnUnknown => Target::Created,
+            Before::Nothing | Before::RuledOut => Target::AlreadyThere,
+        };
+        // What we posted has all the numbers.
+        let created_by_us = target != Target::AlreadyThere;
+        let phones = if created_by_us { contact.phones } else { std::slice::from_ref(phone) };
+        self.link(account, phones, &contact_id, created_by_us).await?;
+        Ok(claim.made(target, Some(&contact_id)))
     }
 
-    /// The link first: once the effect is done nobody looks again, and the echo guard needs the id.
-    async fn remember(
+    /// Before the effect is done: nobody looks again afterwards, and the echo guard needs the id.
+    async fn link(
         &self,
         account: &str,
         phones: &[Phone],
-        contact_id: String,
-        token: &ClaimToken,
+        contact_id: &str,
         created_by_us: bool,
-    ) -> Result<(), HandlerError> {
+    ) -> Result<(), StoreError> {
         for phone in phones {
             let link = ContactLink {
                 account: account.to_owned(),
                 phone: phone.clone(),
-                contact_id: Some(contact_id.clone()),
+                contact_id: Some(contact_id.to_owned()),
                 person_id: None,
                 created_by_us,
             };
             self.store.save_link(&link).await?;
         }
-        self.store.effect_done(token, Some(&contact_id)).await?;
         Ok(())
     }
 }
@@ -273,36 +259,6 @@ impl<'a> Contact<'a> {
     /// The number that stands for the contact in effect keys.
     fn phone(&self) -> &'a Phone {
         &self.phones[0]
-    }
-}
-
-/// What is known of POSTs before this attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    /// One that another event asked for got no usable answer.
-    Unknown,
-    /// One that this event asked for got no usable answer.
-    OwnUnknown,
-    /// One got no usable answer, and a person found that it had no effect (`dead-letters resolve --write-again`).
-    RuledOut,
-}
-
-/// Where an attempt failed: only a POST can have taken effect.
-enum Failed {
-    Before(HandlerError),
-    Post(HandlerError),
-}
-
-impl From<HandlerError> for Failed {
-    fn from(error: HandlerError) -> Self {
-        Self::Before(error)
-    }
-}
-
-impl From<hookline_store::StoreError> for Failed {
-    fn from(error: hookline_store::StoreError) -> Self {
-        Self::Before(error.into())
     }
 }
 
@@ -388,7 +344,6 @@ pub(super) async fn details_of(
         PhonesRef::None => Numbers::default(),
     };
     if details.numbers.unreadable > 0 {
-        attempt.remark(format!("{} of the contact's phone numbers cannot be read", details.numbers.unreadable));
         tracing::warn!(event.id = %attempt.event.id, contact.id = %payload.raw_id, numbers = details.numbers.unreadable,
             "contact.number_unreadable: it is left out; correct it in TextUs");
     }
@@ -405,10 +360,10 @@ impl Handler for CreateContact {
         vec![(Arc::clone(&self.gate), &[OperationClass::Reads, OperationClass::ContactWrites])]
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let payload = contact_payload(attempt)?;
         if self.store.created_by_us(&payload.raw_id).await? {
-            return Ok(Outcome::Skipped(SkipReason::Echo));
+            return Ok(Outcome::skipped(SkipReason::Echo));
         }
         let details = details_of(&self.textus, attempt, &payload).await?;
         let phones: Vec<Phone> = details.numbers.usable.iter().map(|(phone, _)| phone.clone()).collect();
@@ -424,15 +379,17 @@ impl Handler for CreateContact {
 
         let mut targets = Targets::default();
         for account in &self.accounts {
-            targets.add(self.create_in(attempt, account, &contact).await)?;
+            // The effect is recorded already.
+            targets.add(self.create_in(attempt, account, &contact).await.map(Written::nothing))?;
         }
-        let targets = targets.all()?;
-        Ok(if targets.contains(&Target::Created) {
-            Outcome::Done
+        let (targets, _) = targets.all()?;
+        let outcome = if targets.contains(&Target::Created) {
+            Outcome::done()
         } else if targets.contains(&Target::Echo) {
-            Outcome::Skipped(SkipReason::Echo)
+            Outcome::skipped(SkipReason::Echo)
         } else {
-            Outcome::Skipped(SkipReason::AlreadyDone)
-        })
+            Outcome::skipped(SkipReason::AlreadyDone)
+        };
+        Ok(outcome.with_remarks(details.remark()))
     }
 }

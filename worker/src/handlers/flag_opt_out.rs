@@ -9,9 +9,9 @@ use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
-use super::Clients;
-use super::opt_out_event::OptOutEvents;
-use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
+use super::opt_out_event::{self, OptOutEvents};
+use super::{Clients, people};
+use crate::delivery::handler::{Attempt, Failure, Handler, Outcome};
 use crate::gate::Gate;
 use crate::records::SystemOfRecord;
 
@@ -46,33 +46,33 @@ impl Handler for FlagOptOut {
         Vec::new()
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
-        let payload = match self.events.read(attempt)? {
-            Some(payload) if payload.keyword != Some(Keyword::Start) => payload,
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
+        let Some(payload) = self.events.read(attempt.event)? else { return Ok(opt_out_event::nobody()) };
+        if payload.keyword == Some(Keyword::Start) {
             // It changes no state.
-            Some(_) | None => return Ok(Outcome::Skipped(SkipReason::NoAction)),
-        };
+            return Ok(Outcome::skipped(SkipReason::NoAction));
+        }
         // First, and whoever else does it as well: who makes the person's record after this finds the state, and who
         // made it before is found below. Otherwise a flag could fall between the two.
-        self.store.record_opt_event(&self.events.opt_event(attempt, &payload, &self.targets)).await?;
+        self.store.record_opt_event(&self.events.opt_event(attempt.event, &payload, &self.targets)).await?;
         // Nothing but an opt-in whose time cannot be read leaves no state; it proves nothing about now.
         let newest = self.store.newest_state(&payload.phone).await?;
         let (opted_out, since) = newest.unwrap_or((payload.opted_out, Timestamp::EPOCH));
 
         let people = self.records.find_people(attempt, None, Some(&payload.phone)).await?;
-        if people.is_empty() {
-            return Ok(Outcome::Skipped(SkipReason::UnknownContact));
-        }
-        let mut changed = false;
+        let mut flagged = Vec::new();
         // The phone was opted out, not one of the people who share it.
         for person in &people {
-            changed |= self.records.set_opt_out(attempt, &person.id, &payload.phone, opted_out, since).await?;
+            let whose = (&person.id, &payload.phone);
+            flagged.extend(people::flag(self.records.as_ref(), attempt, whose, opted_out, since).await?);
         }
 
-        Ok(match (changed, opted_out == payload.opted_out) {
-            (true, _) => Outcome::Done,
-            (false, true) => Outcome::Skipped(SkipReason::Unchanged),
-            (false, false) => Outcome::Skipped(SkipReason::Stale),
-        })
+        let outcome = match (flagged.is_empty(), opted_out == payload.opted_out) {
+            _ if people.is_empty() => Outcome::skipped(SkipReason::UnknownContact),
+            (false, _) => Outcome::done(),
+            (true, true) => Outcome::skipped(SkipReason::Unchanged),
+            (true, false) => Outcome::skipped(SkipReason::Stale),
+        };
+        Ok(outcome.with_remarks(opt_out_event::remark_on_date(attempt.event, &payload)).with_remarks(flagged))
     }
 }

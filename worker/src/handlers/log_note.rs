@@ -9,13 +9,14 @@ use hookline_common::phone::Phone;
 use hookline_common::settings::{OnUnknownContact, Settings};
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, Made, NewNote, PersonFacts};
+use hookline_store::model::{NewNote, PersonFacts};
 use tokio::sync::OnceCell;
 
 use super::contact_lookup::{self, Found};
+use super::effects::{Before, Effects, OurClaim, WriteError, Written};
 use super::message_lookup::{ContactOfMessage, MessageFinder};
-use super::{Clients, Leases, soon};
-use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
+use super::{Clients, people};
+use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
 use crate::records::{self, PersonId, SystemOfRecord};
 use crate::textus::client::TextUs;
@@ -34,19 +35,24 @@ pub(super) struct LogNote {
     finder: MessageFinder,
     on_unknown: OnUnknownContact,
     not_found_grace: Duration,
-    leases: Leases,
+    effects: Effects,
     default_account: String,
 }
 
 /// Whose message it is.
 enum Person {
-    Known(PersonId),
+    Known {
+        id: PersonId,
+        /// On what was done to have them.
+        remarks: Vec<String>,
+    },
     Decided(Outcome),
 }
 
 impl LogNote {
     pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
         let own = &settings.handlers.log_note;
+        let records = clients.records.as_ref();
         Self {
             store: clients.store.clone(),
             textus: clients.textus.clone(),
@@ -55,7 +61,7 @@ impl LogNote {
             finder: MessageFinder::new(clients.textus.clone(), own.message_lookup),
             on_unknown: own.on_unknown_contact,
             not_found_grace: own.not_found_grace,
-            leases: Leases::for_records(settings.textus.timeout, clients.records.as_ref()),
+            effects: Effects::in_records(clients.store.clone(), NAME, settings.textus.timeout, records),
             default_account: settings.textus.account.clone(),
         }
     }
@@ -64,36 +70,33 @@ impl LogNote {
         &self,
         attempt: &Attempt<'_>,
         payload: &MessagePayload,
-        token: &ClaimToken,
-        unknown: bool,
-    ) -> Result<Outcome, HandlerError> {
+        claim: OurClaim,
+    ) -> Result<Written<Outcome>, WriteError> {
         let contact = ConversationContact::new(self, payload);
         let message = if self.finder.is_off() {
             None
         } else {
             match self.finder.find(attempt, payload, &contact).await? {
                 Some(message) => Some(message),
-                None => return Err(self.not_found(attempt)),
+                None => return Err(self.not_found(attempt).into()),
             }
         };
-        if unknown && let Some(note_id) = self.records.find_note(attempt, &payload.raw_message_id).await? {
-            attempt.made(Made::new(token.clone(), Some(&note_id)));
-            return Ok(Outcome::Done);
+        if claim.before != Before::Nothing
+            && let Some(note_id) = self.records.find_note(attempt, &payload.raw_message_id).await?
+        {
+            return Ok(claim.made(Outcome::done(), Some(&note_id)));
         }
-        let person = match self.person(attempt, payload, &contact).await? {
-            Person::Known(person) => person,
-            Person::Decided(outcome) => {
-                self.store.release(token).await?;
-                return Ok(outcome);
-            }
+        let (person, mut remarks) = match self.person(attempt, payload, &contact).await? {
+            Person::Known { id, remarks } => (id, remarks),
+            Person::Decided(outcome) => return Ok(Written::nothing(outcome)),
         };
         let note = note(attempt, payload, message.as_ref());
-        if !self.store.still_mine(token, self.leases.lease).await? {
-            return Err(lost_claim());
+        self.effects.begin_write(&claim).await?;
+        let logged = self.records.log_note(attempt, &person, &note).await.map_err(WriteError::of_write)?;
+        if logged.created {
+            remarks.push(format!("{} attached to {}", logged.id, person.0));
         }
-        let note_id = self.records.log_note(attempt, &person, &note).await?;
-        attempt.made(Made::new(token.clone(), Some(&note_id)));
-        Ok(Outcome::Done)
+        Ok(claim.made(Outcome::done().with_remarks(remarks), Some(&logged.id)))
     }
 
     /// A message may be younger than its webhook; after the grace it is gone for good.
@@ -132,14 +135,14 @@ impl LogNote {
             }
         }
         if people.len() > 1 {
-            return self.ambiguous(attempt);
+            return self.ambiguous();
         }
         if let Some(person) = people.pop() {
             let contact_id = found_id.map(|(id, _)| id).or(sent_id);
-            return self.known(attempt, person, contact_id, phone).await.map(Person::Known);
+            return self.known(attempt, person, contact_id, phone).await;
         }
         match self.on_unknown {
-            OnUnknownContact::Skip => Ok(Person::Decided(Outcome::Skipped(SkipReason::UnknownContact))),
+            OnUnknownContact::Skip => Ok(Person::nobody(None)),
             OnUnknownContact::DeadLetter => Err(HandlerError::GiveUp {
                 reason: DeadReason::UnknownContact,
                 destination: Some(Destination::SystemOfRecord),
@@ -150,18 +153,17 @@ impl LogNote {
             OnUnknownContact::Create => {
                 let (contact_id, name) = found_id.map_or((sent_id, None), |(id, name)| (Some(id), name));
                 if contact_id.is_none() && phone.is_none() {
-                    return nobody(attempt, payload);
+                    return nameless(payload);
                 }
                 let facts = PersonFacts { contact_id, phones: phone.cloned().into_iter().collect(), name };
-                self.create(attempt, &facts).await.map(Person::Known)
+                self.create(attempt, &facts).await
             }
         }
     }
 
-    fn ambiguous(&self, attempt: &Attempt<'_>) -> Result<Person, HandlerError> {
+    fn ambiguous(&self) -> Result<Person, HandlerError> {
         if self.on_unknown == OnUnknownContact::Skip {
-            attempt.remark("several people share this phone");
-            return Ok(Person::Decided(Outcome::Skipped(SkipReason::UnknownContact)));
+            return Ok(Person::nobody(Some("several people share this phone")));
         }
         // Creating one more would make it worse.
         Err(HandlerError::GiveUp {
@@ -173,10 +175,9 @@ impl LogNote {
         })
     }
 
-    async fn create(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<PersonId, HandlerError> {
-        let upserted = self.records.upsert_person(attempt, facts).await?;
-        super::sync_contact::apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person).await?;
-        Ok(upserted.person.id)
+    async fn create(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Person, HandlerError> {
+        let (upserted, remarks) = people::upsert(&self.store, self.records.as_ref(), attempt, facts).await?;
+        Ok(Person::Known { id: upserted.person.id, remarks })
     }
 
     /// A number that a contact writes from, and that its person was not known by, is one more of theirs. Who was found by
@@ -187,7 +188,7 @@ impl LogNote {
         person: records::Person,
         contact_id: Option<String>,
         phone: Option<&Phone>,
-    ) -> Result<PersonId, HandlerError> {
+    ) -> Result<Person, HandlerError> {
         match phone {
             Some(phone)
                 if !person.phones.contains(phone) && contact_id.is_some() && person.contact_id == contact_id =>
@@ -195,7 +196,7 @@ impl LogNote {
                 let facts = PersonFacts { contact_id, phones: vec![phone.clone()], name: None };
                 self.create(attempt, &facts).await
             }
-            _ => Ok(person.id),
+            _ => Ok(Person::Known { id: person.id, remarks: Vec::new() }),
         }
     }
 }
@@ -210,37 +211,31 @@ impl Handler for LogNote {
         if self.finder.is_off() { Vec::new() } else { vec![(Arc::clone(&self.gate), &[OperationClass::Reads])] }
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let payload = match payload::read(attempt.event)? {
             Payload::Message(payload) => payload,
             Payload::OptOut(_) | Payload::Contact(_) => return Err(Unreadable::new("the event is no message").into()),
         };
         // Keyed by the message, not by the event: two webhooks about one text must meet the same note.
-        let target = Destination::SystemOfRecord.as_str();
-        let claim = self.leases.claim(NAME, target, &payload.raw_message_id, attempt);
-        let (token, unknown) = match self.store.claim(&claim).await? {
-            Claim::Fresh(token) => (token, false),
-            Claim::AfterUnknown { token, .. } => (token, true),
-            Claim::Done { event_id, .. } if event_id == attempt.event.id => return Ok(Outcome::Done),
-            Claim::Done { .. } => return Ok(Outcome::Skipped(SkipReason::Duplicate)),
-            Claim::Wait { until } => {
-                return Err(HandlerError::Wait { until: soon(until), why: "another delivery is writing this note" });
-            }
-        };
-        let result = self.write(attempt, &payload, &token, unknown).await;
-        if let Err(error) = &result {
-            settle_claim(&self.store, &token, error).await?;
-        }
-        result
+        let effect = (Destination::SystemOfRecord.as_str(), payload.raw_message_id.as_str());
+        let write = |claim| self.write(attempt, &payload, claim);
+        let once = self.effects.once(attempt, effect, "another delivery is writing this note", write).await;
+        Ok(once.map_err(HandlerError::from)?.outcome(attempt))
+    }
+}
+
+impl Person {
+    /// The note is not written, for nobody or nobody certain is there to have it.
+    fn nobody(remark: Option<&str>) -> Self {
+        Self::Decided(Outcome::skipped(SkipReason::UnknownContact).with_remarks(remark.map(str::to_owned)))
     }
 }
 
 /// Whom nothing names cannot be created. One-time codes and advertisements come from short codes and names every day:
 /// nobody has to look at these.
-fn nobody(attempt: &Attempt<'_>, payload: &MessagePayload) -> Result<Person, HandlerError> {
+fn nameless(payload: &MessagePayload) -> Result<Person, HandlerError> {
     if payload.is_from_code {
-        attempt.remark("the text came from a short code or a name, which is no person's");
-        return Ok(Person::Decided(Outcome::Skipped(SkipReason::UnknownContact)));
+        return Ok(Person::nobody(Some("the text came from a short code or a name, which is no person's")));
     }
     Err(HandlerError::GiveUp {
         reason: DeadReason::UnknownContact,
@@ -249,33 +244,6 @@ fn nobody(attempt: &Attempt<'_>, payload: &MessagePayload) -> Result<Person, Han
         detail: "the message names no contact and no phone number that can be read; look in TextUs whose it is"
             .to_owned(),
     })
-}
-
-/// Lets go of a claim after a failed attempt: free where surely nothing was written, unknown where it may have been.
-pub(super) async fn settle_claim(store: &Store, token: &ClaimToken, error: &HandlerError) -> Result<(), HandlerError> {
-    let may_be_written = match error {
-        // What the store has not heard is left to the lease's end: then it is looked at, not written blindly.
-        HandlerError::Store(_) => return Ok(()),
-        HandlerError::Destination { destination: Destination::SystemOfRecord, error } => error.may_have_taken_effect(),
-        HandlerError::Destination { .. }
-        | HandlerError::Wait { .. }
-        | HandlerError::TryAgain { .. }
-        | HandlerError::GiveUp { .. } => false,
-    };
-    if may_be_written {
-        store.effect_unknown(token).await?;
-    } else {
-        store.release(token).await?;
-    }
-    Ok(())
-}
-
-/// Another delivery took the claim over while this one was slow: its word counts.
-pub(super) fn lost_claim() -> HandlerError {
-    HandlerError::Wait {
-        until: soon(Timestamp::now().plus(Duration::from_secs(1))),
-        why: "the claim passed to another delivery",
-    }
 }
 
 fn note(attempt: &Attempt<'_>, payload: &MessagePayload, fetched: Option<&Message>) -> NewNote {

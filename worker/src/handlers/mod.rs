@@ -3,10 +3,12 @@
 mod contact_locks;
 mod contact_lookup;
 mod create_contact;
+mod effects;
 mod flag_opt_out;
 mod log_note;
 mod message_lookup;
 mod opt_out_event;
+mod people;
 pub(crate) mod record_history;
 mod record_opt_out;
 mod sync_contact;
@@ -19,9 +21,10 @@ use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::ClaimRequest;
+use hookline_store::model::CompletedEffect;
 
-use crate::delivery::handler::{Attempt, Handler, HandlerError};
+use self::effects::Written;
+use crate::delivery::handler::{Failure, Handler, HandlerError};
 use crate::gate::Gate;
 use crate::records::SystemOfRecord;
 use crate::textus::client::TextUs;
@@ -48,46 +51,6 @@ pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -
     Some(handler)
 }
 
-/// How long claims and locks are held, and how long an unknown outcome may still come true.
-#[derive(Clone, Copy, Debug)]
-struct Leases {
-    lease: Duration,
-    settle_after: Duration,
-}
-
-impl Leases {
-    /// Margin over three call time-outs for what happens between calls.
-    const MARGIN: Duration = Duration::from_secs(5);
-
-    /// For effects written by calls with this time-out.
-    fn for_calls_of(timeout: Duration) -> Self {
-        Self { lease: timeout * 3 + Self::MARGIN, settle_after: timeout }
-    }
-
-    /// For effects written to the system of record, on the way to which TextUs is asked.
-    fn for_records(timeout: Duration, records: &dyn SystemOfRecord) -> Self {
-        Self { settle_after: records.settle_after(), ..Self::for_calls_of(timeout) }
-    }
-
-    fn claim<'a>(
-        self,
-        handler: HandlerName,
-        target: &'a str,
-        effect_key: &'a str,
-        attempt: &'a Attempt<'_>,
-    ) -> ClaimRequest<'a> {
-        ClaimRequest {
-            handler,
-            target,
-            effect_key,
-            event_id: &attempt.event.id,
-            owner: attempt.owner,
-            lease: self.lease,
-            settle_after: self.settle_after,
-        }
-    }
-}
-
 /// Waiting for another delivery's claim or lock is polled: its holder may be done long before its lease ends.
 fn soon(until: Timestamp) -> Timestamp {
     const POLL: Duration = Duration::from_millis(500);
@@ -97,21 +60,27 @@ fn soon(until: Timestamp) -> Timestamp {
 /// What became of each target account of one event. One account's refusal must not keep the effect from the others.
 struct Targets<T> {
     settled: Vec<T>,
+    effects: Vec<CompletedEffect>,
     error: Option<HandlerError>,
 }
 
 impl<T> Default for Targets<T> {
     fn default() -> Self {
-        Self { settled: Vec::new(), error: None }
+        Self { settled: Vec::new(), effects: Vec::new(), error: None }
     }
 }
 
 impl<T> Targets<T> {
     /// Takes the next target's result; an error that would meet every target comes back at once.
-    fn add(&mut self, result: Result<T, HandlerError>) -> Result<(), HandlerError> {
+    fn add(&mut self, result: Result<Written<T>, HandlerError>) -> Result<(), Failure> {
         match result {
-            Ok(target) => self.settled.push(target),
-            Err(error) if error.blocks_everything() => return Err(error),
+            Ok(Written { value, effect }) => {
+                self.settled.push(value);
+                self.effects.extend(effect);
+            }
+            Err(error) if error.blocks_everything() => {
+                return Err(Failure { error, effects: std::mem::take(&mut self.effects) });
+            }
             // What a retry can cure is told before what it cannot, or the curable target would never be tried again.
             Err(error) => match &self.error {
                 Some(earlier) if !earlier.is_final() || error.is_final() => {}
@@ -121,7 +90,11 @@ impl<T> Targets<T> {
         Ok(())
     }
 
-    fn all(self) -> Result<Vec<T>, HandlerError> {
-        self.error.map_or(Ok(self.settled), Err)
+    /// All targets and their effects, where none failed.
+    fn all(self) -> Result<(Vec<T>, Vec<CompletedEffect>), Failure> {
+        match self.error {
+            None => Ok((self.settled, self.effects)),
+            Some(error) => Err(Failure { error, effects: self.effects }),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! What `record_opt_out` and `flag_opt_out` both take: opt-outs and opt-ins, and texts that are a keyword alone.
 
-use hookline_common::event::TEXT_RECEIVED;
+use hookline_common::event::{Event, TEXT_RECEIVED};
 use hookline_common::keywords::Keywords;
-use hookline_common::names::DeadReason;
+use hookline_common::names::{DeadReason, SkipReason};
 use hookline_common::settings::Settings;
 use hookline_store::model::{OptEvent, OptMethod};
 
-use crate::delivery::handler::{Attempt, HandlerError};
+use crate::delivery::handler::{HandlerError, Outcome};
 use crate::textus::payload::{self, OptOutPayload, Payload, Unreadable};
 
 /// Reads these events.
@@ -27,8 +27,7 @@ impl OptOutEvents {
     }
 
     /// `None` for a keyword that nobody's number sent: a short code or a name cannot be opted out.
-    pub(super) fn read(&self, attempt: &Attempt<'_>) -> Result<Option<OptOutPayload>, HandlerError> {
-        let event = attempt.event;
+    pub(super) fn read(&self, event: &Event) -> Result<Option<OptOutPayload>, HandlerError> {
         if event.event_type.as_str() != TEXT_RECEIVED {
             return match payload::read(event)? {
                 Payload::OptOut(payload) => Ok(Some(payload)),
@@ -44,10 +43,7 @@ impl OptOutEvents {
             event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is no keyword alone"))?;
         match text.opt_out(keyword) {
             Some(payload) => Ok(Some(payload)),
-            None if text.is_from_code => {
-                attempt.remark("the text came from a short code or a name, which cannot be opted out");
-                Ok(None)
-            }
+            None if text.is_from_code => Ok(None),
             None => Err(HandlerError::GiveUp {
                 reason: DeadReason::UnknownContact,
                 destination: None,
@@ -58,26 +54,35 @@ impl OptOutEvents {
         }
     }
 
-    /// What the ledger records of it. `targets`: the accounts that opt-outs are PUT to.
+    /// What the ledger records of the event. `targets`: the accounts that opt-outs are PUT to.
     pub(super) fn opt_event<'a>(
         &'a self,
-        attempt: &'a Attempt<'_>,
+        event: &'a Event,
         payload: &'a OptOutPayload,
         targets: &'a [String],
     ) -> OptEvent<'a> {
-        if payload.event_time.is_some_and(|stated| stated > attempt.event.received_at) {
-            attempt.remark("the event is dated ahead of its receipt: it counts as received");
-        }
         OptEvent {
-            event_id: &attempt.event.id,
-            source_event_id: attempt.event.source_event_id.as_deref(),
+            event_id: &event.id,
+            source_event_id: event.source_event_id.as_deref(),
             account: payload.account.as_deref().unwrap_or(&self.account),
             phone: &payload.phone,
             opted_out: payload.opted_out,
             event_time: payload.event_time,
-            received_at: attempt.event.received_at,
+            received_at: event.received_at,
             method: if payload.keyword.is_some() { OptMethod::Keyword } else { OptMethod::Webhook },
             targets,
         }
     }
+}
+
+/// How an attempt ends at a keyword that nobody's number sent.
+pub(super) fn nobody() -> Outcome {
+    let remark = "the text came from a short code or a name, which cannot be opted out".to_owned();
+    Outcome::skipped(SkipReason::NoAction).with_remarks([remark])
+}
+
+/// What is to be told of an event's date.
+pub(super) fn remark_on_date(event: &Event, payload: &OptOutPayload) -> Option<String> {
+    let is_ahead = payload.event_time.is_some_and(|stated| stated > event.received_at);
+    is_ahead.then(|| "the event is dated ahead of its receipt: it counts as received".to_owned())
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_common::event::Keyword;
+use hookline_common::event::{Event, Keyword};
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimRequest, ClaimToken, Made, OptEvent, OptStanding, PutAnswer, PutDecision};
+use hookline_store::model::{Claim, ClaimRequest, OptEvent, OptStanding, PutAnswer, PutDecision};
 
-use super::opt_out_event::OptOutEvents;
-use super::{Clients, Leases, Targets, soon};
-use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
+use super::effects::{Claimed, Effects, OurClaim, Written};
+use super::opt_out_event::{self, OptOutEvents};
+use super::{Clients, Targets, soon};
+use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::destinations::error::{DestinationError, Disposition};
 use crate::gate::Gate;
 use crate::textus::client::TextUs;
@@ -33,7 +34,7 @@ pub(super) struct RecordOptOut {
     metrics: Arc<Metrics>,
     events: OptOutEvents,
     accounts: Vec<String>,
-    leases: Leases,
+    effects: Effects,
 }
 
 /// An opt-out on its way to the accounts.
@@ -49,13 +50,6 @@ enum Target {
     Skipped(SkipReason),
 }
 
-/// Whether a PUT to an account is for this delivery to make.
-enum Turn {
-    Ours(ClaimToken),
-    /// It was made.
-    Done,
-}
-
 impl RecordOptOut {
     pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
         Self {
@@ -65,23 +59,23 @@ impl RecordOptOut {
             metrics: Arc::clone(&clients.metrics),
             events: OptOutEvents::new(settings),
             accounts: settings.handlers.record_opt_out.accounts.clone(),
-            leases: Leases::for_calls_of(settings.textus.timeout),
+            effects: Effects::by_calls(clients.store.clone(), NAME, settings.textus.timeout),
         }
     }
 
     /// No API opts a person in: the record is all there is to do, and it re-arms the next PUT.
-    async fn opt_in(&self, event: &OptEvent<'_>) -> Result<Outcome, HandlerError> {
+    async fn opt_in(&self, event: &OptEvent<'_>) -> Result<Outcome, Failure> {
         match self.store.record_opt_event(event).await? {
-            OptStanding::Current => Ok(Outcome::Skipped(SkipReason::OptIn)),
+            OptStanding::Current => Ok(Outcome::skipped(SkipReason::OptIn)),
             OptStanding::Stale => self.skip(event, SkipReason::Stale).await,
         }
     }
 
-    async fn opt_out(&self, attempt: &Attempt<'_>, event: &OptOut<'_>) -> Result<Outcome, HandlerError> {
+    async fn opt_out(&self, attempt: &Attempt<'_>, event: &OptOut<'_>) -> Result<Outcome, Failure> {
         let mut targets = Targets::default();
         let mut accounts = self.accounts.iter();
         match accounts.next() {
-            Some(first) => match self.record_and_put_to(attempt, event, first).await {
+            Some(first) => match self.record_and_put_to(attempt, event, first).await.transpose() {
                 Some(target) => targets.add(target)?,
                 None => return self.skip(event.facts, SkipReason::Stale).await,
             },
@@ -91,15 +85,15 @@ impl RecordOptOut {
         for account in accounts {
             targets.add(self.put_to(attempt, event, account).await)?;
         }
-        let targets = targets.all()?;
+        let (targets, effects) = targets.all()?;
         if targets.contains(&Target::Put) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::done().with_effects(effects));
         }
         // An echo explains why the event came at all.
         let echo = targets.iter().find(|target| **target == Target::Skipped(SkipReason::Echo));
         match echo.or(targets.first()) {
             Some(Target::Skipped(reason)) => self.skip(event.facts, *reason).await,
-            Some(Target::Put) | None => Ok(Outcome::Done),
+            Some(Target::Put) | None => Ok(Outcome::done()),
         }
     }
 
@@ -109,99 +103,93 @@ impl RecordOptOut {
         attempt: &Attempt<'_>,
         event: &OptOut<'_>,
         account: &str,
-    ) -> Option<Result<Target, HandlerError>> {
-        // The claim first: then the record and what is decided from it are one write.
-        let turn = match self.turn(attempt, account).await {
-            Ok(Turn::Ours(token)) => {
-                let decision = match self.store.record_and_decide(event.facts, account).await {
-                    Ok(decision) => decision,
-                    Err(error) => return Some(self.let_go(&token).await.and(Err(error.into()))),
-                };
-                return match decision {
-                    Some(decision) => Some(self.carry_out(attempt, event, account, token, decision).await),
-                    None => self.let_go(&token).await.err().map(Err),
-                };
+    ) -> Result<Option<Written<Target>>, HandlerError> {
+        let turn = match self.turn(attempt, account, attempt.first_claim.clone()).await {
+            Ok(Claimed::Ours(claim)) => {
+                let written = self.effects.write(claim, async |claim| {
+                    // The claim first: then the record and what is decided from it are one write.
+                    match self.store.record_and_decide(event.facts, account).await? {
+                        None => Ok(Written::nothing(None)),
+                        Some(decision) => Ok(self.carry_out(attempt, event, account, claim, decision).await?.map(Some)),
+                    }
+                });
+                return Ok(written.await?.transpose());
             }
-            Ok(Turn::Done) => Ok(Target::Put),
+            Ok(Claimed::MadeBefore { .. }) => Ok(Some(Written::nothing(Target::Put))),
             Err(error) => Err(error),
         };
-        match self.store.record_opt_event(event.facts).await {
-            Ok(OptStanding::Current) => Some(turn),
-            Ok(OptStanding::Stale) => None,
-            Err(error) => Some(Err(error.into())),
+        match self.store.record_opt_event(event.facts).await? {
+            OptStanding::Current => turn,
+            OptStanding::Stale => Ok(None),
         }
     }
 
-    async fn put_to(&self, attempt: &Attempt<'_>, event: &OptOut<'_>, account: &str) -> Result<Target, HandlerError> {
-        let token = match self.turn(attempt, account).await? {
-            Turn::Ours(token) => token,
-            Turn::Done => return Ok(Target::Put),
+    async fn put_to(
+        &self,
+        attempt: &Attempt<'_>,
+        event: &OptOut<'_>,
+        account: &str,
+    ) -> Result<Written<Target>, HandlerError> {
+        let Claimed::Ours(claim) = self.turn(attempt, account, None).await? else {
+            return Ok(Written::nothing(Target::Put));
         };
-        match self.store.decide_put(event.facts, account).await {
-            Ok(decision) => self.carry_out(attempt, event, account, token, decision).await,
-            Err(error) => self.let_go(&token).await.and(Err(error.into())),
-        }
+        let written = self.effects.write(claim, async |claim| {
+            let decision = self.store.decide_put(event.facts, account).await?;
+            Ok(self.carry_out(attempt, event, account, claim, decision).await?)
+        });
+        Ok(written.await?)
     }
 
     /// Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
     /// each until one of them has its answer.
-    async fn turn(&self, attempt: &Attempt<'_>, account: &str) -> Result<Turn, HandlerError> {
-        let claim = match attempt.take_claimed() {
+    async fn turn(&self, attempt: &Attempt<'_>, account: &str, claim: Option<Claim>) -> Result<Claimed, HandlerError> {
+        let shut = || self.gate.shut().map_err(|held| HandlerError::textus(held.into()));
+        let claim = match claim {
             Some(claim) => claim,
             None => {
-                self.gate.shut().map_err(|held| HandlerError::textus(held.into()))?;
+                shut()?;
                 // Before the claim, whose lease is not for this call, and before the ledger says "sent".
                 let asked = self.textus.ask_before_writing(OperationClass::OptOutWrites).await;
                 asked.map_err(HandlerError::textus)?;
-                self.store.claim(&self.claim(attempt, account)).await?
+                self.store.claim(&self.claim(attempt.event, attempt.owner, account)).await?
             }
         };
-        match claim {
-            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => match self.gate.shut() {
-                Ok(()) => Ok(Turn::Ours(token)),
-                // A closed gate must leave no "sent" in the ledger for a call that was never made.
-                Err(held) => self.let_go(&token).await.and(Err(HandlerError::textus(held.into()))),
-            },
-            Claim::Done { .. } => Ok(Turn::Done),
-            Claim::Wait { until } => {
-                Err(HandlerError::Wait { until: soon(until), why: "another delivery is making this PUT" })
-            }
+        let claimed = self.effects.claimed(attempt, claim, "another delivery is making this PUT")?;
+        // A closed gate must leave no "sent" in the ledger for a call that was never made.
+        if let (Claimed::Ours(claim), Err(held)) = (&claimed, shut()) {
+            self.effects.release(claim).await?;
+            return Err(held);
         }
+        Ok(claimed)
     }
 
+    /// A PUT that fails may be made again at once, without a look: whatever its error, its effect counts as not made.
     async fn carry_out(
         &self,
         attempt: &Attempt<'_>,
         event: &OptOut<'_>,
         account: &str,
-        token: ClaimToken,
+        claim: OurClaim,
         decision: PutDecision,
-    ) -> Result<Target, HandlerError> {
-        let result = match decision {
+    ) -> Result<Written<Target>, HandlerError> {
+        match decision {
             // Our own PUT, answered before a crash kept us from settling.
-            PutDecision::Duplicate => Ok(Target::Put),
-            PutDecision::Echo => Ok(Target::Skipped(SkipReason::Echo)),
-            PutDecision::AlreadyDone => Ok(Target::Skipped(SkipReason::AlreadyDone)),
-            PutDecision::Stale => Ok(Target::Skipped(SkipReason::Stale)),
+            PutDecision::Duplicate => Ok(claim.made(Target::Put, None)),
+            PutDecision::Echo => Ok(Written::nothing(Target::Skipped(SkipReason::Echo))),
+            PutDecision::AlreadyDone => Ok(Written::nothing(Target::Skipped(SkipReason::AlreadyDone))),
+            PutDecision::Stale => Ok(Written::nothing(Target::Skipped(SkipReason::Stale))),
             PutDecision::Wait { until } => {
                 Err(HandlerError::Wait { until: soon(until), why: "another event's PUT of this number is in flight" })
             }
-            PutDecision::Put => self.put(attempt, event, account).await.map(|()| Target::Put),
-        };
-        match &result {
-            Ok(Target::Put) => attempt.made(Made::new(token, None)),
-            Ok(Target::Skipped(_)) | Err(_) => self.let_go(&token).await?,
+            PutDecision::Put => {
+                self.put(attempt, event, account).await?;
+                Ok(claim.made(Target::Put, None))
+            }
         }
-        result
     }
 
-    fn claim<'a>(&self, attempt: &'a Attempt<'_>, account: &'a str) -> ClaimRequest<'a> {
-        self.leases.claim(NAME, account, attempt.event.id.as_str(), attempt)
-    }
-
-    /// A PUT is no effect that must be looked for before it is made again: it may, at once.
-    async fn let_go(&self, token: &ClaimToken) -> Result<(), HandlerError> {
-        Ok(self.store.release(token).await?)
+    fn claim<'a>(&self, event: &'a Event, owner: &'a str, account: &'a str) -> ClaimRequest<'a> {
+        self.effects.request(event, owner, (account, event.id.as_str()))
     }
 
     async fn put(&self, attempt: &Attempt<'_>, event: &OptOut<'_>, account: &str) -> Result<(), HandlerError> {
@@ -280,9 +268,9 @@ impl RecordOptOut {
         }
     }
 
-    async fn skip(&self, event: &OptEvent<'_>, reason: SkipReason) -> Result<Outcome, HandlerError> {
+    async fn skip(&self, event: &OptEvent<'_>, reason: SkipReason) -> Result<Outcome, Failure> {
         self.store.note_skipped(event, reason).await?;
-        Ok(Outcome::Skipped(reason))
+        Ok(Outcome::skipped(reason))
     }
 }
 
@@ -297,31 +285,31 @@ impl Handler for RecordOptOut {
         Vec::new()
     }
 
-    fn first_claim<'a>(&'a self, attempt: &'a Attempt<'_>) -> Option<ClaimRequest<'a>> {
-        let opts_out =
-            || self.events.read(attempt).is_ok_and(|payload| payload.is_some_and(|payload| payload.opted_out));
+    fn first_claim<'a>(&'a self, event: &'a Event, owner: &'a str) -> Option<ClaimRequest<'a>> {
+        let opts_out = || self.events.read(event).is_ok_and(|payload| payload.is_some_and(|payload| payload.opted_out));
         let may_put = self.textus.may_write() && self.gate.shut().is_ok();
         let to_put = may_put && opts_out();
         let first = self.accounts.first().filter(|_| to_put)?;
-        Some(self.claim(attempt, first))
+        Some(self.claim(event, owner, first))
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
-        let Some(payload) = self.events.read(attempt)? else { return Ok(Outcome::Skipped(SkipReason::NoAction)) };
-        let event = self.events.opt_event(attempt, &payload, &self.accounts);
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
+        let Some(payload) = self.events.read(attempt.event)? else { return Ok(opt_out_event::nobody()) };
+        let event = self.events.opt_event(attempt.event, &payload, &self.accounts);
         if payload.disagrees {
             tracing::warn!(event.id = %attempt.event.id,
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
         }
-        if payload.keyword == Some(Keyword::Start) {
+        let outcome = if payload.keyword == Some(Keyword::Start) {
             // The ledger keeps it: what was PUT before stands in for no later opt-out.
-            return self.skip(&event, SkipReason::NoAction).await;
-        }
-        if !payload.opted_out {
-            return self.opt_in(&event).await;
-        }
-        let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
-        self.opt_out(attempt, &OptOut { facts: &event, number }).await
+            self.skip(&event, SkipReason::NoAction).await?
+        } else if payload.opted_out {
+            let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
+            self.opt_out(attempt, &OptOut { facts: &event, number }).await?
+        } else {
+            self.opt_in(&event).await?
+        };
+        Ok(outcome.with_remarks(opt_out_event::remark_on_date(attempt.event, &payload)))
     }
 }
 
@@ -331,7 +319,9 @@ fn reads_failed(error: DestinationError) -> HandlerError {
         Disposition::Hold { until, .. } => {
             HandlerError::Wait { until, why: "reads are held, and a PUT waits for its proof" }
         }
-        Disposition::Retry { .. } | Disposition::DeadLetter { .. } => HandlerError::textus(error),
+        Disposition::Retry { .. } | Disposition::RetryAfterProbe { .. } | Disposition::DeadLetter { .. } => {
+            HandlerError::textus(error)
+        }
     }
 }
 

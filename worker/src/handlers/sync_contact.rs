@@ -9,14 +9,14 @@ use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Claim, ClaimToken, PersonFacts};
+use hookline_store::model::{Ending, PersonFacts};
 
 use super::create_contact::{contact_payload, details_of};
-use super::log_note::{lost_claim, settle_claim};
-use super::{Clients, Leases, soon};
-use crate::delivery::handler::{Attempt, Handler, HandlerError, Outcome};
+use super::effects::{Effects, OurClaim, WriteError, Written};
+use super::{Clients, people, soon};
+use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::records::{Person, SystemOfRecord};
+use crate::records::SystemOfRecord;
 use crate::textus::client::TextUs;
 use crate::textus::payload::{ContactPayload, PhonesRef};
 
@@ -26,29 +26,30 @@ pub(super) struct SyncContact {
     store: Store,
     textus: TextUs,
     records: Arc<dyn SystemOfRecord>,
-    leases: Leases,
+    effects: Effects,
 }
 
 impl SyncContact {
     pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
+        let records = clients.records.as_ref();
         Self {
             store: clients.store.clone(),
             textus: clients.textus.clone(),
             records: Arc::clone(&clients.records),
-            leases: Leases::for_records(settings.textus.timeout, clients.records.as_ref()),
+            effects: Effects::in_records(clients.store.clone(), NAME, settings.textus.timeout, records),
         }
     }
 
-    async fn claim(&self, attempt: &Attempt<'_>, effect_key: &str) -> Result<Claimed, HandlerError> {
-        let claim = self.leases.claim(NAME, Destination::SystemOfRecord.as_str(), effect_key, attempt);
-        match self.store.claim(&claim).await? {
-            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => Ok(Claimed::Ours(token)),
-            Claim::Done { event_id, .. } if event_id == attempt.event.id => Ok(Claimed::Ended(Outcome::Done)),
-            Claim::Done { .. } => Ok(Claimed::Ended(Outcome::Skipped(SkipReason::Duplicate))),
-            Claim::Wait { until } => {
-                Err(HandlerError::Wait { until: soon(until), why: "another delivery is syncing this contact" })
-            }
-        }
+    async fn sync(
+        &self,
+        attempt: &Attempt<'_>,
+        payload: &ContactPayload,
+        effect_key: &str,
+    ) -> Result<Outcome, HandlerError> {
+        let effect = (Destination::SystemOfRecord.as_str(), effect_key);
+        let write = |claim| self.write(attempt, payload, claim);
+        let once = self.effects.once(attempt, effect, "another delivery is syncing this contact", write).await?;
+        Ok(once.outcome(attempt))
     }
 
     /// The effect key for a contact that was synced before and whose payload names numbers that its person does not
@@ -68,9 +69,10 @@ impl SyncContact {
         &self,
         attempt: &Attempt<'_>,
         payload: &ContactPayload,
-        token: &ClaimToken,
-    ) -> Result<Outcome, HandlerError> {
+        claim: OurClaim,
+    ) -> Result<Written<Outcome>, WriteError> {
         let details = details_of(&self.textus, attempt, payload).await?;
+        let remark = details.remark();
         let facts = PersonFacts {
             contact_id: Some(payload.raw_id.clone()),
             phones: details.numbers.usable.iter().map(|(phone, _)| phone.clone()).collect(),
@@ -79,49 +81,21 @@ impl SyncContact {
         for phone in &facts.phones {
             if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
                 let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
-                return Err(HandlerError::Wait {
-                    until,
-                    why: "this may be the echo of a POST that is not answered yet",
-                });
+                let why = "this may be the echo of a POST that is not answered yet";
+                return Err(HandlerError::Wait { until, why }.into());
             }
         }
         // Again: the answer may have come in between.
         if self.store.created_by_us(&payload.raw_id).await? {
-            self.store.release(token).await?;
-            return Ok(Outcome::Skipped(SkipReason::Echo));
+            return Ok(Written::nothing(Outcome::skipped(SkipReason::Echo).with_remarks(remark)));
         }
-        if !self.store.still_mine(token, self.leases.lease).await? {
-            return Err(lost_claim());
-        }
+        self.effects.begin_write(&claim).await?;
         // An upsert needs no look before it: by contact id and phone it meets the person it made.
-        let upserted = self.records.upsert_person(attempt, &facts).await?;
-        apply_opt_state(&self.store, self.records.as_ref(), attempt, &upserted.person).await?;
-        self.store.effect_done(token, Some(&upserted.person.id.0)).await?;
-        Ok(if upserted.changed { Outcome::Done } else { Outcome::Skipped(SkipReason::Unchanged) })
+        let upserted = people::upsert(&self.store, self.records.as_ref(), attempt, &facts).await;
+        let (upserted, remarks) = upserted.map_err(WriteError::of_write)?;
+        let outcome = if upserted.changed { Outcome::done() } else { Outcome::skipped(SkipReason::Unchanged) };
+        Ok(claim.made(outcome.with_remarks(remark).with_remarks(remarks), Some(&upserted.person.id.0)))
     }
-}
-
-/// Whose effect it is.
-enum Claimed {
-    Ours(ClaimToken),
-    Ended(Outcome),
-}
-
-/// A number that opted out before its person was in the system of record, or before it was known to be theirs, gets its
-/// flag with the record. The state is read after the record is written: whoever changes the state afterwards finds the
-/// record.
-pub(super) async fn apply_opt_state(
-    store: &Store,
-    records: &dyn SystemOfRecord,
-    attempt: &Attempt<'_>,
-    person: &Person,
-) -> Result<(), HandlerError> {
-    for phone in &person.phones {
-        if let Some((true, at)) = store.newest_state(phone).await? {
-            records.set_opt_out(attempt, &person.id, phone, true, at).await?;
-        }
-    }
-    Ok(())
 }
 
 #[async_trait]
@@ -135,28 +109,20 @@ impl Handler for SyncContact {
         Vec::new()
     }
 
-    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, HandlerError> {
+    async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let payload = contact_payload(attempt)?;
         if self.store.created_by_us(&payload.raw_id).await? {
             // The person was synced by the event that made us create this contact.
-            return Ok(Outcome::Skipped(SkipReason::Echo));
+            return Ok(Outcome::skipped(SkipReason::Echo));
         }
-        let token = match self.claim(attempt, &payload.raw_id).await? {
-            Claimed::Ours(token) => token,
-            Claimed::Ended(outcome @ Outcome::Done) => return Ok(outcome),
-            // The contact is there. What a later event says of its numbers may be news.
-            Claimed::Ended(outcome) => match self.news(attempt, &payload).await? {
-                None => return Ok(outcome),
-                Some(effect_key) => match self.claim(attempt, &effect_key).await? {
-                    Claimed::Ours(token) => token,
-                    Claimed::Ended(outcome) => return Ok(outcome),
-                },
-            },
-        };
-        let result = self.write(attempt, &payload, &token).await;
-        if let Err(error) = &result {
-            settle_claim(&self.store, &token, error).await?;
+        let outcome = self.sync(attempt, &payload, &payload.raw_id).await?;
+        if outcome.ending != Ending::Skipped(SkipReason::Duplicate) {
+            return Ok(outcome);
         }
-        result
+        // The contact is there. What a later event says of its numbers may be news.
+        match self.news(attempt, &payload).await? {
+            None => Ok(outcome),
+            Some(effect_key) => Ok(self.sync(attempt, &payload, &effect_key).await?),
+        }
     }
 }

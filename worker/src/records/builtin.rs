@@ -9,7 +9,7 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{NewNote, PersonFacts, PersonRow};
 
-use super::{Person, PersonId, SystemOfRecord, Upserted};
+use super::{LoggedNote, Person, PersonId, SystemOfRecord, Upserted};
 use crate::delivery::handler::{Attempt, HandlerError};
 
 pub struct Builtin {
@@ -47,39 +47,33 @@ impl SystemOfRecord for Builtin {
         Ok(people.into_iter().map(Person::from).collect())
     }
 
-    async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+    async fn upsert_person(&self, _attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
         let (person, created, changed) = self.store.upsert_person(facts).await?;
-        if created {
-            attempt.remark(format!("{} created", person.record_id));
-        }
-        Ok(Upserted { person: person.into(), changed: created || changed })
+        Ok(Upserted { person: person.into(), created, changed: created || changed })
     }
 
     async fn find_note(&self, _attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError> {
         Ok(self.store.note_by_message(message_id).await?.map(|row| row.note_id))
     }
 
-    async fn log_note(&self, attempt: &Attempt<'_>, person: &PersonId, note: &NewNote) -> Result<String, HandlerError> {
+    async fn log_note(
+        &self,
+        _attempt: &Attempt<'_>,
+        person: &PersonId,
+        note: &NewNote,
+    ) -> Result<LoggedNote, HandlerError> {
         let (row, created) = self.store.add_note(&person.0, note).await?;
-        if created {
-            attempt.remark(format!("{} attached to {}", row.note_id, person.0));
-        }
-        Ok(row.note_id)
+        Ok(LoggedNote { id: row.note_id, created })
     }
 
     async fn set_opt_out(
         &self,
-        attempt: &Attempt<'_>,
-        person: &PersonId,
+        _attempt: &Attempt<'_>,
+        _person: &PersonId,
         phone: &Phone,
         opted_out: bool,
         event_time: Timestamp,
     ) -> Result<bool, HandlerError> {
-        let changed = self.store.set_opt_flag(phone, opted_out, event_time).await?;
-        if changed {
-            let flag = if opted_out { "opted out" } else { "opted in" };
-            attempt.remark(format!("{} flagged {flag}", person.0));
-        }
-        Ok(changed)
+        Ok(self.store.set_opt_flag(phone, opted_out, event_time).await?)
     }
 }

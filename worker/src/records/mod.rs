@@ -31,8 +31,17 @@ pub struct Person {
 pub struct Upserted {
     /// With all their numbers, those from before too.
     pub person: Person,
-    /// Made now, or something about it is new.
+    pub created: bool,
+    /// The person was created, or something about them is new.
     pub changed: bool,
+}
+
+/// The note of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedNote {
+    pub id: String,
+    /// `false` where the note was there.
+    pub created: bool,
 }
 
 #[async_trait]
@@ -55,8 +64,13 @@ pub trait SystemOfRecord: Send + Sync + 'static {
     /// The note of this message, where one was written.
     async fn find_note(&self, attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError>;
 
-    /// Attaches a note, keyed by its message id; returns the note's id.
-    async fn log_note(&self, attempt: &Attempt<'_>, person: &PersonId, note: &NewNote) -> Result<String, HandlerError>;
+    /// Attaches a note, keyed by its message id.
+    async fn log_note(
+        &self,
+        attempt: &Attempt<'_>,
+        person: &PersonId,
+        note: &NewNote,
+    ) -> Result<LoggedNote, HandlerError>;
 
     /// Sets or clears the opt-out flag of one of the person's numbers unless a newer one is there; `true` where
     /// something changed. A person counts as opted out as long as any of their numbers does.

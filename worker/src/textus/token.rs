@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use hookline_common::names::{Operation, OperationClass};
+use hookline_common::time::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,10 @@ enum Verdict {
         status: u16,
     },
     Nothing,
+    /// As `Nothing`, and the check was a probe.
+    ProbeFailed {
+        until: Timestamp,
+    },
     /// No check was made: another process makes it, or no call may be made now.
     NotAsked,
 }
@@ -95,6 +100,7 @@ impl TextUs {
         answer: Result<Answer, DestinationError>,
     ) -> Result<Answer, DestinationError> {
         let Err(DestinationError::Forbidden { detail }) = answer else { return answer };
+        let undecided = |detail| DestinationError::Failed { status: 403, retry_after: None, detail };
         Err(match self.verdict(log).await {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
@@ -106,7 +112,8 @@ impl TextUs {
             Verdict::NotAsked if self.gate().check_due_in().is_some() => {
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
-            Verdict::Nothing | Verdict::NotAsked => DestinationError::Failed { status: 403, retry_after: None, detail },
+            Verdict::ProbeFailed { until } => undecided(detail).of_probe(until),
+            Verdict::Nothing | Verdict::NotAsked => undecided(detail),
         })
     }
 
@@ -118,6 +125,7 @@ impl TextUs {
             Err(DestinationError::Forbidden { .. }) if self.gate().succeeded_within(STILL_GOOD) => Verdict::Good,
             Err(DestinationError::Forbidden { .. }) => Verdict::Refused { status: 403 },
             Err(DestinationError::NotFound { .. }) => Verdict::Good,
+            Err(DestinationError::ProbeFailed { until, .. }) => Verdict::ProbeFailed { until },
             // Status 0 is a refusal on our side: no call was made.
             Err(DestinationError::Rejected { status, .. }) if status != 0 => Verdict::Good,
             Err(
@@ -143,7 +151,9 @@ impl TextUs {
                 match self.verdict(&CallLog::default()).await {
                     Verdict::Good => self.gate().check_told(Told::Accepted),
                     Verdict::Refused { status: 401 } | Verdict::NotAsked => {}
-                    Verdict::Refused { .. } | Verdict::Nothing => self.gate().check_told(Told::Nothing),
+                    Verdict::Refused { .. } | Verdict::Nothing | Verdict::ProbeFailed { .. } => {
+                        self.gate().check_told(Told::Nothing);
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@ use hookline_common::names::HandlerName::{FlagOptOut, RecordOptOut};
 use hookline_sandbox::samples::SampleFacts;
 use hookline_sandbox::{EchoTiming, EffectKind, Endpoint, Fault, FaultRule};
 use hookline_store::model::LedgerKind::{self, OptedIn, PutAnswered, PutSent, ReadBack, Received, Skipped};
+use hookline_store::model::{Claim, ClaimRequest};
 use serde_json::json;
 
 use crate::helpers::{ACCOUNT, SECOND, Setup, TestPipeline, attempts, ending, eventually, now, someone};
@@ -223,6 +224,46 @@ async fn one_accounts_trouble_does_not_keep_the_put_from_the_other_nor_repeat_it
     assert_eq!(puts(&pipeline, ACCOUNT, &person.phone), 1);
     assert_eq!(puts(&pipeline, SECOND, &person.phone), 1);
     assert_eq!(ending(&pipeline.settled(&id).await, RecordOptOut), "done");
+}
+
+#[tokio::test]
+async fn a_put_is_recorded_as_made_with_the_attempt_in_which_the_other_account_fails() {
+    // 400 fails for good and lets the other account be tried; 429 holds every call, and ends the attempt.
+    for (failing, made, status) in [(ACCOUNT, SECOND, 400), (SECOND, ACCOUNT, 429)] {
+        let pipeline = TestPipeline::with(|setup| {
+            setup.settings.handlers.record_opt_out.accounts = vec![ACCOUNT.to_owned(), SECOND.to_owned()];
+        })
+        .await;
+        let rule = FaultRule::new(Fault::status(status)).on(Endpoint::PutOptOut);
+        pipeline.sandbox.fault(rule.path_prefix(format!("/{failing}/")));
+        let person = someone();
+
+        let id = pipeline.send_sample(OUT, &person).await;
+        eventually("one PUT is made and the other fails", async || {
+            let evidence = pipeline.evidence(&person.phone).await;
+            let fails = evidence.iter().any(|entry| entry.kind == PutAnswered && entry.status == Some(status));
+            fails && puts(&pipeline, made, &person.phone) == 1
+        })
+        .await;
+
+        // Another delivery waits until the attempt has ended, and is then told that the PUT was made.
+        let claim = ClaimRequest {
+            handler: RecordOptOut,
+            target: made,
+            effect_key: id.as_str(),
+            event_id: &id,
+            owner: "another",
+            lease: Duration::from_secs(60),
+            settle_after: Duration::ZERO,
+        };
+        eventually("the attempt ends", async || match pipeline.store.claim(&claim).await.unwrap() {
+            Claim::Done { .. } => true,
+            Claim::Wait { .. } => false,
+            Claim::Fresh(_) | Claim::AfterUnknown { .. } => panic!("{failing}: the PUT to {made} is forgotten"),
+        })
+        .await;
+        assert_eq!(puts(&pipeline, made, &person.phone), 1, "{failing}");
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,9 @@ async fn put(worker: &TestWorker, api: &TestApi) -> Result<u16, DestinationError
 fn hold(error: &DestinationError) -> Timestamp {
     match error.disposition() {
         Disposition::Hold { until, .. } => until,
-        other @ (Disposition::Retry { .. } | Disposition::DeadLetter { .. }) => panic!("{error}: {other:?}"),
+        other @ (Disposition::Retry { .. } | Disposition::RetryAfterProbe { .. } | Disposition::DeadLetter { .. }) => {
+            panic!("{error}: {other:?}")
+        }
     }
 }
 

@@ -1,0 +1,314 @@
+//! Effects: each is made once for its handler, target and effect key, whatever repeats. An attempt claims the effect,
+//! writes under the claim, and the claim ends by what became of the write.
+
+use std::time::Duration;
+
+use hookline_common::event::{Event, EventId};
+use hookline_common::names::{HandlerName, SkipReason};
+use hookline_common::time::Timestamp;
+use hookline_store::model::{Claim, ClaimRequest, ClaimToken, CompletedEffect};
+use hookline_store::{Store, StoreError};
+
+use super::soon;
+use crate::delivery::handler::{Attempt, HandlerError, Outcome};
+use crate::records::SystemOfRecord;
+
+/// The effects of one handler.
+pub(super) struct Effects {
+    store: Store,
+    handler: HandlerName,
+    /// How long claims and locks are held.
+    pub(super) lease: Duration,
+    /// How long an unknown outcome may still come true.
+    pub(super) settle_after: Duration,
+}
+
+/// Whether an effect is this attempt's to make.
+pub(super) enum Claimed {
+    Ours(OurClaim),
+    /// The effect was made before, by this event or another.
+    MadeBefore {
+        event_id: EventId,
+    },
+}
+
+/// The right to write one effect.
+pub(super) struct OurClaim {
+    pub(super) before: Before,
+    token: ClaimToken,
+}
+
+/// What is known of writes before this attempt's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    /// A write that another event asked for got no usable answer.
+    Unknown,
+    /// A write that this event asked for got no usable answer.
+    OwnUnknown,
+    /// A write got no usable answer, and a person found that it had no effect (`dead-letters resolve --write-again`).
+    RuledOut,
+}
+
+/// How an effect stands that is made once.
+pub(super) enum Once<T> {
+    Now(Written<T>),
+    /// The effect was made before, by this event or another.
+    Before {
+        event_id: EventId,
+    },
+}
+
+/// How a write under a claim ended.
+pub(super) struct Written<T> {
+    pub(super) value: T,
+    /// `None` where nothing was written: the claim is released.
+    pub(super) effect: Option<CompletedEffect>,
+}
+
+/// A failure under a claim, by what becomes of the claim.
+pub(super) enum WriteError {
+    /// The effect was surely not made, or may be made again: the claim is released.
+    NotMade(HandlerError),
+    /// The effect may have been made: whoever claims it next looks for it first.
+    InDoubt(HandlerError),
+}
+
+impl Effects {
+    /// Margin over three call time-outs for what happens between calls.
+    const MARGIN: Duration = Duration::from_secs(5);
+
+    /// For effects written by calls with this time-out.
+    pub(super) fn by_calls(store: Store, handler: HandlerName, timeout: Duration) -> Self {
+        Self { store, handler, lease: timeout * 3 + Self::MARGIN, settle_after: timeout }
+    }
+
+    /// For effects written to the system of record, on the way to which TextUs is asked.
+    pub(super) fn in_records(
+        store: Store,
+        handler: HandlerName,
+        timeout: Duration,
+        records: &dyn SystemOfRecord,
+    ) -> Self {
+        Self { settle_after: records.settle_after(), ..Self::by_calls(store, handler, timeout) }
+    }
+
+    /// Claims the effect, writes it and ends the claim. `busy` says what another delivery does that holds the claim. The
+    /// completed effect is recorded by whoever called.
+    pub(super) async fn once<T, W>(
+        &self,
+        attempt: &Attempt<'_>,
+        (target, effect_key): (&str, &str),
+        busy: &'static str,
+        write: impl FnOnce(OurClaim) -> W,
+    ) -> Result<Once<T>, WriteError>
+    where
+        W: Future<Output = Result<Written<T>, WriteError>>,
+    {
+        let claim = self.store.claim(&self.request(attempt.event, attempt.owner, (target, effect_key))).await?;
+        match self.claimed(attempt, claim, busy)? {
+            Claimed::Ours(claim) => self.write(claim, write).await.map(Once::Now),
+            Claimed::MadeBefore { event_id } => Ok(Once::Before { event_id }),
+        }
+    }
+
+    pub(super) fn request<'a>(
+        &self,
+        event: &'a Event,
+        owner: &'a str,
+        (target, effect_key): (&'a str, &'a str),
+    ) -> ClaimRequest<'a> {
+        ClaimRequest {
+            handler: self.handler,
+            target,
+            effect_key,
+            event_id: &event.id,
+            owner,
+            lease: self.lease,
+            settle_after: self.settle_after,
+        }
+    }
+
+    /// What the store's answer to a claim obliges to.
+    pub(super) fn claimed(
+        &self,
+        attempt: &Attempt<'_>,
+        claim: Claim,
+        busy: &'static str,
+    ) -> Result<Claimed, HandlerError> {
+        let (token, before) = match claim {
+            Claim::Fresh(token) => (token, Before::Nothing),
+            Claim::AfterUnknown { token, write_again: true, .. } => (token, Before::RuledOut),
+            Claim::AfterUnknown { token, event_id, .. } if event_id == attempt.event.id => (token, Before::OwnUnknown),
+            Claim::AfterUnknown { token, .. } => (token, Before::Unknown),
+            Claim::Done { event_id, .. } => return Ok(Claimed::MadeBefore { event_id }),
+            Claim::Wait { until } => return Err(HandlerError::Wait { until: soon(until), why: busy }),
+        };
+        Ok(Claimed::Ours(OurClaim { before, token }))
+    }
+
+    /// Writes under a claim, and ends the claim where the effect was not made or is in doubt.
+    pub(super) async fn write<T, W>(
+        &self,
+        claim: OurClaim,
+        write: impl FnOnce(OurClaim) -> W,
+    ) -> Result<Written<T>, WriteError>
+    where
+        W: Future<Output = Result<Written<T>, WriteError>>,
+    {
+        let token = claim.token.clone();
+        let result = write(claim).await;
+        match &result {
+            Ok(Written { effect: Some(_), .. }) => {}
+            Ok(Written { effect: None, .. }) | Err(WriteError::NotMade(_)) => self.store.release(&token).await?,
+            // What the store has not heard is left to the lease's end.
+            Err(WriteError::InDoubt(HandlerError::Store(_))) => {}
+            Err(WriteError::InDoubt(_)) => self.store.effect_unknown(&token).await.map_err(WriteError::in_doubt)?,
+        }
+        result
+    }
+
+    /// Called right before the write. Fails where another delivery took the claim over while this one was slow: its word
+    /// counts.
+    pub(super) async fn begin_write(&self, claim: &OurClaim) -> Result<(), HandlerError> {
+        if self.store.still_mine(&claim.token, self.lease).await? {
+            return Ok(());
+        }
+        let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
+        Err(HandlerError::Wait { until, why: "the claim passed to another delivery" })
+    }
+
+    pub(super) async fn release(&self, claim: &OurClaim) -> Result<(), HandlerError> {
+        Ok(self.store.release(&claim.token).await?)
+    }
+}
+
+impl OurClaim {
+    /// The effect is made, and known by `remote_id` at its target.
+    pub(super) fn made<T>(self, value: T, remote_id: Option<&str>) -> Written<T> {
+        Written { value, effect: Some(CompletedEffect::new(self.token, remote_id)) }
+    }
+}
+
+impl<T> Written<T> {
+    pub(super) fn nothing(value: T) -> Self {
+        Self { value, effect: None }
+    }
+
+    pub(super) fn map<U>(self, with: impl FnOnce(T) -> U) -> Written<U> {
+        Written { value: with(self.value), effect: self.effect }
+    }
+}
+
+impl<T> Written<Option<T>> {
+    pub(super) fn transpose(self) -> Option<Written<T>> {
+        let Self { value, effect } = self;
+        value.map(|value| Written { value, effect })
+    }
+}
+
+impl Once<Outcome> {
+    /// How the attempt ends whose one effect this is.
+    pub(super) fn outcome(self, attempt: &Attempt<'_>) -> Outcome {
+        match self {
+            Self::Now(Written { value, effect }) => value.with_effects(effect),
+            Self::Before { event_id } if event_id == attempt.event.id => Outcome::done(),
+            Self::Before { .. } => Outcome::skipped(SkipReason::Duplicate),
+        }
+    }
+}
+
+impl WriteError {
+    /// Of the call or transaction that writes the effect.
+    pub(super) fn of_write(error: HandlerError) -> Self {
+        let may_be_made = match &error {
+            HandlerError::Store(_) => true,
+            HandlerError::Destination { error, .. } => error.may_have_taken_effect(),
+            HandlerError::Wait { .. } | HandlerError::TryAgain { .. } | HandlerError::GiveUp { .. } => false,
+        };
+        if may_be_made { Self::InDoubt(error) } else { Self::NotMade(error) }
+    }
+
+    /// Of what the store did not hear after a write.
+    pub(super) fn in_doubt(error: StoreError) -> Self {
+        Self::InDoubt(error.into())
+    }
+}
+
+impl From<HandlerError> for WriteError {
+    fn from(error: HandlerError) -> Self {
+        Self::NotMade(error)
+    }
+}
+
+impl From<StoreError> for WriteError {
+    fn from(error: StoreError) -> Self {
+        Self::NotMade(error.into())
+    }
+}
+
+impl From<WriteError> for HandlerError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotMade(error) | WriteError::InDoubt(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_common::names::Destination;
+    use hookline_common::secret::Secret;
+    use hookline_common::testing::events::an_event;
+    use hookline_store::{Location, StoreOptions};
+
+    use super::*;
+    use crate::calls::log::CallLog;
+    use crate::destinations::error::DestinationError;
+
+    /// An effect's target and key.
+    const NOTE: (&str, &str) = ("system_of_record", "message 1");
+
+    /// The next claim of a note whose claim was held while the write ended so.
+    async fn next_claim(end: impl FnOnce(OurClaim) -> Result<Written<()>, WriteError>) -> Claim {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = StoreOptions {
+            location: Location::Sqlite(dir.path().to_owned()),
+            ledger_key: Secret::new("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
+        };
+        let store = Store::open(options).await.expect("the store opens");
+        let by_calls = Effects::by_calls(store.clone(), HandlerName::LogNote, Duration::from_secs(60));
+        let effects = Effects { settle_after: Duration::ZERO, ..by_calls };
+        let (event, calls) = (an_event("message.received"), CallLog::default());
+        let attempt = Attempt { event: &event, owner: "one", calls: &calls, first_claim: None };
+
+        if let Ok(Once::Now(Written { effect: Some(effect), .. })) =
+            effects.once(&attempt, NOTE, "busy", async |claim| end(claim)).await
+        {
+            store.note_completed(effect).await.expect("the store answers");
+        }
+        store.claim(&effects.request(&event, "another", NOTE)).await.expect("the store answers")
+    }
+
+    fn failed(error: DestinationError) -> WriteError {
+        WriteError::of_write(HandlerError::Destination { destination: Destination::SystemOfRecord, error })
+    }
+
+    #[tokio::test]
+    async fn a_claim_ends_by_what_became_of_the_write() {
+        let detail = String::new;
+        assert!(matches!(next_claim(|_| Ok(Written::nothing(()))).await, Claim::Fresh(_)));
+        let not_sent = DestinationError::NotSent { detail: detail() };
+        assert!(matches!(next_claim(|_| Err(failed(not_sent))).await, Claim::Fresh(_)));
+        let no_answer = DestinationError::NoAnswer { detail: detail() };
+        assert!(matches!(next_claim(|_| Err(failed(no_answer))).await, Claim::AfterUnknown { .. }));
+        // Before the write a failure leaves nothing in doubt.
+        let read = HandlerError::textus(DestinationError::NoAnswer { detail: detail() });
+        assert!(matches!(next_claim(|_| Err(read.into())).await, Claim::Fresh(_)));
+        // What the store did not hear of a write is found out when the lease ends.
+        let unheard = StoreError::Unavailable("away".to_owned());
+        assert!(matches!(next_claim(|_| Err(WriteError::of_write(unheard.into()))).await, Claim::Wait { .. }));
+        let made = next_claim(|claim| Ok(claim.made((), Some("note 1")))).await;
+        assert!(matches!(made, Claim::Done { remote_id: Some(id), .. } if id == "note 1"));
+    }
+}
