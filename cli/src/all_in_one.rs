@@ -13,8 +13,8 @@ use hookline_broker::{Broker, Publish};
 use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
 use hookline_common::service::broker_ca;
 use hookline_common::service::reload::LiveSettings;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::Settings;
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
@@ -30,7 +30,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// Everything open, nothing running yet.
 pub(crate) struct AllInOne {
-    pub(crate) journey: Journey,
+    pub(crate) progress: ProgressFeed,
     /// What ingest publishes to; closing it closes what is behind it.
     broker: Arc<dyn Publish>,
     ingest: IngestApp,
@@ -58,7 +58,7 @@ impl AllInOne {
         let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
         let metrics = Arc::new(Metrics::new(Role::Both, &sources));
         let broker_metrics = Arc::new(BrokerMetrics::new(&metrics));
-        let journey = Journey::default();
+        let progress = ProgressFeed::default();
         let queues = if settings.broker.url.is_empty() {
             Queues::embedded(settings, wrap).await?
         } else {
@@ -67,18 +67,18 @@ impl AllInOne {
         let worker_threads = Threads::start()?;
         // Opened there, so that the store's own threads are the worker's too.
         let worker = {
-            let (settings, metrics, journey) = (settings.clone(), Arc::clone(&metrics), journey.clone());
+            let (settings, metrics, progress) = (settings.clone(), Arc::clone(&metrics), progress.clone());
             let broker = queues.worker;
-            let opening = async move { WorkerService::open(&settings, broker, metrics, journey, None).await };
+            let opening = async move { WorkerService::open(&settings, broker, metrics, progress, None).await };
             worker_threads.spawn(opening).await??
         };
-        let ingest = IngestApp::bind(settings, Arc::clone(&queues.ingest), Arc::clone(&metrics), journey.clone())?
+        let ingest = IngestApp::bind(settings, Arc::clone(&queues.ingest), Arc::clone(&metrics), progress.clone())?
             .with_spooling(queues.spooling);
         let (of_ingest, of_worker) = (ingest.readiness(), worker.standing());
         let readiness = Arc::new(move || of_ingest().and(of_worker()));
         let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, readiness)?;
         let grace = settings.shutdown_grace;
-        Ok(Self { journey, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })
+        Ok(Self { progress, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })
     }
 
     /// Takes changed settings over while it runs.

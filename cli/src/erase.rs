@@ -139,7 +139,7 @@ impl Left {
 
 fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
     if !args.json {
-        return tell(args.dry_run, phone, erased, left);
+        return print_erased(args.dry_run, phone, erased, left);
     }
     output::print_json(&json!({
         "phone": phone.masked(),
@@ -176,7 +176,7 @@ fn sum(verb: &str, phone: &Phone, erased: &Erased) -> String {
     )
 }
 
-fn tell(dry_run: bool, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
+fn print_erased(dry_run: bool, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
     output::print_line(&sum(if dry_run { "Would erase" } else { "Erased" }, phone, erased))?;
     output::print_line("Kept: the opt-out ledger, which proves what this person asked for.")?;
     if left.broker_copies > 0 {

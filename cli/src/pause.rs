@@ -30,7 +30,7 @@ pub(crate) struct ResumeArgs {
 pub(crate) async fn pause(place: Place<'_>, args: &PauseArgs) -> anyhow::Result<ExitCode> {
     let store = gated(place, args.destination).await?;
     store.pause_gate(args.destination, &args.reason).await?;
-    told(&store).await?;
+    until_workers_know(&store).await?;
     output::print_line(&format!(
         "paused: calls to {0} stop, deliveries wait; `hookline resume {0}` starts them",
         args.destination
@@ -41,7 +41,7 @@ pub(crate) async fn pause(place: Place<'_>, args: &PauseArgs) -> anyhow::Result<
 pub(crate) async fn resume(place: Place<'_>, args: &ResumeArgs) -> anyhow::Result<ExitCode> {
     let store = gated(place, args.destination).await?;
     store.resume_gate(args.destination).await?;
-    told(&store).await?;
+    until_workers_know(&store).await?;
     output::print_line(&format!(
         "resumed: calls to {} are made again, unless its first answer says otherwise; `status` shows it",
         args.destination
@@ -61,7 +61,7 @@ async fn gated(place: Place<'_>, destination: Destination) -> anyhow::Result<Sto
 }
 
 /// Returns when every running worker has read the store again.
-async fn told(store: &Store) -> anyhow::Result<()> {
+async fn until_workers_know(store: &Store) -> anyhow::Result<()> {
     let Answers { answered, silent } = workers::ask(store).await?;
     if silent > 0 {
         bail!(

@@ -41,7 +41,7 @@ pub(crate) async fn run(place: Place<'_>, args: &TopologyArgs) -> anyhow::Result
     if args.json {
         output::print_json(&document(&topology, &differences))?;
     } else {
-        tell(&differences, args.apply)?;
+        print_differences(&differences, args.apply)?;
     }
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -93,7 +93,7 @@ fn print(topology: &Topology) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(differences: &[Difference], applied: bool) -> anyhow::Result<()> {
+fn print_differences(differences: &[Difference], applied: bool) -> anyhow::Result<()> {
     if differences.is_empty() {
         let how = if applied {
             "All of it is declared and bound."

@@ -11,10 +11,10 @@ use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 use anyhow::Context;
 use hookline_broker::{BrokerState, Publish};
-use hookline_common::service::admin::{Readiness, Standing};
+use hookline_common::service::admin::{Readiness, ReadinessReport};
 use hookline_common::service::reload::LiveSettings;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::Settings;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ impl IngestApp {
         settings: &Settings,
         broker: Arc<dyn Publish>,
         metrics: Arc<Metrics>,
-        journey: Journey,
+        progress: ProgressFeed,
     ) -> anyhow::Result<Self> {
         open_files::raise_limit();
         let ingest = &settings.ingest;
@@ -77,7 +77,7 @@ impl IngestApp {
             },
             in_flight: InFlightLimit::new(ingest.max_in_flight),
             metrics: Arc::clone(&metrics),
-            journey,
+            progress,
             mismatch_lines: LogThrottle::new(),
             failure_lines: LogThrottle::new(),
             unparsed_lines: LogThrottle::new(),
@@ -152,7 +152,10 @@ impl IngestApp {
                 BrokerState::Ready => {}
                 BrokerState::NotReady(why) | BrokerState::Failed(why) => not_ready.push(format!("broker: {why}")),
             }
-            Standing { not_ready, degraded: spooling.as_ref().map(|spooling| spooling.degraded()).unwrap_or_default() }
+            ReadinessReport {
+                not_ready,
+                degraded: spooling.as_ref().map(|spooling| spooling.degraded()).unwrap_or_default(),
+            }
         })
     }
 

@@ -8,8 +8,8 @@ use hookline_broker::Publish;
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::service::admin::{AdminServer, INGEST_LISTEN};
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::service::{broker_ca, reload, shutdown};
 use hookline_common::settings::{Needs, Settings};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()
     ));
     let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
     let broker: Arc<dyn Publish> = Arc::clone(&spooling) as _;
-    let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
+    let ingest = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), ProgressFeed::default())?
         .with_spooling(Some(spooling))
         .following(live);
     let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, ingest.readiness())?;

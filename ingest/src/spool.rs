@@ -268,7 +268,7 @@ async fn follow(spooling: Arc<Spooling>) {
         has_been_ready |= ready;
         // The first connection takes a moment, and that is no outage.
         let is_away = spooling.takes && !ready && (has_been_ready || started.elapsed() >= CONNECTING);
-        tell_change(&spooling, was_away, is_away);
+        report_change(&spooling, was_away, is_away);
         was_away = is_away;
         drop(spooling);
         let account_changed = async {
@@ -282,13 +282,13 @@ async fn follow(spooling: Arc<Spooling>) {
             changed = remote.changed() => if changed.is_err() { return },
             changed = local.changed() => if changed.is_err() { return },
             () = account_changed => {}
-            _ = oldest.tick() => if let Some(spool) = &spool { tell_oldest(spool).await },
+            _ = oldest.tick() => if let Some(spool) = &spool { report_oldest(spool).await },
         }
     }
 }
 
 /// One line each time webhooks change their way.
-fn tell_change(spooling: &Spooling, was_away: bool, is_away: bool) {
+fn report_change(spooling: &Spooling, was_away: bool, is_away: bool) {
     let waiting = spooling.spool.as_ref().map_or(0, |spool| spool.account.events());
     match (was_away, is_away) {
         (false, true) => tracing::warn!("spool.taking: RabbitMQ is away, webhooks are kept on local disk"),
@@ -297,10 +297,10 @@ fn tell_change(spooling: &Spooling, was_away: bool, is_away: bool) {
     }
 }
 
-async fn tell_oldest(spool: &Spool) {
+async fn report_oldest(spool: &Spool) {
     let oldest = if spool.account.events() == 0 { Ok(None) } else { spool.broker.oldest().await };
     match oldest {
-        Ok(oldest) => spool.account.tell_oldest(oldest.map(|oldest| Timestamp::now().since(oldest))),
+        Ok(oldest) => spool.account.report_oldest(oldest.map(|oldest| Timestamp::now().since(oldest))),
         Err(error) => tracing::debug!(error = %error, "the spool's oldest event could not be asked"),
     }
 }

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use hookline_broker::{Broker, BrokerState};
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::service::reload::LiveSettings;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::{Settings, SystemOfRecordKind};
 use hookline_store::Store;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::background::{dead_letters, housekeeping, presence, subscription, unsent};
 use crate::delivery::consume::{self, Context};
 use crate::delivery::{pauses, undelivered};
-use crate::gate::{Gate, Told};
+use crate::gate::{CheckResult, Gate};
 use crate::handlers::{self, Clients, record_history};
 use crate::records::SystemOfRecord;
 use crate::records::builtin::Builtin;
@@ -61,7 +61,7 @@ impl WorkerApp {
         broker: Arc<dyn Broker>,
         store: Store,
         metrics: Arc<Metrics>,
-        journey: Journey,
+        progress: ProgressFeed,
         only: Option<&[HandlerName]>,
     ) -> anyhow::Result<Self> {
         let textus_gate = Arc::new(Gate::new(
@@ -83,7 +83,7 @@ impl WorkerApp {
             .filter(|handler| only.is_none_or(|only| only.contains(handler)))
             .collect();
         let worker_id = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
-        let context = Arc::new(Context::new(settings.clone(), broker, store, metrics, journey, worker_id));
+        let context = Arc::new(Context::new(settings.clone(), broker, store, metrics, progress, worker_id));
         Ok(Self { context, clients, handlers })
     }
 
@@ -162,7 +162,7 @@ async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdow
         match textus.take_token(&settings.textus) {
             Ok(true) => {
                 tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");
-                gate.check_told(Told::Changed);
+                gate.check_ended(CheckResult::Changed);
             }
             Ok(false) => {}
             Err(error) => tracing::error!(error = %error, "credentials.refused: those from before stay in use"),

@@ -10,10 +10,10 @@ use hookline_broker::Broker;
 use hookline_broker::metrics::BrokerMetrics;
 use hookline_broker::rabbitmq::{RabbitBroker, RabbitOptions, RabbitRole};
 use hookline_common::names::HandlerName;
-use hookline_common::service::admin::{AdminServer, Standing, WORKER_LISTEN};
+use hookline_common::service::admin::{AdminServer, ReadinessReport, WORKER_LISTEN};
 use hookline_common::service::reload::{self, LiveSettings};
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::service::{broker_ca, shutdown, wrong_usage};
 use hookline_common::settings::{Needs, Settings};
 use hookline_store::Store;
@@ -41,7 +41,7 @@ struct Parts {
     settings: Settings,
     broker: Arc<dyn Broker>,
     metrics: Arc<Metrics>,
-    journey: Journey,
+    progress: ProgressFeed,
     only: Option<Vec<HandlerName>>,
     live: Option<LiveSettings>,
 }
@@ -62,10 +62,10 @@ impl WorkerService {
         settings: &Settings,
         broker: Arc<dyn Broker>,
         metrics: Arc<Metrics>,
-        journey: Journey,
+        progress: ProgressFeed,
         only: Option<Vec<HandlerName>>,
     ) -> anyhow::Result<Self> {
-        let parts = Parts { settings: settings.clone(), broker, metrics, journey, only, live: None };
+        let parts = Parts { settings: settings.clone(), broker, metrics, progress, only, live: None };
         let (opened, stage) = match parts.open().await {
             Ok(opened) => {
                 let stage = Stage::Running(opened.0.readiness());
@@ -88,14 +88,14 @@ impl WorkerService {
     }
 
     /// Whether queues are consumed now; lives on after the service.
-    pub fn standing(&self) -> impl Fn() -> Standing + Send + Sync + 'static {
+    pub fn standing(&self) -> impl Fn() -> ReadinessReport + Send + Sync + 'static {
         let stage = Arc::clone(&self.stage);
         move || {
             let not_ready = match &*stage.lock().unwrap_or_else(PoisonError::into_inner) {
                 Stage::Opening(why) => vec![format!("queues are not consumed: {why}")],
                 Stage::Running(readiness) => readiness.reasons(),
             };
-            Standing { not_ready, ..Standing::default() }
+            ReadinessReport { not_ready, ..ReadinessReport::default() }
         }
     }
 
@@ -122,10 +122,10 @@ impl WorkerService {
 impl Parts {
     async fn open(&self) -> anyhow::Result<(WorkerApp, Opened)> {
         let opened = open::for_a_worker(&self.settings).await?;
-        let Self { settings, broker, metrics, journey, only, live: _ } = self;
+        let Self { settings, broker, metrics, progress, only, live: _ } = self;
         let store: Store = opened.store.clone();
         let (broker, metrics) = (Arc::clone(broker), Arc::clone(metrics));
-        let app = WorkerApp::new(settings, broker, store, metrics, journey.clone(), only.as_deref())?;
+        let app = WorkerApp::new(settings, broker, store, metrics, progress.clone(), only.as_deref())?;
         Ok((app, opened))
     }
 
@@ -182,7 +182,8 @@ pub async fn run(config: Option<&Path>, settings: Settings, only: Option<Vec<Han
     );
     let broker: Arc<dyn Broker> = RabbitBroker::start(options);
     let worker =
-        WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default(), only).await?;
+        WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), ProgressFeed::default(), only)
+            .await?;
     let worker = worker.following(live);
     let listen = settings.admin.listen.unwrap_or(WORKER_LISTEN);
     let admin = AdminServer::bind(listen, metrics, Arc::new(worker.standing()))?;

@@ -14,8 +14,8 @@ use hookline_common::event::SourceName;
 use hookline_common::secret::Secret;
 use hookline_common::service::admin::AdminServer;
 use hookline_common::service::broker_ca;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::{SourceKind, SourceSettings};
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
@@ -60,7 +60,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
         let spooling = Spooling::open(&settings, rabbit, Arc::clone(&metrics)).await?;
         (Arc::clone(&spooling) as _, Some(spooling))
     };
-    let app = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), Journey::default())?
+    let app = IngestApp::bind(&settings, Arc::clone(&broker), Arc::clone(&metrics), ProgressFeed::default())?
         .with_spooling(spooling);
     let admin = AdminServer::bind(any_port, metrics, app.readiness())?;
     let listening = app.local_addr();

@@ -14,8 +14,8 @@ use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::secret::Secret;
 use hookline_common::service::admin::AdminServer;
 use hookline_common::service::broker_ca;
-use hookline_common::service::telemetry::journey::{Journey, Milestone};
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::{Milestone, ProgressFeed};
 use hookline_common::settings::{HandlerBasics, HandlersSettings, MessageLookup, Settings};
 use hookline_worker::service::WorkerService;
 use serde::{Deserialize, Serialize};
@@ -95,16 +95,16 @@ impl PublishEvents {
 
 pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     let spec: WorkerSpec = questions.spec().await?;
-    let journey = Journey::default();
+    let progress = ProgressFeed::default();
     let settled = Arc::new(Mutex::new(Vec::new()));
     if let Some(handler) = spec.watched {
-        tokio::spawn(note_settled(journey.listen(), handler, Arc::clone(&settled)));
+        tokio::spawn(note_settled(progress.listen(), handler, Arc::clone(&settled)));
     }
     let settings = settings(spec)?;
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
     let broker = open_broker(&settings, &metrics).await?;
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let worker = WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), journey, None).await?;
+    let worker = WorkerService::open(&settings, Arc::clone(&broker), Arc::clone(&metrics), progress, None).await?;
     let admin = AdminServer::bind(any_port, metrics, Arc::new(worker.standing()))?;
 
     let shutdown = CancellationToken::new();
@@ -127,12 +127,12 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
 }
 
 async fn note_settled(
-    mut journey: broadcast::Receiver<Milestone>,
+    mut progress: broadcast::Receiver<Milestone>,
     watched: HandlerName,
     settled: Arc<Mutex<Vec<Settled>>>,
 ) {
     loop {
-        match journey.recv().await {
+        match progress.recv().await {
             Ok(Milestone::Settled { event_id, handler, verdict: Verdict::Done | Verdict::Skipped, .. })
                 if handler == watched =>
             {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use hookline_common::event::EventId;
 use hookline_common::names::Verdict;
-use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::progress::Milestone;
 use hookline_sandbox::samples::{self, SampleFacts};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::journeys::Journeys;
 use super::next;
+use super::progress::Progress;
 use crate::output;
 
 /// The whole demo takes about a second; a machine that needs longer than this has something wrong.
@@ -44,37 +44,37 @@ impl Demo {
     pub(super) async fn run(
         &self,
         mut feed: broadcast::Receiver<Milestone>,
-        mut journeys: Journeys,
+        mut progress: Progress,
         stop: &CancellationToken,
     ) -> anyhow::Result<bool> {
         let deadline = Instant::now() + DEADLINE;
-        match tokio::time::timeout_at(deadline, self.send_all(&mut feed, &mut journeys, stop)).await {
+        match tokio::time::timeout_at(deadline, self.send_all(&mut feed, &mut progress, stop)).await {
             Ok(sent) => sent?,
             Err(_) => {
                 output::hint(&format!(
                     "not settled within {} s: {} events are still on their way; `hookline status --dev` tells more",
                     DEADLINE.as_secs(),
-                    journeys.under_way()
+                    progress.under_way()
                 ));
                 return Ok(false);
             }
         }
-        sum_up(&journeys)
+        sum_up(&progress)
     }
 
     async fn send_all(
         &self,
         feed: &mut broadcast::Receiver<Milestone>,
-        journeys: &mut Journeys,
+        progress: &mut Progress,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
         let facts = SampleFacts::random(&self.account);
         for event_type in ORDER {
             let event_id = self.send(event_type, &facts).await?;
-            follow(feed, journeys, stop, Some(&event_id)).await?;
+            follow(feed, progress, stop, Some(&event_id)).await?;
         }
         // What our own calls raised: it may still be arriving.
-        follow(feed, journeys, stop, None).await
+        follow(feed, progress, stop, None).await
     }
 
     async fn send(&self, event_type: &str, facts: &SampleFacts) -> anyhow::Result<EventId> {
@@ -93,19 +93,19 @@ impl Demo {
     }
 }
 
-/// Prints journeys until `event_id` has ended or, without one, until everything has and nothing more comes.
+/// Prints progress until `event_id` has ended or, without one, until everything has and nothing more comes.
 async fn follow(
     feed: &mut broadcast::Receiver<Milestone>,
-    journeys: &mut Journeys,
+    progress: &mut Progress,
     stop: &CancellationToken,
     event_id: Option<&EventId>,
 ) -> anyhow::Result<()> {
     loop {
         match event_id {
-            Some(event_id) if journeys.has_ended(event_id) => return Ok(()),
+            Some(event_id) if progress.has_ended(event_id) => return Ok(()),
             Some(_) | None => {}
         }
-        let quiet_enough = event_id.is_none() && journeys.under_way() == 0;
+        let quiet_enough = event_id.is_none() && progress.under_way() == 0;
         let milestone = if quiet_enough {
             match tokio::time::timeout(QUIET, next(feed, stop)).await {
                 Ok(milestone) => milestone,
@@ -115,16 +115,16 @@ async fn follow(
             next(feed, stop).await
         };
         let Some(milestone) = milestone else { bail!("stopped before everything was settled") };
-        for line in journeys.take(milestone) {
+        for line in progress.take(milestone) {
             output::print_line(&line)?;
         }
     }
 }
 
-fn sum_up(journeys: &Journeys) -> anyhow::Result<bool> {
-    let of = |verdict| journeys.sums.get(&verdict).copied().unwrap_or_default();
+fn sum_up(progress: &Progress) -> anyhow::Result<bool> {
+    let of = |verdict| progress.sums.get(&verdict).copied().unwrap_or_default();
     let dead = of(Verdict::DeadLettered);
-    let events = journeys.ended();
+    let events = progress.ended();
     output::print_line(&format!(
         "\n{events} events ({} sent, {} raised by our own calls): {} deliveries = {} done + {} skipped + {dead} dead-lettered",
         ORDER.len(),

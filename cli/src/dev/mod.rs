@@ -2,7 +2,7 @@
 //! its own, a sandbox standing in for the TextUs API, and each event's journey told as it happens.
 
 mod demo;
-mod journeys;
+mod progress;
 mod teaching;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use hookline_common::event::SourceName;
 use hookline_common::secret::Secret;
 use hookline_common::service::shutdown;
-use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::progress::Milestone;
 use hookline_common::settings::{Settings, SourceKind, SourceSettings};
 use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
 use hookline_store::StoreKind;
@@ -22,7 +22,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use self::journeys::Journeys;
+use self::progress::Progress;
 use self::teaching::Teaching;
 use crate::DevArgs;
 use crate::all_in_one::AllInOne;
@@ -32,7 +32,7 @@ use crate::open::{self, Place};
 use crate::output;
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    // Journeys are told on stdout; the log speaks of trouble only.
+    // Progress goes to stdout; the log speaks of trouble only.
     let loaded = open::loaded(Place { config: args.config.as_deref(), dev: true })?;
     output::print_problems(&loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
     let mut settings = loaded.settings;
@@ -56,24 +56,24 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let dev_file = dev_file.write(&settings.data_dir)?;
     greet(&settings, &all_in_one, &webhook_url, &secret_file, &sandbox)?;
 
-    let feed = all_in_one.journey.listen();
-    let journeys = Journeys::new(settings.handlers.enabled());
+    let feed = all_in_one.progress.listen();
+    let progress = Progress::new(settings.handlers.enabled());
     let stop = shutdown.clone();
     let telling = if args.demo {
         let demo = demo::Demo { url: webhook_url, secret, account: settings.textus.account.clone() };
         tokio::spawn(async move {
-            let passed = demo.run(feed, journeys, &stop).await;
+            let passed = demo.run(feed, progress, &stop).await;
             stop.cancel();
             passed
         })
     } else {
         suggest()?;
-        tokio::spawn(async move { tell(feed, journeys, &stop).await.map(|()| true) })
+        tokio::spawn(async move { report(feed, progress, &stop).await.map(|()| true) })
     };
     let served = all_in_one.run(shutdown).await;
     drop(dev_file);
     sandbox.stop().await;
-    let passed = telling.await.context("telling the journeys ended on its own")??;
+    let passed = telling.await.context("reporting the progress ended on its own")??;
     served?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -189,14 +189,14 @@ fn suggest() -> anyhow::Result<()> {
     ))
 }
 
-/// Prints journeys until `stop`.
-async fn tell(
+/// Prints the progress of events until `stop`.
+async fn report(
     mut feed: broadcast::Receiver<Milestone>,
-    mut journeys: Journeys,
+    mut progress: Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     while let Some(milestone) = next(&mut feed, stop).await {
-        for line in journeys.take(milestone) {
+        for line in progress.take(milestone) {
             output::print_line(&line)?;
         }
     }

@@ -44,14 +44,14 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// How a process stands, for `/readyz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ReadinessReport {
     /// Why it is not ready; empty: it is.
     pub not_ready: Vec<String>,
     /// What an operator should know although it is ready.
     pub degraded: Vec<String>,
 }
 
-impl Standing {
+impl ReadinessReport {
     /// Both halves of one process; what both say is told once.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
@@ -67,7 +67,7 @@ impl Standing {
 }
 
 /// Asked at each `GET /readyz`, so it must be quick.
-pub type Readiness = Arc<dyn Fn() -> Standing + Send + Sync>;
+pub type Readiness = Arc<dyn Fn() -> ReadinessReport + Send + Sync>;
 
 /// Bound, and serving from [`AdminServer::run`] on.
 pub struct AdminServer {
@@ -197,7 +197,7 @@ fn livez(_: &Health) -> Answer {
 }
 
 fn readyz(health: &Health) -> Answer {
-    let Standing { not_ready, degraded } = (health.readiness)();
+    let ReadinessReport { not_ready, degraded } = (health.readiness)();
     let mut told = json!({ "status": if not_ready.is_empty() { "ready" } else { "not_ready" } });
     for (key, reasons) in [("reasons", &not_ready), ("degraded", &degraded)] {
         if !reasons.is_empty() {
@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn two_halves_of_one_process_tell_a_shared_reason_once() {
-        let half = |reason: &str| Standing { not_ready: vec![reason.to_owned()], degraded: vec!["slow".to_owned()] };
+        let half =
+            |reason: &str| ReadinessReport { not_ready: vec![reason.to_owned()], degraded: vec!["slow".to_owned()] };
 
         let both = half("no broker").and(half("no broker")).and(half("no store"));
 

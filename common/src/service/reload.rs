@@ -81,7 +81,7 @@ impl Follower {
         let before = Arc::clone(&self.sender.borrow());
         if asked {
             self.text = text;
-            tell_the_rest(&before, &loaded.settings);
+            report_the_rest(&before, &loaded.settings);
         }
         let mut after = Settings::clone(&before);
         after.sources.clone_from(&loaded.settings.sources);
@@ -100,7 +100,7 @@ impl Follower {
 }
 
 /// Names what was changed and needs a restart.
-fn tell_the_rest(before: &Settings, after: &Settings) {
+fn report_the_rest(before: &Settings, after: &Settings) {
     let (before, after) = (before.describe(), after.describe());
     let changed: Vec<&str> = after
         .iter()

@@ -13,8 +13,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures::FutureExt;
 use hookline_broker::{PublishError, Stored, topology};
 use hookline_common::event::Event;
-use hookline_common::service::telemetry::journey::{Journey, Milestone};
 use hookline_common::service::telemetry::metrics::{Metrics, NO_SOURCE};
+use hookline_common::service::telemetry::progress::{Milestone, ProgressFeed};
 use hookline_common::time::Timestamp;
 
 use super::body::BodyLimits;
@@ -34,7 +34,7 @@ pub(crate) struct AppState {
     pub(crate) body: BodyLimits,
     pub(crate) in_flight: InFlightLimit,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) journey: Journey,
+    pub(crate) progress: ProgressFeed,
     pub(crate) mismatch_lines: LogThrottle,
     pub(crate) failure_lines: LogThrottle,
     pub(crate) unparsed_lines: LogThrottle,
@@ -165,11 +165,11 @@ impl AppState {
         })?;
 
         let accepted = Accepted { event: event.into_inner(), stored };
-        self.tell(&accepted, read_at, request_id);
+        self.record(&accepted, read_at, request_id);
         Ok(accepted)
     }
 
-    fn tell(&self, accepted: &Accepted, read_at: Instant, request_id: &str) {
+    fn record(&self, accepted: &Accepted, read_at: Instant, request_id: &str) {
         let Accepted { event, stored } = accepted;
         let took = read_at.elapsed();
         self.metrics.ingest.acknowledged(event.source.as_str(), took);
@@ -178,8 +178,8 @@ impl AppState {
         } else if event.event_type.is_unparsed() {
             self.log_unparsed(event, request_id);
         }
-        if self.journey.is_watched() {
-            self.journey.tell(Milestone::Accepted {
+        if self.progress.is_watched() {
+            self.progress.record(Milestone::Accepted {
                 event_id: event.id.clone(),
                 event_type: event.event_type.clone(),
                 duplicate: stored.duplicate,

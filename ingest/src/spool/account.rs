@@ -55,7 +55,7 @@ impl Account {
             storing: RwLock::new(()),
             metrics,
         };
-        this.tell(count);
+        this.report(count);
         this
     }
 
@@ -107,7 +107,7 @@ impl Account {
         if let Some(held) = look().await {
             let mut count = self.count();
             *count = Count { events: held.events, bytes: used_bytes(held) };
-            self.tell(*count);
+            self.report(*count);
         }
     }
 
@@ -116,7 +116,7 @@ impl Account {
         self.changed.notified().await;
     }
 
-    pub(super) fn tell_oldest(&self, age: Option<Duration>) {
+    pub(super) fn report_oldest(&self, age: Option<Duration>) {
         let seconds = age.unwrap_or_default().as_secs();
         self.metrics.ingest.spool_oldest_seconds.set(gauge(seconds));
     }
@@ -125,14 +125,14 @@ impl Account {
         let mut count = self.count();
         count.events = count.events.saturating_sub(1);
         count.bytes = count.bytes.saturating_sub(size);
-        self.tell(*count);
+        self.report(*count);
         drop(count);
         if self.full.swap(false, Ordering::Relaxed) {
             self.changed.notify_one();
         }
     }
 
-    fn tell(&self, count: Count) {
+    fn report(&self, count: Count) {
         self.metrics.ingest.spool_events.set(gauge(count.events));
         self.metrics.ingest.spool_bytes.set(gauge(count.bytes));
     }
@@ -146,7 +146,7 @@ impl Account {
 impl Reservation<'_> {
     pub(super) fn keep(mut self) {
         self.kept = true;
-        self.account.tell(*self.account.count());
+        self.account.report(*self.account.count());
     }
 }
 

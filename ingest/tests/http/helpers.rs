@@ -16,8 +16,8 @@ use hookline_common::event::{Event, EventId, SourceName};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
 use hookline_common::service::admin::AdminServer;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::{Settings, SourceKind, SourceSettings};
 use hookline_ingest::app::IngestApp;
 use hookline_ingest::spool::Spooling;
@@ -39,7 +39,7 @@ pub(crate) const OTHER_SECRET: &str = "textus-the-next-synthetic-secret";
 pub(crate) struct TestIngest {
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) journey: Journey,
+    pub(crate) progress: ProgressFeed,
     pub(crate) shutdown: CancellationToken,
     admin_addr: SocketAddr,
     broker: Arc<dyn Publish>,
@@ -99,8 +99,8 @@ impl TestIngest {
         spooling: Option<Arc<Spooling>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let journey = Journey::default();
-        let app = IngestApp::bind(settings, Arc::clone(&broker), Arc::clone(&metrics), journey.clone())
+        let progress = ProgressFeed::default();
+        let app = IngestApp::bind(settings, Arc::clone(&broker), Arc::clone(&metrics), progress.clone())
             .expect("binds")
             .with_spooling(spooling);
         let admin = AdminServer::bind(([127, 0, 0, 1], 0).into(), Arc::clone(&metrics), app.readiness());
@@ -112,7 +112,7 @@ impl TestIngest {
         Self {
             addr,
             metrics,
-            journey,
+            progress,
             shutdown,
             admin_addr,
             broker,
@@ -236,7 +236,7 @@ impl Drop for TestIngest {
 pub(crate) fn try_bind(change: impl FnOnce(&mut Settings)) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(Role::Ingest, &["textus"]));
     let broker = FaultyBroker::new(Behaviour::Refuse);
-    IngestApp::bind(&settings(change), broker, metrics, Journey::default()).map(drop)
+    IngestApp::bind(&settings(change), broker, metrics, ProgressFeed::default()).map(drop)
 }
 
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {

@@ -2,7 +2,7 @@
 
 use hookline_common::event::EventId;
 use hookline_common::names::HandlerName;
-use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::progress::Milestone;
 use reqwest::StatusCode;
 
 use crate::helpers::{TestIngest, fixture, fixtures, is_event_id, sign};
@@ -179,11 +179,11 @@ async fn request_id_and_trace_context_of_a_sane_form_are_taken_over() {
 #[tokio::test]
 async fn an_acknowledgement_is_told_to_whoever_watches_and_timed() {
     let ingest = TestIngest::start().await;
-    let mut journey = ingest.journey.listen();
+    let mut progress = ingest.progress.listen();
 
     let answer = ingest.send_signed(&fixture("contact.opted-out.hyphen.json").body).await;
 
-    let Milestone::Accepted { event_id, event_type, duplicate, .. } = journey.try_recv().unwrap() else {
+    let Milestone::Accepted { event_id, event_type, duplicate, .. } = progress.try_recv().unwrap() else {
         panic!("not an acknowledgement");
     };
     assert_eq!(event_id, EventId::parse(&answer.event_id()).unwrap());

@@ -48,7 +48,7 @@ struct Waiting<A: Ask> {
 }
 
 impl<A: Ask> Waiting<A> {
-    fn tell(self, answer: Result<A::Answer, StoreError>) {
+    fn answer(self, answer: Result<A::Answer, StoreError>) {
         // Nobody waits where the caller was cancelled; what was written stays.
         let _ = self.reply.send(answer);
     }
@@ -118,7 +118,7 @@ async fn run<A: Ask>(mut waiting: mpsc::Receiver<Waiting<A>>, write: Arc<Write<A
         if let Err(away) = carry_out(next_batch(&mut queue), &write).await {
             // Who waits would find out one batch after another what is known already.
             while let Some(one) = queue.pop_front().or_else(|| waiting.try_recv().ok()) {
-                one.tell(Err(away.clone()));
+                one.answer(Err(away.clone()));
             }
         }
     }
@@ -144,7 +144,7 @@ async fn carry_out<A: Ask>(batch: Vec<Waiting<A>>, write: &Arc<Write<A>>) -> Res
     let error = match answers {
         Ok(answers) => {
             for (one, answer) in batch.into_iter().zip(answers) {
-                one.tell(Ok(answer));
+                one.answer(Ok(answer));
             }
             return Ok(());
         }
@@ -158,13 +158,13 @@ async fn carry_out<A: Ask>(batch: Vec<Waiting<A>>, write: &Arc<Write<A>>) -> Res
             let write = Arc::clone(write);
             tokio::spawn(async move {
                 let answer = write(vec![one.ask.clone()]).await;
-                one.tell(answer.and_then(|answers| answers.into_iter().next().ok_or_else(closed)));
+                one.answer(answer.and_then(|answers| answers.into_iter().next().ok_or_else(closed)));
             });
         }
         return Ok(());
     }
     for one in batch {
-        one.tell(Err(error.clone()));
+        one.answer(Err(error.clone()));
     }
     if away { Err(error) } else { Ok(()) }
 }

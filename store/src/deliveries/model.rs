@@ -58,7 +58,7 @@ pub struct Parked {
 #[derive(Clone, Copy, Debug)]
 pub struct Overdue {
     /// Since it was routed, where nobody has begun it.
-    pub unbegun: Duration,
+    pub not_begun: Duration,
     /// Since it was due.
     pub due: Duration,
     /// Since it was published anew the last time.

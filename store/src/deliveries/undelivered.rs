@@ -58,7 +58,7 @@ impl Store {
                         let rows = sqlx::query(AssertSqlSafe(statement.as_str()))
                             .bind(now.as_millis())
                             .bind(handler.as_str())
-                            .bind(now.minus(overdue.unbegun).as_millis())
+                            .bind(now.minus(overdue.not_begun).as_millis())
                             .bind(i64::try_from(UNKNOWN_DUE.as_millis()).unwrap_or(i64::MAX))
                             .bind(now.minus(overdue.due).as_millis())
                             .bind(now.minus(overdue.again).as_millis())

@@ -15,7 +15,7 @@ use crate::db::{Ask, Batches, Db, Turn, row, statements};
 use crate::opt_outs::ledger::{self, Entry, LedgerKey};
 use crate::opt_outs::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_outs::puts::{self, Put};
-use crate::opt_outs::state::{self, CUT, IS_START, STATED, Standing};
+use crate::opt_outs::state::{self, CUT, IS_START, PhoneState, STATED};
 use crate::opt_outs::{self, Opt, earlier_puts};
 
 #[derive(Clone)]
@@ -95,7 +95,7 @@ fn other_question() -> StoreError {
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) entries: Vec<Entry>,
-    pub(crate) standings: Vec<Standing>,
+    pub(crate) standings: Vec<PhoneState>,
     /// Event and account.
     pub(crate) targets: Vec<(String, String)>,
 }

@@ -27,7 +27,7 @@ use crate::opt_outs::asks::{Changes, OptAsk};
 use crate::opt_outs::earlier_puts::{Past, starts_of};
 use crate::opt_outs::ledger::Entry;
 use crate::opt_outs::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding};
-use crate::opt_outs::state::{CUT, Fact, STATED, Standing, State, Times, received};
+use crate::opt_outs::state::{CUT, Fact, PhoneState, STATED, State, Times, received};
 
 /// An [`OptEvent`] that a write can keep.
 #[derive(Clone)]
@@ -185,7 +185,7 @@ pub(crate) fn record(opt: &Opt, past: &Past, changes: &mut Changes) -> OptStandi
         let entry = Entry::of(kind, opt, &opt.account);
         let of_account = past.iter().filter(|entry| entry.account == opt.account).chain([&entry]);
         if let Some(state) = State::of(&of_account.filter_map(Fact::of).collect::<Vec<_>>()) {
-            changes.standings.push(Standing { account: opt.account.clone(), phone: opt.phone.clone(), state });
+            changes.standings.push(PhoneState { account: opt.account.clone(), phone: opt.phone.clone(), state });
         }
         if opt.opted_out {
             changes.targets.extend(opt.targets.iter().map(|target| (opt.event_id.clone(), target.clone())));

@@ -149,17 +149,17 @@ impl State {
 }
 
 /// Where an account and phone stands now.
-pub(crate) struct Standing {
+pub(crate) struct PhoneState {
     pub(crate) account: String,
     pub(crate) phone: String,
     pub(crate) state: State,
 }
 
 /// Writes where they stand. No two of one account and phone.
-pub(crate) async fn write(connection: &mut Connection, standings: &[Standing]) -> Result<(), StoreError> {
+pub(crate) async fn write(connection: &mut Connection, standings: &[PhoneState]) -> Result<(), StoreError> {
     for names_source in [true, false] {
-        let named = |standing: &&Standing| standing.state.source_event_id.is_some() == names_source;
-        let standings: Vec<&Standing> = standings.iter().filter(named).collect();
+        let named = |standing: &&PhoneState| standing.state.source_event_id.is_some() == names_source;
+        let standings: Vec<&PhoneState> = standings.iter().filter(named).collect();
         // What an entry would not tell, the row may still know.
         let source = if names_source { "excluded" } else { "opt_state" };
         for chunk in statements::chunks(&standings) {
@@ -174,7 +174,7 @@ pub(crate) async fn write(connection: &mut Connection, standings: &[Standing]) -
                 statements::values(chunk.len(), 8)
             );
             let mut insert = sqlx::query(AssertSqlSafe(statement));
-            for Standing { account, phone, state } in chunk {
+            for PhoneState { account, phone, state } in chunk {
                 insert = insert
                     .bind(account.as_str())
                     .bind(phone.as_str())
@@ -342,14 +342,14 @@ async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result
 }
 
 /// Where one phone stands in each account.
-pub(crate) fn standings(entries: &[Entry]) -> Vec<Standing> {
+pub(crate) fn standings(entries: &[Entry]) -> Vec<PhoneState> {
     let mut accounts: Vec<&str> = entries.iter().map(|entry| entry.account.as_str()).collect();
     accounts.sort_unstable();
     accounts.dedup();
     let of_account = |account: &str| {
         let of_it = entries.iter().filter(|entry| entry.account == account);
         let (phone, facts) = (of_it.clone().next()?.phone.clone(), of_it.filter_map(Fact::of).collect::<Vec<_>>());
-        Some(Standing { account: account.to_owned(), phone, state: State::of(&facts)? })
+        Some(PhoneState { account: account.to_owned(), phone, state: State::of(&facts)? })
     };
     accounts.into_iter().filter_map(of_account).collect()
 }

@@ -11,7 +11,7 @@ use crate::db::error::StoreError;
 use crate::db::row;
 use crate::opt_outs::ledger::{Entry, START};
 use crate::opt_outs::model::LedgerCheck;
-use crate::opt_outs::state::{self, PhonesOfLedger, Row, Standing};
+use crate::opt_outs::state::{self, PhoneState, PhonesOfLedger, Row};
 
 /// Entries read at a time when the chain is walked.
 const STRIDE: i64 = 1000;
@@ -109,7 +109,7 @@ impl Store {
         let mut phones = PhonesOfLedger::new();
         let mut from = String::new();
         loop {
-            let mut derived: Vec<Standing> = Vec::new();
+            let mut derived: Vec<PhoneState> = Vec::new();
             let mut last_phone = None;
             for _ in 0..PHONES {
                 let Some(entries) = self.db.within(phones.next(snapshot)).await? else { break };
@@ -127,7 +127,7 @@ impl Store {
 }
 
 /// Phone numbers are left out of what is said: it may go into a log.
-fn fault_of(derived: &[Standing], rows: Vec<Row>) -> Option<String> {
+fn fault_of(derived: &[PhoneState], rows: Vec<Row>) -> Option<String> {
     let mut rows: BTreeMap<_, _> =
         rows.into_iter().map(|row| ((row.phone.clone(), row.account.clone()), row)).collect();
     for standing in derived {

@@ -159,7 +159,7 @@ async fn a_write_that_fails_does_not_take_its_group_with_it() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 async fn taken(store: &Store, quiet: Duration, again: Duration) -> Vec<EventId> {
-    let overdue = Overdue { unbegun: quiet, due: quiet, again };
+    let overdue = Overdue { not_begun: quiet, due: quiet, again };
     let taken = store.take_undelivered(HANDLER, overdue, 10).await.expect("the store answers");
     taken.into_iter().map(|taken| taken.event_id).collect()
 }
@@ -167,9 +167,9 @@ async fn taken(store: &Store, quiet: Duration, again: Duration) -> Vec<EventId> 
 #[tokio::test]
 async fn only_what_waits_and_nobody_began_is_missing() {
     let TestStore { store, home: _home } = TestStore::new().await;
-    let [begun, done, dead_letter, unbegun] = ["begun", "done", "dead", "unbegun"].map(event);
+    let [begun, done, dead_letter, not_begun] = ["begun", "done", "dead", "not_begun"].map(event);
     let old = event_at("its payload is gone", at(0), b"{}");
-    for event in [&begun, &done, &dead_letter, &unbegun, &old] {
+    for event in [&begun, &done, &dead_letter, &not_begun, &old] {
         store.record_events(&[(event.clone(), vec![HANDLER, HandlerName::RecordHistory])]).await.unwrap();
     }
     store.record_events(&[(event("another handler's"), vec![HandlerName::SyncContact])]).await.unwrap();
@@ -180,7 +180,7 @@ async fn only_what_waits_and_nobody_began_is_missing() {
     store.insert_dead_letter(&dead_letter, HANDLER, &never_begun, &[]).await.unwrap();
     store.expire(HOUR, Timestamp::now()).await.unwrap();
 
-    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [unbegun.id]);
+    assert_eq!(taken(&store, Duration::ZERO, HOUR).await, [not_begun.id]);
 }
 
 #[tokio::test]
@@ -195,7 +195,7 @@ async fn a_keyword_that_nobody_began_is_published_anew_by_this_version_alone() {
                     AND COALESCE(republished_ms, 0) <= 4102444800000";
     let by_older: i64 = sqlx::query_scalar(by_older).fetch_one(&mut test.sql().await).await.unwrap();
     assert_eq!(by_older, 0);
-    let overdue = Overdue { unbegun: Duration::ZERO, due: HOUR, again: HOUR };
+    let overdue = Overdue { not_begun: Duration::ZERO, due: HOUR, again: HOUR };
     for (handler, again) in [(HandlerName::RecordOptOut, 1), (HandlerName::RecordOptOut, 0), (HandlerName::LogNote, 1)]
     {
         let taken = test.store.take_undelivered(handler, overdue, 9).await.unwrap();
@@ -212,7 +212,7 @@ async fn what_is_missing_is_taken_by_one_asker_and_again_only_later_or_when_put_
     }
 
     assert_eq!(taken(&store, HOUR, HOUR).await, [], "it is on its way, most likely");
-    let at_once = Overdue { unbegun: Duration::ZERO, due: HOUR, again: HOUR };
+    let at_once = Overdue { not_begun: Duration::ZERO, due: HOUR, again: HOUR };
     let first = store.take_undelivered(HANDLER, at_once, 2).await.unwrap();
     let second = store.take_undelivered(HANDLER, at_once, 9).await.unwrap();
     assert_eq!((first.len(), second.len()), (2, 1));
@@ -243,7 +243,7 @@ async fn what_is_being_redriven_is_not_missing_yet() {
 }
 
 fn overdue(due: Duration) -> Overdue {
-    Overdue { unbegun: HOUR, due, again: HOUR }
+    Overdue { not_begun: HOUR, due, again: HOUR }
 }
 
 fn parked(event: &Event, until: Timestamp, attempt: u32) -> Parked {

@@ -33,7 +33,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = depths.tick() => {
                 let clock = Instant::now();
-                tell_depths(&context).await;
+                report_depths(&context).await;
                 depths.reset_after(DEPTHS_EVERY.max(clock.elapsed() * DEPTHS_SHARE));
             }
             _ = redrives.tick() => resume_redrives(&context).await,
@@ -41,7 +41,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-async fn tell_depths(context: &Context) {
+async fn report_depths(context: &Context) {
     let Ok(queues) = context.broker.queues().await else { return };
     let metrics = &context.metrics.worker;
     for depth in &queues {
@@ -50,7 +50,7 @@ async fn tell_depths(context: &Context) {
     for other in context.broker.other_queues().await.unwrap_or_default() {
         metrics.queue_messages(&other.name, other.messages);
     }
-    tell_history_age(context, &queues).await;
+    report_history_age(context, &queues).await;
     // What the store has to be asked for stays as it was while it is away: what is late must not look as if it were not.
     let waiting =
         if queues.iter().any(pace::counts_only_ready) { context.store.waiting().await } else { Ok(Vec::new()) };
@@ -68,7 +68,7 @@ async fn tell_depths(context: &Context) {
 }
 
 /// Without the store: that it is away is what the history waits for most of the time.
-async fn tell_history_age(context: &Context, queues: &[QueueDepth]) {
+async fn report_history_age(context: &Context, queues: &[QueueDepth]) {
     let Some(depth) = queues.iter().find(|depth| depth.queue == HISTORY) else { return };
     let now = Timestamp::now();
     let oldest = if pace::counts_only_ready(depth) {

@@ -240,11 +240,11 @@ pub(crate) async fn run(
     }
     let watch = Watch { settings, live, textus, metrics };
     let looking = async {
-        let mut told = None;
+        let mut last = None;
         let mut wait = every.min(FIRST_WITHIN).mul_f64(0.25 + rand::random::<f64>() / 4.0);
         loop {
             tokio::time::sleep(wait).await;
-            wait = watch.look(&mut told).await.unwrap_or(every.min(SOON)).mul_f64(0.9 + rand::random::<f64>() / 5.0);
+            wait = watch.look(&mut last).await.unwrap_or(every.min(SOON)).mul_f64(0.9 + rand::random::<f64>() / 5.0);
         }
     };
     tokio::select! {
@@ -261,11 +261,11 @@ struct Watch {
 }
 
 /// What was last logged.
-type Told = Option<(SubscriptionState, Vec<String>)>;
+type LastReport = Option<(SubscriptionState, Vec<String>)>;
 
 impl Watch {
     /// When to look again; `None`: soon, as nobody answered.
-    async fn look(&self, told: &mut Told) -> Option<Duration> {
+    async fn look(&self, last: &mut LastReport) -> Option<Duration> {
         // Secrets and the token may have changed since the start.
         let settings = self.live.as_ref().map_or_else(|| self.settings.clone(), |live| live.borrow().as_ref().clone());
         let textus = &settings.textus;
@@ -292,15 +292,15 @@ impl Watch {
             Err(error) => ((SubscriptionState::NotKnown, vec![format!("{error}; {}", error.remedy())]), Vec::new()),
         };
         self.metrics.worker.subscription(now.0, &missing);
-        if told.as_ref() != Some(&now) {
-            tell(now.0, &now.1.join(". "));
-            *told = Some(now);
+        if last.as_ref() != Some(&now) {
+            report(now.0, &now.1.join(". "));
+            *last = Some(now);
         }
         Some(textus.webhook_check_every)
     }
 }
 
-fn tell(state: SubscriptionState, findings: &str) {
+fn report(state: SubscriptionState, findings: &str) {
     match state {
         SubscriptionState::Complete => {
             tracing::info!("webhooks.subscribed: TextUs sends what the handlers need");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use hookline_broker::{Broker, Deliveries, Delivery};
 use hookline_common::names::{HandlerName, Queue};
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::Metrics;
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::model::{Begin, Claim, Copied, Payload};
@@ -45,7 +45,7 @@ pub(crate) struct Context {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) journey: Journey,
+    pub(crate) progress: ProgressFeed,
     /// Unique to this process: claims and locks are held under it.
     pub(crate) worker_id: String,
     pub(crate) pauses: Pauses,
@@ -60,7 +60,7 @@ impl Context {
         broker: Arc<dyn Broker>,
         store: Store,
         metrics: Arc<Metrics>,
-        journey: Journey,
+        progress: ProgressFeed,
         worker_id: String,
     ) -> Self {
         Self {
@@ -68,7 +68,7 @@ impl Context {
             broker,
             store,
             metrics,
-            journey,
+            progress,
             worker_id,
             pauses: Pauses::default(),
             history_lag: HistoryLag::default(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hookline_broker::topology::Tier;
 use hookline_broker::{DeadLetterInfo, Delivery, LastFailure, Settlement, Spends};
 use hookline_common::names::{DeadReason, Destination, HandlerName, SkipReason, Verdict};
-use hookline_common::service::telemetry::journey::Milestone;
 use hookline_common::service::telemetry::metrics::Suppressed;
+use hookline_common::service::telemetry::progress::Milestone;
 use hookline_common::settings::RetrySettings;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
@@ -233,7 +233,7 @@ async fn write_down(
     context.store.park(&parked, is_attempt.then_some(record), effects).await
 }
 
-/// Metrics, one log line, and the journey feed.
+/// Metrics, one log line, and the progress feed.
 fn report(
     context: &Context,
     handler: HandlerName,
@@ -280,7 +280,7 @@ fn report(
                 "delivery.dead_lettered: `hookline dead-letters list` tells more");
         }
     }
-    if context.journey.is_watched() {
+    if context.progress.is_watched() {
         let reason = match plan {
             Plan::End(_) => record.detail.clone(),
             Plan::Park { until, why, .. } => {
@@ -293,7 +293,7 @@ fn report(
             let answer = request.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             format!("{} {} → {answer}", request.method, request.path)
         });
-        context.journey.tell(Milestone::Settled {
+        context.progress.record(Milestone::Settled {
             event_id: event.id.clone(),
             event_type: event.event_type.clone(),
             handler,

@@ -57,7 +57,7 @@ async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>
         let overdue = overdue(handler, missing_after);
         if !is_idle(&queues, handler) {
             idle_since.remove(&handler);
-        } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= overdue.unbegun
+        } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= overdue.not_begun
             && handler != HandlerName::RecordHistory
         {
             // One that cannot be published must not keep those of other handlers.
@@ -71,13 +71,13 @@ async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>
 }
 
 fn overdue(handler: HandlerName, missing_after: Duration) -> Overdue {
-    let unbegun = match handler {
+    let not_begun = match handler {
         HandlerName::RecordOptOut | HandlerName::FlagOptOut => missing_after.min(OPT_OUT_MISSING_AFTER),
         HandlerName::LogNote | HandlerName::CreateContact | HandlerName::SyncContact | HandlerName::RecordHistory => {
             missing_after
         }
     };
-    Overdue { unbegun, due: missing_after.min(DUE_FOR), again: missing_after * AGAIN_AFTER }
+    Overdue { not_begun, due: missing_after.min(DUE_FOR), again: missing_after * AGAIN_AFTER }
 }
 
 /// Nothing waits in its queues, and somebody consumes them. A queue that is not there looks as if nobody did.
@@ -90,7 +90,7 @@ fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
 async fn publish_missing(context: &Context, handler: HandlerName, overdue: Overdue) -> anyhow::Result<()> {
     let clock = Instant::now();
     // No longer than that: what was given first would be given again while its copy waits.
-    while clock.elapsed() < overdue.unbegun {
+    while clock.elapsed() < overdue.not_begun {
         let missing = context.store.take_undelivered(handler, overdue, MOST).await?;
         let outcome = publish_anew(context, &missing).await;
         context.metrics.worker.republished(handler, outcome.published);
@@ -168,7 +168,7 @@ mod tests {
     fn a_missing_opt_out_is_published_anew_within_a_minute() {
         for missing_after in [1, 30, 120, 3600].map(Duration::from_secs) {
             let overdue = overdue(HandlerName::RecordOptOut, missing_after);
-            assert!(overdue.unbegun + 2 * LOOK_EVERY < Duration::from_mins(1) && overdue.unbegun <= missing_after);
+            assert!(overdue.not_begun + 2 * LOOK_EVERY < Duration::from_mins(1) && overdue.not_begun <= missing_after);
             assert!(overdue.due <= Duration::from_mins(1));
         }
     }

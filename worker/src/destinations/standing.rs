@@ -32,28 +32,28 @@ impl Standing {
 }
 
 /// Of one destination in one process.
-pub(crate) struct Teller {
+pub(crate) struct StandingReporter {
     destination: Destination,
     metrics: Arc<Metrics>,
-    told: Mutex<Standing>,
+    reported: Mutex<Standing>,
 }
 
-impl Teller {
+impl StandingReporter {
     pub(crate) fn new(destination: Destination, metrics: Arc<Metrics>) -> Self {
-        Self { destination, metrics, told: Mutex::default() }
+        Self { destination, metrics, reported: Mutex::default() }
     }
 
     /// Shows the destination's state, and logs what changed since the last time.
-    pub(crate) fn tell(&self, now_ms: i64, now: Standing) {
+    pub(crate) fn report(&self, now_ms: i64, now: Standing) {
         self.metrics.worker.destination(self.destination, now.state(now_ms));
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        self.log_pause(told.pause.as_deref(), now.pause.as_deref());
-        self.log_failing(&told.failing, &now.failing);
-        if now.closed_until_ms > told.closed_until_ms {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        self.log_pause(reported.pause.as_deref(), now.pause.as_deref());
+        self.log_failing(&reported.failing, &now.failing);
+        if now.closed_until_ms > reported.closed_until_ms {
             tracing::warn!(destination = %self.destination, wait_ms = now.closed_until_ms - now_ms,
                 "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
         }
-        *told = now;
+        *reported = now;
     }
 
     fn log_pause(&self, before: Option<&str>, now: Option<&str>) {

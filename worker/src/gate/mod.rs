@@ -26,11 +26,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::policy::{Answer, Call, Go, Report, Wait};
-pub use self::policy::{Told, Why};
+pub use self::policy::{CheckResult, Why};
 use self::queue::Queue;
 use crate::destinations::limits::{GateRules, Limits};
 use crate::destinations::priority::Priority;
-use crate::destinations::standing::Teller;
+use crate::destinations::standing::StandingReporter;
 use crate::destinations::status::Meaning;
 use crate::on_drop::OnDrop;
 
@@ -43,7 +43,7 @@ pub struct Gate {
     destination: Destination,
     store: Store,
     queue: Mutex<Queue>,
-    teller: Teller,
+    reporter: StandingReporter,
     /// A call that waits may go.
     changed: Notify,
     /// There is something for the store that must not wait.
@@ -87,7 +87,7 @@ impl Gate {
         Self {
             destination,
             queue: Mutex::new(Queue::new(format!("{:016x}", rand::random::<u64>()), rules)),
-            teller: Teller::new(destination, metrics),
+            reporter: StandingReporter::new(destination, metrics),
             changed: Notify::new(),
             wanted: Notify::new(),
             began: Instant::now(),
@@ -162,7 +162,7 @@ impl Gate {
         if let Why::Failing(class @ (OperationClass::Reads | OperationClass::ContactWrites)) = wait.why
             && call.priority == Priority::OptOut
         {
-            self.tell(Report::OptOutWaits(class));
+            self.record(Report::OptOutWaits(class));
         }
         Err(self.held(wait))
     }
@@ -187,9 +187,9 @@ impl Gate {
         self.queue().rules = rules;
     }
 
-    /// Tells what the check of credentials told, or that there are others to check.
-    pub fn check_told(&self, told: Told) {
-        self.tell(Report::Check { at_ms: self.now_ms(), told });
+    /// Records what the check of credentials found, or that there are other credentials to check.
+    pub fn check_ended(&self, result: CheckResult) {
+        self.record(Report::Check { at_ms: self.now_ms(), result });
     }
 
     /// How long until refused credentials are to be checked; `None`: they are not refused.
@@ -209,8 +209,8 @@ impl Gate {
         Held { destination: self.destination, why: wait.why, wait: known }
     }
 
-    fn tell(&self, report: Report) {
-        self.queue().tell(report);
+    fn record(&self, report: Report) {
+        self.queue().record(report);
         if !self.queue().policy.is_free() {
             self.wanted.notify_one();
         }
@@ -220,7 +220,7 @@ impl Gate {
     fn policy_changed(&self) {
         self.changed.notify_waiters();
         let standing = self.queue().policy.standing();
-        self.teller.tell(self.now_ms(), standing);
+        self.reporter.report(self.now_ms(), standing);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -246,7 +246,7 @@ impl Permit<'_> {
         self.has_ended = true;
         gate.queue().ended();
         let (window, wait_ms) = (limits.window(), limits.retry_after.map(millis));
-        gate.tell(Report::Answer(Answer { call, at_ms, sent_ms, meaning, window, wait_ms, is_probe }));
+        gate.record(Report::Answer(Answer { call, at_ms, sent_ms, meaning, window, wait_ms, is_probe }));
         let Queue { policy, rules, .. } = &*gate.queue();
         let has_failed = matches!(meaning, Meaning::Failed | Meaning::NoAnswer);
         let probe_due_ms = policy.probe_due_ms(call.class).unwrap_or(at_ms + rules.open_min_ms);

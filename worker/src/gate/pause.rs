@@ -52,7 +52,7 @@ impl Pause {
     }
 
     /// The check could not be made or told nothing.
-    pub(super) fn check_told_nothing(&mut self, now_ms: i64, every_ms: i64) {
+    pub(super) fn check_found_nothing(&mut self, now_ms: i64, every_ms: i64) {
         self.opt_out_may_probe = true;
         self.check_due_ms = self.check_due_ms.max(now_ms + every_ms);
     }
@@ -153,7 +153,7 @@ mod tests {
     fn where_the_check_tells_nothing_one_opt_out_finds_out() {
         let mut pause = refused_at(0);
         pause.probe(EVERY, CHECK, EVERY);
-        pause.check_told_nothing(EVERY, EVERY);
+        pause.check_found_nothing(EVERY, EVERY);
 
         assert!(is_held(&pause, EVERY, NOTE));
         assert!(!is_held(&pause, EVERY, OPT_OUT));

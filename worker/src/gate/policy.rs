@@ -103,7 +103,7 @@ pub(super) enum Report {
     /// What the check of credentials told.
     Check {
         at_ms: i64,
-        told: Told,
+        result: CheckResult,
     },
     /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
     OptOutWaits(OperationClass),
@@ -111,7 +111,7 @@ pub(super) enum Report {
 
 /// What the check of credentials told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum CheckResult {
     Accepted,
     Refused {
         status: u16,
@@ -184,7 +184,7 @@ impl Policy {
                 self.breakers[call.class.index()].opt_out_waits();
             }
             if is_failing && call.checks_credentials {
-                self.pause.check_told_nothing(now_ms, rules.probe_every_ms);
+                self.pause.check_found_nothing(now_ms, rules.probe_every_ms);
             }
         })?;
         let out = self.out.values().map(|(calls, _)| calls).sum();
@@ -243,12 +243,14 @@ impl Policy {
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
             Report::OptOutWaits(class) => self.breakers[class.index()].opt_out_waits(),
-            Report::Check { at_ms, told: Told::Accepted } => self.pause.accepted(at_ms),
-            Report::Check { at_ms, told: Told::Refused { status } } => {
+            Report::Check { at_ms, result: CheckResult::Accepted } => self.pause.accepted(at_ms),
+            Report::Check { at_ms, result: CheckResult::Refused { status } } => {
                 self.pause.refused(at_ms, at_ms, rules.probe_every_ms, status);
             }
-            Report::Check { at_ms, told: Told::Nothing } => self.pause.check_told_nothing(at_ms, rules.probe_every_ms),
-            Report::Check { at_ms, told: Told::Changed } => {
+            Report::Check { at_ms, result: CheckResult::Nothing } => {
+                self.pause.check_found_nothing(at_ms, rules.probe_every_ms)
+            }
+            Report::Check { at_ms, result: CheckResult::Changed } => {
                 self.last_success_ms = None;
                 self.pause.check_now(at_ms);
             }

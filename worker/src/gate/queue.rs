@@ -121,7 +121,7 @@ impl Queue {
         self.reports.iter().for_each(|report| self.policy.record(report, &self.rules));
     }
 
-    pub(super) fn tell(&mut self, report: Report) {
+    pub(super) fn record(&mut self, report: Report) {
         self.reports.push(report);
         let surplus = self.reports.len().saturating_sub(REPORTS_KEPT);
         self.reports.drain(..surplus);

@@ -10,7 +10,7 @@ use hookline_store::StoreError;
 use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
-use super::policy::{Policy, Told};
+use super::policy::{CheckResult, Policy};
 use super::{Gate, GateRules};
 use crate::destinations::limits::MAX_WAIT;
 
@@ -51,7 +51,7 @@ impl Gate {
     pub async fn refresh(&self) -> Result<(), StoreError> {
         self.follow(&self.store.gates().await?);
         // This process may hold other credentials than the one that was refused.
-        self.check_told(Told::Changed);
+        self.check_ended(CheckResult::Changed);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hookline_broker::{Deliveries, Delivery};
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::{DeadReason, HandlerName, Queue, Verdict};
-use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::progress::Milestone;
 use hookline_common::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -130,7 +130,7 @@ async fn done(context: &Context, batch: Vec<Delivery>, given_up: &[EventId], too
         }
         context.metrics.worker.attempt(NAME, verdict, took);
         context.metrics.worker.settled(NAME, delivery.age(Timestamp::now()));
-        tell(context, &delivery, verdict, took);
+        report(context, &delivery, verdict, took);
         settle::done(delivery).await;
     }))
     .await;
@@ -140,9 +140,9 @@ async fn give_back(context: &Context, batch: Vec<Delivery>) {
     futures::future::join_all(batch.into_iter().map(|delivery| settle::release(context, delivery))).await;
 }
 
-fn tell(context: &Context, delivery: &Delivery, verdict: Verdict, took: Duration) {
-    if context.journey.is_watched() {
-        context.journey.tell(Milestone::Settled {
+fn report(context: &Context, delivery: &Delivery, verdict: Verdict, took: Duration) {
+    if context.progress.is_watched() {
+        context.progress.record(Milestone::Settled {
             event_id: delivery.event.id.clone(),
             event_type: delivery.event.event_type.clone(),
             handler: NAME,

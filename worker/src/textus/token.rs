@@ -15,7 +15,7 @@ use crate::calls::held::paused_until;
 use crate::calls::http::Answer;
 use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
-use crate::gate::Told;
+use crate::gate::CheckResult;
 
 /// A search that finds nobody.
 const NOBODY: &str = "0000000000";
@@ -46,7 +46,7 @@ impl TextUs {
     /// # Errors
     /// Any [`DestinationError`]; `Forbidden` may be about the token here.
     pub async fn check_token(&self, log: &CallLog) -> Result<(), DestinationError> {
-        self.ask_about_token(log).await.map(|_answer| self.gate().check_told(Told::Accepted))
+        self.ask_about_token(log).await.map(|_answer| self.gate().check_ended(CheckResult::Accepted))
     }
 
     async fn ask_about_token(&self, log: &CallLog) -> Result<Answer, DestinationError> {
@@ -104,7 +104,7 @@ impl TextUs {
         Err(match self.verdict(log).await {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
-                self.gate().check_told(Told::Refused { status });
+                self.gate().check_ended(CheckResult::Refused { status });
                 // The status of this call: the ledger records what a PUT was answered.
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
@@ -149,10 +149,10 @@ impl TextUs {
             }
             if self.gate().check_due_in().is_some_and(|due| due.is_zero()) {
                 match self.verdict(&CallLog::default()).await {
-                    Verdict::Good => self.gate().check_told(Told::Accepted),
+                    Verdict::Good => self.gate().check_ended(CheckResult::Accepted),
                     Verdict::Refused { status: 401 } | Verdict::NotAsked => {}
                     Verdict::Refused { .. } | Verdict::Nothing | Verdict::ProbeFailed { .. } => {
-                        self.gate().check_told(Told::Nothing);
+                        self.gate().check_ended(CheckResult::Nothing);
                     }
                 }
             }

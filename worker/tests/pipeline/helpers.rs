@@ -12,8 +12,8 @@ use hookline_common::event::EventId;
 use hookline_common::names::{DeliveryState, HandlerName};
 use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
-use hookline_common::service::telemetry::journey::Journey;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
+use hookline_common::service::telemetry::progress::ProgressFeed;
 use hookline_common::settings::{RetrySettings, Settings};
 use hookline_common::time::Timestamp;
 use hookline_sandbox::samples::{self, SampleFacts};
@@ -88,7 +88,7 @@ impl TestPipeline {
             Arc::clone(&broker),
             store.clone(),
             Arc::clone(&metrics),
-            Journey::default(),
+            ProgressFeed::default(),
             None,
         )
         .expect("a worker");

@@ -126,7 +126,7 @@ impl Store {
             )));
         }
         whom.leave(&business);
-        let found = [events.told_apart(&whom), dead_letters.told_apart(&whom)];
+        let found = [events.split(&whom), dead_letters.split(&whom)];
         Ok((whom, found))
     }
 

@@ -123,7 +123,7 @@ impl Scanned {
         self.0.iter().flat_map(|row| &row.subjects.business)
     }
 
-    pub(super) fn told_apart(self, whom: &Whom) -> Found {
+    pub(super) fn split(self, whom: &Whom) -> Found {
         let (theirs, others): (Vec<_>, Vec<_>) = self.0.into_iter().partition(|row| whom.is_subject(&row.subjects));
         let keys = |rows: Vec<Hit>| rows.into_iter().map(|row| (row.key, row.event_id)).collect();
         Found { theirs: keys(theirs), mention: keys(others.into_iter().filter(|row| row.mentions).collect()) }

@@ -402,7 +402,7 @@ fn refused_credentials_are_probed_by_the_check_and_then_by_an_opt_out() {
     assert!(!is_go(&mut policy, 60_020, OPT_OUT) && !is_go(&mut policy, 60_020, NOTE));
     assert!(is_go(&mut policy, 60_020, CHECK));
 
-    policy.record(&Report::Check { at_ms: 60_100, told: Told::Nothing }, &long_window());
+    policy.record(&Report::Check { at_ms: 60_100, result: CheckResult::Nothing }, &long_window());
     assert!(!is_go(&mut policy, 60_110, NOTE));
     assert_eq!(policy.decide(60_120, OPT_OUT, &long_window()), Ok(Go { is_probe: true }));
     assert!(!is_go(&mut policy, 60_130, OPT_OUT), "one opt-out");
@@ -420,7 +420,7 @@ fn where_reads_fail_too_the_check_tells_nothing_and_an_opt_out_probes() {
     for at_ms in 1..=5 {
         policy.record(&Report::Answer(answer(OperationClass::Reads, at_ms, Meaning::Failed)), &long_window());
     }
-    policy.record(&Report::Check { at_ms: 10, told: Told::Refused { status: 403 } }, &long_window());
+    policy.record(&Report::Check { at_ms: 10, result: CheckResult::Refused { status: 403 } }, &long_window());
     // The breaker was probed in vain all the time.
     policy.breakers[2].probe(60_000);
 

@@ -31,24 +31,24 @@ pub enum Milestone {
 
 /// Handle to the feed; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Journey {
+pub struct ProgressFeed {
     sender: broadcast::Sender<Milestone>,
 }
 
-impl Default for Journey {
+impl Default for ProgressFeed {
     fn default() -> Self {
         Self { sender: broadcast::channel(FEED_CAPACITY).0 }
     }
 }
 
-impl Journey {
+impl ProgressFeed {
     /// Whether building a milestone is worth the work.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
-    pub fn tell(&self, milestone: Milestone) {
+    pub fn record(&self, milestone: Milestone) {
         // An error says only that nobody listens.
         let _ = self.sender.send(milestone);
     }

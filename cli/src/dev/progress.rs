@@ -1,4 +1,4 @@
-//! Follows events through the journey feed and tells each in a line or two that a newcomer understands.
+//! Follows events through the progress feed and reports each in a line or two that a newcomer understands.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use hookline_broker::topology;
 use hookline_common::event::{EventId, EventType};
 use hookline_common::names::{HandlerName, Verdict};
-use hookline_common::service::telemetry::journey::Milestone;
+use hookline_common::service::telemetry::progress::Milestone;
 
 /// Events that are on their way, and the sums of those that ended.
-pub(crate) struct Journeys {
+pub(crate) struct Progress {
     enabled: Vec<HandlerName>,
     under_way: HashMap<EventId, Travelling>,
     /// What a repeat ends in must not be counted again.
@@ -29,7 +29,7 @@ struct End {
     words: String,
 }
 
-impl Journeys {
+impl Progress {
     pub(crate) fn new(enabled: Vec<HandlerName>) -> Self {
         Self { enabled, under_way: HashMap::new(), arrived: HashSet::new(), sums: BTreeMap::new() }
     }
@@ -57,7 +57,7 @@ impl Journeys {
             }
             Milestone::Accepted { event_id, event_type, took, .. } => {
                 self.travelling(&event_id, &event_type).acknowledged_in = Some(took);
-                self.tell_if_ended(&event_id)
+                self.report_if_ended(&event_id)
             }
             Milestone::Settled { event_id, event_type, handler, verdict, reason, steps, attempt, .. } => {
                 let words = in_words(verdict, reason.as_deref(), &steps);
@@ -70,7 +70,7 @@ impl Journeys {
                     }
                     Verdict::Done | Verdict::Skipped | Verdict::DeadLettered => {
                         self.travelling(&event_id, &event_type).ends.insert(handler, End { verdict, words });
-                        self.tell_if_ended(&event_id)
+                        self.report_if_ended(&event_id)
                     }
                 }
             }
@@ -85,7 +85,7 @@ impl Journeys {
         })
     }
 
-    fn tell_if_ended(&mut self, event_id: &EventId) -> Vec<String> {
+    fn report_if_ended(&mut self, event_id: &EventId) -> Vec<String> {
         let Some(travelling) = self.under_way.get(event_id) else { return Vec::new() };
         let complete = self
             .enabled
@@ -101,12 +101,12 @@ impl Journeys {
         for end in travelling.ends.values() {
             *self.sums.entry(end.verdict).or_default() += 1;
         }
-        travelling.tell(event_id)
+        travelling.report(event_id)
     }
 }
 
 impl Travelling {
-    fn tell(&self, event_id: &EventId) -> Vec<String> {
+    fn report(&self, event_id: &EventId) -> Vec<String> {
         let took = self.acknowledged_in.unwrap_or_default();
         let mut first = format!("{}  {event_id}  stored and acknowledged in {:.1} ms", self.event_type, millis(took));
         let mut second = String::new();
@@ -180,22 +180,22 @@ mod tests {
     fn a_journey_is_told_once_when_every_handler_has_ended_whatever_comes_first() {
         let source = SourceName::new("textus").expect("a name");
         let id = EventId::derive(&source, Some("a"), b"");
-        let mut journeys = Journeys::new(HandlerName::ALL.to_vec());
+        let mut progress = Progress::new(HandlerName::ALL.to_vec());
 
-        let early = journeys.take(settled(&id, HandlerName::RecordHistory, Verdict::Done, &[]));
-        let accepted = journeys.take(Milestone::Accepted {
+        let early = progress.take(settled(&id, HandlerName::RecordHistory, Verdict::Done, &[]));
+        let accepted = progress.take(Milestone::Accepted {
             event_id: id.clone(),
             event_type: EventType::new("message.received"),
             duplicate: false,
             took: Duration::from_millis(2),
         });
         assert!(early.is_empty() && accepted.is_empty());
-        assert_eq!(journeys.under_way(), 1);
-        let last = journeys.take(settled(&id, HandlerName::LogNote, Verdict::Done, &["GET /messages/x → 200"]));
+        assert_eq!(progress.under_way(), 1);
+        let last = progress.take(settled(&id, HandlerName::LogNote, Verdict::Done, &["GET /messages/x → 200"]));
 
         assert_eq!(last.len(), 2);
         assert!(last[1].contains("log_note done (GET /messages/x → 200)"), "{last:?}");
-        assert!(journeys.has_ended(&id));
-        assert_eq!(journeys.sums.get(&Verdict::Done), Some(&2));
+        assert!(progress.has_ended(&id));
+        assert_eq!(progress.sums.get(&Verdict::Done), Some(&2));
     }
 }
