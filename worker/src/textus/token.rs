@@ -98,7 +98,7 @@ impl TextUs {
         Err(match self.verdict(log).await {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
-                self.gate().check_told(Told::Refused { status });
+                self.gate().check_told(Told::Refused(status));
                 // The status of this call: the ledger records what a PUT was answered.
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
