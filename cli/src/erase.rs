@@ -146,6 +146,7 @@ fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow
         "dry_run": args.dry_run,
         "numbers": erased.numbers,
         "payloads": erased.payloads,
+        "payloads_kept": erased.payloads_kept,
         "notes": erased.notes,
         "persons": erased.persons,
         "contact_links": erased.contact_links,
@@ -179,6 +180,13 @@ fn sum(verb: &str, phone: &Phone, erased: &Erased) -> String {
 fn print_erased(dry_run: bool, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
     output::print_line(&sum(if dry_run { "Would erase" } else { "Erased" }, phone, erased))?;
     output::print_line("Kept: the opt-out ledger, which proves what this person asked for.")?;
+    if erased.payloads_kept > 0 {
+        output::print_line(&format!(
+            "Payloads that opt-outs of this person still need: {}. Each goes by itself once its opt-out is sent; that of a \
+             dead letter once that is redriven or discarded.",
+            erased.payloads_kept
+        ))?;
+    }
     if left.broker_copies > 0 {
         output::print_line(&format!(
             "Copies that the broker still holds: {}. Each is dropped when it comes, also while its destination is paused; \

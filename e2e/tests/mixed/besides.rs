@@ -56,10 +56,6 @@ fn stop_words(maker: &mut Maker, at: u64) {
 
 /// An operator erases somebody before, between and after what they say, while others write of them.
 fn erased(maker: &mut Maker, at: u64) {
-    // What waited for minutes looks again after minutes.
-    if maker.leaps() {
-        return;
-    }
     let (facts, other) = (maker.somebody(), maker.somebody());
     let more_phones = if maker.rng.random_bool(0.4) { vec![maker.somebody().phone] } else { Vec::new() };
     let facts = SampleFacts { more_phones, ..facts };

@@ -98,11 +98,6 @@ impl Maker {
         self.accounts = 2;
     }
 
-    /// Whether the clock leaps somewhere.
-    pub(crate) fn leaps(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::Restart { leap: 1.., .. }))
-    }
-
     /// The store may be the sandbox's, if nothing else is against it.
     pub(crate) fn may_be_sandbox(&mut self) {
         self.is_sandbox = self.rng.random_bool(0.5);

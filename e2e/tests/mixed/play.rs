@@ -110,7 +110,7 @@ impl<'a> Play<'a> {
             Step::Resume => {
                 self.resume().await;
                 // What waited for this goes at once: nothing failed.
-                self.expected = self.expected.max(pace::now() + self.comes_back_by_itself());
+                self.expected = self.expected.max(pace::now());
             }
             Step::Restart { is_kill, leap } => self.restart(is_kill, leap).await,
             Step::AddAccount => {
@@ -187,14 +187,7 @@ impl<'a> Play<'a> {
             Below::OneMachine => stage::RETRY_MAX,
             Below::RabbitMqAndPostgres => stage::SHORTEST_TIER,
         };
-        let and_then = and_then + self.comes_back_by_itself();
         self.expected = self.expected.max(pace::now() + and_then + retry_max + stage::OPEN_MAX);
-    }
-
-    /// What a pause held of a person who is erased meanwhile has no payload to be published by: it goes when its parked
-    /// copy looks again.
-    fn comes_back_by_itself(&self) -> Duration {
-        if self.plan.erased().is_empty() { Duration::ZERO } else { stage::LOOKS_AGAIN }
     }
 
     async fn restart(&mut self, is_kill: bool, leap: i64) {

@@ -20,8 +20,6 @@ pub(crate) const OPEN_MAX: Duration = Duration::from_millis(1_500);
 /// What [`House`] configures; the shortest delay of RabbitMQ is longer.
 pub(crate) const RETRY_MAX: Duration = Duration::from_millis(500);
 pub(crate) const SHORTEST_TIER: Duration = Duration::from_secs(1);
-/// How long after it was held a delivery looks whether a pause goes on, at most, where the pause is short.
-pub(crate) const LOOKS_AGAIN: Duration = Duration::from_secs(20);
 const SECOND_SECRET: &str = "textus-synthetic-secret-that-came-later";
 const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-mixed-lane-0123456789";
 

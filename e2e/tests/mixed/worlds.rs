@@ -14,7 +14,6 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const PAUSED_WITHIN: Duration = Duration::from_secs(5);
 /// How soon a process that may not write asks again, and a moment.
 const ASKED_AGAIN: Duration = Duration::from_millis(2_500);
-const RESUMES: usize = 4;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether it was answered by the other world.
@@ -50,14 +49,7 @@ pub(crate) async fn end(play: &mut Play<'_>) {
         // An answer may come too late for its caller on a busy machine.
         play.failures.push(format!("{LATE} the other world answered, and the destination is not paused"));
     }
-    // An answer that was on its way may pause it once more: an operator looks whether it goes on.
-    for _ in 0..RESUMES {
-        play.resume().await;
-        tokio::time::sleep(ASKED_AGAIN / 4).await;
-        if !is_paused(play).await {
-            break;
-        }
-    }
+    play.resume().await;
     play.hold(ASKED_AGAIN);
 }
 

@@ -57,6 +57,8 @@ pub struct Erased {
     /// Numbers of the person, all of which were erased.
     pub numbers: u64,
     pub payloads: u64,
+    /// Payloads of opt-outs that are not sent yet: each goes by itself once its opt-out has ended.
+    pub payloads_kept: u64,
     pub notes: u64,
     pub persons: u64,
     pub contact_links: u64,

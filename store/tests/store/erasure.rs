@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use hookline_broker::Again;
 use hookline_common::event::{Event, EventType};
-use hookline_common::names::{DeadReason, DeliveryState, HandlerName, Verdict};
+use hookline_common::names::{DeadReason, DeliveryState, Destination, HandlerName, Verdict};
 use hookline_common::phone::Phone;
 use hookline_store::model::{
     AttemptRecord, Begin, Claim, ClaimRequest, ContactLink, DeadLetterFilter, DeliveryRow, Ending, Erased, NewNote,
-    OptEvent, OptMethod, Payload, PersonFacts,
+    OptEvent, OptMethod, Overdue, Parked, Payload, PersonFacts,
 };
 
 use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
@@ -292,6 +292,99 @@ async fn an_opt_out_that_was_given_up_can_still_be_redriven() {
             assert_eq!(test.store.begin(&event, handler, 1, Some(Again::Redrive)).await.unwrap(), Begin::Go);
         }
     }
+}
+
+const OPT_OUT: &[u8] = br#"{"optOut":{"phoneNumber":"2025550147"}}"#;
+
+async fn payload(test: &TestStore, event: &Event) -> Payload {
+    test.store.event_payload(&event.id).await.expect("the store answers")
+}
+
+#[tokio::test]
+async fn an_opt_out_that_a_pause_holds_keeps_its_payload_until_it_is_sent() {
+    let test = TestStore::new().await;
+    let event = event_at("held", at(0), OPT_OUT);
+    let handlers = [HandlerName::RecordOptOut, HandlerName::FlagOptOut];
+    test.store.record_events(&[(event.clone(), handlers.to_vec())]).await.unwrap();
+    let parked = Parked {
+        event_id: event.id.clone(),
+        handler: HandlerName::RecordOptOut,
+        attempt: 1,
+        first_attempt_at: None,
+        until: at(9_000),
+        held_by: Some(Destination::TextUs),
+    };
+    test.store.park(&parked, None, &[]).await.unwrap();
+
+    let foretold = test.store.would_erase(&phone()).await.unwrap();
+    for run in ["once", "again"] {
+        let erased = test.store.erase(&phone()).await.unwrap();
+        assert_eq!((erased.payloads, erased.payloads_kept), (0, 1), "{run}");
+        assert_eq!(foretold, Erased { log_kept: false, ..erased }, "{run}");
+    }
+
+    assert_eq!(test.store.erased_copies().await.unwrap(), 0, "no copy of them is to be dropped");
+    assert!(!test.store.has_erased_copies(HandlerName::RecordOptOut).await.unwrap());
+    assert_eq!(test.store.erased_copies_of(HandlerName::RecordOptOut, 9).await.unwrap(), []);
+    let held = test.store.take_held(Destination::TextUs, 9).await.unwrap();
+    assert_eq!(held.iter().map(|one| &one.event_id).collect::<Vec<_>>(), [&event.id], "it goes on at once");
+    for handler in handlers {
+        assert_eq!(test.store.empty_ended().await.unwrap(), 0, "before {handler}");
+        assert!(matches!(payload(&test, &event).await, Payload::Here(_)), "before {handler}");
+        assert_eq!(test.store.begin(&event, handler, 1, None).await.unwrap(), Begin::Go);
+        test.store.finish(&attempt(&event, handler, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
+    }
+    assert_eq!(test.store.empty_ended().await.unwrap(), 1);
+    assert_eq!(payload(&test, &event).await, Payload::Gone);
+    assert_eq!(test.store.empty_ended().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_opt_out_that_nobody_began_is_published_anew_though_the_person_is_erased() {
+    let test = TestStore::new().await;
+    let event = event_at("lost", at(0), OPT_OUT);
+    test.store.record_events(&[(event.clone(), vec![HandlerName::RecordOptOut])]).await.unwrap();
+    test.store.erase(&phone()).await.unwrap();
+
+    let at_once = Overdue { not_begun: Duration::ZERO, due: Duration::ZERO, again: Duration::from_secs(60) };
+    let eventually = async || loop {
+        let lost = test.store.take_undelivered(HandlerName::RecordOptOut, at_once, 9).await.unwrap();
+        if !lost.is_empty() {
+            return lost;
+        }
+    };
+    let lost = tokio::time::timeout(Duration::from_secs(30), eventually()).await.expect("it is given");
+    assert_eq!(lost[0].event_id, event.id);
+}
+
+#[tokio::test]
+async fn an_opt_out_that_was_given_up_keeps_its_payload_until_a_person_has_decided() {
+    let test = TestStore::new().await;
+    let handler = HandlerName::RecordOptOut;
+    let events = ["discarded", "redriven"].map(|name| event_at(name, at(0), OPT_OUT));
+    for event in &events {
+        test.store.record_events(&[(event.clone(), vec![handler])]).await.unwrap();
+        test.store.insert_dead_letter(event, handler, &dead(DeadReason::Rejected, at(1)), &[]).await.unwrap();
+    }
+    let [discarded, redriven] = &events;
+    let id = async |event: &Event| test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+    assert_eq!((erased.payloads, erased.payloads_kept), (0, 2));
+    assert_eq!(test.store.empty_ended().await.unwrap(), 0);
+
+    test.store.discard(&id(discarded).await, "asked by mail").await.unwrap();
+    assert_eq!(test.store.empty_ended().await.unwrap(), 1);
+    assert_eq!(payload(&test, discarded).await, Payload::Gone);
+
+    let redrive = id(redriven).await;
+    test.store.mark_redriving(&redrive).await.unwrap();
+    test.store.redriven(&redrive).await.unwrap();
+    assert_eq!(test.store.begin(redriven, handler, 1, Some(Again::Redrive)).await.unwrap(), Begin::Go);
+    assert_eq!(test.store.empty_ended().await.unwrap(), 0, "a pause may hold it now");
+    test.store.finish(&attempt(redriven, handler, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
+    assert_eq!(test.store.empty_ended().await.unwrap(), 1);
+    assert_eq!(payload(&test, redriven).await, Payload::Gone);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! What a worker does besides deliveries: tells the queues' depths and how long they take to drain, ends retention,
-//! finishes interrupted redrives.
+//! finishes interrupted redrives, empties the payloads of erased people's opt-outs that have ended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ const DEPTHS_EVERY: Duration = Duration::from_secs(5);
 /// Counting a million rows takes more than half a second of a reader: never more than this share of its time.
 const DEPTHS_SHARE: u32 = 20;
 const REDRIVES_EVERY: Duration = Duration::from_secs(30);
+const ERASED_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
 /// Runs until `shutdown`. A store or broker that is away is told by the consumers; here it is only tried again.
@@ -27,7 +28,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticker
     };
-    let (mut depths, mut redrives) = (ticker(DEPTHS_EVERY), ticker(REDRIVES_EVERY));
+    let (mut depths, mut redrives, mut erased) = (ticker(DEPTHS_EVERY), ticker(REDRIVES_EVERY), ticker(ERASED_EVERY));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
                 depths.reset_after(DEPTHS_EVERY.max(clock.elapsed() * DEPTHS_SHARE));
             }
             _ = redrives.tick() => resume_redrives(&context).await,
+            _ = erased.tick() => empty_erased(&context).await,
         }
     }
 }
@@ -85,6 +87,15 @@ async fn resume_redrives(context: &Context) {
         Ok(0) => {}
         Ok(resumed) => tracing::info!(resumed, "redrive.resumed: a redrive had been interrupted"),
         Err(error) => tracing::warn!(error = %error, "redrive.not_resumed: trying again in half a minute"),
+    }
+}
+
+/// Erasing left them to their opt-outs, which were not sent yet.
+async fn empty_erased(context: &Context) {
+    match context.store.empty_ended().await {
+        Ok(0) => {}
+        Ok(payloads) => tracing::info!(payloads, "erased.emptied: the opt-outs that needed these payloads have ended"),
+        Err(error) => tracing::debug!(error = %error, "erased.not_emptied: trying again in a moment"),
     }
 }
 

@@ -172,9 +172,9 @@ impl Inner {
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
                 self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
                 // Before the body: a closing must bind the calls that start while it is read.
-                let After { closed_for, failed_probe } = permit.answered(status::meaning(status), &limits);
+                let After { closed_for, failed_probe, sent_ms } = permit.answered(status::meaning(status), &limits);
                 let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
-                let result = match self.world.answered(response.headers()).await {
+                let result = match self.world.answered(response.headers(), sent_ms).await {
                     Ok(()) => self.classify(status, response, &limits, closed_until, &private).await,
                     Err(of_another_world) => Err(of_another_world),
                 };

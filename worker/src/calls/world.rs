@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::held::paused_until;
 use crate::destinations::error::DestinationError;
-use crate::destinations::pause_reason::OTHER_WORLD;
+use crate::destinations::pause_reason::{REAL_API_ANSWERS, SANDBOX_ANSWERS};
 use crate::gate::Gate;
 
 /// What the sandbox says in every answer.
@@ -79,8 +79,8 @@ impl World {
         }
     }
 
-    /// Compares an answer with the store, before anybody reads it.
-    pub(crate) async fn answered(&self, headers: &HeaderMap) -> Result<(), DestinationError> {
+    /// Compares an answer with the store, before anybody reads it. `sent_ms`: when its call was made, by the gate's clock.
+    pub(crate) async fn answered(&self, headers: &HeaderMap, sent_ms: i64) -> Result<(), DestinationError> {
         let answered = if headers.contains_key(MARK) { StoreKind::Sandbox } else { StoreKind::Real };
         let only_looks = self.only_looks.load(Ordering::Acquire);
         let kind = match self.kind.get() {
@@ -101,42 +101,17 @@ impl World {
         if kind == answered {
             return Ok(());
         }
-        let reason = reason(kind);
+        let reason = match kind {
+            StoreKind::Real => SANDBOX_ANSWERS,
+            StoreKind::Sandbox => REAL_API_ANSWERS,
+        };
         if only_looks {
-            return Err(DestinationError::GateClosed { until: Timestamp::now(), why: reason, is_paused: true });
+            let why = reason.to_owned();
+            return Err(DestinationError::GateClosed { until: Timestamp::now(), why, is_paused: true });
         }
-        if let Err(error) = self.pause(&reason).await {
-            tracing::error!(destination = %self.gate.destination(), reason, error = %error,
-                "destination.not_paused: it should be, and the store is away; no call counts meanwhile");
-        }
+        self.gate.stop(sent_ms, reason);
         let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
         Err(DestinationError::GateClosed { until: paused_until(), why, is_paused: true })
-    }
-
-    /// Stops all calls of all processes until a person resumes them.
-    async fn pause(&self, reason: &str) -> Result<(), StoreError> {
-        if self.gate.is_paused_for(reason) {
-            return Ok(());
-        }
-        let store = self.gate.store();
-        store.pause_gate(self.gate.destination(), reason).await?;
-        self.gate.follow(&store.gates().await?);
-        Ok(())
-    }
-}
-
-/// Shown by `hookline status`, with what to do.
-fn reason(kind: StoreKind) -> String {
-    match kind {
-        StoreKind::Real => format!(
-            "{OTHER_WORLD}: the sandbox answers, and this store is for the real API, so nothing that it answers is proof; \
-             set [textus] base_url to the real API, start again, then `hookline resume textus`"
-        ),
-        StoreKind::Sandbox => format!(
-            "{OTHER_WORLD}: the real API answers, and this store is the sandbox's, so what it holds must not go there; \
-             give the real API a data_dir or a [store] url of its own, or set [textus] base_url to the sandbox, start \
-             again, then `hookline resume textus`"
-        ),
     }
 }
 

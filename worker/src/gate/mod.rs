@@ -69,6 +69,8 @@ pub struct After {
     pub closed_for: Duration,
     /// The call was a probe and failed: it was made to see whether the destination works. How long until the next one.
     pub failed_probe: Option<Duration>,
+    /// When the call was made, by the gate's clock.
+    pub sent_ms: i64,
 }
 
 /// No call may be made now.
@@ -174,8 +176,10 @@ impl Gate {
         self.queue().no_room_for(self.now_ms(), priority, classes)
     }
 
-    pub(crate) fn is_paused_for(&self, reason: &str) -> bool {
-        self.queue().policy.pause.reason() == Some(reason)
+    /// Stops all calls of all processes until a person resumes them, for what the answer to a call showed that was made
+    /// at `sent_ms`; unless a person has resumed them since.
+    pub(crate) fn stop(&self, sent_ms: i64, reason: &'static str) {
+        self.record(Report::Stop(sent_ms, reason));
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -200,8 +204,7 @@ impl Gate {
 
     /// Whether a call with these credentials was answered 2xx within the last `span`.
     pub(crate) fn succeeded_within(&self, span: Duration) -> bool {
-        let since_ms = self.now_ms() - millis(span);
-        self.queue().policy.last_success_ms.is_some_and(|at| at >= since_ms)
+        self.queue().policy.last_success_ms.is_some_and(|at| at >= self.now_ms() - millis(span))
     }
 
     fn held(&self, wait: Wait) -> Held {
@@ -253,6 +256,7 @@ impl Permit<'_> {
         After {
             closed_for: duration(policy.closed_until_ms - at_ms),
             failed_probe: (is_probe && has_failed).then(|| duration(probe_due_ms - at_ms)),
+            sent_ms,
         }
     }
 }

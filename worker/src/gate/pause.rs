@@ -23,7 +23,7 @@ pub(super) struct Pause {
     /// The check told nothing: an opt-out may find out.
     opt_out_may_probe: bool,
     /// A refusal of a call from before the last resume says nothing about now.
-    resumed_ms: i64,
+    pub(super) resumed_ms: i64,
 }
 
 impl Pause {
@@ -76,6 +76,13 @@ impl Pause {
         if self.is_flowing() && sent_ms >= self.resumed_ms {
             self.reason = Some(format!("{CREDENTIALS_REFUSED} ({status}): set valid ones, then `hookline resume`"));
             (self.check_due_ms, self.opt_out_may_probe) = (now_ms + every_ms, false);
+        }
+    }
+
+    /// The answer to a call that was sent at `sent_ms` shows that a person has to look.
+    pub(super) fn stop(&mut self, sent_ms: i64, reason: &str) {
+        if sent_ms >= self.resumed_ms {
+            self.follow(Some(reason), sent_ms);
         }
     }
 
@@ -183,6 +190,20 @@ mod tests {
 
         pause.refused(2, 3, EVERY, 401);
         assert!(!pause.is_flowing());
+    }
+
+    #[test]
+    fn a_late_answer_from_before_a_resume_stops_nothing() {
+        let mut pause = Pause::default();
+        pause.stop(5, "look");
+        pause.stop(6, "look");
+        assert!(is_held(&pause, 10 * EVERY, CHECK) && is_held(&pause, 10 * EVERY, OPT_OUT), "nothing probes it");
+        pause.follow(None, 10);
+
+        pause.stop(9, "look");
+        assert!(pause.is_flowing());
+        pause.stop(10, "look");
+        assert_eq!(pause.reason(), Some("look"));
     }
 
     #[test]

@@ -107,15 +107,18 @@ pub(super) enum Report {
     },
     /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
     OptOutWaits(OperationClass),
+    /// Why no call may be made until a person has looked, by the answer to a call that was sent at that time.
+    Stop(i64, &'static str),
+    /// A process saw by this time that a pause had ended.
+    Resumed(i64),
 }
 
 /// What the check of credentials told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckResult {
     Accepted,
-    Refused {
-        status: u16,
-    },
+    /// By this status.
+    Refused(u16),
     Nothing,
     /// There are other credentials: they are to be checked.
     Changed,
@@ -240,16 +243,17 @@ impl Policy {
     }
 
     pub(super) fn record(&mut self, report: &Report, rules: &GateRules) {
+        let every_ms = rules.probe_every_ms;
         match *report {
             Report::Answer(answer) => self.answered(&answer, rules),
             Report::OptOutWaits(class) => self.breakers[class.index()].opt_out_waits(),
+            Report::Stop(sent_ms, reason) => self.pause.stop(sent_ms, reason),
+            Report::Resumed(at_ms) => self.pause.resumed_ms = self.pause.resumed_ms.min(at_ms),
             Report::Check { at_ms, result: CheckResult::Accepted } => self.pause.accepted(at_ms),
-            Report::Check { at_ms, result: CheckResult::Refused { status } } => {
-                self.pause.refused(at_ms, at_ms, rules.probe_every_ms, status);
+            Report::Check { at_ms, result: CheckResult::Refused(status) } => {
+                self.pause.refused(at_ms, at_ms, every_ms, status)
             }
-            Report::Check { at_ms, result: CheckResult::Nothing } => {
-                self.pause.check_found_nothing(at_ms, rules.probe_every_ms)
-            }
+            Report::Check { at_ms, result: CheckResult::Nothing } => self.pause.check_found_nothing(at_ms, every_ms),
             Report::Check { at_ms, result: CheckResult::Changed } => {
                 self.last_success_ms = None;
                 self.pause.check_now(at_ms);

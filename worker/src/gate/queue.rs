@@ -117,6 +117,10 @@ impl Queue {
 
     /// Takes over the policy that the store holds. What happened here since still counts.
     pub(super) fn follow(&mut self, policy: Policy) {
+        // Each look takes the end of a pause for now until it is written down: what was sent since the first is not late.
+        if policy.pause.is_flowing() && !self.policy.pause.is_flowing() {
+            self.reports.push(Report::Resumed(policy.pause.resumed_ms));
+        }
         self.policy = policy;
         self.reports.iter().for_each(|report| self.policy.record(report, &self.rules));
     }

@@ -104,7 +104,7 @@ impl TextUs {
         Err(match self.verdict(log).await {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
-                self.gate().check_ended(CheckResult::Refused { status });
+                self.gate().check_ended(CheckResult::Refused(status));
                 // The status of this call: the ledger records what a PUT was answered.
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }

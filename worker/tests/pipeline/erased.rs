@@ -1,16 +1,18 @@
 //! What is erased does not wait for a gate to open, and what mentions the person goes on without their number.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use hookline_common::event::EventId;
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::testing::nodes::RabbitNode;
-use hookline_sandbox::Endpoint;
 use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EffectKind, Endpoint};
 use hookline_store::model::Payload;
 
-use crate::helpers::{TestPipeline, ending, eventually, now, someone};
+use crate::helpers::{ACCOUNT, TestPipeline, ending, eventually, now, someone};
 use crate::pauses::pause;
 
 const RECEIVED: &str = "message.received";
@@ -62,6 +64,25 @@ async fn copies_of_erased_deliveries_leave_the_queue_while_the_destination_is_pa
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_opt_out_of_an_erased_person_goes_on_when_a_pause_ends_and_its_payload_goes_then() {
+    let pipeline = TestPipeline::start().await;
+    let person = someone();
+    pause(&pipeline).await;
+    // Its parked copy looks again in minutes.
+    let id = pipeline.send_late(&sample("contact.opted_out", &person), Duration::from_secs(3600)).await;
+    eventually("it is held", async || pipeline.store.held(Destination::TextUs).await.is_ok_and(|held| held == 1)).await;
+
+    let erased = pipeline.store.erase(&Phone::parse(&person.phone).unwrap()).await.unwrap();
+    assert_eq!((erased.payloads, erased.payloads_kept), (0, 1));
+    pipeline.store.resume_gate(Destination::TextUs).await.unwrap();
+
+    assert_eq!(ending(&pipeline.settled(&id).await, HandlerName::RecordOptOut), "done");
+    assert_eq!(pipeline.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone), 1);
+    let is_gone = async || matches!(pipeline.store.event_payload(&id).await, Ok(Payload::Gone));
+    eventually("its payload is gone", is_gone).await;
+}
+
 #[tokio::test]
 async fn a_note_that_waited_while_the_number_in_its_text_was_erased_is_written_without_it() {
     let pipeline = TestPipeline::with(|setup| {
@@ -79,8 +100,8 @@ async fn a_note_that_waited_while_the_number_in_its_text_was_erased_is_written_w
         effect_key: &message_id,
         event_id: &holder,
         owner: "another",
-        lease: std::time::Duration::from_secs(60),
-        settle_after: std::time::Duration::ZERO,
+        lease: Duration::from_secs(60),
+        settle_after: Duration::ZERO,
     };
     let hookline_store::model::Claim::Fresh(token) = pipeline.store.claim(&held).await.unwrap() else {
         panic!("nobody else is at it")

@@ -59,6 +59,10 @@ impl TestApi {
         TestWorker::start(&self.sandbox.base_url(), &self.store_dir).await
     }
 
+    pub(crate) async fn another_worker_with(&self, settings: &TextUsSettings) -> TestWorker {
+        TestWorker::with(settings, Location::Sqlite(self.store_dir.path().to_owned())).await
+    }
+
     pub(crate) fn textus(&self) -> &TextUs {
         &self.worker.textus
     }

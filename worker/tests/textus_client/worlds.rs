@@ -4,12 +4,16 @@
 use std::time::Duration;
 
 use hookline_common::names::{Destination, OperationClass};
+use hookline_common::settings::TextUsSettings;
 use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 use hookline_store::StoreKind;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::textus::opt_outs::Shows;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
-use crate::helpers::{PHONE, TIMEOUT, TestApi, TestWorker, eventually, phone, segment};
+use crate::helpers::{PHONE, TIMEOUT, TestApi, TestWorker, eventually, phone, segment, settings};
 
 const CLASS: OperationClass = OperationClass::OptOutWrites;
 
@@ -36,6 +40,33 @@ async fn reason(worker: &TestWorker) -> Option<String> {
     let gates = worker.store.gates().await.expect("the store answers");
     let gate = gates.into_iter().find(|gate| gate.destination == Destination::TextUs).expect("a gate");
     gate.reason_of_pause().map(str::to_owned)
+}
+
+/// Waits until all processes are held for this; the reason.
+async fn paused(worker: &TestWorker) -> String {
+    let is_for_this = |reason: String| reason.contains("sandbox and real API meet");
+    eventually("paused for all", || async { reason(worker).await.is_some_and(is_for_this) }).await;
+    reason(worker).await.expect("paused")
+}
+
+fn is_held(worker: &TestWorker) -> bool {
+    worker.gate.no_room_for(Default::default(), &[CLASS]).is_some()
+}
+
+/// The sandbox's answer to one call: sent when it is told to.
+async fn answers_late() -> (String, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base_url = format!("http://{}", listener.local_addr().expect("an address"));
+    let ((asked, is_asked), (go, may_go)) = (oneshot::channel(), oneshot::channel());
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a call");
+        assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
+        asked.send(()).expect("somebody waits");
+        may_go.await.expect("told to go");
+        let answer = b"HTTP/1.1 404 Not Found\r\nx-hookline-sandbox: 1\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.expect("somebody reads");
+    });
+    (base_url, is_asked, go)
 }
 
 fn other(kind: StoreKind) -> StoreKind {
@@ -73,7 +104,7 @@ async fn a_process_that_meets_the_other_world_writes_nothing_and_says_what_to_do
             let refused = api.worker.textus.ask_before_writing(CLASS).await.expect_err("the other world");
 
             assert!(refused.is_paused(), "{kind:?} {status}: {refused}");
-            let reason = reason(&api.worker).await.expect("paused");
+            let reason = paused(&api.worker).await;
             assert!(reason.contains("[textus] base_url") && reason.contains("hookline resume"), "{reason}");
             put(&api, &api.worker).await.expect_err("held");
             assert_eq!(puts(&api), 0, "{kind:?} {status}");
@@ -96,18 +127,20 @@ async fn no_answer_of_the_other_world_counts_that_comes_in_the_middle() {
     assert!(answered.is_paused(), "{answered}");
     assert!(!answered.may_have_taken_effect(), "nothing reached the real API");
     assert_eq!(api.log.records().last().expect("a request").status, Some(201), "told in the attempt");
+    paused(&api.worker).await;
 
     api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
     eventually("resumed", || async { api.worker.gate.no_room_for(Default::default(), &[CLASS]).is_none() }).await;
     let read = api.worker.textus.contact(&api.log, &segment(&contact)).await.expect_err("reads neither");
     assert!(read.is_paused(), "{read}");
-    assert!(reason(&api.worker).await.is_some(), "paused again");
+    paused(&api.worker).await;
 }
 
 #[tokio::test]
 async fn it_goes_on_where_the_right_one_answers_and_a_person_resumes() {
     let api = of_kind(StoreKind::Real).await;
     api.worker.textus.ask_before_writing(CLASS).await.expect_err("the sandbox");
+    paused(&api.worker).await;
     answers_as(&api, StoreKind::Real);
     let mended = api.another_worker().await;
     mended.textus.ask_before_writing(CLASS).await.expect_err("paused still");
@@ -118,6 +151,32 @@ async fn it_goes_on_where_the_right_one_answers_and_a_person_resumes() {
         eventually("resumed", || async { worker.textus.ask_before_writing(CLASS).await.is_ok() }).await;
         assert_eq!(put(&api, worker).await, Ok(Shows::This));
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_the_other_world_that_comes_after_the_resume_pauses_nothing() {
+    let api = of_kind(StoreKind::Real).await;
+    let (base_url, is_asked, go) = answers_late().await;
+    let settings = TextUsSettings { timeout: Duration::from_secs(60), ..settings(&base_url) };
+    let late = api.another_worker_with(&settings).await;
+    let (textus, log, contact) = (late.textus.clone(), api.log.clone(), segment("/contacts/1"));
+    let read = tokio::spawn(async move { textus.contact(&log, &contact).await });
+    is_asked.await.expect("it is on its way");
+    api.worker.textus.ask_before_writing(CLASS).await.expect_err("the sandbox");
+    paused(&api.worker).await;
+    eventually("both are held", || async { is_held(&api.worker) && is_held(&late) }).await;
+
+    answers_as(&api, StoreKind::Real);
+    api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
+    eventually("both go on", || async { !is_held(&api.worker) && !is_held(&late) }).await;
+    go.send(()).expect("the call waits");
+
+    let read = read.await.expect("no panic").expect_err("it counts for nothing all the same");
+    assert!(read.is_paused(), "{read}");
+    assert!(!is_held(&late));
+    assert_eq!(reason(&api.worker).await, None);
+    api.worker.textus.ask_before_writing(CLASS).await.expect("the real API");
+    assert_eq!(put(&api, &api.worker).await, Ok(Shows::This));
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@
 //! theirs. Where somebody else's text has one of their numbers, the number is masked, and whatever waits for that event goes on: with the masked text,
 //! also where the broker has the other one ([`crate::deliveries::model::Begin::GoMasked`]).
 //!
+//! An opt-out that waits keeps its payload, for without that a copy that a pause holds or the broker loses could not be
+//! published anew; it goes once the opt-out has ended (`kept`).
+//!
 //! What is not in the history or the dead letters yet is not found: ask again once it is.
 
 use std::collections::BTreeSet;
@@ -21,7 +24,7 @@ use hookline_common::phone::Phone;
 use sqlx::AssertSqlSafe;
 
 use crate::Store;
-use crate::db::dialect::{self, Connection};
+use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::{Turn, row};
 use crate::operations::audit;
@@ -29,9 +32,12 @@ use crate::operations::erasure::whom::Whom;
 use crate::operations::model::Erased;
 use crate::records::people;
 
+mod copies;
+mod kept;
 mod scan;
 mod whom;
 
+pub(crate) use copies::copy_gone;
 use scan::{DEAD_LETTERS, EVENTS, Found, Payloads};
 
 /// Rows that one transaction touches.
@@ -46,6 +52,8 @@ const BETWEEN_CHECKPOINTS: Duration = Duration::from_millis(200);
 #[derive(Default)]
 struct Emptied {
     payloads: u64,
+    /// Not yet: an opt-out needs them.
+    kept: u64,
     event_ids: BTreeSet<EventId>,
     discarded: BTreeSet<(EventId, HandlerName)>,
     still_waiting: BTreeSet<(EventId, HandlerName)>,
@@ -74,6 +82,7 @@ impl Store {
         masked += self.mask_texts(&whom, None).await?;
         Ok(Erased {
             payloads,
+            payloads_kept: emptied.kept,
             dead_letters: emptied.payloads,
             masked,
             event_ids: emptied.event_ids.into_iter().collect(),
@@ -91,7 +100,10 @@ impl Store {
     pub async fn would_erase(&self, phone: &Phone) -> Result<Erased, StoreError> {
         let (whom, [events, dead_letters]) = self.find(phone).await?;
         let mut waiting = Emptied::default();
-        for (_, event_id) in events.theirs.iter().chain(&dead_letters.theirs) {
+        for (_, event_id) in &events.theirs {
+            waiting.kept += u64::from(self.look_at_waiting(event_id, &mut waiting).await?);
+        }
+        for (_, event_id) in &dead_letters.theirs {
             self.look_at_waiting(event_id, &mut waiting).await?;
         }
         let [notes, contact_links] = self.records_of(&whom).await?;
@@ -99,7 +111,8 @@ impl Store {
         let masked = self.mask_texts(&whom, Some(&theirs)).await?;
         Ok(Erased {
             numbers: whom.phones.len() as u64,
-            payloads: events.theirs.len() as u64,
+            payloads: events.theirs.len() as u64 - waiting.kept,
+            payloads_kept: waiting.kept,
             dead_letters: dead_letters.theirs.len() as u64,
             notes: notes.len() as u64,
             persons: whom.records.len() as u64,
@@ -143,12 +156,12 @@ impl Store {
 
     async fn empty_payloads(
         &self,
-        payloads: &Payloads,
+        payloads: &'static Payloads,
         rows: Vec<(String, EventId)>,
         emptied: &mut Emptied,
     ) -> Result<(), StoreError> {
         for rows in rows.chunks(BATCH) {
-            self.empty(payloads.empty, rows.to_vec(), emptied).await?;
+            self.empty(payloads, rows.to_vec(), emptied).await?;
         }
         Ok(())
     }
@@ -156,7 +169,7 @@ impl Store {
     /// Bytes and waiting work go together: once its bytes are gone, nothing finds the event any more.
     async fn empty(
         &self,
-        statement: &'static str,
+        payloads: &'static Payloads,
         mut rows: Vec<(String, EventId)>,
         emptied: &mut Emptied,
     ) -> Result<(), StoreError> {
@@ -168,148 +181,43 @@ impl Store {
                     let mut done = Emptied::default();
                     for (key, event_id) in rows {
                         // Deliveries before what belongs to them, as everybody does.
-                        discard_waiting(connection, event_id, &mut done).await?;
-                        let row = sqlx::query(statement).bind(key.as_str()).execute(&mut *connection).await?;
-                        done.payloads += row.rows_affected();
+                        let is_needed = discard_waiting(connection, event_id, &mut done).await?;
                         done.event_ids.insert(event_id.clone());
+                        if is_needed && payloads.opt_outs_need_them {
+                            done.kept += 1;
+                            continue;
+                        }
+                        let row = sqlx::query(payloads.empty).bind(key.as_str()).execute(&mut *connection).await?;
+                        done.payloads += row.rows_affected();
                     }
                     Ok(done)
                 })
             })
             .await?;
         emptied.payloads += done.payloads;
+        emptied.kept += done.kept;
         emptied.event_ids.extend(done.event_ids);
         emptied.discarded.extend(done.discarded);
         emptied.still_waiting.extend(done.still_waiting);
         Ok(())
     }
 
-    async fn look_at_waiting(&self, event_id: &EventId, waiting: &mut Emptied) -> Result<(), StoreError> {
-        let rows = self
-            .db
-            .rows(
-                sqlx::query("SELECT handler FROM deliveries WHERE event_id = $1 AND state = 'waiting'")
-                    .bind(event_id.as_str()),
-            )
-            .await?;
+    /// Whether an opt-out needs the payload.
+    async fn look_at_waiting(&self, event_id: &EventId, waiting: &mut Emptied) -> Result<bool, StoreError> {
+        let rows = self.db.rows(sqlx::query(UNENDED).bind(event_id.as_str())).await?;
         waiting.event_ids.insert(event_id.clone());
+        let mut is_needed = false;
         for row in &rows {
-            let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
-            let which = if is_given_up(handler) { &mut waiting.discarded } else { &mut waiting.still_waiting };
-            which.insert((event_id.clone(), handler));
-        }
-        Ok(())
-    }
-
-    /// How many copies of erased deliveries the broker may still hold: of whomever, until they have come and been
-    /// dropped.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn erased_copies(&self) -> Result<u64, StoreError> {
-        let row =
-            self.db.row(sqlx::query("SELECT COUNT(*) AS n FROM deliveries WHERE erased_copy IS NOT NULL")).await?;
-        row.map_or(Ok(0), |row| row::count(&row, "n"))
-    }
-
-    /// Events of those of one handler, so many at most.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn erased_copies_of(&self, handler: HandlerName, most: u16) -> Result<Vec<EventId>, StoreError> {
-        let select =
-            sqlx::query("SELECT event_id FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL LIMIT $2");
-        let rows = self.db.rows(select.bind(handler.as_str()).bind(i64::from(most))).await?;
-        rows.iter().map(row::event_id).collect()
-    }
-
-    /// Of these events of one handler, those that were erased: their copies are to be dropped.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn erased_among(
-        &self,
-        handler: HandlerName,
-        event_ids: &[EventId],
-    ) -> Result<BTreeSet<EventId>, StoreError> {
-        let mut erased = BTreeSet::new();
-        for event_ids in event_ids.chunks(BATCH) {
-            let statement = format!(
-                "SELECT event_id FROM deliveries WHERE event_id IN {} AND handler = ${}
-                   AND state = 'discarded' AND reason = ${}",
-                crate::db::statements::list(event_ids.len()),
-                event_ids.len() + 1,
-                event_ids.len() + 2
-            );
-            let mut select = sqlx::query(AssertSqlSafe(statement)).persistent(false);
-            for event_id in event_ids {
-                select = select.bind(event_id.as_str().to_owned());
-            }
-            let rows = self.db.rows(select.bind(handler.as_str()).bind(ERASED)).await?;
-            for row in &rows {
-                erased.insert(row::event_id(row)?);
+            let Some(unended) = unended(row)? else { continue };
+            is_needed |= unended.is_opt_out();
+            if unended.waits {
+                let which =
+                    if is_given_up(unended.handler) { &mut waiting.discarded } else { &mut waiting.still_waiting };
+                which.insert((event_id.clone(), unended.handler));
             }
         }
-        Ok(erased)
+        Ok(is_needed)
     }
-
-    /// Whether the broker may hold copies of this handler's erased deliveries that are due by now.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn has_erased_copies(&self, handler: HandlerName) -> Result<bool, StoreError> {
-        let row = self
-            .db
-            .row(
-                sqlx::query(
-                    "SELECT 1 FROM deliveries WHERE handler = $1 AND erased_copy IS NOT NULL
-                       AND (due_attempt IS NULL OR COALESCE(due_ms, 0) <= $2) LIMIT 1",
-                )
-                .bind(handler.as_str())
-                .bind(hookline_common::time::Timestamp::now().as_millis()),
-            )
-            .await?;
-        Ok(row.is_some())
-    }
-
-    /// The broker holds no copy of these erased deliveries any more.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn copies_gone(&self, deliveries: &[(EventId, HandlerName)]) -> Result<(), StoreError> {
-        let mut deliveries = deliveries.to_vec();
-        // In the order in which everybody locks deliveries.
-        deliveries.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
-        for deliveries in deliveries.chunks(BATCH) {
-            self.db
-                .write(Turn::Long, deliveries.to_vec(), |connection, deliveries| {
-                    Box::pin(async move {
-                        for (event_id, handler) in deliveries {
-                            copy_gone(connection, event_id, *handler).await?;
-                        }
-                        Ok(())
-                    })
-                })
-                .await?;
-        }
-        Ok(())
-    }
-}
-
-pub(crate) async fn copy_gone(
-    connection: &mut Connection,
-    event_id: &EventId,
-    handler: HandlerName,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE deliveries SET erased_copy = NULL
-         WHERE event_id = $1 AND handler = $2 AND erased_copy IS NOT NULL",
-    )
-    .bind(event_id.as_str())
-    .bind(handler.as_str())
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// All but what records the event and what keeps the person from being texted.
@@ -320,24 +228,50 @@ fn is_given_up(handler: HandlerName) -> bool {
     }
 }
 
+/// Deliveries of one event that may go on; a redrive lets dead letters go on.
+const UNENDED: &str =
+    "SELECT handler, state FROM deliveries WHERE event_id = $1 AND state IN ('waiting', 'dead_lettered')
+     ORDER BY handler";
+
+struct Unended {
+    handler: HandlerName,
+    /// Not a dead letter.
+    waits: bool,
+}
+
+impl Unended {
+    fn is_opt_out(&self) -> bool {
+        matches!(self.handler, HandlerName::RecordOptOut | HandlerName::FlagOptOut)
+    }
+}
+
+/// `None`: a newer version may know more handlers.
+fn unended(row: &DbRow) -> Result<Option<Unended>, StoreError> {
+    let Ok(handler) = row::text(row, "handler")?.parse() else { return Ok(None) };
+    let waits = row::name::<DeliveryState>(row, "state")? == DeliveryState::Waiting;
+    Ok(Some(Unended { handler, waits }))
+}
+
+/// Gives waiting work up; whether an opt-out needs the payload.
 async fn discard_waiting(
     connection: &mut Connection,
     event_id: &EventId,
     done: &mut Emptied,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     // Locked: a handler must not end one of them between this and its being given up.
-    let statement = format!(
-        "SELECT handler FROM deliveries WHERE event_id = $1 AND state = $2 ORDER BY handler {}",
-        dialect::for_update(connection)
-    );
-    let waiting = sqlx::query(AssertSqlSafe(statement))
-        .bind(event_id.as_str())
-        .bind(DeliveryState::Waiting.as_str())
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in &waiting {
-        // A newer version may know more handlers.
-        let Ok(handler) = row::text(row, "handler")?.parse() else { continue };
+    let statement = format!("{UNENDED} {}", dialect::for_update(connection));
+    let rows = sqlx::query(AssertSqlSafe(statement)).bind(event_id.as_str()).fetch_all(&mut *connection).await?;
+    let mut is_needed = false;
+    for row in &rows {
+        let Some(unended) = unended(row)? else { continue };
+        let Unended { handler, waits } = unended;
+        if unended.is_opt_out() {
+            kept::mark(connection, event_id, handler).await?;
+            is_needed = true;
+        }
+        if !waits {
+            continue;
+        }
         if !is_given_up(handler) {
             done.still_waiting.insert((event_id.clone(), handler));
             continue;
@@ -353,7 +287,7 @@ async fn discard_waiting(
         .await?;
         done.discarded.insert((event_id.clone(), handler));
     }
-    Ok(())
+    Ok(is_needed)
 }
 
 async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) -> Result<Erased, StoreError> {

@@ -22,12 +22,15 @@ pub(super) struct Payloads {
     table: &'static str,
     /// Takes the bytes of one row: `$1` is its key.
     pub(super) empty: &'static str,
+    /// An opt-out that waits is published anew from them.
+    pub(super) opt_outs_need_them: bool,
 }
 
 pub(super) const EVENTS: Payloads = Payloads {
     key: "event_id",
     table: "events",
     empty: "UPDATE events SET body = NULL WHERE event_id = $1 AND body IS NOT NULL",
+    opt_outs_need_them: true,
 };
 /// What is being redriven keeps its bytes until it is, and is gone then; the delivery does not begin. An opt-out that was
 /// given up keeps them too: without a redrive this person would be texted on.
@@ -36,6 +39,7 @@ pub(super) const DEAD_LETTERS: Payloads = Payloads {
     table: "dead_letters",
     empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'
             AND handler NOT IN ('record_opt_out', 'flag_opt_out')",
+    opt_outs_need_them: false,
 };
 
 /// Texts beside the payloads, with their table's key: what was noted, what failed and why, what operators wrote.

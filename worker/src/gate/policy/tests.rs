@@ -420,7 +420,7 @@ fn where_reads_fail_too_the_check_tells_nothing_and_an_opt_out_probes() {
     for at_ms in 1..=5 {
         policy.record(&Report::Answer(answer(OperationClass::Reads, at_ms, Meaning::Failed)), &long_window());
     }
-    policy.record(&Report::Check { at_ms: 10, result: CheckResult::Refused { status: 403 } }, &long_window());
+    policy.record(&Report::Check { at_ms: 10, result: CheckResult::Refused(403) }, &long_window());
     // The breaker was probed in vain all the time.
     policy.breakers[2].probe(60_000);
 
