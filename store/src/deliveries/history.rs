@@ -54,7 +54,8 @@ impl Store {
                     }
                     let (unparsed, parsed): (Vec<_>, Vec<_>) =
                         events.iter().partition(|(event, _)| event.event_type.is_unparsed());
-                    // Parsed events before unparsed ones is safe too: no other job waits for more than one unparsed event.
+                    // Locking parsed events before unparsed ones is safe too: no other job waits for more than one
+                    // unparsed event.
                     expect_deliveries(connection, &routed(&parsed), true).await?;
                     expect_deliveries(connection, &routed(&unparsed), false).await?;
                     leave_to_this_version(connection, &parsed).await?;
