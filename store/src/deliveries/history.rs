@@ -34,7 +34,7 @@ impl Store {
     /// done for `record_history` itself. Known events stay as they are: of two bodies with one id, the first counts.
     ///
     /// An event without a readable type also becomes a dead letter of `record_history`: no other handler takes it, and
-    /// a person has to look at it. Returns the ids of the events that became one.
+    /// a person has to look at it. Returns the ids of the events that now became one.
     ///
     /// # Errors
     /// See [`StoreError`].

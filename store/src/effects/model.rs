@@ -37,8 +37,8 @@ pub enum Claim {
     /// The caller holds the claim, and nobody tried before: go ahead.
     Fresh(ClaimToken),
     /// The caller holds the claim, but an earlier call may have taken effect: look before writing. `event_id` is the
-    /// event of that call, this event or another. `write_again` is set if a person decided (`dead-letters resolve
-    /// --write-again`) that the call had no effect.
+    /// event of that call, this event or another. `write_again` is set if a person decided that the call
+    /// had no effect (`dead-letters resolve --write-again`).
     AfterUnknown { token: ClaimToken, write_again: bool, event_id: EventId },
     /// The effect was made before. `event_id` is the event that made it, this one or another; for an effect that was
     /// found after a doubt, it is the event whose call was in doubt.

@@ -1,5 +1,5 @@
-//! Who answers a store's calls: the real API, or the sandbox that replaces it. `hookline dev` or the first answer fixes
-//! the kind once, so that answers of the two are never evidence side by side.
+//! Who answered the calls that a store records: the real API, or the sandbox that replaces it. `hookline dev` or the
+//! first answer fixes the kind once, so that answers of the two are never evidence side by side.
 
 use sqlx::Row;
 
