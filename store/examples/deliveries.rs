@@ -1,5 +1,5 @@
-//! Measures what the store allows a worker: deliveries a second, each with the writes of one effect around a call of 50
-//! ms that nobody makes.
+//! Measures how many deliveries a second the store allows a worker. Each delivery makes the writes of one effect around
+//! a call of 50 ms that is only simulated.
 //!
 //! `cargo run --release -p hookline-store --example deliveries -- URL [IN_FLIGHT] [SECONDS] [PROCESSES]`: `URL` is
 //! `postgres://…` of a database that may be filled, or a directory for SQLite. Each of the `PROCESSES` has connections

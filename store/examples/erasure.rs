@@ -1,7 +1,7 @@
 //! Measures how long an erasure takes that masks a number in many texts among many more.
 //!
-//! `cargo run -p hookline-store --example erasure -- URL [ATTEMPTS] [MENTIONS]`: `URL` is `postgres://…` of a database that
-//! may be filled, or a directory for SQLite; so many of the attempts tell the number.
+//! `cargo run -p hookline-store --example erasure -- URL [ATTEMPTS] [MENTIONS]`: `URL` is `postgres://…` of a database
+//! that may be filled, or a directory for SQLite. `MENTIONS` of the `ATTEMPTS` contain the number.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use hookline_common::time::Timestamp;
 use hookline_store::model::AttemptRecord;
 use hookline_store::{Location, Store, StoreOptions};
 
-/// Writes under way at once: they share commits.
+/// Writes under way at once; they share commits.
 const AT_ONCE: usize = 256;
 
 #[tokio::main]

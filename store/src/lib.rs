@@ -1,16 +1,19 @@
 //! The store: deliveries, effects, the opt-out ledger, history, dead letters, gates, the built-in records.
 //!
-//! Workers and the command line share it; ingest does not use it. Either one SQLite file in `data_dir`
-//! (WAL, `synchronous=FULL`), or a PostgreSQL database for any number of machines. Several processes have it open at
-//! once: whatever decides who may go on (a claim, a lock, the order of the ledger) is decided inside one write
-//! transaction, never from what was read before it. What differs between the two is in `db/dialect/`.
+//! Workers and the command line share the store; ingest does not use it. The store is either one SQLite file in
+//! `data_dir` (WAL, `synchronous=FULL`), or a PostgreSQL database for any number of machines. Several processes have it
+//! open at once. Every decision about which of them may go on (a claim, a lock, the order of the ledger) is therefore
+//! made inside one write transaction, never from an earlier read. The differences between the two databases are in
+//! `db/dialect/`.
 //!
-//! - [`model`]: what goes in and comes out. Everything else is a method of [`Store`], in one folder per subject.
-//! - Writes go through writers with group commit, and are on the disk when their method returns. A caller that is
-//!   cancelled, or hears that the store is not available, may have written all the same: repeating changes nothing.
+//! - [`model`] holds the types of arguments and results. Everything else is a method of [`Store`], in one folder per
+//!   subject.
+//! - Writes go through writers with group commit, and are on the disk when their method returns. If a caller is
+//!   cancelled or gets "not available", the write may still have happened; repeating it changes nothing.
 //! - Errors say whether the same request may succeed later ([`StoreError::is_unavailable`]).
-//! - Phone numbers are in clear in the ledger, the opt-out state, contact links, the records, and where the
-//!   worker makes one an effect key: the operator's data. No error, log line or audit row holds one.
+//! - Phone numbers are stored in clear text in the ledger, the opt-out state, contact links, the records, and effect
+//!   keys that the worker makes from one. They are the operator's data. No error, log line or audit row holds a phone
+//!   number.
 
 mod db;
 mod deliveries;
@@ -40,34 +43,34 @@ use crate::opt_outs::ledger::LedgerKey;
 pub use crate::opt_outs::ledger_key::{ledger_key_file, ledger_key_if_there};
 use crate::opt_outs::state;
 
-/// Where the store is.
+/// The location of the store.
 #[derive(Clone, Debug)]
 pub enum Location {
-    /// `store.db` in this data directory.
+    /// The directory that holds `store.db`.
     Sqlite(PathBuf),
-    /// A PostgreSQL server: `postgres://…`, TLS as its `sslmode` says.
+    /// The URL of a PostgreSQL server: `postgres://…`. Its `sslmode` decides about TLS.
     Url(Secret),
 }
 
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     pub location: Location,
-    /// Keys the chain of the opt-out ledger. A store is opened with the key it was made with.
+    /// The key of the opt-out ledger's hash chain. A store must always be opened with the key it was created with.
     pub ledger_key: Secret,
 }
 
-/// What [`Store::open_if_there`] found.
+/// The result of [`Store::open_if_there`].
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a command makes one")]
 pub enum Found {
     Store(Store),
-    /// No file, or a database without tables of ours.
+    /// There is no file, or the database has none of our tables.
     Nothing,
-    /// Tables of an earlier version: whoever is going to write there brings them up to date, not who only looks.
+    /// The tables are of an earlier version. A process that writes migrates them; a process that only reads does not.
     Older,
 }
 
-/// A handle; clones share the connections.
+/// A handle to the store; clones share the connections.
 #[derive(Clone)]
 pub struct Store {
     db: Db,
@@ -88,12 +91,12 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Makes the file where it is missing and brings its tables up to date. Must be called in a tokio runtime,
-    /// which then runs the writer.
+    /// Opens the store, creates a missing file, and migrates the tables. Must be called in a tokio runtime, which then
+    /// runs the writer.
     ///
     /// # Errors
-    /// `Incompatible` where a newer program's tables are there or the ledger was begun with another key,
-    /// `Unavailable` where the file cannot be opened now, `Invalid` for a location that cannot be used.
+    /// `Incompatible` if the tables are those of a newer program or the ledger was begun with another key,
+    /// `Unavailable` if the store cannot be opened now, `Invalid` if the location cannot be used.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let dialect = match &options.location {
             Location::Sqlite(data_dir) => Dialect::sqlite(data_dir)?,
@@ -108,11 +111,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens what is there: makes no file, no table, no key, and changes none. `ledger_key` is `None` where there is no
-    /// key at hand.
+    /// Opens an existing store. Creates no file, table or key, and changes none. `ledger_key` is `None` if the caller
+    /// has no key.
     ///
     /// # Errors
-    /// As [`Store::open`]; `Incompatible` where a store is there and its ledger's key is not.
+    /// As for [`Store::open`]; also `Incompatible` if a store exists but `ledger_key` is `None`.
     pub async fn open_if_there(location: &Location, ledger_key: Option<&Secret>) -> Result<Found, StoreError> {
         let dialect = match location {
             Location::Sqlite(data_dir) => match Dialect::sqlite_if_there(data_dir)? {
@@ -121,11 +124,11 @@ impl Store {
             },
             Location::Url(url) => Dialect::postgres(url)?,
         };
-        // By a connection that can't write: a file that somebody has begun to make must stay as it is.
+        // This connection cannot write: a file that another process has begun to create must stay as it is.
         let mut look = dialect.connect_reader().await?;
         let tables = db::within(dialect.read_deadline(), dialect.tables(&mut look)).await?;
         let is_derived = matches!(tables, Tables::Present) && state::is_present(&mut look).await?;
-        // What is left of it ends with the process.
+        // If closing fails, the connection ends with the process.
         let _ = sqlx::Connection::close(look).await;
         match tables {
             Tables::Missing => return Ok(Found::Nothing),
@@ -164,20 +167,20 @@ impl Store {
         })
     }
 
-    /// Now, by the clock that all processes on this store share.
+    /// Returns the time of the clock that all processes on this store share.
     #[must_use]
     pub fn now(&self) -> hookline_common::time::Timestamp {
         self.db.clock().now()
     }
 
-    /// Whether processes on other machines may work on it at the same time.
+    /// Whether processes on other machines may use this store at the same time.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.db.dialect().is_shared()
     }
 
-    /// Waits for the writes that were accepted, then closes; later calls on any clone are `Unavailable`. Dropping
-    /// the last clone does the same without the wait.
+    /// Waits for all accepted writes, then closes the store; later calls on any clone are `Unavailable`. Dropping the
+    /// last clone does the same without waiting.
     pub async fn close(&self) {
         self.db.close().await;
     }

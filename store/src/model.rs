@@ -1,4 +1,4 @@
-//! What goes into the store and comes out of it. Times are in milliseconds, phones in E.164.
+//! Arguments and results of the store's methods. Times are in milliseconds, phones in E.164.
 
 pub use crate::db::page::Page;
 pub use crate::deliveries::model::{

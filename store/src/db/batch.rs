@@ -1,6 +1,6 @@
-//! Collects what many callers ask at once into one job, whose statements are then paid for once for all of them.
+//! Batches the requests of many callers into one job, so that they share the cost of its statements.
 //!
-//! While one batch is written, the next one fills. Asked one by one, it costs what the job alone would.
+//! While one batch is being written, the next one fills. A single request costs no more than its job alone.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,34 +12,36 @@ use super::{Db, Turn, Work, closed};
 use crate::db::dialect::{self, Connection};
 use crate::db::error::StoreError;
 
-/// What a batch holds at most: few statements, and short locks.
+/// The most requests in a batch; the limit keeps statements few and locks short.
 const MOST: usize = 64;
-/// Above it callers wait before they queue.
+/// The size of the queue. When the queue is full, callers wait to enter it.
 const WAITING: usize = 1024;
 
-/// Something that is asked of the store, together with others.
+/// A request that the store can carry out together with others.
 pub(crate) trait Ask: Clone + Send + Sync + 'static {
     type Answer: Send + 'static;
-    /// No two that share one of these are in one batch: each must see what the other wrote.
+    /// The names this request concerns. Requests that share a name never share a batch, because each must see the
+    /// other's writes.
     fn about(&self) -> Vec<&str>;
-    /// Which locks it takes alone.
+    /// The locks this request takes when it is alone in its batch.
     fn turn(&self) -> Turn;
-    /// Which locks they take together.
+    /// The locks the requests of one batch take together.
     fn turn_of(asks: &[Self]) -> Turn {
         match asks {
             [one] => one.turn(),
             _ => Turn::Sorted,
         }
     }
-    /// Whether each needs rows of its own: where one is held by others, the rest of its batch can go on without it.
+    /// Whether each request needs rows of its own. If so, the rest of the batch can go on without a request whose row
+    /// another transaction holds.
     const APART: bool;
-    /// Whether it is enough that a batch is on the disk with the next commit that is: nothing is done outside the
-    /// store, and no delivery is settled, before something else was written.
+    /// Whether a batch may return before its fsync and reach the disk with the next commit that waits for one. That is
+    /// safe if another write always comes before any action outside the store and before the delivery settles.
     const LATER: bool;
 }
 
 type Answers<A> = Result<Vec<<A as Ask>::Answer>, StoreError>;
-/// Writes a batch in one transaction; one answer each, in their order.
+/// Writes a batch in one transaction and returns one answer per request, in the order of the requests.
 type Write<A> = dyn Fn(Vec<A>) -> BoxFuture<'static, Answers<A>> + Send + Sync;
 
 struct Waiting<A: Ask> {
@@ -49,7 +51,7 @@ struct Waiting<A: Ask> {
 
 impl<A: Ask> Waiting<A> {
     fn answer(self, answer: Result<A::Answer, StoreError>) {
-        // Nobody waits where the caller was cancelled; what was written stays.
+        // A cancelled caller no longer waits for the answer; the write stays.
         let _ = self.reply.send(answer);
     }
 }
@@ -64,7 +66,7 @@ impl<A: Ask> Clone for Batches<A> {
 }
 
 impl<A: Ask> Batches<A> {
-    /// They end when every handle is gone.
+    /// Starts the task that writes the batches. The task ends when every handle is dropped.
     pub(crate) fn start<W>(db: &Db, work: W) -> Self
     where
         W: for<'c> Fn(&'c mut Connection, &'c Vec<A>) -> Work<'c, Vec<A::Answer>> + Clone + Send + Sync + 'static,
@@ -75,7 +77,7 @@ impl<A: Ask> Batches<A> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
                 let turn = A::turn_of(&asks);
-                // Any other turn may share its transaction.
+                // A job with any other turn may share its transaction with jobs that need the fsync.
                 let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Alone);
                 db.write(turn, asks, move |connection, asks| {
                     let work = work.clone();
@@ -116,7 +118,7 @@ async fn run<A: Ask>(mut waiting: mpsc::Receiver<Waiting<A>>, write: Arc<Write<A
             queue.push_back(next);
         }
         if let Err(away) = carry_out(next_batch(&mut queue), &write).await {
-            // Who waits would find out one batch after another what is known already.
+            // The database is away. Without this, each waiting batch would find that out in turn.
             while let Some(one) = queue.pop_front().or_else(|| waiting.try_recv().ok()) {
                 one.answer(Err(away.clone()));
             }
@@ -124,13 +126,13 @@ async fn run<A: Ask>(mut waiting: mpsc::Receiver<Waiting<A>>, write: Arc<Write<A
     }
 }
 
-/// As many of those that wait as have nothing in common, first come first.
+/// Takes from the queue, in order of arrival, the requests that share no name with an earlier one.
 fn next_batch<A: Ask>(queue: &mut VecDeque<Waiting<A>>) -> Vec<Waiting<A>> {
     let mut about = HashSet::new();
     let (mut batch, mut left) = (Vec::new(), VecDeque::new());
     for one in queue.drain(..) {
         let free = one.ask.about().iter().all(|name| !about.contains(*name));
-        // Also of those left behind: who comes after them must not overtake them.
+        // The names of requests left behind count too: a later request must not overtake them.
         about.extend(one.ask.about().into_iter().map(str::to_owned));
         if free { batch.push(one) } else { left.push_back(one) }
     }
@@ -138,7 +140,7 @@ fn next_batch<A: Ask>(queue: &mut VecDeque<Waiting<A>>) -> Vec<Waiting<A>> {
     batch
 }
 
-/// Writes and answers; the error where the database is away.
+/// Writes a batch and answers its callers. Returns the error if the database is away.
 async fn carry_out<A: Ask>(batch: Vec<Waiting<A>>, write: &Arc<Write<A>>) -> Result<(), StoreError> {
     let answers = write(batch.iter().map(|one| one.ask.clone()).collect()).await;
     let error = match answers {
@@ -153,7 +155,8 @@ async fn carry_out<A: Ask>(batch: Vec<Waiting<A>>, write: &Arc<Write<A>>) -> Res
     let away = matches!(error, StoreError::Unavailable(_));
     let in_the_way = matches!(error, StoreError::Contended(_));
     if batch.len() > 1 && !away && (A::APART || !in_the_way) {
-        // One of them cannot be written, or not now: the others need not suffer for it, nor wait for it.
+        // One request cannot be written, or not now. We write each alone, so that the others neither fail nor wait with
+        // it.
         for one in batch {
             let write = Arc::clone(write);
             tokio::spawn(async move {

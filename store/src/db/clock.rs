@@ -1,5 +1,5 @@
-//! One clock for all machines: the database's. Leases, claims and heartbeats of several machines are compared with
-//! one another, and their own clocks may disagree.
+//! One clock for all machines: the database's. The store compares leases, claims and heartbeats of several machines,
+//! whose own clocks may disagree.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use hookline_common::time::Timestamp;
 use crate::db::dialect::{Connection, Dialect};
 use crate::db::error::StoreError;
 
-/// How long a measured difference is believed.
+/// How long a measured clock difference stays valid before the next measurement.
 const MEASURED_FOR: Duration = Duration::from_secs(30);
 
-/// Clones share what was measured.
+/// The database's clock. Clones share the measurement.
 #[derive(Clone, Default)]
 pub(crate) struct Clock(Arc<Mutex<Measured>>);
 
@@ -23,17 +23,17 @@ struct Measured {
 }
 
 impl Clock {
-    /// Now, by the database's clock as far as it is known.
+    /// Returns the current time of the database's clock, as far as its difference is known.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(Timestamp::now().as_millis().saturating_add(self.lock().ahead_ms))
     }
 
-    /// A moment of the database's clock, by this machine's: for callers, who wait by their own.
+    /// Converts a time of the database's clock to this machine's clock, by which callers wait.
     pub(crate) fn here(&self, theirs: Timestamp) -> Timestamp {
         Timestamp::from_millis(theirs.as_millis().saturating_sub(self.lock().ahead_ms))
     }
 
-    /// Measures again where the last time is long ago.
+    /// Measures the difference again if the last measurement is older than [`MEASURED_FOR`].
     pub(crate) async fn measure(&self, dialect: &Dialect, connection: &mut Connection) -> Result<(), StoreError> {
         if self.lock().at.is_some_and(|at| at.elapsed() < MEASURED_FOR) {
             return Ok(());

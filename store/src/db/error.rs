@@ -1,19 +1,21 @@
-//! Why the store did not do what it was asked. Texts hold no value from a row: phones and payloads live there.
+//! Errors of the store. Their texts hold no value from a row, because rows hold phones and payloads.
 
 use crate::db::dialect::{self, Judgement};
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Busy, out of space, I/O, no connection: it may work later, so the caller holds its delivery.
+    /// Busy, out of space, an I/O error, no connection. The request may succeed later, so the caller holds its
+    /// delivery.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// Another process held what was needed for too long, or a deadlock was resolved against us: as `Unavailable`.
+    /// Another process held a lock for too long, or a deadlock was resolved against us. Callers treat this as
+    /// `Unavailable`.
     #[error("the store is busy: {0}")]
     Contended(String),
-    /// The tables, or the ledger's key, are not ones that this program may write with.
+    /// This program must not write to these tables, or the ledger's key is not the right one.
     #[error("the store cannot be used: {0}")]
     Incompatible(String),
-    /// A request that cannot be carried out, or a row that cannot be read.
+    /// The request cannot be carried out, or a row cannot be read.
     #[error("the store could not do that: {0}")]
     Invalid(String),
 }
@@ -32,7 +34,7 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        // Only texts that quote no value and no connection URL are passed on.
+        // We pass on only texts that quote no value and no connection URL.
         if let Some(database) = error.as_database_error() {
             let words = dialect::words(database);
             return match dialect::judge(database) {

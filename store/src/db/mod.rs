@@ -1,12 +1,12 @@
-//! Writers with group commit, a few readers.
+//! Writers with group commit, and a few readers.
 //!
-//! Every write is a job: a function of a connection that a writer runs inside a transaction. Jobs that wait while a
-//! commit is on its way to the disk share the next one, so that the price of an fsync (and of a network) is paid once
-//! for all of them. A job must be a function of its arguments alone: where one of a group fails, the group is rolled
-//! back, and that job runs again in a transaction of its own. A caller hears of success only after the commit.
+//! Every write is a job: a function of a connection that a writer runs inside a transaction. Jobs that arrive while a
+//! commit is on its way to the disk share the next commit, so that they pay for an fsync (and a network round trip)
+//! once. A job must depend on its arguments alone: if one job of a group fails, the group is rolled back, and that job
+//! runs again in a transaction of its own. A caller gets its success only after the commit.
 //!
-//! SQLite has one writer at a time. On PostgreSQL several work side by side, here and in other processes, and what
-//! keeps them from waiting for one another in a circle is the [`Turn`] that each job names.
+//! SQLite has one writer at a time. On PostgreSQL several writers work side by side, here and in other processes. The
+//! [`Turn`] that each job names keeps them from deadlocks.
 
 mod batch;
 mod clock;
@@ -35,30 +35,32 @@ use self::writer::{Message, Start, Typed};
 use crate::db::dialect::{Connection, DbRow, Dialect, Lane};
 use crate::db::error::StoreError;
 
-/// What a write does with its connection.
+/// The future of a write on its connection.
 pub(crate) type Work<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
 
-/// Which locks a job takes, and so with which others it may share a transaction.
+/// The locks a job takes, which decide the jobs it may share a transaction with. On SQLite, which has one writer, all
+/// jobs may share one.
 pub(crate) enum Turn {
-    /// One row, named so that a group takes its locks in the order of the names, as every other group does.
+    /// One row. A group takes its locks in the order of these names, as every other group does.
     Row(String),
-    /// Many such rows, locked in the order of their names: never with others, and not at all where one is held.
+    /// Many such rows, locked in the order of their names. The job has a transaction of its own, and fails if another
+    /// transaction holds one of the rows.
     Sorted,
-    /// The head of the ledger, and nothing but what it protects.
+    /// The head of the ledger, and only rows that this lock protects.
     Ledger,
-    /// Several rows or names: never with others.
+    /// Several rows or names. The job has a transaction of its own.
     Alone,
-    /// Many rows, perhaps all of a table: never with others, and it may take its time.
+    /// Many rows, perhaps a whole table. The job has a transaction of its own and may take long.
     Long,
 }
 
 impl Turn {
-    /// One row of a table by its key.
+    /// The turn for one row of a table, by its key.
     pub(crate) fn row(table: &str, key: &[&str]) -> Self {
         Self::Row(format!("{table} {}", key.join(" ")))
     }
 
-    /// A delivery's row, in the order in which the history locks many of them.
+    /// The turn for a delivery's row. Its name sorts in the order in which the history locks many deliveries.
     pub(crate) fn delivery(event_id: &str, handler: &str) -> Self {
         Self::row("deliveries", &[event_id, handler])
     }
@@ -78,14 +80,14 @@ pub(crate) struct Db {
 }
 
 impl Db {
-    /// `connection` becomes a writer's; the others are made when needed.
+    /// Starts the writers and readers. One writer takes `connection`; the others connect when they are first needed.
     pub(crate) fn start(dialect: Dialect, connection: Connection, clock: Clock) -> Self {
         let lanes = dialect.lanes();
         let closing = Arc::new(watch::Sender::new(false));
         let open = |lane: Lane, connection, contended| {
             Start { dialect: &dialect, clock: &clock, closing: &closing, lane, connection, contended }.start()
         };
-        // Where a kind of job has no writers of its own, it goes where single rows go.
+        // A kind of job without writers of its own goes to the writers of single rows.
         let alone = lanes.alone.map(|lane| open(lane, None, None));
         let rows = open(lanes.rows, Some(connection), alone.as_ref().map(mpsc::Sender::downgrade));
         let sorted = lanes.sorted.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
@@ -100,12 +102,12 @@ impl Db {
         &self.dialect
     }
 
-    /// Tells the time by which leases are measured.
+    /// The clock that measures leases.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Runs `work` in a write transaction; the changes are on the disk when it returns.
+    /// Runs `work` in a write transaction. The changes are on the disk when this returns.
     pub(crate) async fn write<A, T, F>(&self, turn: Turn, arguments: A, work: F) -> Result<T, StoreError>
     where
         A: Send + Sync + 'static,
@@ -128,7 +130,8 @@ impl Db {
         answer.await.map_err(|_| closed())?
     }
 
-    /// All rows of a look-up that is quick on any amount of data: what was committed before it starts.
+    /// Returns all rows of a look-up that is quick on any amount of data. The look-up sees everything committed before
+    /// its start.
     pub(crate) async fn rows(&self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<DbRow>, StoreError> {
         let mut reader = self.reader().await?;
         let rows = self.within(query.fetch_all(&mut reader.connection)).await?;
@@ -136,7 +139,7 @@ impl Db {
         Ok(rows)
     }
 
-    /// At most one row of a look-up.
+    /// Returns at most one row of a look-up.
     pub(crate) async fn row(&self, query: Query<'_, Any, AnyArguments>) -> Result<Option<DbRow>, StoreError> {
         let mut reader = self.reader().await?;
         let row = self.within(query.fetch_optional(&mut reader.connection)).await?;
@@ -144,12 +147,12 @@ impl Db {
         Ok(row)
     }
 
-    /// A connection that can only read.
+    /// Returns a read-only connection.
     pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
         self.readers.acquire().await
     }
 
-    /// Gives up what takes too long on a database that may be gone.
+    /// Fails with `Unavailable` if `read` takes too long, because the database may be gone.
     pub(crate) async fn within<T, E>(&self, read: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
     where
         StoreError: From<E>,
@@ -157,7 +160,7 @@ impl Db {
         readers::within(self.dialect.read_deadline(), read).await
     }
 
-    /// As [`Db::within`], for what looks at every row of a table.
+    /// As [`Db::within`], with the deadline for reads of a whole table.
     pub(crate) async fn within_long<T, E>(&self, read: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
     where
         StoreError: From<E>,
@@ -165,8 +168,8 @@ impl Db {
         readers::within(self.dialect.long_deadline(), read).await
     }
 
-    /// Moves what was committed into the file and empties the log beside it; `false` where readers did not let it.
-    /// A server's log and dead rows are its own affair (archiving, vacuum).
+    /// Moves committed changes into the file and empties the WAL. Returns `false` if readers prevented that. On a
+    /// server, which manages its own log and dead rows (archiving, vacuum), this does nothing.
     pub(crate) async fn checkpoint(&self) -> Result<bool, StoreError> {
         if self.dialect.is_shared() {
             return Ok(true);

@@ -1,11 +1,11 @@
-//! Pages of lists: limits, and cursors that are opaque to whoever passes them back.
+//! Pages of lists: limits, and cursors that are opaque to callers.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::db::error::StoreError;
 
-/// A page of a list; `next` is the cursor of the page after.
+/// A page of a list; `next` is the cursor of the following page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     pub rows: Vec<T>,
@@ -14,12 +14,12 @@ pub struct Page<T> {
 
 const MOST: u32 = 100_000;
 
-/// How many rows to ask the database for: one more than shown tells whether there is another page.
+/// How many rows to read: one more than `limit`, which shows whether there is another page.
 pub(crate) fn rows_to_read(limit: u32) -> i64 {
     i64::from(limit.clamp(1, MOST)) + 1
 }
 
-/// Reads a cursor made by [`page`]; `start` where there is none.
+/// Reads a cursor made by [`page`]; returns `start` if there is none.
 pub(crate) fn position<K: DeserializeOwned>(cursor: Option<&str>, start: K) -> Result<K, StoreError> {
     let Some(cursor) = cursor else { return Ok(start) };
     hex::decode(cursor)
@@ -28,7 +28,7 @@ pub(crate) fn position<K: DeserializeOwned>(cursor: Option<&str>, start: K) -> R
         .ok_or_else(|| StoreError::Invalid("this cursor is not the `next` of a list".to_owned()))
 }
 
-/// Cuts the row too many, and makes the next cursor of the last one's key.
+/// Cuts the extra row and makes the next cursor from the key of the last row shown.
 pub(crate) fn page<T, K: Serialize>(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> Page<T> {
     let shown = limit.clamp(1, MOST) as usize;
     let more = rows.len() > shown;

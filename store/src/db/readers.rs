@@ -1,5 +1,5 @@
-//! A few connections for look-ups and lists, made when needed. One whose state is in doubt (an error, a caller that was
-//! cancelled, a database that does not answer) is never used again, and never waited for.
+//! A few connections for look-ups and lists, opened when needed. A connection whose state is in doubt (an error, a
+//! cancelled caller, a database that does not answer) is never used again, and nobody waits for it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -12,10 +12,10 @@ use super::{closed, no_answer};
 use crate::db::dialect::{Begin, Connection, Dialect};
 use crate::db::error::StoreError;
 
-/// A connection that rested for longer is asked whether it still works: no server restarts in less.
+/// A connection that was idle for longer gets a ping before its next use: no server restarts faster.
 const RESTED: Duration = Duration::from_millis(100);
 const PING: Duration = Duration::from_secs(1);
-/// One that rested for this long is not worth its memory.
+/// A connection that was idle for this long is closed, because it is not worth its memory.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Readers {
         Ok(Reader { connection, readers: self.clone(), _permit: permit })
     }
 
-    /// A connection that is there and works.
+    /// Returns an idle connection that works.
     async fn rested(&self) -> Option<Connection> {
         loop {
             let Idle { mut connection, since } = self.lock().pop()?;
@@ -67,7 +67,7 @@ impl Readers {
         self.permits.close();
         let idle = std::mem::take(&mut *self.lock());
         for Idle { connection, .. } in idle {
-            // What is left of it ends with the process.
+            // If closing fails, the connection ends with the process.
             let _ = tokio::time::timeout(PING, connection.close()).await;
         }
     }
@@ -77,7 +77,7 @@ impl Readers {
     }
 }
 
-/// A connection that can only read. Dropped without [`Reader::give_back`], it is closed.
+/// A read-only connection. It is closed if dropped without [`Reader::give_back`].
 pub(crate) struct Reader {
     pub(crate) connection: Connection,
     readers: Readers,
@@ -85,13 +85,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads that all see the same moment; roll it back, then give the reader back.
+    /// Begins a transaction whose reads all see the same moment. The caller rolls it back, then gives the reader back.
     pub(crate) async fn snapshot(&mut self) -> Result<Transaction<'_, Any>, StoreError> {
         let begin = self.readers.dialect.begin(Begin::Snapshot);
         within(self.readers.dialect.read_deadline(), self.connection.begin_with(begin)).await
     }
 
-    /// Everything it was asked was answered to the end.
+    /// Returns the connection for reuse. The caller must have read every answer to its end.
     pub(crate) fn give_back(self) {
         let Self { connection, readers, _permit } = self;
         if !readers.permits.is_closed() {
@@ -100,7 +100,7 @@ impl Reader {
     }
 }
 
-/// Gives up what takes too long on a database that may be gone.
+/// Fails with `Unavailable` if `read` takes longer than `deadline`, because the database may be gone.
 pub(crate) async fn within<T, E>(
     deadline: Option<Duration>,
     read: impl Future<Output = Result<T, E>>,

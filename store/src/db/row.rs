@@ -1,4 +1,4 @@
-//! Columns into types: closed sets, ids, times and events.
+//! Conversion of columns into types: closed sets, ids, times and events.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use sqlx::Row;
 use crate::db::dialect::DbRow;
 use crate::db::error::StoreError;
 
-/// Text of a payload, as every database takes it: PostgreSQL has no NUL in texts. What the sender sent is kept as bytes.
+/// Makes a payload's text storable in every database: PostgreSQL texts hold no NUL. The original payload is kept as
+/// bytes.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
@@ -48,7 +49,7 @@ pub(crate) fn maybe_time(row: &DbRow, column: &str) -> Result<Option<Timestamp>,
     Ok(maybe_number(row, column)?.map(Timestamp::from_millis))
 }
 
-/// A count or an attempt: never negative, and shown as it is.
+/// Reads a count or an attempt number, which is never negative.
 pub(crate) fn count(row: &DbRow, column: &str) -> Result<u64, StoreError> {
     u64::try_from(number(row, column)?).map_err(|_| StoreError::unreadable(column))
 }
@@ -57,7 +58,7 @@ pub(crate) fn small<N: TryFrom<i64>>(row: &DbRow, column: &str) -> Result<N, Sto
     N::try_from(number(row, column)?).map_err(|_| StoreError::unreadable(column))
 }
 
-/// A member of a closed set of names.
+/// Reads a member of a closed set of names.
 pub(crate) fn name<N: FromStr>(row: &DbRow, column: &str) -> Result<N, StoreError> {
     text(row, column)?.parse().map_err(|_| StoreError::unreadable(column))
 }
@@ -74,13 +75,13 @@ pub(crate) fn source(row: &DbRow) -> Result<SourceName, StoreError> {
     SourceName::new(&text(row, "source")?).ok_or_else(|| StoreError::unreadable("source"))
 }
 
-/// Of its columns `event_type` and `keyword`.
+/// Reads an event type from the columns `event_type` and `keyword`.
 pub(crate) fn event_type(row: &DbRow) -> Result<EventType, StoreError> {
     let keyword = maybe_text(row, "keyword")?.as_deref().and_then(Keyword::parse);
     Ok(EventType::new(&text(row, "event_type")?).with_keyword(keyword))
 }
 
-/// The event of a row of `events` or `dead_letters`; `None` where its bytes are gone.
+/// Reads the event from a row of `events` or `dead_letters`; `None` if its body is gone.
 pub(crate) fn event(row: &DbRow) -> Result<Option<Event>, StoreError> {
     let Some(body) = row.try_get::<Option<Vec<u8>>, _>("body")? else { return Ok(None) };
     Ok(Some(Event {

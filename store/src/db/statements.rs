@@ -1,9 +1,9 @@
 //! Statements about many rows at once.
 //!
-//! A statement's text differs by how many rows it has, and every text is prepared once for each connection: so rows
-//! come in powers of two.
+//! A statement's text depends on its number of rows, and each connection prepares every text once. Rows therefore come
+//! in chunks of powers of two, which keeps the number of texts small.
 
-/// The rows in as few pieces as powers of two allow.
+/// Splits the rows into the fewest chunks whose sizes are powers of two.
 pub(crate) fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = 1_usize << rows.len().checked_ilog2()?;
@@ -13,7 +13,7 @@ pub(crate) fn chunks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// `($1, $2), ($3, $4)`: parameters for so many rows.
+/// Parameters for `rows` rows: `($1, $2), ($3, $4)`.
 pub(crate) fn values(rows: usize, columns: usize) -> String {
     let row = |row: usize| {
         let parameters: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
@@ -22,7 +22,7 @@ pub(crate) fn values(rows: usize, columns: usize) -> String {
     (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
-/// `($1, $2)`: parameters for so many keys.
+/// Parameters for `keys` keys: `($1, $2)`.
 pub(crate) fn list(keys: usize) -> String {
     values(1, keys)
 }

@@ -1,5 +1,5 @@
-//! The writers of one kind of job: they take what waits, commit it together, and find another connection where theirs
-//! broke.
+//! The writers of one kind of job. They take the waiting jobs, commit them together, and reconnect when their
+//! connection breaks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use super::{Clock, Work, closed, no_answer};
 use crate::db::dialect::{Begin, Connection, Dialect, Lane};
 use crate::db::error::StoreError;
 
-/// Jobs that wait; above it callers wait before they queue.
+/// The size of a lane's queue. When the queue is full, callers wait to enter it.
 const WAITING: usize = 1024;
-/// How often the rest of a group is tried together after one of its jobs failed; then each alone.
+/// How often a group is tried together, each time without the job that failed. After that, each job runs alone.
 const TOGETHER: usize = 3;
-/// How long a job alone is tried again where others were in its way.
+/// How long a job alone is retried while other transactions are in its way.
 const CONTENDED: Duration = Duration::from_millis(2500);
 const CLOSING: Duration = Duration::from_secs(5);
 
 pub(super) enum Message {
-    /// With what its group is sorted by.
+    /// A job and the key that its group is sorted by.
     Job(String, Box<dyn Job>),
     Checkpoint(oneshot::Sender<Result<bool, StoreError>>),
 }
 
-/// A write that waits, with whoever waits for it.
+/// A write that waits, and the caller that waits for it.
 pub(super) trait Job: Send {
     fn run<'c>(&'c mut self, connection: &'c mut Connection) -> BoxFuture<'c, Result<(), StoreError>>;
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
@@ -55,13 +55,13 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let Self { result, reply, .. } = *self;
-        // Nobody waits where the caller was cancelled; what was written stays.
+        // A cancelled caller no longer waits for the answer; the write stays.
         let _ = reply.send(committed.and_then(|()| result.ok_or_else(closed)));
     }
 }
 
-/// What the writers of a lane start with. What others hold up goes to `contended`, where it has a transaction of its
-/// own and holds up nobody.
+/// The arguments that start a lane's writers. Jobs held up by other transactions go to the `contended` lane, where each
+/// has a transaction of its own and holds up no other job.
 pub(super) struct Start<'a> {
     pub(super) dialect: &'a Dialect,
     pub(super) clock: &'a Clock,
@@ -72,7 +72,8 @@ pub(super) struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// They end when every sender is gone, or when told, once what was accepted is written.
+    /// Starts the writers. They end when every sender is dropped or when the store closes, once all accepted jobs are
+    /// written.
     pub(super) fn start(mut self) -> mpsc::Sender<Message> {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
@@ -97,21 +98,22 @@ struct Writer {
     clock: Clock,
     closing: watch::Receiver<bool>,
     lane: Lane,
-    /// `None` before the first job, and after an error that leaves its state in doubt: the next group opens another.
+    /// `None` before the first job, and after an error that leaves the connection's state in doubt. The next group
+    /// opens a new connection.
     connection: Option<Connection>,
     waiting: Arc<Mutex<mpsc::Receiver<Message>>>,
     contended: Option<mpsc::WeakSender<Message>>,
 }
 
-/// Why a group was not committed. Nothing of it was, but for `Late` and `Doubt`.
+/// Why a group was not committed. No change was made, except perhaps after `Late` and `Doubt`.
 enum Failure {
-    /// This job, by its place, failed; the connection is fine.
+    /// The job at this place failed; the connection is fine.
     Job(usize, StoreError),
-    /// The database, or the way to it, is gone.
+    /// The database, or the network to it, is gone.
     Lost(StoreError),
-    /// It did not answer in time; if that was the commit, it may have been made.
+    /// The database did not answer in time. If the commit was under way, it may have succeeded.
     Late(StoreError),
-    /// It may have been committed, or not.
+    /// The commit may have succeeded, or not.
     Doubt(StoreError),
 }
 
@@ -129,7 +131,7 @@ impl Writer {
                     Message::Checkpoint(reply) => checkpoints.push(reply),
                 }
             }
-            // In one order in every process, so that no two groups can wait for each other.
+            // Every process uses the same order, so that no two groups can deadlock.
             jobs.sort_by(|(a, _), (b, _)| a.cmp(b));
             self.commit_group(jobs.into_iter().map(|(_, job)| job).collect()).await;
             for reply in checkpoints {
@@ -140,14 +142,14 @@ impl Writer {
                 let _ = reply.send(done);
             }
             if self.lane.begin == Begin::Long {
-                // Needed a few times an hour.
+                // Long jobs come a few times an hour, so the connection is not kept.
                 self.finish().await;
             }
         }
         self.finish().await;
     }
 
-    /// What waits now, or comes next; 0 at the end.
+    /// Takes the waiting messages, or waits for the next. Returns 0 when the writer should end.
     async fn take(&mut self, messages: &mut Vec<Message>) -> usize {
         let receive = async { self.waiting.lock().await.recv_many(messages, self.lane.group).await };
         tokio::select! {
@@ -162,7 +164,7 @@ impl Writer {
 
     async fn finish(&mut self) {
         if let Some(connection) = self.connection.take() {
-            // On SQLite the last connection to close moves the WAL into the file; an error leaves that to the next.
+            // On SQLite the last connection to close moves the WAL into the file; after an error, the next one does.
             let _ = tokio::time::timeout(CLOSING, connection.close()).await;
         }
     }
@@ -202,7 +204,8 @@ impl Writer {
         loop {
             match self.commit_reconnecting(&mut job, begin).await {
                 Ok(()) => return answer(job, &Ok(())),
-                // A deadlock that was resolved against us. A lock that did not come in its time is not waited for twice.
+                // Retry after a deadlock that was resolved against us. A lock time-out lasts longer than `CONTENDED`,
+                // so no job waits twice for a lock.
                 Err(Failure::Job(_, StoreError::Contended(_)))
                     if begin != Begin::Sorted && clock.elapsed() < CONTENDED =>
                 {
@@ -217,7 +220,7 @@ impl Writer {
         }
     }
 
-    /// Another process's transaction is in this job's way: let it wait where it keeps nobody else waiting.
+    /// Moves a job that another process's transaction holds up to a lane where it holds up no other job.
     fn pass_on(&self, job: Box<dyn Job>, alone: &mut VecDeque<Box<dyn Job>>) {
         let Some(lane) = self.contended.as_ref().and_then(mpsc::WeakSender::upgrade) else {
             return alone.push_back(job);
@@ -230,12 +233,13 @@ impl Writer {
         }
     }
 
-    /// What waits would find out one after another, each in its own time, what is known already: the database is away.
+    /// Answers all waiting jobs with `error`: the database is away, and each would otherwise find that out in its own
+    /// time.
     fn give_up_waiting(&self, error: &StoreError) {
         if !self.dialect.reconnects() {
             return;
         }
-        // Held by a writer that waits for jobs: then there are none.
+        // A writer that waits for jobs holds this lock; then there are none to answer.
         let Ok(mut waiting) = self.waiting.try_lock() else { return };
         for _ in 0..waiting.len() {
             match waiting.try_recv() {
@@ -248,8 +252,8 @@ impl Writer {
         }
     }
 
-    /// A connection that rested may have died long ago: where nothing was committed yet, that is found out and mended
-    /// here.
+    /// Commits, and retries once on a new connection if nothing was committed and the kept connection was broken: an
+    /// idle connection may have died long ago.
     async fn commit_reconnecting(&mut self, jobs: &mut Jobs, begin: Begin) -> Result<(), Failure> {
         let rested = self.connection.is_some() && self.dialect.reconnects();
         match self.commit_in_time(jobs, begin).await {
@@ -263,13 +267,13 @@ impl Writer {
             None => self.commit(jobs, begin).await,
             Some(deadline) => match tokio::time::timeout(deadline, self.commit(jobs, begin)).await {
                 Ok(outcome) => outcome,
-                // Its connection went with it.
+                // The cancelled commit dropped its connection.
                 Err(_) => Err(Failure::Late(no_answer())),
             },
         }
     }
 
-    /// All of them in one transaction, or none.
+    /// Commits all jobs in one transaction, or none.
     async fn commit(&mut self, jobs: &mut Jobs, begin: Begin) -> Result<(), Failure> {
         if jobs.is_empty() {
             return Ok(());
@@ -284,7 +288,8 @@ impl Writer {
         for (place, job) in jobs.iter_mut().enumerate() {
             if let Err(error) = job.run(&mut transaction).await {
                 if matches!(error, StoreError::Unavailable(_)) {
-                    // Dropped with its transaction. On SQLite this is a lock that was waited for.
+                    // The connection is dropped with its transaction. On SQLite, a lock wait that timed out ends here
+                    // too.
                     return Err(Failure::Lost(error));
                 }
                 transaction.rollback().await.map_err(|error| Failure::Lost(error.into()))?;

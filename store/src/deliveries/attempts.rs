@@ -1,4 +1,4 @@
-//! Begins attempts of deliveries, ends them, and logs them; many at a time, as they come.
+//! Begins, ends and logs attempts of deliveries, in batches.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::effects::completed::CompletedEffect;
 use crate::effects::model::{Claim, ClaimRequest};
 use crate::operations::erasure::{self, ERASED};
 
-/// No attempt takes as long: one that has begun and is not heard of by then is in nobody's hand.
+/// Longer than any attempt takes. An attempt that has begun and has recorded nothing by then is in no worker's hands.
 const IN_HAND: Duration = Duration::from_mins(5);
 
 impl Store {
     /// Counts the attempt, unless the delivery is settled or a later attempt has begun.
     ///
-    /// `again` lets a redrive or replay begin anew where the delivery was skipped or discarded; a dead-lettered one
+    /// `again` lets a redrive or replay begin anew if the delivery was skipped or discarded. A dead-lettered delivery
     /// begins only after [`Store::mark_redriving`], a done or erased one never.
     ///
     /// # Errors
@@ -41,9 +41,9 @@ impl Store {
         self.begin_claiming(event, handler, copy, None).await.map(|(begin, _)| begin)
     }
 
-    /// As [`Store::begin`], and unless a newer copy of the delivery has begun. Where the attempt may go ahead, it claims
-    /// an effect as [`Store::claim`] does, in the same transaction. Where the claim alone fails, the attempt begins without
-    /// it and no claim is answered: the attempt can then record what came, and fail by itself.
+    /// As [`Store::begin`], unless a newer copy of the delivery has begun. If the attempt may go ahead, this also
+    /// claims an effect like [`Store::claim`], in the same transaction. If the claim alone fails, the attempt begins
+    /// without it and the claim in the answer is `None`: the attempt can then record the event and fail by itself.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -72,8 +72,8 @@ impl Store {
         Ok((begin, claim.map(|claim| self.by_our_clock(claim))))
     }
 
-    /// Settles the delivery, logs its last attempt and notes its completed effects, in one transaction. What is done stays
-    /// done, and `Done` replaces anything; `Skipped` leaves a dead letter or a discarded delivery as it is.
+    /// Settles the delivery, logs its last attempt and notes its completed effects, in one transaction. `Done` replaces
+    /// any other state and is never replaced; `Skipped` leaves a dead letter or a discarded delivery as it is.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -86,7 +86,7 @@ impl Store {
         self.finishes.ask(FinishAsk { record: record.clone(), ending, effects: effects.to_vec() }).await
     }
 
-    /// Logs an attempt that did not settle the delivery (dead-lettered), and its completed effects all the same.
+    /// Logs an attempt that did not settle the delivery (dead-lettered), and also notes its completed effects.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -103,7 +103,7 @@ impl Store {
     }
 }
 
-/// An attempt that wants to begin.
+/// An attempt that asks to begin.
 #[derive(Clone)]
 pub(crate) struct BeginAsk {
     event_id: EventId,
@@ -114,7 +114,7 @@ pub(crate) struct BeginAsk {
     wanted: Option<Wanted>,
 }
 
-/// An attempt that settled its delivery.
+/// An attempt that settles its delivery.
 #[derive(Clone)]
 pub(crate) struct FinishAsk {
     record: AttemptRecord,
@@ -137,7 +137,8 @@ impl Ask for BeginAsk {
     }
 
     const APART: bool = true;
-    // A call comes after a claim, a ledger entry or a renewal, the answer to the broker after the end of the attempt.
+    // Another write always comes first: a ledger entry or a lease renewal before a call, the end of the attempt before
+    // the answer to the broker.
     const LATER: bool = true;
 }
 
@@ -168,7 +169,7 @@ pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {
         let now = clock.now().as_millis();
         Box::pin(async move {
             let begins = begin_all(connection, asks).await?;
-            // Deliveries first, effects then, in every batch that locks both.
+            // Every batch that locks both locks deliveries before effects.
             let going: Vec<&Wanted> = asks
                 .iter()
                 .zip(&begins)
@@ -189,13 +190,13 @@ pub(crate) fn finishes(db: &Db) -> Batches<FinishAsk> {
     Batches::start(db, |connection, asks| Box::pin(finish_all(connection, asks)))
 }
 
-/// One answer each, in their order.
+/// Returns one answer per ask, in the order of the asks.
 async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec<Begin>, StoreError> {
     let mut sorted: Vec<(usize, &BeginAsk)> = asks.iter().enumerate().collect();
-    // In the order in which everybody locks deliveries.
+    // This is the order in which all jobs lock deliveries.
     sorted.sort_by_key(|(_, ask)| (ask.event_id.as_str(), ask.handler.as_str()));
     let mut answers = Vec::with_capacity(asks.len());
-    // Redrives and replays are asked by another statement.
+    // Redrives and replays need a statement of their own.
     for alike in sorted.chunk_by(|(_, one), (_, next)| one.again == next.again) {
         for chunk in statements::chunks(alike) {
             let counted = count(connection, chunk).await?;
@@ -216,15 +217,16 @@ async fn begin_all(connection: &mut Connection, asks: &[BeginAsk]) -> Result<Vec
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
 
-/// Counts those that may begin; their events and handlers. All of them `again`, or none.
+/// Counts the attempts that may begin, and returns their events and handlers. Either all of the asks are `again`, or
+/// none is.
 ///
-/// Several copies of one delivery may be on their way: the newest counts and, of equally new ones, that of the later
-/// attempt. What the row holds is what the last one that began was, so one that goes on is never taken for stale.
+/// Several copies of one delivery may be on their way. The newest copy counts and, of equally new ones, the one of the
+/// later attempt. The row holds the copy and attempt that began last, so a running delivery never looks stale.
 async fn count(connection: &mut Connection, asks: &[(usize, &BeginAsk)]) -> Result<Vec<Counted>, StoreError> {
     let next = asks.len() * 7;
     let (again, erased) = (next + 1, next + 2);
-    // A redrive or replay of something settled starts counting at its own attempt: kept at the old run's, its
-    // retries would look like stale copies.
+    // A redrive or replay of a settled delivery counts from its own attempt. If the old run's count stayed, retries of
+    // the new run would look like stale copies.
     let statement = format!(
         "INSERT INTO deliveries (event_id, handler, state, attempt, created_ms, due_ms, copy_ms) VALUES {}
          ON CONFLICT (event_id, handler) DO UPDATE SET
@@ -276,7 +278,7 @@ fn goes(begin: &Begin) -> bool {
     matches!(begin, Begin::Go | Begin::GoMasked)
 }
 
-/// Why it may not begin.
+/// Returns the reason why the attempt may not begin.
 async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, StoreError> {
     let row = sqlx::query(
         "SELECT state, COALESCE(erased_copy, 0) AS erased FROM deliveries WHERE event_id = $1 AND handler = $2",
@@ -286,7 +288,7 @@ async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, 
     .fetch_one(&mut *connection)
     .await?;
     if row::flag(&row, "erased")? {
-        // The broker's copy is here, and is dropped.
+        // The broker's copy has arrived here, and is dropped.
         erasure::copy_gone(connection, &ask.event_id, ask.handler).await?;
     }
     Ok(match row::name::<DeliveryState>(&row, "state")? {
@@ -300,14 +302,14 @@ async fn standing(connection: &mut Connection, ask: &BeginAsk) -> Result<Begin, 
 
 async fn finish_all(connection: &mut Connection, asks: &[FinishAsk]) -> Result<Vec<()>, StoreError> {
     let mut sorted: Vec<&FinishAsk> = asks.iter().collect();
-    // In the order in which everybody locks deliveries.
+    // This is the order in which all jobs lock deliveries.
     sorted.sort_by_key(|ask| (ask.record.event_id.as_str(), ask.record.handler.as_str()));
     for chunk in statements::chunks(&sorted) {
         settle(connection, chunk).await?;
     }
     let records: Vec<&AttemptRecord> = asks.iter().map(|ask| &ask.record).collect();
     log(connection, &records).await?;
-    // Deliveries first, effects then, in every batch that locks both.
+    // Every batch that locks both locks deliveries before effects.
     completed::note(connection, asks.iter().flat_map(|ask| &ask.effects)).await?;
     Ok(vec![(); asks.len()])
 }

@@ -1,7 +1,7 @@
-//! Deliveries that we stopped trying, each with its event, until a person decides: redrive, discard, resolve.
+//! Deliveries that we stopped trying, each with its event, until a person decides: redrive, discard or resolve.
 //!
-//! A redrive is three steps, because the queue is another system: mark (`redriving`), publish and have it
-//! confirmed, remove. A crash in between leaves a row in [`Store::redriving`], and publishing again is harmless.
+//! A redrive takes three steps, because the queue is another system: mark (`redriving`), publish with confirmation,
+//! remove. A crash in between leaves a row in [`Store::redriving`], and publishing again is harmless.
 
 use hookline_broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, Keyword};
@@ -19,13 +19,14 @@ use crate::deliveries::model::{DeadLetterFilter, DeadLetterRow};
 use crate::operations::audit;
 use crate::operations::erasure::{self, ERASED};
 
-/// The columns of a [`DeadLetterRow`]: lists leave the payloads where they are.
+/// The columns of a [`DeadLetterRow`]. Lists do not read the payloads.
 const SHOWN: &str = "l.id, l.event_id, l.handler, l.reason, l.destination, l.status, l.detail, l.attempts, l.dead_ms";
 
 impl Store {
-    /// Keeps a dead letter with its event, and marks the delivery, unless that is done. One per event and handler:
-    /// a fresh one replaces one that is being redriven, and a repeat of the same (by its time) changes nothing.
-    /// `routed_to` makes the waiting rows of the event's other deliveries, as history does.
+    /// Stores a dead letter with its event and marks the delivery, unless the delivery is done or erased. There is one
+    /// dead letter per event and handler: a new one replaces one that is being redriven, and a repeat of the same one
+    /// (by its time) changes nothing. The deliveries of the event in `routed_to` get their waiting rows, as in the
+    /// history.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -45,7 +46,7 @@ impl Store {
                     if mark_dead_lettered(connection, &event.id, *handler, info).await? {
                         keep(connection, event, *handler, info).await?;
                     } else {
-                        // Where it was erased, this copy is dropped.
+                        // If the delivery was erased, this copy of its event is dropped.
                         erasure::copy_gone(connection, &event.id, *handler).await?;
                     }
                     Ok(())
@@ -54,7 +55,7 @@ impl Store {
             .await
     }
 
-    /// Newest first; without those that are being redriven.
+    /// Returns a page of dead letters, newest first, without those that are being redriven.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -89,8 +90,8 @@ impl Store {
         Ok(page(rows, limit, |row| (row.info.dead_lettered_at.as_millis(), row.id.clone())))
     }
 
-    /// By its own id (one) or by event id (one per handler); also while it is being redriven. Empty where there
-    /// is none.
+    /// Finds dead letters by their own id (one) or by event id (one per handler), including those being redriven.
+    /// Returns an empty list if there is none.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -101,8 +102,8 @@ impl Store {
         rows.iter().map(dead_letter_row).collect()
     }
 
-    /// First step of a redrive: the delivery waits again, at attempt 0. Gives what is to be published; `None` where
-    /// there is no such dead letter or its payload was erased. Asked again, it answers again.
+    /// First step of a redrive: the delivery waits again, at attempt 0. Returns the event and handler to publish, or
+    /// `None` if there is no such dead letter or its payload was erased. A repeated call returns the same.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -122,7 +123,7 @@ impl Store {
                     let Some(row) = row else { return Ok(None) };
                     let Some(event) = row::event(&row)? else { return Ok(None) };
                     let handler = row::name(&row, "handler")?;
-                    // Only from `dead_lettered`: a resumed redrive must not undo what its first copy has begun.
+                    // Only from `dead_lettered`: a resumed redrive must not undo progress of its first copy.
                     sqlx::query(
                         "UPDATE deliveries SET state = 'waiting', reason = NULL, attempt = 0, republished_ms = $3,
                              due_ms = NULL, due_attempt = NULL, first_attempt_ms = NULL, held_by = NULL
@@ -140,7 +141,7 @@ impl Store {
             .await
     }
 
-    /// Last step of a redrive: the queue has it. Leaves a dead letter that came back meanwhile.
+    /// Last step of a redrive, after the queue confirmed the event. Keeps a dead letter that came back meanwhile.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -158,7 +159,7 @@ impl Store {
             .await
     }
 
-    /// Redrives that were begun and not ended: by someone at work now, or by a process that died.
+    /// Returns the ids of redrives that began and did not end. Their process may be at work or dead.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -170,7 +171,8 @@ impl Store {
         rows.iter().map(|row| row::text(row, "id")).collect()
     }
 
-    /// Gives the delivery up for good, for a reason in a person's words. `false` where there is no such dead letter.
+    /// Gives the delivery up for good, for a reason in a person's words. Returns `false` if there is no such dead
+    /// letter.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -202,8 +204,8 @@ impl Store {
             .await
     }
 
-    /// A person has looked: the effect is there. Effect and delivery are done and the dead letter is removed.
-    /// `false` where there is no such dead letter, or its outcome was never in doubt.
+    /// Records a person's finding that the effect exists: marks effect and delivery done, and removes the dead letter.
+    /// Returns `false` if there is no such dead letter, or its outcome was never in doubt.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -238,8 +240,8 @@ impl Store {
             .await
     }
 
-    /// A person has looked: the effect is not there. The next claim may write; the caller redrives. `false` where
-    /// there is no such dead letter, or its outcome was never in doubt.
+    /// Records a person's finding that the effect does not exist: the next claim may write, and the caller redrives.
+    /// Returns `false` if there is no such dead letter, or its outcome was never in doubt.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -273,7 +275,7 @@ impl Store {
     }
 }
 
-/// Whoever changes a dead letter holds its delivery first, as whoever makes one does.
+/// Locks a dead letter's delivery. Every job that makes or changes a dead letter locks its delivery first.
 async fn lock_delivery(connection: &mut Connection, id: &str) -> Result<(), StoreError> {
     let statement = format!(
         "SELECT 1 FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM dead_letters WHERE id = $1)
@@ -284,13 +286,13 @@ async fn lock_delivery(connection: &mut Connection, id: &str) -> Result<(), Stor
     Ok(())
 }
 
-/// A function of event and handler: a repeat finds its row.
+/// Derives the id from event and handler, so that a repeat finds its row.
 fn dead_letter_id(event_id: &EventId, handler: HandlerName) -> String {
     let digest = Sha256::digest(format!("{event_id} {handler}").as_bytes());
     format!("dl_{}", hex::encode(&digest[..8]))
 }
 
-/// `false` where the delivery is done or was erased, or this is a repeat of its last dead letter.
+/// Returns `false` if the delivery is done or erased, or if this repeats its last dead letter.
 async fn mark_dead_lettered(
     connection: &mut Connection,
     event_id: &EventId,
@@ -319,7 +321,7 @@ async fn mark_dead_lettered(
     Ok(marked.rows_affected() == 1)
 }
 
-/// Gives up a delivery that waits, and keeps its dead letter. `false` where it does not wait.
+/// Gives up a waiting delivery and stores its dead letter. Returns `false` if the delivery does not wait.
 pub(crate) async fn give_up_waiting(
     connection: &mut Connection,
     event: &Event,

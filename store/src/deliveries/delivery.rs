@@ -1,7 +1,7 @@
-//! Where each delivery (one event, one handler) stands.
+//! The state of each delivery (one event, one handler).
 //!
-//! A row is made by whichever of history and handler sees the event first. `done` is for good; everything else may
-//! still become `done`. Counts are counted from the rows, never added or subtracted.
+//! The history or the handler makes the row, whichever sees the event first. `done` is final; every other state may
+//! still become `done`. Counts come from counting the rows; no counter is kept.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,11 @@ use crate::db::error::StoreError;
 use crate::db::row;
 use crate::deliveries::model::{DeliveryRow, HandlerCounts};
 
-/// Rows per statement when waiting deliveries are made.
+/// Rows per statement that inserts waiting deliveries.
 const ROWS: usize = 128;
 
 impl Store {
-    /// Every handler, from zero.
+    /// Returns the counts of every handler, including handlers without deliveries.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -48,7 +48,7 @@ impl Store {
         Ok(all)
     }
 
-    /// The events routed to a handler, in one state or in any: accounting by ids.
+    /// Returns the ids of all events routed to a handler, in one state or in any, for accounting by ids.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -74,8 +74,8 @@ impl Store {
     }
 }
 
-/// Makes the waiting rows of routed events; rows that are there keep their state. Where the events themselves are
-/// written in the same transaction (`recorded`), the history's own deliveries are done by that.
+/// Inserts the waiting rows of routed events; existing rows keep their state. If the same transaction writes the events
+/// themselves (`recorded`), it also completes the history's own deliveries.
 pub(crate) async fn expect_deliveries(
     connection: &mut Connection,
     routed: &[(&EventId, HandlerName)],
@@ -84,7 +84,7 @@ pub(crate) async fn expect_deliveries(
     // No handler has an empty name.
     let done = if recorded { HandlerName::RecordHistory.as_str() } else { "" };
     let now = Timestamp::now().as_millis();
-    // Each once, and in the order in which everybody locks them.
+    // Each row occurs once, in the order in which all jobs lock deliveries.
     let routed: BTreeSet<(&str, &str)> =
         routed.iter().map(|(event_id, handler)| (event_id.as_str(), handler.as_str())).collect();
     let routed: Vec<_> = routed.into_iter().collect();
@@ -99,7 +99,7 @@ pub(crate) async fn expect_deliveries(
              WHERE excluded.state = 'done' AND deliveries.state <> 'done'",
             values.join(", ")
         );
-        // Its text is another for each number of rows: only the full one is worth keeping prepared.
+        // The statement's text depends on the number of rows; only the full one is worth keeping prepared.
         let mut insert = sqlx::query(AssertSqlSafe(statement)).persistent(rows.len() == ROWS).bind(now).bind(done);
         for (event_id, handler) in rows {
             insert = insert.bind(*event_id).bind(*handler);
@@ -109,7 +109,7 @@ pub(crate) async fn expect_deliveries(
     Ok(())
 }
 
-/// A delivery of a joined row; `None` where there is none, or a newer version's handler.
+/// Reads the delivery of a joined row; `None` if there is none, or if its handler belongs to a newer version.
 pub(crate) fn delivery(row: &crate::db::dialect::DbRow) -> Result<Option<DeliveryRow>, StoreError> {
     let Some(handler) = row.try_get::<Option<String>, _>("handler")? else { return Ok(None) };
     let Ok(handler) = handler.parse() else { return Ok(None) };

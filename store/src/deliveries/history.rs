@@ -1,4 +1,4 @@
-//! What arrived, with its bytes until `retention`, and what became of it.
+//! The history: received events, with their payloads until `retention`, and the outcome of their deliveries.
 
 use std::time::Duration;
 
@@ -23,18 +23,18 @@ use crate::deliveries::undelivered::OF_THIS_VERSION_MS;
 const ROWS: usize = 64;
 /// Rows that one short transaction of `expire` touches.
 const BATCH: u64 = 500;
-/// What a dead letter of an event says whose body no handler can take.
+/// The detail of a dead letter whose event's body no handler can read.
 const UNPARSED_DETAIL: &str = "the body is signed, and is no JSON object with an `action`: no handler took it; look at what \
      was sent in TextUs, do by hand what it asks for, and discard this";
-/// Effects and what they belong to are kept at least this long: a repeat must find them.
+/// How long effects and their deliveries and events are kept at least, so that a repeat finds them.
 const EFFECTS_KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
 
 impl Store {
-    /// Keeps events and makes the rows of the deliveries they were routed to, all in one transaction: waiting, and
-    /// done for `record_history` itself. What is known stays as it is: of two bodies with one id the first counts.
+    /// Stores events and the rows of the deliveries they were routed to, in one transaction. The rows are waiting, and
+    /// done for `record_history` itself. Known events stay as they are: of two bodies with one id, the first counts.
     ///
-    /// An event of which no type could be read is a dead letter of `record_history` as well: no other handler takes it,
-    /// and somebody has to look at it. Gives those that became one.
+    /// An event without a readable type also becomes a dead letter of `record_history`: no other handler takes it, and
+    /// a person has to look at it. Returns the ids of the events that now became one.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -42,7 +42,8 @@ impl Store {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        // In the order in which everybody locks them; of one id the first stays first.
+        // This is the order in which all jobs lock events and deliveries. The sort is stable, so the first of two
+        // events with one id stays first.
         let mut events = events.to_vec();
         events.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
         self.db
@@ -53,7 +54,8 @@ impl Store {
                     }
                     let (unparsed, parsed): (Vec<_>, Vec<_>) =
                         events.iter().partition(|(event, _)| event.event_type.is_unparsed());
-                    // In this order too: nobody else waits for more than one of them.
+                    // Locking parsed events before unparsed ones is safe too: no other job waits for more than one
+                    // unparsed event.
                     expect_deliveries(connection, &routed(&parsed), true).await?;
                     expect_deliveries(connection, &routed(&unparsed), false).await?;
                     leave_to_this_version(connection, &parsed).await?;
@@ -63,7 +65,7 @@ impl Store {
             .await
     }
 
-    /// Newest first, each with its deliveries. `since` is included, `until` is not.
+    /// Returns a page of events, newest first, each with its deliveries. `since` is inclusive, `until` exclusive.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -75,7 +77,7 @@ impl Store {
     ) -> Result<Page<EventRow>, StoreError> {
         let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
         let (received_ms, event_id): (i64, String) = position(cursor, (i64::MAX, String::new()))?;
-        // Two texts, so that each can use the index that fits it.
+        // Two statement texts, so that each can use the index that fits it.
         let of_type = if filter.event_type.is_some() { "event_type = $6 AND" } else { "" };
         let statement = format!(
             "SELECT e.event_id, e.source, e.source_event_id, e.event_type, e.keyword, e.received_ms, e.has_payload,
@@ -97,7 +99,7 @@ impl Store {
         if let Some(event_type) = &filter.event_type {
             select = select.bind(row::clean(EventType::new(event_type).as_str()).into_owned());
         }
-        // One by one: as rows of the database, a long page would take many times its size.
+        // Rows are read one by one: as database rows, a long page would take many times its size.
         let mut reader = self.db.reader().await?;
         let mut rows = select.fetch(&mut reader.connection);
         let mut events = Vec::new();
@@ -109,7 +111,7 @@ impl Store {
         Ok(page(events, limit, |row| (row.received_at.as_millis(), row.event_id.as_str().to_owned())))
     }
 
-    /// One event with its deliveries, and its attempts in the order they were logged.
+    /// Returns one event with its deliveries, and its attempts in the order they were logged.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -144,7 +146,7 @@ impl Store {
         Ok(Some((event, attempts)))
     }
 
-    /// The event as it came, for a replay.
+    /// Returns the event as received, for a replay.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -158,11 +160,12 @@ impl Store {
         Ok(row::event(&row)?.map_or(Payload::Gone, Payload::Here))
     }
 
-    /// Removes payloads and attempts older than `retention`; and what is settled, with its effects, once it is
-    /// older than that and than 90 days. In short transactions, so that others can write in between.
+    /// Removes payloads and attempts older than `retention`. Also removes settled deliveries, their effects and events
+    /// once they are older than both `retention` and 90 days. The transactions are short, so that others can write in
+    /// between.
     ///
     /// # Errors
-    /// See [`StoreError`]; what was removed before stays removed.
+    /// See [`StoreError`]; earlier removals stay.
     pub async fn expire(&self, retention: Duration, now: Timestamp) -> Result<Expired, StoreError> {
         let old = now.minus(retention);
         let very_old = now.minus(retention.max(EFFECTS_KEPT));
@@ -192,8 +195,8 @@ impl Store {
         Ok(Expired { payloads, attempts })
     }
 
-    /// Repeats a statement ($1: before when, $2: how many rows at most, `{}`: what locks them) until nothing is left to
-    /// do. What others are at is left for the next hour.
+    /// Repeats a statement ($1: the time limit, $2: the most rows, `{}`: the lock clause) until no rows are left. Rows
+    /// that other jobs hold are left for the next hour.
     async fn in_batches(&self, before: Timestamp, statement: &'static str) -> Result<u64, StoreError> {
         let statement = statement.replace("{}", dialect::for_removal(self.db.dialect()));
         let mut total = 0;
@@ -223,8 +226,8 @@ fn routed<'a>(events: &[&'a (Event, Vec<HandlerName>)]) -> Vec<(&'a EventId, Han
     events.iter().flat_map(|(event, handlers)| handlers.iter().map(|&handler| (&event.id, handler))).collect()
 }
 
-/// A worker of the version before would publish anew, as a plain text, a keyword that nobody has begun, and its handlers
-/// cannot read that.
+/// Keeps workers of the previous version from republishing a keyword event that nobody has begun. Such a worker would
+/// publish it as a plain text, which its handlers cannot read.
 async fn leave_to_this_version(
     connection: &mut Connection,
     events: &[&(Event, Vec<HandlerName>)],
@@ -242,7 +245,8 @@ async fn leave_to_this_version(
     Ok(())
 }
 
-/// Those that wait become dead letters: of a repeat it is known already what became of it.
+/// Turns the waiting deliveries of unparsed events into dead letters. A repeat's delivery no longer waits, so its
+/// outcome stays.
 async fn give_up_unparsed(
     connection: &mut Connection,
     events: &[&(Event, Vec<HandlerName>)],
@@ -278,7 +282,7 @@ async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<Handle
          VALUES {} ON CONFLICT (event_id) DO NOTHING",
         values.join(", ")
     );
-    // Its text is another for each number of rows: only the full one is worth keeping prepared.
+    // The statement's text depends on the number of rows; only the full one is worth keeping prepared.
     let mut insert = sqlx::query(AssertSqlSafe(statement)).persistent(events.len() == ROWS);
     for (event, _) in events {
         insert = insert
@@ -297,7 +301,7 @@ async fn insert_events(connection: &mut Connection, events: &[(Event, Vec<Handle
     Ok(())
 }
 
-/// Adds a row of one event and one delivery to the events; rows come in the events' order.
+/// Adds a row of one event and one delivery to `events`. Rows come in the events' order.
 fn gather(events: &mut Vec<EventRow>, row: &DbRow) -> Result<(), StoreError> {
     let event_id = row::event_id(row)?;
     if events.last().is_none_or(|event| event.event_id != event_id) {

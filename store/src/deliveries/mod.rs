@@ -1,4 +1,4 @@
-//! Deliveries: what arrived, what each handler did with it, what waits and where, and what was given up.
+//! Deliveries: received events, what each handler did, what waits and where, and what was given up.
 
 pub(crate) mod attempts;
 pub(crate) mod dead_letters;

@@ -1,4 +1,4 @@
-//! Deliveries, as they go into the store and come out of it. Times are in milliseconds, phones in E.164.
+//! Arguments and results about deliveries. Times are in milliseconds, phones in E.164.
 
 use hookline_broker::{Again, DeadLetterInfo, Resumed};
 use hookline_common::event::{Event, EventId, EventType, SourceName};
@@ -7,7 +7,7 @@ use hookline_common::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// One HTTP request of an attempt; `path` has phone numbers masked.
+/// One HTTP request of an attempt. Phone numbers in `path` are masked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestRecord {
     pub method: String,
@@ -17,7 +17,7 @@ pub struct RequestRecord {
     pub duration_ms: u64,
 }
 
-/// One attempt as `events show` tells it.
+/// One attempt as `events show` prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     pub event_id: EventId,
@@ -26,18 +26,18 @@ pub struct AttemptRecord {
     pub started_at: Timestamp,
     pub duration: Duration,
     pub verdict: Verdict,
-    /// Skip reason, dead-letter reason, or what the retry waits for; redacted.
+    /// The skip reason, the dead-letter reason, or what the retry waits for; redacted.
     pub detail: Option<String>,
     pub requests: Vec<RequestRecord>,
 }
 
-/// One copy of a delivery, as the broker handed it out.
+/// One copy of a delivery, as the broker delivered it.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied {
-    /// From 1.
+    /// Counts from 1.
     pub attempt: u32,
     pub again: Option<Again>,
-    /// When it was published anew; see `Delivery::copy`.
+    /// When this copy was republished; see `Delivery::copy`.
     pub copy: Option<Timestamp>,
 }
 
@@ -47,25 +47,25 @@ pub struct Parked {
     pub event_id: EventId,
     pub handler: HandlerName,
     pub until: Timestamp,
-    /// The attempt that it comes back for.
+    /// The attempt that the delivery comes back for.
     pub attempt: u32,
     pub first_attempt_at: Option<Timestamp>,
-    /// The paused destination that it waits for.
+    /// The paused destination that the delivery waits for.
     pub held_by: Option<Destination>,
 }
 
-/// For how long something must be late before a delivery counts as lost.
+/// How late a delivery must be to count as lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Overdue {
-    /// Since it was routed, where nobody has begun it.
+    /// Time since the delivery was routed, if nobody has begun it.
     pub not_begun: Duration,
-    /// Since it was due.
+    /// Time since the delivery was due.
     pub due: Duration,
-    /// Since it was published anew the last time.
+    /// Time since the delivery was last republished.
     pub again: Duration,
 }
 
-/// A delivery to publish anew.
+/// A delivery to republish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {
     pub event_id: EventId,
@@ -73,17 +73,17 @@ pub struct Undelivered {
     pub from: Resumed,
 }
 
-/// What the store says before an attempt starts.
+/// The store's answer before an attempt starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// Not settled: go ahead. The attempt is counted.
+    /// The delivery is not settled: go ahead. The attempt is counted.
     Go,
-    /// As `Go`, with the event as the history has it: an erased person's number was masked in its text since the broker
-    /// got its copy.
+    /// As `Go`, but with the event from the history: since the broker got its copy, an erased person's number was
+    /// masked in the event's text.
     GoMasked,
-    /// Settled before: acknowledge this copy and do nothing.
+    /// The delivery is already settled: acknowledge this copy and do nothing.
     AlreadySettled(DeliveryState),
-    /// A later attempt of this delivery has begun: this copy was left by a crash between "retry confirmed" and "ack".
+    /// A later attempt of this delivery has begun. A crash between "retry confirmed" and "ack" left this copy.
     StaleCopy,
 }
 
@@ -106,7 +106,7 @@ pub struct HandlerCounts {
 }
 
 impl HandlerCounts {
-    /// Of a handler that has begun nothing.
+    /// The counts of a handler that has begun nothing.
     #[must_use]
     pub const fn none(handler: HandlerName) -> Self {
         Self { handler, accepted: 0, done: 0, skipped: 0, dead_lettered: 0, discarded: 0, waiting: 0 }
@@ -128,23 +128,23 @@ pub struct EventRow {
     pub source_event_id: Option<String>,
     pub event_type: EventType,
     pub received_at: Timestamp,
-    /// `false` once retention or erasure took the payload.
+    /// `false` once retention or erasure has removed the payload.
     pub has_payload: bool,
     pub deliveries: Vec<DeliveryRow>,
 }
 
-/// What the history still has of an event's bytes.
+/// What the history still has of an event's payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// No such event in the history.
+    /// The history has no such event.
     Unknown,
-    /// Retention or erasure took the bytes.
+    /// Retention or erasure removed the payload.
     Gone,
     /// The event, with the sender's exact bytes.
     Here(Event),
 }
 
-/// What one run of `expire` removed.
+/// The number of rows that one run of `expire` removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
     pub payloads: u64,

@@ -1,5 +1,5 @@
-//! Deliveries that were given back to the broker to wait: until when, and how they come back, so that one that the broker
-//! loses meanwhile can be published anew.
+//! Deliveries that were given back to the broker to wait: until when, and how they come back. With this record we can
+//! republish a delivery that the broker loses meanwhile.
 
 use hookline_common::names::{DeliveryState, Destination};
 use hookline_common::time::Timestamp;
@@ -15,8 +15,8 @@ use crate::effects::completed;
 use crate::effects::completed::CompletedEffect;
 
 impl Store {
-    /// Notes until when a delivery waits, before the broker has it; with it the attempt that ended so, where it is one
-    /// for the log, and its completed effects all the same.
+    /// Records until when a delivery waits, before the broker gets it. The same transaction logs the attempt that
+    /// parked it, if there is one to log, and notes its completed effects.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -66,19 +66,19 @@ pub(crate) fn parks(db: &Db) -> Batches<ParkAsk> {
 
 async fn park_all(connection: &mut Connection, asks: &[ParkAsk]) -> Result<Vec<()>, StoreError> {
     let mut sorted: Vec<&Parked> = asks.iter().map(|ask| &ask.parked).collect();
-    // In the order in which everybody locks deliveries.
+    // This is the order in which all jobs lock deliveries.
     sorted.sort_by_key(|parked| (parked.event_id.as_str(), parked.handler.as_str()));
     for chunk in statements::chunks(&sorted) {
         note(connection, chunk).await?;
     }
     let records: Vec<&AttemptRecord> = asks.iter().filter_map(|ask| ask.record.as_ref()).collect();
     attempts::log(connection, &records).await?;
-    // Deliveries first, effects then, in every batch that locks both.
+    // Every batch that locks both locks deliveries before effects.
     completed::note(connection, asks.iter().flat_map(|ask| &ask.effects)).await?;
     Ok(vec![(); asks.len()])
 }
 
-/// A copy that began later has taken the delivery over, and settled ones wait for nothing: these keep what they have.
+/// Records the due times. Skips settled deliveries and those that a later copy has taken over.
 async fn note(connection: &mut Connection, parked: &[&Parked]) -> Result<(), StoreError> {
     let statement = format!(
         "INSERT INTO deliveries

@@ -1,5 +1,5 @@
-//! Deliveries that are in no queue any more, as far as the store can tell: nobody has begun what the history knows to be
-//! routed, or what is parked or in hand is long due. And those that a pause holds, once it has ended.
+//! Deliveries that are probably in no queue any more: nobody has begun a delivery that the history routed, or a parked
+//! or running delivery is long overdue. Also deliveries held by a pause, once the pause has ended.
 
 use std::time::Duration;
 
@@ -15,18 +15,20 @@ use crate::db::error::StoreError;
 use crate::db::{Turn, dialect, row};
 use crate::deliveries::model::{Overdue, Undelivered};
 
-/// `republished_ms` of a delivery that only this version and later ones may publish anew: for those before, it is in the
-/// year 2255.
+/// `republished_ms` of a delivery that only this version and later ones may republish. For earlier versions, this value
+/// is a time in the year 2255.
 pub(crate) const OF_THIS_VERSION_MS: i64 = 9_000_000_000_000;
-/// An older version parked it and did not say until when: longer than it lets anything wait.
+/// How long after its creation a delivery counts as due if an older version parked it without a due time. The older
+/// version lets nothing wait longer.
 const UNKNOWN_DUE: Duration = Duration::from_hours(24);
-/// Where it goes on: the attempt that it comes back with or, where one was under way, that one again.
+/// The columns of an [`Undelivered`]. The delivery continues with the attempt it was parked for or, if an attempt was
+/// under way, with that attempt again.
 const STANDING: &str = "event_id, handler, COALESCE(due_attempt, attempt) AS next_attempt, first_attempt_ms,
      COALESCE(copy_ms, 0) AS copy_ms";
 
 impl Store {
-    /// Deliveries of a handler that are [`Overdue`], with their payloads still here. Those that are given are given again
-    /// after `overdue.again`, to whichever process asks; so are those of a redrive.
+    /// Takes at most `most` deliveries of a handler that are [`Overdue`] and whose payloads still exist. A taken
+    /// delivery is given again after `overdue.again`, to whichever process asks; so is a redriven one.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -36,7 +38,7 @@ impl Store {
         overdue: Overdue,
         most: u32,
     ) -> Result<Vec<Undelivered>, StoreError> {
-        // In no order: sorting would read all that waits.
+        // Without an order, because sorting would read all waiting deliveries.
         let statement = format!(
             "UPDATE deliveries SET republished_ms = $1 WHERE (event_id, handler) IN
                  (SELECT d.event_id, d.handler FROM deliveries d
@@ -73,7 +75,7 @@ impl Store {
             .await
     }
 
-    /// How many deliveries are parked for this destination's pause.
+    /// Counts the deliveries that are parked for this destination's pause.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -83,8 +85,8 @@ impl Store {
         row.map_or(Ok(0), |row| row::count(&row, "n"))
     }
 
-    /// Deliveries that were parked for this destination's pause, each given once: what is published and held again is
-    /// parked anew.
+    /// Takes at most `most` deliveries that were parked for this destination's pause, each once. A delivery that is
+    /// published and held again is parked anew.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -117,15 +119,15 @@ impl Store {
             .await
     }
 
-    /// Deliveries that were given and could not be published: they are given again to who asks next; `held_by`: by
-    /// [`Store::take_held`].
+    /// Returns taken deliveries that could not be published, so that the next caller gets them again; `held_by` names
+    /// the destination for those from [`Store::take_held`].
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn put_back(&self, given: &[Undelivered], held_by: Option<Destination>) -> Result<(), StoreError> {
         let mut keys: Vec<(EventId, HandlerName)> =
             given.iter().map(|given| (given.event_id.clone(), given.handler)).collect();
-        // In the order in which everybody locks deliveries.
+        // This is the order in which all jobs lock deliveries.
         keys.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         self.db
             .write(Turn::Alone, (keys, held_by), |connection, (keys, held_by)| {
@@ -151,10 +153,10 @@ impl Store {
 fn undelivered(row: &DbRow, now: Timestamp) -> Result<Undelivered, StoreError> {
     let before = row::number(row, "copy_ms")?;
     let from = Resumed {
-        // One that nobody began.
+        // A delivery that nobody began has attempt 0.
         attempt: row::small::<u32>(row, "next_attempt")?.max(1),
         first_attempt_at: row::maybe_time(row, "first_attempt_ms")?,
-        // Newer than those before it, by whosever clock.
+        // The copy must be newer than the ones before it, whatever clock dated them.
         copy: Timestamp::from_millis(now.as_millis().max(before + 1)),
     };
     Ok(Undelivered { event_id: row::event_id(row)?, handler: row::name(row, "handler")?, from })

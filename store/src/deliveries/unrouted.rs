@@ -1,4 +1,4 @@
-//! Copies of events that no queue took, and that a person gave up.
+//! Copies of events that no queue took and that a person gave up.
 
 use hookline_common::event::EventId;
 
@@ -8,8 +8,8 @@ use crate::db::error::StoreError;
 use crate::operations::audit;
 
 impl Store {
-    /// Keeps that copies of these events were discarded, and why. Changes no delivery: which handler missed its copy,
-    /// nobody can tell.
+    /// Records that copies of these events were discarded, and why. Changes no delivery, because nobody can tell which
+    /// handler missed its copy.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -1,5 +1,5 @@
-//! How many deliveries wait and for how long: RabbitMQ tells neither the age of what its queues hold, nor what is parked or
-//! handed out.
+//! How many deliveries wait, and for how long. RabbitMQ reports neither the age of messages in its queues, nor parked
+//! or unacknowledged deliveries.
 
 use hookline_common::names::HandlerName;
 use hookline_common::time::Timestamp;
@@ -9,7 +9,7 @@ use crate::Store;
 use crate::db::error::StoreError;
 use crate::db::row;
 
-/// What a handler still has to do, as far as the store knows of it.
+/// A handler's outstanding deliveries, as far as the store knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub handler: HandlerName,
@@ -19,12 +19,12 @@ pub struct Waiting {
 }
 
 impl Store {
-    /// Of each handler that has deliveries waiting.
+    /// Returns one row for each handler that has waiting deliveries.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
-        // Named, the handlers are found by the index: what is done already, and that is nearly all, is not read.
+        // Naming the handlers lets the query use the index, so it does not read done deliveries, which are nearly all.
         let handlers: Vec<String> = HandlerName::ALL.iter().map(|handler| format!("'{handler}'")).collect();
         let query = format!(
             "SELECT d.handler AS handler, COUNT(*) AS n, MIN(COALESCE(e.received_ms, d.created_ms)) AS oldest_ms

@@ -1,4 +1,4 @@
-//! Claims effects, many at a time, as they come. What a claim is: `effects/mod.rs`.
+//! Claims effects, in batches. `effects/mod.rs` explains claims.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
 use crate::effects::{EffectState, turn};
 
 impl Store {
-    /// Asks for an effect; see [`Claim`] for what the answers oblige to.
+    /// Claims an effect. See [`Claim`] for what each answer obliges the caller to.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -30,7 +30,7 @@ impl Store {
     }
 }
 
-/// A [`ClaimRequest`] that a write can keep.
+/// A [`ClaimRequest`] with owned fields, which a write can keep.
 #[derive(Clone)]
 pub(crate) struct Wanted {
     token: ClaimToken,
@@ -67,7 +67,7 @@ impl Ask for Wanted {
     }
 
     const APART: bool = true;
-    // Right before a call its sending is noted, or decided on in the ledger.
+    // Another write comes right before a call: `still_mine`, or a decision in the ledger.
     const LATER: bool = true;
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn claims(db: &Db) -> Batches<Wanted> {
     })
 }
 
-/// One answer each, in their order.
+/// Returns one answer per request, in the order of the requests.
 pub(crate) async fn claim_all(
     connection: &mut Connection,
     wanted: &[&Wanted],
@@ -98,7 +98,7 @@ pub(crate) async fn claim_all(
     let mut sorted: Vec<(usize, &Wanted)> = wanted.iter().copied().enumerate().collect();
     sorted.sort_by_key(|(_, wanted)| wanted.key());
     let mut claims = Vec::with_capacity(wanted.len());
-    // Handlers differ in how long a call of theirs may still come true.
+    // One statement takes one settle time, and handlers differ in theirs.
     for alike in sorted.chunk_by(|(_, one), (_, next)| one.settle_ms == next.settle_ms) {
         for chunk in statements::chunks(alike) {
             let asked: Vec<&Wanted> = chunk.iter().map(|(_, wanted)| *wanted).collect();
@@ -116,9 +116,9 @@ pub(crate) async fn claim_all(
     Ok(claims.into_iter().map(|(_, claim)| claim).collect())
 }
 
-/// Of one that could not be taken.
+/// Claims an effect that [`take`] did not get at first.
 async fn claim_slowly(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Claim, StoreError> {
-    // Its row is locked by having been looked at; should it be gone all the same, it is ours to ask for again.
+    // The first `take` has locked the row. If the row is gone all the same, we ask for it again.
     for _ in 0..3 {
         if let Some(claim) = refuse(connection, wanted, now).await? {
             return Ok(claim);
@@ -130,8 +130,8 @@ async fn claim_slowly(connection: &mut Connection, wanted: &Wanted, now: i64) ->
     Err(StoreError::Contended("an effect changed hands too often to be claimed".to_owned()))
 }
 
-/// Makes each row, or takes it over where its outcome is unknown and can no longer change. All have the same time to
-/// settle.
+/// Inserts each row, or takes it over if its outcome is unknown and can no longer change. All requests have the same
+/// settle time.
 async fn take<'a>(
     connection: &mut Connection,
     wanted: &[&'a Wanted],
@@ -139,8 +139,8 @@ async fn take<'a>(
 ) -> Result<HashMap<(&'a str, &'a str, &'a str), Claim>, StoreError> {
     let last = wanted.len() * 9;
     let (present, settle) = (format!("${}", last + 1), format!("${}", last + 2));
-    // A claim that ended after it sent may have written, with a person's consent too: that consent is spent. One that
-    // sent nothing leaves everything as it found it.
+    // A claim that ended after it sent a call may have written, perhaps with a person's consent, so that consent is
+    // spent. A claim that sent nothing leaves everything as it found it.
     let statement = format!(
         "INSERT INTO effects
              (handler, target, effect_key, state, event_id, owner, lease_until, created_ms, write_again)
@@ -197,7 +197,7 @@ async fn take<'a>(
     Ok(taken)
 }
 
-/// Why it could not be taken; `None` where the row is gone.
+/// Returns why the effect could not be taken; `None` if the row is gone.
 async fn refuse(connection: &mut Connection, wanted: &Wanted, now: i64) -> Result<Option<Claim>, StoreError> {
     let row = sqlx::query(
         "SELECT state, event_id, remote_id, lease_until, sent_ms, unknown_ms FROM effects

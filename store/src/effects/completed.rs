@@ -1,5 +1,5 @@
-//! Notes of claimed effects that their call is sent, and that they were made; many at a time, as they come. What a
-//! claim is: `effects/mod.rs`.
+//! Records, in batches, that the call of a claimed effect is being sent and that the effect was made. `effects/mod.rs`
+//! explains claims.
 
 use std::time::Duration;
 
@@ -14,8 +14,9 @@ use crate::effects::model::ClaimToken;
 use crate::effects::turn;
 
 impl Store {
-    /// Whether the claim still holds; if so, its lease ends `extend` from now, and a write counts as sent. Asked right
-    /// before each write call. A lease that has run out is renewed too, as long as nobody took the claim over.
+    /// Returns whether the claim still holds. If so, the lease ends `extend` from now, and a write counts as sent.
+    /// Callers ask right before each write call. A lease that has run out is renewed too, as long as nobody took the
+    /// claim over.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -23,9 +24,10 @@ impl Store {
         self.sends.ask(SendAsk { token: token.clone(), lease_ms: millis(extend) }).await
     }
 
-    /// The effect was made, and is known by `remote_id` there. True of a claim that was lost meanwhile too: the
-    /// effect is there, and whoever holds the claim now must learn it before writing. Where nothing was sent under
-    /// the present claim, the call that was in doubt made it, and its event is named.
+    /// Records that the effect was made, and its `remote_id` at the destination. This also applies if the claim was
+    /// lost meanwhile: the effect exists, and the present owner of the claim must learn so before writing. If nothing
+    /// was sent under the present claim, the earlier call in doubt made the effect, and the row names that call's
+    /// event.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -33,7 +35,7 @@ impl Store {
         self.note_completed(CompletedEffect::new(token.clone(), remote_id)).await
     }
 
-    /// As [`Store::effect_done`], of what the end of an attempt could not be written with.
+    /// As [`Store::effect_done`], for an effect that could not be written together with the end of its attempt.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -42,7 +44,7 @@ impl Store {
     }
 }
 
-/// An effect that was made under a claim: what [`Store::effect_done`] records.
+/// An effect that was made under a claim. [`Store::effect_done`] records it.
 #[derive(Clone, Debug)]
 pub struct CompletedEffect {
     token: ClaimToken,
@@ -99,7 +101,8 @@ impl Ask for CompletedEffect {
     }
 
     const APART: bool = true;
-    // The end of the attempt comes next. Forgotten, the effect is in doubt, and looked for before it is made again.
+    // The end of the attempt is written next. If this write is lost, the effect is in doubt, and the next owner looks
+    // for it before writing.
     const LATER: bool = true;
 }
 
@@ -153,7 +156,7 @@ async fn send_all(connection: &mut Connection, asks: &[SendAsk], now: i64) -> Re
     Ok(asks.iter().map(|ask| is_held(&ask.token)).collect())
 }
 
-/// Notes what was made, in the order in which everybody locks effects.
+/// Marks effects done, in the order in which all jobs lock effects.
 pub(crate) async fn note(
     connection: &mut Connection,
     effects: impl Iterator<Item = &CompletedEffect>,

@@ -1,12 +1,13 @@
-//! One fact, one effect per handler and target: who may write it now, and whether it was written before.
+//! One fact has one effect per handler and target. This module decides who may write the effect now, and records
+//! whether it was written before.
 //!
-//! A row is `claimed` before the first write call and `done` after it; `still_mine`, right before each call, notes
-//! that one is sent. Where a call's outcome is not known, or its claim expired after that, the effect is *unknown*:
-//! whoever claims it next must look before it writes, and not before the call can no longer come true
-//! (`settle_after`). What is in doubt and whose it was stay on the row through such a claim, so that giving it back
-//! does not make an unknown outcome look fresh. A claim that ended with nothing sent leaves what was before it.
+//! A row is `claimed` before the first write call and `done` after it. Right before each call, `still_mine` records
+//! that a call is sent. If a call's outcome is not known, or the claim expires after a call was sent, the effect is
+//! *unknown*. Its next owner must look before it writes, and only once the call can no longer take effect
+//! (`settle_after`). Under the new claim, the row keeps the doubt and the event it belongs to, so that releasing the
+//! claim does not make an unknown outcome look fresh. A claim that ends with nothing sent leaves the row as it was.
 //!
-//! Every step is one statement that says in its WHERE what it relies on: two processes cannot both win.
+//! Every step is one statement whose WHERE states what it relies on, so two processes cannot both win.
 
 pub(crate) mod claims;
 pub(crate) mod completed;
@@ -43,8 +44,8 @@ impl std::str::FromStr for EffectState {
 }
 
 impl Store {
-    /// A call was sent and no usable answer came: from now on the outcome is unknown. Ends the claim, and a
-    /// person's word that it may be written again.
+    /// Records that a call was sent and no usable answer came: from now on the outcome is unknown. Ends the claim, and
+    /// a person's permission to write again.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -57,7 +58,7 @@ impl Store {
         .await
     }
 
-    /// Nothing was sent under this claim. An outcome that was unknown before stays unknown since then.
+    /// Ends a claim under which nothing was sent. An outcome that was unknown before stays unknown since then.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -86,10 +87,10 @@ impl Store {
             .await
     }
 
-    /// Ends every claim, and every phone lock but those over a POST that may still come true, which end with their lease:
-    /// for a process that has made sure that no other works in this data directory,
-    /// such as the owner of the embedded broker at its start. What was sent is unknown since now. Does nothing on a
-    /// database that other machines may work on: there, claims of the dead end with their lease.
+    /// Ends every claim and every phone lock, except the locks of a POST that may still take effect, which end with
+    /// their lease. A process may call this only if it has made sure that no other works in this data directory, such
+    /// as the owner of the embedded broker at its start. Effects whose call was sent are unknown from now on. Does
+    /// nothing on a database that other machines may use: there, the claims of dead processes end with their lease.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -97,7 +98,8 @@ impl Store {
         if self.db.dialect().is_shared() { Ok(()) } else { self.end_claims(None).await }
     }
 
-    /// Ends the claims and phone locks of one owner that will not do it itself, as those of the dead are ended.
+    /// Ends the claims and phone locks of one owner that will not end them itself, by the rules of
+    /// [`Store::end_claims_of_the_dead`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -105,7 +107,7 @@ impl Store {
         self.end_claims(Some(owner.to_owned())).await
     }
 
-    /// `None`: of every owner.
+    /// Ends the claims of `owner`, or of every owner if `None`.
     async fn end_claims(&self, owner: Option<String>) -> Result<(), StoreError> {
         let clock = self.db.clock().clone();
         self.db

@@ -5,24 +5,25 @@ use hookline_common::names::HandlerName;
 use hookline_common::time::Timestamp;
 use std::time::Duration;
 
-/// Who asks for an effect, and which one.
+/// A request to claim an effect.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest<'a> {
     pub handler: HandlerName,
     /// The account or object that the effect is written to.
     pub target: &'a str,
-    /// What the fact is: a message id, an account and phone, an event id.
+    /// The fact behind the effect: a message id, an account and phone, or an event id.
     pub effect_key: &'a str,
     pub event_id: &'a EventId,
-    /// This delivery of this process: a claim belongs to it until it is finished, released or expired.
+    /// Identifies this delivery in this process. The claim belongs to this owner until the effect is done, or the claim
+    /// is released or expires.
     pub owner: &'a str,
-    /// At least three call time-outs.
+    /// How long the claim lasts: at least three call time-outs.
     pub lease: Duration,
-    /// One call time-out: how long after a claim's end an unknown outcome may still come true.
+    /// How long after a claim's end an unknown outcome may still come true: one call time-out.
     pub settle_after: Duration,
 }
 
-/// Fencing token of a claim.
+/// The fencing token of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimToken {
     pub handler: HandlerName,
@@ -33,14 +34,16 @@ pub struct ClaimToken {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Ours, and nobody tried before: go ahead.
+    /// The caller holds the claim, and nobody tried before: go ahead.
     Fresh(ClaimToken),
-    /// Ours, but an earlier call may have taken effect: look before writing. `event_id` is whose call that was, this
-    /// event's or another's. `write_again` is set where a person decided (`dead-letters resolve --write-again`) that
-    /// it has not.
+    /// The caller holds the claim, but an earlier call may have taken effect: look before writing. `event_id` is the
+    /// event of that call, this event or another. `write_again` is set if a person decided that the call
+    /// had no effect (`dead-letters resolve --write-again`).
     AfterUnknown { token: ClaimToken, write_again: bool, event_id: EventId },
-    /// Made before, by this event or another; where an effect was found that was in doubt, by the event that was.
+    /// The effect was made before. `event_id` is the event that made it, this one or another; for an effect that was
+    /// found after a doubt, it is the event whose call was in doubt.
     Done { event_id: EventId, remote_id: Option<String> },
-    /// Another delivery holds it, or an unknown outcome is too young to look at: come back then, no attempt spent.
+    /// Another delivery holds the claim, or an unknown outcome is too recent to check. Come back at `until`; no attempt
+    /// is spent.
     Wait { until: Timestamp },
 }

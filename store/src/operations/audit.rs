@@ -1,11 +1,11 @@
-//! What people decided, and when. Never holds a whole phone number.
+//! The audit trail: what people decided, and when. It never holds a whole phone number.
 
 use hookline_common::time::Timestamp;
 
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
 
-/// Part of the transaction that carries the decision out: neither without the other.
+/// Writes an audit row in the transaction that carries out the decision, so that neither happens without the other.
 pub(crate) async fn note(
     connection: &mut Connection,
     action: &str,

@@ -1,4 +1,4 @@
-//! Whether calls to a destination may be made, shared by all processes: what an operator paused, until when the
+//! Whether calls to a destination may be made, shared by all processes: an operator's pause, the time until which the
 //! destination closed itself, and the policy by which workers on one database share its quota.
 
 use hookline_common::names::{Destination, OperationClass};
@@ -14,7 +14,7 @@ use crate::operations::model::{GateRow, GateStanding, Question};
 const COLUMNS: &str = "destination, paused, reason, closed_until, call_limit, remaining, per_minute, failing, policy";
 
 impl Store {
-    /// Every destination, open where nothing was said.
+    /// Returns the gate of every destination; a destination without a row is open.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -29,8 +29,8 @@ impl Store {
         Ok(Destination::ALL.iter().map(of).collect())
     }
 
-    /// What a worker looks at several times a second, in one look: what was asked of all workers last, and the gates that
-    /// something was said of.
+    /// Returns, in one query, what a worker reads several times a second: the last question to all workers, and the
+    /// gates that have a row.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -68,8 +68,8 @@ impl Store {
         self.change_gate(destination, |row, _now| (GateRow { paused: false, reason: None, ..row }, ())).await
     }
 
-    /// Changes a destination's row under its lock: no change of two processes is lost. `change` gets the row, open where
-    /// nothing was said, and the store's time; it may be called again where a transaction is.
+    /// Changes a destination's row under its lock, so that no process loses another's change. `change` gets the row
+    /// (open if there is none) and the store's time. It may run again if the transaction does.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -105,7 +105,7 @@ impl GateRow {
         Self { destination, paused: false, reason: None, closed_until: None, standing, policy: None }
     }
 
-    /// Why the destination is paused; `None`: it is not.
+    /// Returns why the destination is paused; `None` if it is not.
     #[must_use]
     pub fn reason_of_pause(&self) -> Option<&str> {
         self.paused.then(|| self.reason.as_deref().unwrap_or_default())
@@ -142,7 +142,7 @@ async fn write(connection: &mut Connection, gate: &GateRow) -> Result<(), StoreE
 }
 
 fn read(row: &DbRow) -> Result<GateRow, StoreError> {
-    // A bit for each class; versions before this one wrote 1 for any.
+    // One bit per class; earlier versions wrote 1 for any class.
     let failing = row::number(row, "failing")?;
     Ok(GateRow {
         destination: row::name(row, "destination")?,

@@ -1,5 +1,5 @@
-//! What answers the calls that a store tells of: the real API, or the sandbox that stands in for it. Fixed once, by
-//! `hookline dev` or by the first answer, so that no answer of the one is ever evidence beside those of the other.
+//! Who answered the calls that a store records: the real API, or the sandbox that replaces it. `hookline dev` or the
+//! first answer fixes the kind once, so that answers of the two are never evidence side by side.
 
 use sqlx::Row;
 
@@ -8,7 +8,7 @@ use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
 use crate::db::{Turn, row};
 
-/// Name in `store_meta`.
+/// The kind's name in `store_meta`.
 const NAME: &str = "kind";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl StoreKind {
 }
 
 impl Store {
-    /// `None`: nothing has answered yet.
+    /// Returns the store's kind; `None` if nothing has answered yet.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -44,7 +44,7 @@ impl Store {
         known.map(|known| StoreKind::read(&row::text(&known, "value")?)).transpose()
     }
 
-    /// Makes it a store of this kind where nobody has said yet which it is; the kind that it is.
+    /// Fixes the kind of the store, unless it is already fixed. Returns the kind that is then fixed.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -69,7 +69,8 @@ impl Store {
     }
 }
 
-/// A store of a version that did not fix kinds is real where it holds answers: what was taken for evidence stays so.
+/// Marks a store as real if a version that did not fix kinds left answers in it: what counted as evidence stays
+/// evidence.
 pub(crate) async fn settle_old(connection: &mut Connection) -> Result<(), StoreError> {
     let known: i64 = sqlx::query("SELECT COUNT(*) FROM store_meta WHERE name = $1")
         .bind(NAME)

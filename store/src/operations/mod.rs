@@ -1,4 +1,4 @@
-//! What operators and running workers ask of the store: gates, workers, erasure, its audit, which world it is of.
+//! Requests of operators and running workers: gates, workers, erasure and its audit, the kind of the store.
 
 pub(crate) mod audit;
 pub(crate) mod erasure;

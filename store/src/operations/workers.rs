@@ -1,5 +1,5 @@
-//! Which workers are there, and what they have seen: a command asks a question, which is only a number that grows;
-//! each worker answers once it has looked at the store again, with what only it can know.
+//! The running workers and what they have seen. A command asks a question, which is only a growing number. Each worker
+//! answers once it has read the store again, and adds what only the worker knows.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::db::error::StoreError;
 use crate::db::{Turn, row};
 use crate::operations::model::{Question, WorkerAnswer};
 
-/// A worker that was silent for this long is forgotten.
+/// How long a worker must be silent to be forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// Says that a worker process is there, and forgets those that have been silent for over a minute.
+    /// Records that a worker process is alive, and forgets workers that have been silent for over a minute.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -40,7 +40,7 @@ impl Store {
             .await
     }
 
-    /// The worker ended: nobody waits for its answers any more.
+    /// Records that the worker ended, so that nobody waits for its answers.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -58,7 +58,7 @@ impl Store {
             .await
     }
 
-    /// Asks every worker to look at the store again. What was written before is seen by whoever answers.
+    /// Asks every worker to read the store again. A worker that answers has seen everything written before.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -76,7 +76,7 @@ impl Store {
             .await
     }
 
-    /// What was asked last.
+    /// Returns the last question.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -85,8 +85,8 @@ impl Store {
         Ok(Question(row.map(|row| row::number(&row, "number")).transpose()?.unwrap_or(0)))
     }
 
-    /// A worker has looked at the store since `question` was asked. `held_history` is how many deliveries of
-    /// `record_history` it holds that the broker does not count as waiting.
+    /// Records that a worker has read the store since `question` was asked. `held_history` is how many deliveries of
+    /// `record_history` the worker holds; the broker does not count them as waiting.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -119,7 +119,7 @@ impl Store {
             .await
     }
 
-    /// Every worker that is known, and whether it has answered this question or a newer one.
+    /// Returns every known worker, and whether it has answered this question or a newer one.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -1,7 +1,8 @@
-//! What is asked of the ledger, many at a time: the chain has one end, whose lock, look-ups and appends are paid for
-//! once for all that wait.
+//! Requests to the ledger, batched: the chain has one end, and all waiting requests share the cost of its lock,
+//! look-ups and appends.
 //!
-//! No two of a batch are about one phone or one event, so that each is decided by what was written before the batch.
+//! No two requests of a batch concern the same phone or event, so that entries written before the batch decide each of
+//! them.
 
 use std::sync::Arc;
 
@@ -21,18 +22,18 @@ use crate::opt_outs::{self, Opt, earlier_puts};
 #[derive(Clone)]
 pub(crate) enum OptAsk {
     Record(Opt),
-    /// Record it and, where it is current, say whether to PUT to this account.
+    /// Record the event and, if it is current, decide whether to PUT to this account.
     RecordAndDecide(Opt, String),
-    /// Whether to PUT to this account.
+    /// Decide whether to PUT to this account.
     Decide(Opt, String),
-    /// How a PUT ended.
+    /// Record how a PUT ended.
     Answered(Put, PutAnswer),
     Skipped(Opt, SkipReason),
 }
 
 pub(crate) enum OptAnswer {
     Standing(OptStanding),
-    /// `None` where what was recorded is stale.
+    /// `None` if the recorded event is stale.
     Recorded(Option<PutDecision>),
     Decision(PutDecision),
     Written,
@@ -58,9 +59,9 @@ impl Ask for OptAsk {
         Turn::Ledger
     }
 
-    /// What they wait for is the end of the chain.
+    /// All asks wait for the same lock, the end of the chain.
     const APART: bool = false;
-    // They are evidence. A server that fails over before the attempt's end must not forget only these.
+    // Entries are evidence. If a server fails over before the attempt ends, it must not lose them alone.
     const LATER: bool = false;
 }
 
@@ -91,12 +92,12 @@ fn other_question() -> StoreError {
     StoreError::Invalid("the ledger answered another question".to_owned())
 }
 
-/// What a batch writes.
+/// The changes that a batch writes.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) entries: Vec<Entry>,
     pub(crate) standings: Vec<PhoneState>,
-    /// Event and account.
+    /// Pairs of event id and account.
     pub(crate) targets: Vec<(String, String)>,
 }
 
@@ -147,7 +148,7 @@ async fn carry_out(
 }
 
 impl OptAsk {
-    /// Whose past decides.
+    /// The event for whose decision the phone's past matters.
     fn opt(&self) -> Option<&Opt> {
         match self {
             Self::Record(opt) | Self::RecordAndDecide(opt, _) | Self::Decide(opt, _) => Some(opt),
@@ -155,7 +156,7 @@ impl OptAsk {
         }
     }
 
-    /// Whether to PUT what to which account is asked.
+    /// The event and account of an ask that decides about a PUT.
     fn put(&self) -> Option<(&Opt, &str)> {
         match self {
             Self::RecordAndDecide(opt, target) | Self::Decide(opt, target) => Some((opt, target)),
@@ -164,9 +165,9 @@ impl OptAsk {
     }
 }
 
-/// What the ledger holds about each ask's phone, in order, as far as it decides anything: every PUT, and of each account
-/// the opt-outs, opt-ins and texts for more that others do not outdo, the last of each kind, and the ask's own. One each,
-/// in their order.
+/// Reads the ledger entries about each ask's phone that can affect its decision, in order: every PUT; and, per account,
+/// the opt-outs, opt-ins and START texts that no newer one outweighs, the last of each kind, and the ask's own. Returns
+/// one list per ask, in the order of the asks.
 async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<Entry>>, StoreError> {
     let mut pasts = vec![Vec::new(); asks.len()];
     let asked: Vec<(i64, &Opt)> =
@@ -197,8 +198,8 @@ async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<E
     Ok(pasts)
 }
 
-/// Until when the claim runs of another event's unanswered PUT of the same phone to the same account, where there is
-/// one; one each, in their order.
+/// For each ask about a PUT: until when another event's claim runs, if that event has an unanswered PUT of the same
+/// phone to the same account. Returns one time per ask, in the order of the asks.
 async fn in_flight(
     connection: &mut Connection,
     asks: &[OptAsk],

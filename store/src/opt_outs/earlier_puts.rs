@@ -1,13 +1,14 @@
-//! What was PUT of a phone before, as far as it makes another PUT needless; read from what the ledger holds of it.
+//! Earlier PUTs of a phone that make another PUT needless. This module reads them from the phone's ledger entries.
 //!
-//! State alone never decides about a PUT. For each target on its own, another event's PUT stands in for this event's
-//! where the target answered it with proof, it was sent no earlier than five minutes before this event's time, and no
-//! opt-in speaks against it: none was recorded after it was sent, and none is newer than its event, in any account. A text
-//! that asks for texts again speaks against it as an opt-in does, unless the last such text to that account is newer than
-//! this event. In doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks the law.
+//! State alone never decides about a PUT. For each target on its own, another event's PUT replaces this event's PUT if
+//! the target answered it with proof, if it was sent no earlier than five minutes before this event's time, and if no
+//! opt-in speaks against it. An opt-in of any account speaks against it if it was recorded after the PUT was sent, or
+//! is newer than the PUT's event. A START text speaks against it as an opt-in does, unless the last such text to that
+//! account is newer than this event. In doubt we PUT once more: a superfluous PUT costs a call, a missing one breaks
+//! the law.
 //!
-//! A stop word as a text and the `contact.opted_out` that TextUs makes of it are one fact by this: whichever comes first is
-//! PUT, and the other, at most minutes apart, finds that PUT.
+//! By these rules, a stop word as a text and the `contact.opted_out` that TextUs makes of it are one fact. We PUT the
+//! one that comes first. The other, at most minutes apart, finds that PUT.
 
 use std::time::Duration;
 
@@ -17,22 +18,23 @@ use crate::opt_outs::ledger::Entry;
 use crate::opt_outs::model::LedgerKind;
 use crate::opt_outs::state::{Fact, Times, received, start};
 
-/// By how much an event's time may be after the PUT that explains it. It covers clocks that disagree; an opt-out that
-/// is newer than this is news.
+/// How much later than a PUT an event may be and still be explained by it. This covers clocks that disagree; an opt-out
+/// that is newer than this is news.
 const EXPLAINS: Duration = Duration::from_mins(5);
 
-/// What the ledger holds about one phone, in order: of the skips only the texts for more.
+/// The ledger's entries about one phone, in order. Of the skipped events, only START texts are included.
 pub(crate) type Past = [Entry];
 
-/// Whether this event's own PUT to the target is proved.
+/// Whether the ledger proves this event's own PUT to the target.
 pub(crate) fn own_is_proved(past: &Past, event_id: &str, target: &str) -> bool {
     past.iter().any(|entry| entry.event_id == event_id && entry.account == target && entry.proves_put())
 }
 
-/// Whether the PUT of another event makes one of this event needless; `own` are this event's times, and `time` is when it
-/// happened by the clock that dates PUTs.
+/// Whether another event's PUT makes this event's PUT needless. `own` are this event's times; `time` is its time by the
+/// clock that dates PUTs.
 pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, time: Timestamp, target: &str) -> bool {
-    // Where the last word to an account is newer than this event, no text for more there is news to it.
+    // If the last START text to an account is newer than this event, the account's START texts do not speak against a
+    // PUT.
     let is_outdone = |account: &str| starts_of(past, account).any(|start| start.undoes(own));
     let asks_again = |entry: &Entry| start(entry).filter(|_| !is_outdone(&entry.account));
     let opts_in = |entry: &Entry| Fact::of(entry).filter(|fact| !fact.opted_out).map(|fact| fact.times);
@@ -48,13 +50,13 @@ pub(crate) fn is_explained(past: &Past, event_id: &str, own: Times, time: Timest
     puts(past, event_id, target).any(explains)
 }
 
-/// The times of the texts to this account that asked for texts again.
+/// Returns the times of the START texts to this account.
 pub(crate) fn starts_of<'a>(past: &'a Past, account: &'a str) -> impl Iterator<Item = Times> + 'a {
     past.iter().filter(move |entry| entry.account == account).filter_map(start)
 }
 
-/// Other events whose latest PUT to the target has no answer yet. Of those who have one each, only the earlier waits for
-/// the later, so that no two wait for each other.
+/// Returns the other events whose latest PUT to the target has no answer yet. Of two events that each have one, only
+/// the earlier waits for the later, so that no two wait for each other.
 pub(crate) fn unanswered<'a>(past: &'a Past, event_id: &str, target: &str) -> Vec<&'a str> {
     let is_unanswered = |place: usize| answers(past, place).next().is_none();
     let is_latest = |place: usize| {
@@ -72,12 +74,12 @@ fn is_put(entry: &Entry, target: &str) -> bool {
     entry.kind == LedgerKind::PutSent && entry.account == target
 }
 
-/// The PUTs of other events to the target.
+/// Returns other events' PUTs to the target, with their places.
 fn puts<'a>(past: &'a Past, event_id: &str, target: &str) -> impl Iterator<Item = (usize, &'a Entry)> {
     past.iter().enumerate().filter(move |(_, entry)| is_put(entry, target) && entry.event_id != event_id)
 }
 
-/// What came of the PUT in this place, up to the next of the same event to the same target.
+/// Returns the entries that answer the PUT at this place, up to the same event's next PUT to the same target.
 fn answers(past: &Past, place: usize) -> impl Iterator<Item = &Entry> {
     let sent = &past[place];
     past[place + 1..]
@@ -87,7 +89,7 @@ fn answers(past: &Past, place: usize) -> impl Iterator<Item = &Entry> {
         .take_while(|entry| entry.kind != LedgerKind::PutSent)
 }
 
-/// Of the event whose PUT this is.
+/// Returns the time of this PUT's event, never later than its receipt.
 fn event_time(sent: &Entry) -> i64 {
     received(sent).min(sent.event_time_ms.unwrap_or(i64::MAX))
 }

@@ -1,5 +1,5 @@
-//! The ledger's entries as an operator shows them: of one phone, or all of them for whoever checks the chain without
-//! Hookline (docs/verify_ledger.py).
+//! The ledger's entries for an operator: those of one phone, or all of them for checking the chain without Hookline
+//! (docs/verify_ledger.py).
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
@@ -13,7 +13,7 @@ use crate::opt_outs::ledger::Entry;
 use crate::opt_outs::model::{ExportedEntry, LedgerEntry};
 
 impl Store {
-    /// Everything the ledger holds about one phone, in order: the evidence.
+    /// Returns every ledger entry about one phone, in order, as evidence.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -26,7 +26,7 @@ impl Store {
         rows.iter().map(|row| Ok(exported(row)?.entry)).collect()
     }
 
-    /// The entries after that `seq`, in order, `limit` at most; 0 begins at the first.
+    /// Returns at most `limit` entries after the entry `after`, in order; 0 begins at the first.
     ///
     /// # Errors
     /// See [`StoreError`].

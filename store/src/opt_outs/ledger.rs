@@ -1,8 +1,8 @@
-//! The opt-out ledger: append-only, each entry's hash keyed with `ledger_key` and chained to the one before.
+//! The opt-out ledger: append-only; each entry's hash is keyed with `ledger_key` and chained to the entry before.
 //!
 //! Appends happen in a short transaction that first locks the one head row, so entries have one order and the chain
-//! never forks. Triggers refuse updates and deletes; who gets round them breaks the chain, and who cuts its tail
-//! and mends the head row is found out by a head exported earlier. Without the key no entry can be forged.
+//! never forks. Triggers refuse updates and deletes. Bypassing them breaks the chain; cutting the chain's tail and
+//! adjusting the head row shows by a head exported earlier. Without the key nobody can forge an entry.
 
 use hmac::{Hmac, KeyInit, Mac};
 use hookline_common::secret::Secret;
@@ -17,11 +17,11 @@ use crate::db::{Turn, row, statements};
 use crate::opt_outs::Opt;
 use crate::opt_outs::model::LedgerKind;
 
-/// What the first entry names as the one before.
+/// The previous hash of the first entry.
 pub(crate) const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// Of the entries that say nothing about their version; their hash covers less.
+/// The version of entries that state no version. Their hash covers fewer fields.
 const FIRST_VERSION: i64 = 1;
-/// Of the entries written now.
+/// The version of new entries.
 const VERSION: i64 = 2;
 
 impl LedgerKind {
@@ -66,11 +66,11 @@ impl LedgerKey {
         hex::encode(&mac.finalize().into_bytes()[..8])
     }
 
-    /// By the version that the entry was written with: an old entry is verified as it was written.
+    /// Returns the entry's hash by the rules of the entry's own version, so that old entries still verify.
     pub(crate) fn hash(&self, seq: i64, previous_hash: &str, entry: &Entry) -> String {
         let mut mac = self.0.clone();
         mac.update(previous_hash.as_bytes());
-        // Each field behind its length: no two entries have the same bytes.
+        // A length precedes each field, so that no two entries have the same bytes.
         let mut field = |bytes: Option<&[u8]>| match bytes {
             Some(bytes) => {
                 mac.update(&(bytes.len() as u64).to_be_bytes());
@@ -97,7 +97,7 @@ impl LedgerKey {
     }
 }
 
-/// The fields of an entry that its hash covers, besides its place in the chain.
+/// The fields that an entry's hash covers, besides its place in the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) kind: LedgerKind,
@@ -106,7 +106,7 @@ pub(crate) struct Entry {
     pub(crate) account: String,
     pub(crate) phone: String,
     pub(crate) status: Option<i64>,
-    /// As the sender stated it.
+    /// The event time as the sender stated it.
     pub(crate) event_time_ms: Option<i64>,
     pub(crate) reason: Option<String>,
     pub(crate) received_ms: Option<i64>,
@@ -116,7 +116,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Its columns, as [`Entry::read`] wants them.
+    /// The columns that [`Entry::read`] needs.
     pub(crate) const COLUMNS: &str = "kind, at_ms, event_id, account, phone, status, event_time_ms, reason, \
                                       received_ms, method, source_event_id, hash_version";
 
@@ -137,7 +137,7 @@ impl Entry {
         }
     }
 
-    /// About an event, with all that is known of it.
+    /// Makes an entry about an event, with all known fields.
     pub(crate) fn of(kind: LedgerKind, opt: &Opt, account: &str) -> Self {
         Self {
             event_time_ms: opt.event_time,
@@ -165,27 +165,26 @@ impl Entry {
         })
     }
 
-    /// Whether it proves that a PUT was made: see [`proves_put`].
+    /// Whether the entry proves that a PUT was made; see [`proves_put`].
     pub(crate) fn proves_put(&self) -> bool {
         let accepted = self.status.is_some_and(|status| (200..300).contains(&status)) && self.reason.is_none();
         self.kind == LedgerKind::ReadBack || (self.kind == LedgerKind::PutAnswered && accepted)
     }
 
-    /// Whether it would hold the sender's own id.
+    /// Whether the entry's version records the sender's own event id.
     pub(crate) fn names_source_event(&self) -> bool {
         self.hash_version != FIRST_VERSION
     }
 
-    /// Whether it holds what its hash does not cover: somebody put it there later.
+    /// Whether the entry has fields that its hash does not cover, which somebody must have added later.
     pub(crate) fn holds_more_than_its_hash(&self) -> bool {
         let more = self.received_ms.is_some() || self.method.is_some() || self.source_event_id.is_some();
         self.hash_version == FIRST_VERSION && more
     }
 }
 
-/// True of the rows of `opt_ledger`, here called `ledger`, that prove a PUT: a GET showed the opt-out, or the PUT was
-/// answered 2xx and nothing in the answer contradicts it (a `reason` would). The one place that says so for SQL;
-/// [`Entry::proves_put`] says the same.
+/// An SQL condition for the rows of `opt_ledger`, named `ledger`, that prove a PUT: a GET showed the opt-out, or the
+/// PUT was answered 2xx and no `reason` contradicts the answer. [`Entry::proves_put`] is the same rule in Rust.
 pub(crate) fn proves_put(ledger: &str) -> String {
     format!(
         "({ledger}.kind = 'read_back' OR ({ledger}.kind = 'put_answered' AND {ledger}.reason IS NULL \
@@ -193,7 +192,7 @@ pub(crate) fn proves_put(ledger: &str) -> String {
     )
 }
 
-/// The end of the chain, locked until the transaction ends: nobody else decides or appends meanwhile.
+/// The end of the chain, locked until the transaction ends: no other process decides or appends meanwhile.
 pub(crate) struct Head {
     seq: i64,
     hash: String,
@@ -205,7 +204,7 @@ pub(crate) async fn lock(connection: &mut Connection) -> Result<Head, StoreError
     Ok(Head { seq: row::number(&row, "seq")?, hash: row::text(&row, "hash")? })
 }
 
-/// Appends in this order.
+/// Appends the entries in their order.
 pub(crate) async fn append(
     connection: &mut Connection,
     key: &LedgerKey,
@@ -254,7 +253,7 @@ pub(crate) async fn append(
 }
 
 impl Store {
-    /// Refuses to go on with another key than the ledger was begun with: every entry from then on would be broken.
+    /// Refuses a key other than the one the ledger was begun with: it would break the chain from the next entry on.
     pub(crate) async fn check_ledger_key(&self) -> Result<(), StoreError> {
         let ours = self.ledger_key.fingerprint();
         let known: String = self
@@ -275,7 +274,7 @@ impl Store {
         self.is_ledger_key(&known)
     }
 
-    /// The same where nothing may be written: a ledger that nobody has begun has no key yet.
+    /// As [`Store::check_ledger_key`], without writing. A ledger that nobody has begun accepts any key.
     pub(crate) async fn compare_ledger_key(&self) -> Result<(), StoreError> {
         let known = sqlx::query("SELECT value FROM store_meta WHERE name = 'ledger_key_fingerprint'");
         match self.db.row(known).await? {

@@ -1,4 +1,4 @@
-//! The key of the opt-out ledger's chain where the operator gave none: made once beside the data it protects.
+//! The key of the opt-out ledger's chain if the operator gave none. It is made once, beside the data it protects.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ const FILE: &str = "ledger.key";
 /// the same key.
 ///
 /// # Errors
-/// `Unavailable` where the file cannot be read or made, `Invalid` where it holds no key.
+/// `Unavailable` if the file cannot be read or made, `Invalid` if it holds no key.
 pub fn ledger_key_file(data_dir: &Path) -> Result<Secret, StoreError> {
     if let Some(key) = ledger_key_if_there(data_dir)? {
         return Ok(key);
@@ -25,10 +25,10 @@ pub fn ledger_key_file(data_dir: &Path) -> Result<Secret, StoreError> {
     key_in(&path, &made.map_err(|error| failed(&path, &error))?)
 }
 
-/// Reads `ledger.key` in `data_dir`; `None` where there is none.
+/// Reads `ledger.key` in `data_dir`; `None` if there is no such file.
 ///
 /// # Errors
-/// As [`ledger_key_file`].
+/// As for [`ledger_key_file`].
 pub fn ledger_key_if_there(data_dir: &Path) -> Result<Option<Secret>, StoreError> {
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
@@ -53,7 +53,7 @@ fn key_in(path: &Path, text: &str) -> Result<Secret, StoreError> {
     Ok(Secret::new(key))
 }
 
-/// Written whole under another name and then linked: a reader never sees half a key, and the first link wins.
+/// Writes the whole key to a temporary file, then links it: a reader never sees half a key, and the first link wins.
 fn make(data_dir: &Path) -> io::Result<()> {
     fs::create_dir_all(data_dir)?;
     let draft = data_dir.join(format!(".{FILE}.{:016x}", rand::random::<u64>()));

@@ -1,6 +1,6 @@
-//! Who has opted out, by event time, and whether a PUT is still to be made.
+//! The people who have opted out, by event time, and the PUTs still to be made.
 //!
-//! What follows from the events is `state.rs`; whether a PUT is still to be made is `puts.rs`.
+//! `state.rs` derives the state from the events; `puts.rs` decides about PUTs.
 
 pub(crate) mod asks;
 pub(crate) mod earlier_puts;
@@ -29,7 +29,7 @@ use crate::opt_outs::ledger::Entry;
 use crate::opt_outs::model::{LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding};
 use crate::opt_outs::state::{CUT, Fact, PhoneState, STATED, State, Times, received};
 
-/// An [`OptEvent`] that a write can keep.
+/// An [`OptEvent`] with owned fields, which a write can keep.
 #[derive(Clone)]
 pub(crate) struct Opt {
     pub(crate) event_id: String,
@@ -60,10 +60,10 @@ impl From<&OptEvent<'_>> for Opt {
 }
 
 impl Store {
-    /// Records an opt-out or opt-in once, and says how it stands by event time. A repeat of the event writes nothing
-    /// and is measured against the present state, never against itself.
+    /// Records an opt-out or opt-in once and returns its standing by event time. A repeat of the event writes nothing.
+    /// Its standing follows from the present state, never from itself.
     ///
-    /// An opt-out whose time cannot be read counts as made when it was received. An opt-in whose time cannot be read
+    /// An opt-out without a readable time counts as made when it was received. An opt-in without a readable time
     /// changes nothing.
     ///
     /// # Errors
@@ -80,8 +80,8 @@ impl Store {
         self.opt_asks.ask(OptAsk::Skipped(Opt::from(event), reason)).await.map(drop)
     }
 
-    /// Whether the person has opted out, over all accounts and by event time, and since when; `None` where nothing
-    /// that has a time was recorded.
+    /// Returns whether the person has opted out, over all accounts and by event time, and since when. Returns `None` if
+    /// no event with a time was recorded.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -104,13 +104,13 @@ impl Store {
         Ok(state.and_then(|state| state.newest()))
     }
 
-    /// The state of every account and phone, by account and phone.
+    /// Returns the state of every account and phone, ordered by account and phone.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn opt_outs(&self, limit: u32, cursor: Option<&str>) -> Result<Page<OptOutRow>, StoreError> {
         let (account, phone): (String, String) = position(cursor, Default::default())?;
-        // Of the PUTs that were answered 2xx, those that are proof.
+        // `put_status` leaves out 2xx answers that are no proof.
         let statement = format!(
             "SELECT s.account, s.phone, s.opted_out, s.opted_out_ms, s.opted_in_ms, s.source_event_id,
                  (SELECT l.status FROM opt_ledger l WHERE l.phone = s.phone AND l.kind = 'put_answered'
@@ -128,7 +128,7 @@ impl Store {
                 let newest = newest.ok_or_else(|| StoreError::unreadable("opt-out state"))?;
                 let opted_out = match row::maybe_number(row, "opted_out")? {
                     Some(flag) => flag != 0,
-                    // An older version wrote it, which knew nothing but these times.
+                    // An older version wrote this row; it knew only these times.
                     None => newest_out == Some(newest),
                 };
                 Ok(OptOutRow {
@@ -145,13 +145,13 @@ impl Store {
     }
 }
 
-/// The first record of an event.
+/// Finds the entry that first recorded the event.
 fn recorded<'a>(opt: &Opt, past: &'a Past) -> Option<&'a Entry> {
     let is_record = |entry: &&Entry| matches!(entry.kind, LedgerKind::Received | LedgerKind::OptedIn);
     past.iter().filter(is_record).find(|entry| entry.event_id == opt.event_id)
 }
 
-/// As recorded first: a repeat is received later.
+/// Returns the event's times as first recorded, because a repeat is received later.
 pub(crate) fn times(opt: &Opt, past: &Past) -> Option<Times> {
     match recorded(opt, past) {
         Some(entry) => Times::of(opt.opted_out, entry.event_time_ms, received(entry)),
@@ -159,7 +159,7 @@ pub(crate) fn times(opt: &Opt, past: &Past) -> Option<Times> {
     }
 }
 
-/// Against what was recorded of this account and phone.
+/// Returns the event's standing against the entries of this account and phone.
 pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
     let others = past.iter().filter(|entry| entry.account == opt.account).filter_map(Fact::of);
     let is_stale = match times(opt, past) {
@@ -173,12 +173,12 @@ pub(crate) fn standing(opt: &Opt, past: &Past) -> OptStanding {
     if is_stale { OptStanding::Stale } else { OptStanding::Current }
 }
 
-/// Whether a text to this account took a stop word of these times back.
+/// Whether a START text to this account took back a stop word with these times.
 pub(crate) fn is_taken_back(past: &Past, account: &str, stop_word: Times) -> bool {
     starts_of(past, account).any(|start| start.undoes(stop_word))
 }
 
-/// Records the event where that was not done before, and says how it stands.
+/// Records the event unless it is already recorded, and returns its standing.
 pub(crate) fn record(opt: &Opt, past: &Past, changes: &mut Changes) -> OptStanding {
     if recorded(opt, past).is_none() {
         let kind = if opt.opted_out { LedgerKind::Received } else { LedgerKind::OptedIn };
@@ -195,7 +195,7 @@ pub(crate) fn record(opt: &Opt, past: &Past, changes: &mut Changes) -> OptStandi
     standing(opt, past)
 }
 
-/// Keeps the accounts that opt-outs are to be PUT to.
+/// Stores the accounts that opt-outs must be PUT to.
 pub(crate) async fn keep_targets(connection: &mut Connection, targets: &[(String, String)]) -> Result<(), StoreError> {
     for chunk in statements::chunks(targets) {
         let statement = format!(
@@ -211,7 +211,7 @@ pub(crate) async fn keep_targets(connection: &mut Connection, targets: &[(String
     Ok(())
 }
 
-/// Why nothing was PUT, once per event.
+/// Records why nothing was PUT, once per event.
 pub(crate) async fn skip(
     connection: &mut Connection,
     opt: &Opt,

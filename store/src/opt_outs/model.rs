@@ -1,4 +1,4 @@
-//! Opt-outs and the ledger, as they go into the store and come out of it. Times are in milliseconds, phones in E.164.
+//! Arguments and results about opt-outs and the ledger. Times are in milliseconds, phones in E.164.
 
 use hookline_common::event::EventId;
 use hookline_common::names::DeadReason;
@@ -6,31 +6,31 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::Serialize;
 
-/// An opt-out that was received and is not PUT to every account that it is to be PUT to.
+/// An opt-out that was received but not yet PUT to every account it must be PUT to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsent {
     pub event_id: EventId,
     pub source_event_id: Option<String>,
     pub received_at: Timestamp,
-    /// Never later than received; with account and phone, `None` where no worker has handled it.
+    /// Never later than the receipt. `None`, like account and phone, if no worker has handled the event.
     pub event_time: Option<Timestamp>,
     pub account: Option<String>,
     pub phone: Option<String>,
     pub missing_accounts: Vec<String>,
     pub why: UnsentWhy,
-    /// Of the last call that was made for it.
+    /// The status of the last call for this opt-out.
     pub last_status: Option<u16>,
 }
 
-/// What keeps an opt-out from being sent.
+/// Why an opt-out is not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnsentWhy {
     DeadLetter {
-        /// `None`: a newer version's.
+        /// `None`: a newer version's reason.
         reason: Option<DeadReason>,
         status: Option<u16>,
     },
-    /// Nobody has begun it.
+    /// No worker has begun the delivery.
     NotBegun,
     UnderWay {
         attempt: u32,
@@ -42,42 +42,43 @@ pub enum UnsentWhy {
     Paused {
         destination: String,
     },
-    /// It was due, and nothing brings it back.
+    /// The delivery was due, and nothing brings it back.
     Lost,
 }
 
-/// All of them, as the metrics tell.
+/// The sum of all unsent opt-outs, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnsentSum {
     pub opt_outs: u64,
-    /// Dead letters and lost ones: they do not come right by themselves.
+    /// Dead letters and lost deliveries, which do not recover by themselves.
     pub stuck: u64,
     pub oldest: Option<Timestamp>,
 }
 
-/// An event as the ledger of opt-outs sees it.
+/// An event as the opt-out ledger sees it.
 #[derive(Clone, Debug)]
 pub struct OptEvent<'a> {
     pub event_id: &'a EventId,
     pub source_event_id: Option<&'a str>,
-    /// The account that raised it.
+    /// The account that raised the event.
     pub account: &'a str,
     pub phone: &'a Phone,
     pub opted_out: bool,
-    /// As the sender stated; `None` where that cannot be read.
+    /// The event time as the sender stated it; `None` if unreadable.
     pub event_time: Option<Timestamp>,
     pub received_at: Timestamp,
     pub method: OptMethod,
-    /// The accounts that an opt-out is to be PUT to, as configured now: kept with its first record.
+    /// The accounts that an opt-out must be PUT to, as configured now. The store keeps them with the event's first
+    /// record.
     pub targets: &'a [String],
 }
 
-/// How an event tells of an opt-out or opt-in.
+/// How an event states an opt-out or opt-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptMethod {
-    /// As its own kind of webhook.
+    /// A webhook of its own type.
     Webhook,
-    /// As a text that is a stop word alone.
+    /// A text that consists of a stop word alone.
     Keyword,
 }
 
@@ -90,45 +91,45 @@ impl OptMethod {
     }
 }
 
-/// What an opt event is, by event time.
+/// The standing of an opt-out or opt-in by event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptStanding {
     Current,
-    /// Of an opt-out: an opt-in of this account and phone undoes it. Of an opt-in: it does not undo every opt-out of
-    /// this account and phone, or its time cannot be read.
+    /// For an opt-out: an opt-in of this account and phone, or for a stop word a START text, undoes it. For an opt-in:
+    /// it does not undo every opt-out of this account and phone, or its time cannot be read.
     Stale,
 }
 
 /// What to do about one target account of an opt-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutDecision {
-    /// `put_sent` was written to the ledger in the same transaction: make the call.
+    /// Make the call. The same transaction has written `put_sent` to the ledger.
     Put,
-    /// Our ledger shows a PUT of this phone to this account that makes another needless, and the account raised this
-    /// event: it may be the echo of that PUT.
+    /// The ledger shows a PUT of this phone to this account that makes another needless, and the account itself raised
+    /// this event, which may be the echo of that PUT.
     Echo,
     /// This event's own effect on this target is done.
     Duplicate,
-    /// As `Echo`, where another account raised this event.
+    /// As `Echo`, but a person's text or another account raised this event.
     AlreadyDone,
-    /// An opt-in that undoes this opt-out was recorded since the event was.
+    /// An opt-in or START text that undoes this opt-out was recorded after this event.
     Stale,
-    /// Another event's PUT of this phone to this account is in flight: ask again when it may have ended.
+    /// Another event's PUT of this phone to this account is in flight. Ask again at `until`, when it may have ended.
     Wait { until: Timestamp },
 }
 
 /// How a PUT ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutAnswer {
-    /// Answered with this status; a 2xx with the opt-out itself, or with no body: proof.
+    /// An answer with this status. A 2xx showed the opt-out or had no body: proof.
     Status(u16),
-    /// A 2xx whose body is not this opt-out: no proof.
+    /// A 2xx whose body does not show this opt-out: no proof.
     Unproven(u16),
-    /// 409, 422, or a 2xx that was no proof came, and a GET then showed the opt-out: proof.
+    /// The answer was 409, 422, or a 2xx that was no proof, and a GET then showed the opt-out: proof.
     ReadBack(u16),
-    /// No answer: it may have taken effect.
+    /// No answer: the PUT may have taken effect.
     NoAnswer,
-    /// The call was never sent: surely no effect.
+    /// The call was never sent, so it certainly had no effect.
     NotSent,
 }
 
@@ -152,7 +153,7 @@ pub struct LedgerEntry {
     pub event_id: String,
     pub account: String,
     pub status: Option<u16>,
-    /// As the sender stated it.
+    /// The event time as the sender stated it.
     pub event_time: Option<String>,
     pub received_at: Option<String>,
     pub reason: Option<String>,
@@ -171,13 +172,13 @@ pub struct ExportedEntry {
     pub entry: LedgerEntry,
 }
 
-/// Outcome of walking the chain and of comparing the state that follows from it.
+/// The result of verifying the chain and comparing the state derived from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerCheck {
     pub entries: u64,
-    /// `None`: whole. Otherwise which entry or state is wrong, and how.
+    /// `None`: all is whole. Otherwise the entry or state that is wrong, and how.
     pub broken: Option<String>,
-    /// Hash of the last entry.
+    /// The hash of the last entry.
     pub head: String,
 }
 
@@ -188,6 +189,6 @@ pub struct OptOutRow {
     pub opted_out: bool,
     pub event_time: Timestamp,
     pub source_event_id: Option<String>,
-    /// Status of the last PUT answered for this phone.
+    /// The status of the last answered PUT for this phone.
     pub put_status: Option<u16>,
 }

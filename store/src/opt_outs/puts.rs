@@ -1,7 +1,7 @@
-//! Whether an opt-out is still to be PUT, and how the PUT ended.
+//! Decides whether an opt-out must still be PUT, and records how the PUT ended.
 //!
-//! State alone never decides about a PUT: the ledger does, in one order for all processes, because deciding and
-//! writing `put_sent` are one transaction on the ledger's head row. The call itself is made after it.
+//! State alone never decides about a PUT. The ledger does, in one order for all processes, because one transaction on
+//! the ledger's head row both decides and writes `put_sent`. The call itself comes after that transaction.
 
 use hookline_common::event::EventId;
 use hookline_common::phone::Phone;
@@ -16,8 +16,8 @@ use crate::opt_outs::model::{LedgerKind, OptEvent, OptMethod, OptStanding, PutAn
 use crate::opt_outs::{Opt, standing, times};
 
 impl Store {
-    /// Whether this opt-out is still to be PUT to `target`. On [`PutDecision::Put`] the ledger holds `put_sent`
-    /// when this returns; a retry by the same event is `Put` again until its answer is in.
+    /// Decides whether this opt-out must still be PUT to `target`. On [`PutDecision::Put`] the ledger holds `put_sent`
+    /// when this returns. A retry by the same event gets `Put` again until its answer is recorded.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -26,8 +26,8 @@ impl Store {
         Ok(self.wait_by_our_clock(decision))
     }
 
-    /// Records the opt-out as [`Store::record_opt_event`] does and, where it is current, decides as
-    /// [`Store::decide_put`] does, in one transaction. `None` where it is stale.
+    /// Records the opt-out like [`Store::record_opt_event`] and, if it is current, decides like [`Store::decide_put`],
+    /// in one transaction. Returns `None` if the opt-out is stale.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -51,7 +51,7 @@ impl Store {
         }
     }
 
-    /// How the PUT ended.
+    /// Records how the PUT ended.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -79,8 +79,8 @@ pub(crate) struct Put {
     target: String,
 }
 
-/// Whether to PUT, by what was recorded and by what was PUT before. `in_flight` is until when the claim of another
-/// event's unanswered PUT runs, where there is one.
+/// Decides whether to PUT, from recorded events and earlier PUTs. `in_flight` is the end of another event's claim, if
+/// that event has an unanswered PUT.
 pub(crate) fn decide(
     opt: &Opt,
     target: &str,
@@ -88,20 +88,20 @@ pub(crate) fn decide(
     in_flight: Option<Timestamp>,
     changes: &mut Changes,
 ) -> PutDecision {
-    // What this event did itself explains more than what others did.
+    // This event's own PUT takes precedence over other events' PUTs.
     if earlier_puts::own_is_proved(past, &opt.event_id, target) {
         return PutDecision::Duplicate;
     }
-    // An opt-in may have been recorded since this event was: our own echo, overtaken by it between the two, would
-    // otherwise opt the person out again.
+    // An opt-in may have been recorded since this event. If it overtook our own echo in between, a PUT would opt the
+    // person out again.
     let Some(times) = times(opt, past).filter(|_| standing(opt, past) == OptStanding::Current) else {
         return PutDecision::Stale;
     };
-    // By the clock that dates our PUTs as well: were it far behind the one that dates receipts, every echo would look
-    // like news, and be PUT, and be echoed.
+    // The event's time is also capped by the clock that dates our PUTs. If that clock were far behind the one that
+    // dates receipts, every echo would look like news, and we would PUT it and get the next echo.
     let by_our_clock = Timestamp::from_millis(times.cut).min(Timestamp::now());
     if earlier_puts::is_explained(past, &opt.event_id, times, by_our_clock, target) {
-        // A person's text is no echo of ours.
+        // A person's text is no echo of our PUT.
         let may_be_echo = opt.account == target && opt.method == OptMethod::Webhook;
         return if may_be_echo { PutDecision::Echo } else { PutDecision::AlreadyDone };
     }
@@ -133,7 +133,7 @@ pub(crate) fn answered(put: &Put, answer: PutAnswer, changes: &mut Changes) {
     }
 }
 
-/// Reason of a `put_answered` row whose call never left this machine.
+/// The reason in a `put_answered` row whose call never left this machine.
 const NOT_SENT: &str = "not_sent";
-/// Reason of a `put_answered` row of a 2xx that did not show the opt-out: no proof.
+/// The reason in a `put_answered` row of a 2xx that did not show the opt-out: no proof.
 const UNPROVEN: &str = "unproven";

@@ -1,9 +1,10 @@
-//! What follows from the opt-outs and opt-ins of a phone: a pure function of the set of them, whatever their order of
-//! arrival, and the table `opt_state` that keeps it for lists.
+//! The state that follows from a phone's opt-outs and opt-ins: a pure function of their set, whatever their order of
+//! arrival. The table `opt_state` keeps it for lists.
 //!
-//! An event's time is never later than its receipt: nothing can have happened after we heard of it. An opt-in undoes
-//! an opt-out only where it is newer both as stated and so cut, since our own clock may be the one that is wrong. A
-//! person is opted out as long as any opt-out is not undone; ties stay opted out.
+//! An event's time is never later than its receipt: nothing can have happened after we heard of it. An opt-in undoes an
+//! opt-out only if it is newer both by the stated times and by the times capped at receipt, since our own clock may be
+//! the one that is wrong. A person is opted out as long as any opt-out is not undone; on a tie the person stays opted
+//! out.
 
 use std::collections::VecDeque;
 
@@ -17,13 +18,13 @@ use crate::db::{row, statements};
 use crate::opt_outs::ledger::{self, Entry};
 use crate::opt_outs::model::{LedgerKind, OptMethod};
 
-/// Name in `store_meta`: by which rule the table was derived last.
+/// The name in `store_meta` of the rule that the table was last derived by.
 const RULE: &str = "opt_state_rule";
 const PRESENT_RULE: &str = "2";
-/// Entries read at a time while the table is derived anew.
+/// Entries per read while the table is rebuilt.
 const STRIDE: i64 = 1000;
 
-/// When something happened: as its sender stated, and never later than we heard of it.
+/// The time of an event, as its sender stated it (`stated`) and capped at its receipt (`cut`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times {
     pub(crate) stated: i64,
@@ -31,7 +32,8 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// `None` for an opt-in whose time cannot be read: it proves nothing. Such an opt-out counts as received.
+    /// Returns `None` for an opt-in without a readable time, which proves nothing. An opt-out without one counts as
+    /// made when it was received.
     pub(crate) fn of(opted_out: bool, stated: Option<i64>, received: i64) -> Option<Self> {
         let stated = match stated {
             Some(stated) => stated,
@@ -41,7 +43,7 @@ impl Times {
         Some(Self { stated, cut: stated.min(received) })
     }
 
-    /// Whether an opt-in of these times undoes an opt-out of those.
+    /// Whether an opt-in with these times undoes the opt-out.
     pub(crate) fn undoes(self, opt_out: Self) -> bool {
         self.stated > opt_out.stated && self.cut > opt_out.cut
     }
@@ -52,7 +54,7 @@ impl Times {
 pub(crate) struct Fact<'a> {
     pub(crate) opted_out: bool,
     pub(crate) times: Times,
-    /// `None` where its entry would not tell.
+    /// `None` if the entry's version does not record the id.
     source_event_id: Option<Option<&'a str>>,
 }
 
@@ -72,52 +74,54 @@ impl<'a> Fact<'a> {
     }
 }
 
-/// When a text asked for texts again (START), where the entry is one's. No API opts a person in, so that changes no state;
-/// but what was PUT before stands in for no later opt-out, and a stop word of before is old news.
+/// Returns the times of a text that asked for texts again (START); `None` for any other entry. No API opts a person in,
+/// so such a text changes no state. But a PUT from before it does not stand in for a later opt-out, and an earlier stop
+/// word is outdated.
 pub(crate) fn start(entry: &Entry) -> Option<Times> {
     let is_start = entry.kind == LedgerKind::Skipped
         && entry.reason.as_deref() == Some(SkipReason::NoAction.as_str())
         && is_keyword(entry);
-    // One without a time counts as received, as an opt-out does.
+    // A text without a time counts as sent when it was received, like an opt-out.
     if is_start { Times::of(true, entry.event_time_ms, received(entry)) } else { None }
 }
 
-/// The rows of `opt_ledger`, called `l`, of which [`start`] is something.
+/// An SQL condition for the rows of `opt_ledger`, named `l`, for which [`start`] returns times.
 pub(crate) const IS_START: &str = "(l.kind = 'skipped' AND l.reason = 'no_action' AND l.method = 'keyword')";
 
 pub(crate) fn is_keyword(entry: &Entry) -> bool {
     entry.method.as_deref() == Some(OptMethod::Keyword.as_str())
 }
 
-/// Entries of the first version do not say when their event was received: no later than they were written.
+/// When the event was received. Entries of the first version do not say, but it was no later than they were written.
 pub(crate) fn received(entry: &Entry) -> i64 {
     entry.received_ms.unwrap_or(entry.at_ms)
 }
 
-/// [`Fact`]'s times in SQL, of a row of `opt_ledger` that is called `l`: as stated, and never later than received.
-/// NULL for an opt-in without a time.
+/// The times of [`Fact`] in SQL, for a row of `opt_ledger` named `l`: as stated, and capped at receipt. They are NULL
+/// for an opt-in without a time.
 ///
-/// What these are for: of one kind and account, whatever was stated before the newest `cut` adds nothing to the state,
-/// since the event of that was stated no earlier. So a number that is opted out a thousand times costs little.
+/// Queries use them to skip entries. Within one kind and account, an entry stated before the newest `cut` adds nothing
+/// to the state, since the event with that cut was stated no earlier. So a number that is opted out a thousand times
+/// costs little.
 pub(crate) const STATED: &str = "CASE WHEN l.kind = 'opted_in' THEN l.event_time_ms \
                                  ELSE COALESCE(l.event_time_ms, l.received_ms, l.at_ms) END";
 pub(crate) const CUT: &str = "CASE WHEN l.kind = 'opted_in' AND l.event_time_ms IS NULL THEN NULL \
                               WHEN l.event_time_ms < COALESCE(l.received_ms, l.at_ms) THEN l.event_time_ms \
                               ELSE COALESCE(l.received_ms, l.at_ms) END";
 
-/// Where a phone stands.
+/// The opt-out state of a phone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) opted_out: bool,
-    /// The newest of each kind, as stated and as cut each on its own.
+    /// The newest times of each kind; `stated` and `cut` are each the newest on their own.
     newest_out: Option<Times>,
     newest_in: Option<Times>,
-    /// The sender's own id of the event that decides; `None` where its entry would not tell.
+    /// The sender's own id of the event that decides; `None` if its entry's version does not record the id.
     source_event_id: Option<Option<String>>,
 }
 
 impl State {
-    /// `None` where nothing has a time.
+    /// Returns `None` if no event has a time.
     pub(crate) fn of(facts: &[Fact<'_>]) -> Option<Self> {
         let newest = |opted_out: bool| {
             facts
@@ -139,8 +143,8 @@ impl State {
         })
     }
 
-    /// Whether opted out, and when that last changed or was confirmed: a time that grows with every fact, so that a
-    /// later state is never taken for an older one.
+    /// Returns whether the phone is opted out, and when that was last changed or confirmed. A new fact never lowers
+    /// this time, so a later state never looks older.
     pub(crate) fn newest(&self) -> Option<(bool, Timestamp)> {
         let cut = |times: Option<Times>| times.map(|times| times.cut);
         let newest = cut(self.newest_out).max(cut(self.newest_in))?;
@@ -148,19 +152,19 @@ impl State {
     }
 }
 
-/// Where an account and phone stands now.
+/// The present state of an account and phone.
 pub(crate) struct PhoneState {
     pub(crate) account: String,
     pub(crate) phone: String,
     pub(crate) state: State,
 }
 
-/// Writes where they stand. No two of one account and phone.
+/// Writes the states. No two may be of the same account and phone.
 pub(crate) async fn write(connection: &mut Connection, standings: &[PhoneState]) -> Result<(), StoreError> {
     for names_source in [true, false] {
         let named = |standing: &&PhoneState| standing.state.source_event_id.is_some() == names_source;
         let standings: Vec<&PhoneState> = standings.iter().filter(named).collect();
-        // What an entry would not tell, the row may still know.
+        // If the entry's version does not record the id, the row may still have it.
         let source = if names_source { "excluded" } else { "opt_state" };
         for chunk in statements::chunks(&standings) {
             let statement = format!(
@@ -191,13 +195,13 @@ pub(crate) async fn write(connection: &mut Connection, standings: &[PhoneState])
     Ok(())
 }
 
-/// Derives the whole table from the ledger, once after an upgrade from a version that had another rule.
+/// Derives the whole table from the ledger, once after an upgrade from a version with another rule.
 pub(crate) async fn rebuild_once(dialect: &Dialect, connection: &mut Connection) -> Result<(), StoreError> {
     if is_present(connection).await? {
         return Ok(());
     }
     let mut transaction = sqlx::Connection::begin_with(connection, dialect.begin(dialect::Begin::Long)).await?;
-    // Nobody appends meanwhile. Who waited for it here finds it done.
+    // The lock keeps others from appending. A process that waited for it finds the work done.
     ledger::lock(&mut transaction).await?;
     if !is_present(&mut transaction).await? {
         rebuild(&mut transaction).await?;
@@ -232,7 +236,7 @@ async fn rebuild(connection: &mut Connection) -> Result<(), StoreError> {
 pub(crate) struct PhonesOfLedger {
     /// The last entry that was read.
     after: (String, i64),
-    /// Read, and not yet given.
+    /// Entries that were read but not yet returned.
     entries: VecDeque<Entry>,
     ended: bool,
 }
@@ -242,7 +246,7 @@ impl PhonesOfLedger {
         Self { after: (String::new(), 0), entries: VecDeque::new(), ended: false }
     }
 
-    /// All entries of the next phone, in order; `None` after the last.
+    /// Returns all entries of the next phone, in order; `None` after the last phone.
     pub(crate) async fn next(&mut self, connection: &mut Connection) -> Result<Option<Vec<Entry>>, StoreError> {
         loop {
             if let Some(first) = self.entries.front() {
@@ -281,14 +285,14 @@ pub(crate) struct Row {
     pub(crate) account: String,
     pub(crate) phone: String,
     opted_out: Option<i64>,
-    /// As cut and as stated.
+    /// The cut time and the stated time.
     newest_out: (Option<i64>, Option<i64>),
     newest_in: (Option<i64>, Option<i64>),
     source_event_id: Option<String>,
 }
 
 impl Row {
-    /// Whether it is what [`write`] makes of this state.
+    /// Whether this row is what [`write`] makes of the state.
     pub(crate) fn is(&self, state: &State) -> bool {
         let times = |times: Option<Times>| (times.map(|times| times.cut), times.map(|times| times.stated));
         self.opted_out == Some(i64::from(state.opted_out))
@@ -298,7 +302,7 @@ impl Row {
     }
 }
 
-/// The rows of the phones after `from` and up to `to`, or to the end.
+/// Returns the rows of the phones after `from`, up to `to` or to the end.
 pub(crate) async fn rows(connection: &mut Connection, from: &str, to: Option<&str>) -> Result<Vec<Row>, StoreError> {
     let end = if to.is_some() { "AND phone <= $2" } else { "" };
     let statement = format!(
@@ -328,7 +332,7 @@ async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result
     write(connection, &standings(entries)).await?;
     let state = State::of(&entries.iter().filter_map(Fact::of).collect::<Vec<_>>());
     if let (Some(entry), Some((opted_out, since))) = (entries.first(), state.and_then(|state| state.newest())) {
-        // A flag that was dated ahead would take every later event for an older one.
+        // A flag dated in the future would make every later event look outdated.
         sqlx::query(
             "UPDATE records_opt_flags SET opted_out = $2, event_time_ms = $3 WHERE phone = $1 AND event_time_ms > $3",
         )
@@ -341,7 +345,7 @@ async fn rebuild_phone(connection: &mut Connection, entries: &[Entry]) -> Result
     Ok(())
 }
 
-/// Where one phone stands in each account.
+/// Returns one phone's state in each account.
 pub(crate) fn standings(entries: &[Entry]) -> Vec<PhoneState> {
     let mut accounts: Vec<&str> = entries.iter().map(|entry| entry.account.as_str()).collect();
     accounts.sort_unstable();

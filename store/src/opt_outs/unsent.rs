@@ -1,8 +1,9 @@
-//! Opt-outs that were received and are not PUT everywhere yet, with what each waits for: the watchman over everything that
-//! may keep one from being sent.
+//! Opt-outs that were received and are not yet PUT everywhere, with the reason for each. This check watches over
+//! everything that may keep an opt-out from being sent.
 //!
-//! Only what is open is looked at, by the index `deliveries_open_opt_outs`: a million settled rows cost nothing. A page
-//! of it at a time is judged by what the ledger holds of those phones, by the rules of `state` and `earlier_puts`.
+//! The check reads only open deliveries, by the index `deliveries_open_opt_outs`, so a million settled rows cost
+//! nothing. It judges one page at a time, from the ledger's entries about those phones, by the rules of `state` and
+//! `earlier_puts`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -25,13 +26,13 @@ use crate::opt_outs::state::{Fact, IS_START, Times, is_keyword, received};
 
 /// Deliveries judged at a time.
 const PAGE: usize = 512;
-/// A broker brings back what is due within seconds, and workers what it lost within minutes: what is later than this
-/// comes by itself no more.
+/// How long after its due time a delivery counts as lost. A broker brings back due deliveries within seconds, and
+/// workers bring back those it lost within minutes. After this time, none comes back by itself.
 const LOST_AFTER: Duration = Duration::from_mins(15);
 
 impl Store {
-    /// How many opt-outs that were received over `older_than` ago are unsent, and since when. `accounts` are those that
-    /// are configured now: they count for what no worker has handled yet.
+    /// Counts the unsent opt-outs that were received more than `older_than` ago, and finds the oldest. `accounts` are
+    /// the accounts configured now; they apply to events that no worker has handled yet.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -46,7 +47,7 @@ impl Store {
         Ok(sum)
     }
 
-    /// Those of [`Store::unsent_sum`], oldest first.
+    /// Returns a page of the opt-outs that [`Store::unsent_sum`] counts, oldest first.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -102,7 +103,8 @@ impl Store {
     }
 
     async fn open_opt_outs(&self, after: &str, before: Timestamp) -> Result<Vec<Open>, StoreError> {
-        // The handler and the states as the index names them. An opt-in changes nothing at TextUs, and START neither.
+        // The handler and the states are literals, as in the index. Neither an opt-in nor START changes anything at
+        // TextUs.
         let query = sqlx::query(
             "SELECT d.event_id, d.state, d.attempt, d.due_ms, d.due_attempt, d.held_by,
                  COALESCE(e.received_ms, l.received_ms, d.created_ms) AS received_ms,
@@ -148,11 +150,11 @@ impl Store {
         Ok(evidence)
     }
 
-    /// What each was answered last.
+    /// Sets the status of the last answer for each opt-out.
     async fn add_last_statuses(&self, unsent: &mut [Unsent]) -> Result<(), StoreError> {
         let ids: Vec<&str> = unsent.iter().map(|unsent| unsent.event_id.as_str()).collect();
         let mut statuses = HashMap::new();
-        // In order: the last of each event stays.
+        // The rows are in order, so the last attempt of each event stays.
         let attempts = "SELECT event_id, requests FROM attempts WHERE handler = 'record_opt_out' AND event_id IN";
         for row in self.rows_of(attempts, &ids, "ORDER BY seq").await? {
             let requests: Vec<RequestRecord> = serde_json::from_str(&row::text(&row, "requests")?)
@@ -167,7 +169,7 @@ impl Store {
         Ok(())
     }
 
-    /// All rows of `select … IN` for these keys, chunk by chunk.
+    /// Returns all rows of `select … IN` for these keys, chunk by chunk.
     async fn rows_of(&self, select: &str, keys: &[&str], then: &str) -> Result<Vec<DbRow>, StoreError> {
         let mut all = Vec::new();
         for chunk in statements::chunks(keys) {
@@ -182,7 +184,7 @@ impl Store {
     }
 }
 
-/// A delivery of `record_opt_out` that is not settled, or a dead letter.
+/// A delivery of `record_opt_out` that is not settled, or is a dead letter.
 struct Open {
     event_id: String,
     state: DeliveryState,
@@ -233,25 +235,25 @@ impl Open {
     }
 }
 
-/// What the ledger holds of a page of them.
+/// The ledger's entries for one page of deliveries.
 #[derive(Default)]
 struct Evidence {
-    /// How each event was recorded.
+    /// The entry that recorded each event.
     records: HashMap<String, Entry>,
-    /// The accounts that each was to be PUT to when it was first handled.
+    /// The accounts that each event was to be PUT to when it was first handled.
     targets: HashMap<String, Vec<String>>,
-    /// All that is known of each phone, in order.
+    /// All relevant entries about each phone, in order.
     pasts: HashMap<String, Vec<Entry>>,
 }
 
 impl Evidence {
-    /// `None` where nothing is left to send.
+    /// Returns `None` if nothing is left to send.
     fn judge(&self, open: &Open, accounts: &[String], now: Timestamp) -> Result<Option<Unsent>, StoreError> {
         let record = self.records.get(&open.event_id);
         if record.is_some_and(|record| record.kind == LedgerKind::OptedIn) {
             return Ok(None);
         }
-        // Those of an older version were not kept.
+        // An older version did not keep the targets.
         let targets = self.targets.get(&open.event_id).map_or(accounts, Vec::as_slice);
         let past = record.and_then(|record| self.pasts.get(&record.phone)).map_or(&[][..], Vec::as_slice);
         let times = record.and_then(|record| Times::of(true, record.event_time_ms, received(record)));
@@ -264,7 +266,7 @@ impl Evidence {
                 let unsent = |target: &&String| !is_sent(past, &open.event_id, times, target);
                 targets.iter().filter(unsent).cloned().collect()
             }
-            // Nobody has handled it.
+            // No worker has handled the event.
             _ => targets.to_vec(),
         };
         if missing.is_empty() {
@@ -284,13 +286,13 @@ impl Evidence {
     }
 }
 
-/// By an opt-in of the same account and phone: the handler skips it as stale.
+/// Whether an opt-in of the same account and phone undoes the opt-out; the handler skips it as stale.
 fn is_undone(past: &[Entry], account: &str, times: Times) -> bool {
     let of_account = past.iter().filter(|entry| entry.account == account).filter_map(Fact::of);
     of_account.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(times))
 }
 
-/// Its own PUT is proved, or another of the number that explains it or came after it.
+/// Whether the event's own PUT to the target is proved, or another PUT of the number that explains it or came after it.
 fn is_sent(past: &[Entry], event_id: &str, times: Times, target: &str) -> bool {
     let proves = |entry: &Entry| {
         entry.account == target && entry.proves_put() && (entry.event_id == event_id || entry.at_ms >= times.cut)

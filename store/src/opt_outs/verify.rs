@@ -1,5 +1,5 @@
-//! Whether the ledger is whole: each entry as it was written and where it was written, and `opt_state` what follows
-//! from them. Without the key nobody can write an entry or a state that passes.
+//! Verifies the ledger: each entry is as it was written and in its place, and `opt_state` is what follows from the
+//! entries. Without the key nobody can write an entry or a state that passes.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use crate::opt_outs::ledger::{Entry, START};
 use crate::opt_outs::model::LedgerCheck;
 use crate::opt_outs::state::{self, PhoneState, PhonesOfLedger, Row};
 
-/// Entries read at a time when the chain is walked.
+/// Entries per read while the chain is verified.
 const STRIDE: i64 = 1000;
 /// Phones whose states are compared at a time.
 const PHONES: usize = 500;
 
 impl Store {
-    /// Walks the whole chain and compares the state that follows from it; `expected_head` is a head exported earlier,
-    /// which must still be in it.
+    /// Verifies the whole chain and compares the state derived from it. `expected_head` is a head exported earlier,
+    /// which the chain must still contain.
     ///
     /// # Errors
-    /// See [`StoreError`]. A broken chain is no error: [`LedgerCheck::broken`] says where.
+    /// See [`StoreError`]. A broken chain is no error: [`LedgerCheck::broken`] says where it is broken.
     pub async fn verify(&self, expected_head: Option<&str>) -> Result<LedgerCheck, StoreError> {
-        // One read transaction: chain, head row and states of the same moment.
+        // One read transaction shows the chain, the head row and the states at the same moment.
         let mut reader = self.db.reader().await?;
         let mut snapshot = reader.snapshot().await?;
         let mut check = LedgerCheck { entries: 0, broken: None, head: START.to_owned() };
@@ -63,12 +63,12 @@ impl Store {
         Ok(check)
     }
 
-    /// What is wrong with one entry; `None` where nothing is.
+    /// Describes what is wrong with one entry; `None` if nothing is.
     fn fault(&self, row: &DbRow, seq: i64, after: i64, previous: &str) -> Option<String> {
         if seq != after + 1 {
             return Some(format!("entry {} is missing", after + 1));
         }
-        // A column of another type is as forged as one of another value.
+        // A column of another type counts as forged, like one of another value.
         let read =
             || Ok::<_, StoreError>((Entry::read(row)?, row::text(row, "previous_hash")?, row::text(row, "hash")?));
         let Ok((entry, previous_hash, hash)) = read() else {
@@ -104,7 +104,8 @@ impl Store {
         })
     }
 
-    /// The first state that is not what follows from the chain, that is missing, or of which the chain says nothing.
+    /// Describes the first state that differs from the chain, is missing, or is of a number that the chain does not
+    /// know.
     async fn fault_of_states(&self, snapshot: &mut Connection) -> Result<Option<String>, StoreError> {
         let mut phones = PhonesOfLedger::new();
         let mut from = String::new();
@@ -126,7 +127,7 @@ impl Store {
     }
 }
 
-/// Phone numbers are left out of what is said: it may go into a log.
+/// Describes the first difference without phone numbers, because the text may go into a log.
 fn fault_of(derived: &[PhoneState], rows: Vec<Row>) -> Option<String> {
     let mut rows: BTreeMap<_, _> =
         rows.into_iter().map(|row| ((row.phone.clone(), row.account.clone()), row)).collect();

@@ -1,5 +1,5 @@
-//! What we know of a person's contact in each TextUs account; one row is also the lock that serialises writes per
-//! account and phone across processes, so that an echo which overtakes our answer finds it.
+//! What we know of a person's contact in each TextUs account. One row is also the lock that serialises writes per
+//! account and phone across processes, so that an echo that overtakes our answer finds the row.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ impl Store {
         })
     }
 
-    /// Gives the lock back; nothing where another owner has it by now.
+    /// Releases the lock, unless another owner has it by now.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -90,7 +90,7 @@ impl Store {
             .await
     }
 
-    /// What is known of the contact; `None` where nothing is, locked or not.
+    /// Returns what is known of the contact; `None` if nothing is, whether the row is locked or not.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -109,7 +109,7 @@ impl Store {
         row.map(|row| contact_link(&row, account, phone)).transpose()
     }
 
-    /// Adds what is known: an id replaces the one before, a missing one leaves it, `created_by_us` only turns true.
+    /// Saves what is known: an id replaces the one before, a missing id leaves it, `created_by_us` only turns true.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -139,8 +139,8 @@ impl Store {
             .await
     }
 
-    /// Whether another event's POST of a contact with this phone was sent and its outcome is not known yet: a
-    /// `contact.created` that comes meanwhile may be the echo of it. A POST that was given up is not waited for.
+    /// Whether another event's POST of a contact with this phone was sent and its outcome is not known yet. A
+    /// `contact.created` that arrives meanwhile may be that POST's echo. POSTs that were given up do not count.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -162,7 +162,7 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Whether our own POST made this contact: its `contact.created` is then an echo.
+    /// Whether our own POST created this contact, so that its `contact.created` is an echo.
     ///
     /// # Errors
     /// See [`StoreError`].

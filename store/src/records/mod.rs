@@ -1,4 +1,4 @@
-//! The built-in system of record: notes and opt-out flags. Its people are in `people.rs`.
+//! The built-in system of record: notes and opt-out flags. `people.rs` holds its people.
 
 pub(crate) mod contacts;
 pub(crate) mod model;
@@ -20,7 +20,8 @@ const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, 
     FROM records_notes WHERE message_id = $1";
 
 impl Store {
-    /// Attaches a note to a person, once per message: a repeat gets the note that is there, and `false`.
+    /// Attaches a note to a person, once per message. Returns the note and whether it was created; a repeat gets the
+    /// existing note and `false`.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -48,6 +49,8 @@ impl Store {
             .await
     }
 
+    /// Returns the note of a message, if there is one.
+    ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn note_by_message(&self, message_id: &str) -> Result<Option<NoteRow>, StoreError> {
@@ -55,8 +58,8 @@ impl Store {
         row.map(|row| note_row(&row)).transpose()
     }
 
-    /// Sets whether a phone may be texted, if the event is newer than the flag's; a tie ends opted out. Says whether
-    /// the flag itself changed.
+    /// Sets whether a phone is opted out, if the event is newer than the flag's; on a tie, opted out wins. Returns
+    /// whether the flag itself changed.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -69,7 +72,7 @@ impl Store {
         self.db
             .write(Turn::Alone, (phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
                 Box::pin(async move {
-                    // What was there before must be what is replaced, also where nothing was.
+                    // The row read here must be the one replaced below, even if there is none yet to lock.
                     dialect::lock_names(connection, &[format!("opt flag {}", phone.as_e164())]).await?;
                     let before = sqlx::query("SELECT opted_out FROM records_opt_flags WHERE phone = $1")
                         .bind(phone.as_e164())
@@ -94,7 +97,7 @@ impl Store {
             .await
     }
 
-    /// Newest first.
+    /// Returns a page of notes, newest first.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -122,7 +125,7 @@ impl Store {
         Ok(Page { rows: rows.into_iter().map(|(note, _)| note).collect(), next })
     }
 
-    /// By phone.
+    /// Returns a page of opt-out flags, ordered by phone.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -161,7 +164,7 @@ fn clean_note(note: &NewNote) -> NewNote {
     }
 }
 
-/// `false` where a note of this message is there.
+/// Returns `false` if the message already has a note.
 async fn insert_note(
     connection: &mut Connection,
     note_id: &str,

@@ -1,4 +1,4 @@
-//! The built-in system of record, and contacts at TextUs. Times are in milliseconds, phones in E.164.
+//! Types of the built-in system of record and of contacts at TextUs. Times are in milliseconds, phones in E.164.
 
 use hookline_common::event::EventId;
 use hookline_common::phone::Phone;
@@ -14,21 +14,21 @@ pub struct ContactLink {
     pub created_by_us: bool,
 }
 
-/// Whether the writes for one account and phone are ours to make now.
+/// Whether the caller may write for one account and phone now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PhoneLock {
-    /// Ours until the lease ends; with what is known of the contact.
+    /// The caller holds the lock until the lease ends. Holds what is known of the contact.
     Mine(ContactLink),
-    /// Another delivery has it: come back then, no attempt spent.
+    /// Another delivery holds the lock. Come back at `until`; no attempt is spent.
     Wait { until: Timestamp },
 }
 
-/// What a contact in TextUs tells us of a person.
+/// What a TextUs contact says about a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonFacts {
-    /// `/contacts/…` as TextUs sends it.
+    /// `/contacts/…`, as TextUs sends it.
     pub contact_id: Option<String>,
-    /// In the contact's order.
+    /// The phones in the contact's order.
     pub phones: Vec<Phone>,
     pub name: Option<String>,
 }
@@ -45,10 +45,10 @@ pub struct PersonRow {
     pub created_at: Timestamp,
 }
 
-/// A note as it is written, keyed by the message.
+/// A note to write, keyed by its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewNote {
-    /// `/messages/…` as TextUs sends it.
+    /// `/messages/…`, as TextUs sends it.
     pub message_id: String,
     pub event_id: EventId,
     pub contact_id: Option<String>,

@@ -1,10 +1,10 @@
 //! The people of the built-in system of record, each with all their numbers.
 //!
-//! Numbers are added and never taken away: a number that a contact no longer has may still send a STOP, and the history
-//! still names it. Several people may share a number; whoever looks by it alone finds all of them.
+//! Numbers are added and never removed: a number that a contact no longer has may still send a STOP, and the history
+//! still names it. Several people may share a number; a search by the number alone finds all of them.
 //!
-//! Versions before this one know one number per person, in `records_people.phone`; the others are in `records_phones`.
-//! A person's numbers are those of both places.
+//! Earlier versions know one number per person, in `records_people.phone`; the other numbers are in `records_phones`. A
+//! person's numbers are those of both tables.
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
@@ -19,7 +19,7 @@ use crate::db::row::{self, clean, maybe_clean};
 use crate::records::model::{PersonFacts, PersonRow};
 
 impl Store {
-    /// The person of this contact id, or else everyone with this phone.
+    /// Returns the person with this contact id or, if there is none, everyone with this phone.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -35,9 +35,10 @@ impl Store {
         Ok(found)
     }
 
-    /// The person these facts are about, made or completed: by contact id first, then by any of the phones where that
-    /// person has no other contact id. People who were known by one of the phones alone turn out to be that person, and
-    /// become one with them. Says whether the person was created, and whether anything changed. What is not given stays.
+    /// Creates or completes the person whom these facts describe. Looks first by contact id, then by any of the phones
+    /// for a person without another contact id. People known only by one of the phones turn out to be that person, and
+    /// are merged into one. Facts that are not given stay as they are. Returns the person, whether it was created, and
+    /// whether anything changed.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -45,7 +46,7 @@ impl Store {
         self.db
             .write(Turn::Alone, clean_facts(facts), |connection, facts| {
                 Box::pin(async move {
-                    // Who is not there yet has no row to be locked by: two events of one person would make two.
+                    // A new person has no row to lock yet: two events of one person would create two.
                     let contact = facts.contact_id.iter().map(|id| format!("person by contact {id}"));
                     let phones = facts.phones.iter().map(|phone| format!("person by phone {}", phone.as_e164()));
                     dialect::lock_names(connection, &contact.chain(phones).collect::<Vec<_>>()).await?;
@@ -59,7 +60,7 @@ impl Store {
             .await
     }
 
-    /// Newest first.
+    /// Returns a page of people, newest first.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -95,7 +96,7 @@ impl Store {
     }
 }
 
-/// Cleaned, and each phone once.
+/// Makes the texts storable and removes repeated phones.
 fn clean_facts(facts: &PersonFacts) -> PersonFacts {
     let mut phones: Vec<Phone> = Vec::with_capacity(facts.phones.len());
     for phone in &facts.phones {
@@ -131,7 +132,7 @@ pub(crate) async fn find_person(
     }
 }
 
-/// Oldest first.
+/// Returns the people, oldest first.
 async fn select_people(
     connection: &mut Connection,
     which: &'static str,
@@ -156,13 +157,13 @@ async fn select_people(
     Ok(people)
 }
 
-/// Everyone whom these facts may be about, the one who is completed first.
+/// Returns everyone whom these facts may be about. The first is the one to complete.
 async fn find_same(connection: &mut Connection, facts: &PersonFacts) -> Result<Vec<PersonRow>, StoreError> {
     let lock = dialect::for_update(connection);
     let mut same = find_person(connection, facts.contact_id.as_deref(), None, lock).await?;
     for phone in &facts.phones {
         for person in find_person(connection, None, Some(phone.as_e164()), lock).await? {
-            // A phone can be shared: someone with another contact id is another person.
+            // A phone can be shared: a person with another contact id is another person.
             let may_be =
                 facts.contact_id.is_none() || person.contact_id.is_none() || person.contact_id == facts.contact_id;
             if may_be && same.iter().all(|known| known.record_id != person.record_id) {
@@ -197,18 +198,19 @@ async fn make_person(connection: &mut Connection, facts: &PersonFacts) -> Result
     Ok(person)
 }
 
-/// `others`: who may be the same person.
+/// Completes `before` with the facts. `others` are the people who may be the same person.
 async fn complete_person(
     connection: &mut Connection,
     before: PersonRow,
     others: Vec<PersonRow>,
     facts: &PersonFacts,
 ) -> Result<(PersonRow, bool, bool), StoreError> {
-    // Only a contact says that two numbers are of one person; who has a contact id is somebody by that.
+    // Only a contact proves that two numbers belong to one person. A person with a contact id of their own stays a
+    // separate person.
     let merged: Vec<PersonRow> =
         others.into_iter().filter(|other| facts.contact_id.is_some() && other.contact_id.is_none()).collect();
     let mut phones: Vec<String> = Vec::new();
-    // A contact's own order counts where it tells of a number that is new.
+    // The contact's order applies if the contact has a new number.
     let told = facts.phones.iter().map(|phone| phone.as_e164().to_owned());
     let news = facts.phones.iter().any(|phone| !before.phones.iter().any(|known| known == phone.as_e164()));
     let of_merged = merged.iter().flat_map(|other| other.phones.iter().cloned());
@@ -242,7 +244,7 @@ async fn complete_person(
     Ok((person, false, changed || !merged.is_empty()))
 }
 
-/// Hands over what belongs to one who turns out to be `person`.
+/// Moves notes and links from `other`, who turns out to be `person`, and removes `other`.
 async fn merge(connection: &mut Connection, other: &PersonRow, person: &PersonRow) -> Result<(), StoreError> {
     for statement in [
         "UPDATE records_notes SET person_id = $2 WHERE person_id = $1",
@@ -258,7 +260,7 @@ async fn merge(connection: &mut Connection, other: &PersonRow, person: &PersonRo
     Ok(())
 }
 
-/// Without the notes; how many people that were.
+/// Removes a person but not their notes. Returns how many people were removed.
 pub(crate) async fn remove_person(connection: &mut Connection, record_id: &str) -> Result<u64, StoreError> {
     sqlx::query("DELETE FROM records_phones WHERE record_id = $1").bind(record_id).execute(&mut *connection).await?;
     let done =
@@ -281,7 +283,7 @@ async fn write_phones(connection: &mut Connection, person: &PersonRow) -> Result
     Ok(())
 }
 
-/// With the first number only.
+/// Reads a person with the first number only.
 fn person_row(row: &DbRow) -> Result<PersonRow, StoreError> {
     let phone = row::maybe_text(row, "phone")?;
     Ok(PersonRow {

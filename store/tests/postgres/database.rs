@@ -1,4 +1,4 @@
-//! PostgreSQL: a database of its own for each store, on the one server of this test process.
+//! PostgreSQL: each store has a database of its own, on the one server of this test process.
 
 use hookline_common::secret::Secret;
 use hookline_common::testing::nodes::PostgresNode;
@@ -8,12 +8,12 @@ use sqlx::{Connection as _, Executor as _};
 
 pub(crate) const KEY: &str = "a ledger key for tests only";
 
-/// Random histories to try: each needs a database of its own, and the queries are the same.
+/// How many random histories to try: few, because each needs a database of its own and the queries are the same.
 pub(crate) const CASES: u32 = 8;
 
 pub(crate) struct TestStore {
     pub(crate) store: Store,
-    /// The URL of its database.
+    /// The URL of the store's database.
     pub(crate) home: String,
 }
 
@@ -24,7 +24,7 @@ impl TestStore {
         Self { store, home }
     }
 
-    /// A place where no store is yet.
+    /// Returns the URL of a database without a store.
     pub(crate) async fn nowhere() -> String {
         PostgresNode::shared().await.database().await
     }
@@ -33,13 +33,13 @@ impl TestStore {
         open(home, KEY).await
     }
 
-    /// As a command does that only looks.
+    /// Opens the store like a command that only reads.
     pub(crate) async fn look_at(home: &str, key: Option<&str>) -> Result<Found, StoreError> {
         let location = Location::Url(Secret::new(home));
         Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
-    /// Another handle, with connections of its own: another process's worth.
+    /// Opens another handle with connections of its own, as another process would have.
     pub(crate) async fn other(&self) -> Store {
         self.open(KEY).await.expect("a second handle")
     }
@@ -48,7 +48,7 @@ impl TestStore {
         open(&self.home, key).await
     }
 
-    /// A connection that goes round the store, for tampering and for looking at tables.
+    /// Opens a connection that bypasses the store, for tampering and for reading tables.
     pub(crate) async fn sql(&self) -> PgConnection {
         PgConnection::connect(&self.home).await.expect("a connection")
     }
@@ -57,7 +57,7 @@ impl TestStore {
         self.sql().await.execute(sqlx::raw_sql(statement)).await.expect(statement);
     }
 
-    /// As the owner of the tables does who wants to change the ledger.
+    /// Drops the triggers, as an owner of the tables would do to change the ledger.
     pub(crate) async fn drop_triggers(&self) {
         self.execute(
             "DROP TRIGGER opt_ledger_is_never_updated ON opt_ledger;

@@ -1,4 +1,5 @@
-//! The suite of `tests/store` against a real PostgreSQL, and what only a server has: many writers, crashes, networks.
+//! The suite of `tests/store` against a real PostgreSQL, and tests of what only a server has: many writers, crashes,
+//! networks.
 
 mod database;
 mod many_writers;

@@ -1,4 +1,4 @@
-//! What several processes do to one database at once: each `Store` has connections of its own, as a process has.
+//! Several processes write to one database at once. Each `Store` has connections of its own, as a process has.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ async fn a_person_whose_numbers_come_in_any_order_at_once_is_one_and_nothing_dea
     let test = TestStore::new().await;
     let processes = processes(&test, 4).await;
     let numbers = [1, 2, 3, 4].map(|last| Phone::parse(&format!("+1202555100{last}")).unwrap());
-    // By their numbers alone first, so that they are people of their own.
+    // By their numbers alone first, so that each becomes a separate person.
     for number in &numbers {
         let facts = PersonFacts { contact_id: None, phones: vec![number.clone()], name: None };
         test.store.upsert_person(&facts).await.unwrap();
@@ -211,7 +211,7 @@ async fn two_copies_of_an_event_in_one_batch_are_one() {
     assert_eq!(test.store.delivery_ids(HandlerName::RecordHistory, None).await.unwrap().len(), 1);
 }
 
-/// Somebody's transaction, stopped in the middle with a lock, holds up what needs that lock, and nothing else.
+/// A transaction that is stopped midway with a lock holds up only the jobs that need that lock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_somebody_keeps_holds_up_only_what_needs_it_and_then_says_so() {
     let test = TestStore::new().await;
@@ -283,7 +283,7 @@ async fn the_attempt_whose_effect_somebody_keeps_begins_without_its_claim_and_th
         let begun = begun.unwrap_or_else(|error| panic!("{i}: {error}"));
         match begun {
             (Begin::Go, None) => assert_eq!(i, 7, "only its claim is missing"),
-            // Its own claim, anew.
+            // The owner gets its own claim again.
             begun => assert!(i != 7 && matches!(begun, (Begin::Go, Some(Claim::Fresh(_)))), "{i}: {begun:?}"),
         }
     }
@@ -296,7 +296,7 @@ async fn what_cannot_be_written_fails_alone_of_those_asked_with_it() {
     let keys: Vec<String> = (0..20).map(|i| format!("/messages/{i}")).collect();
 
     let claims = join_all(keys.iter().enumerate().map(|(i, key)| {
-        // PostgreSQL has no NUL in texts.
+        // PostgreSQL texts hold no NUL.
         let request = wanting(key, &event_id, if i == 7 { "a\0b" } else { "a" });
         let store = &test.store;
         async move { store.claim(&request).await }

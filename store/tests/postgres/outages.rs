@@ -1,4 +1,5 @@
-//! A server that dies, stops answering, or refuses: always `Unavailable`, never a hang, and right again by itself.
+//! A server that dies, stops answering, or refuses: every answer is `Unavailable`, nothing hangs, and the store
+//! recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::ledger::opt_out;
 use crate::opt_outs::opted_out;
 use crate::together::phone as numbered;
 
-/// Generous beside the store's own time-outs; a hang is what it finds.
+/// Finds hangs; generous compared with the store's own time-outs.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +63,7 @@ async fn a_killed_server_is_unavailable_and_nothing_is_half_written_when_it_is_b
     assert!(store.counts().await.unwrap_err().is_unavailable());
     node.up().await;
 
-    // No restart, no help: the next ones work.
+    // The next calls work without a restart or help.
     let after = event("after");
     assert_eq!(store.begin(&after, HANDLER, 1, None).await.unwrap(), Begin::Go);
     let done = store.delivery_ids(HANDLER, Some(hookline_common::names::DeliveryState::Done)).await.unwrap();
@@ -71,8 +72,9 @@ async fn a_killed_server_is_unavailable_and_nothing_is_half_written_when_it_is_b
     assert_eq!((check.entries, check.broken), (3, None));
 }
 
-/// Before a call is made, all that led to it is on the disk: otherwise it could be made again by somebody else.
-// On one thread all are asked before the first is written: together.
+/// Before a call is made, all writes that led to it are on the disk; otherwise another worker could make the call
+/// again.
+// On one thread, all requests arrive before the first is written, so they share a batch.
 #[tokio::test]
 async fn what_was_noted_before_a_call_outlives_a_killed_server() {
     let node = PostgresNode::start().await;
@@ -96,7 +98,7 @@ async fn what_was_noted_before_a_call_outlives_a_killed_server() {
     node.up().await;
 
     assert!(held.into_iter().all(|held| held.unwrap()));
-    // Where nothing was sent, the next one would call at once.
+    // If no call were recorded as sent, the next owner would call at once.
     store.end_claims_of("first").await.unwrap();
     let claims = claim("second").await;
     assert!(claims.iter().all(|claim| matches!(claim, Claim::Wait { .. })), "{claims:?}");

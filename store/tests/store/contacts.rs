@@ -73,7 +73,7 @@ async fn locks_over_a_post_that_may_come_true_outlive_who_held_them() {
     lock(&one, "sent").await;
     lock(&another, "sent").await;
     assert!(store.still_mine(&token, LONG).await.unwrap());
-    // While it is under way, and once it is in doubt.
+    // Once while the call is under way, and once while it is in doubt.
     for _ in 0..2 {
         store.end_claims_of("sent").await.unwrap();
         for phone in [&one, &another] {

@@ -1,4 +1,4 @@
-//! SQLite: a directory of its own for each store.
+//! SQLite: each store has a directory of its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 pub(crate) const KEY: &str = "a ledger key for tests only";
 
-/// Random histories to try.
+/// How many random histories to try.
 pub(crate) const CASES: u32 = 48;
 
 pub(crate) struct TestStore {
@@ -26,7 +26,7 @@ impl TestStore {
         Self { store, home }
     }
 
-    /// A place where no store is yet.
+    /// Makes a directory without a store.
     pub(crate) async fn nowhere() -> TempDir {
         TempDir::new().expect("a directory")
     }
@@ -35,13 +35,13 @@ impl TestStore {
         open(home.path(), KEY).await
     }
 
-    /// As a command does that only looks.
+    /// Opens the store like a command that only reads.
     pub(crate) async fn look_at(home: &TempDir, key: Option<&str>) -> Result<Found, StoreError> {
         let location = Location::Sqlite(home.path().to_owned());
         Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
-    /// Another handle on the same file, with a writer of its own: another process's worth.
+    /// Opens another handle on the same file with a writer of its own, as another process would have.
     pub(crate) async fn other(&self) -> Store {
         self.open(KEY).await.expect("a second handle")
     }
@@ -50,7 +50,7 @@ impl TestStore {
         open(self.home.path(), key).await
     }
 
-    /// A connection that goes round the store, for tampering and for looking at tables.
+    /// Opens a connection that bypasses the store, for tampering and for reading tables.
     pub(crate) async fn sql(&self) -> SqliteConnection {
         SqliteConnectOptions::new()
             .filename(self.home.path().join("store.db"))
@@ -64,7 +64,7 @@ impl TestStore {
         sqlx::query(statement).execute(&mut self.sql().await).await.expect(statement);
     }
 
-    /// As somebody with the file does who wants to change the ledger.
+    /// Drops the triggers, as somebody with the file would do to change the ledger.
     pub(crate) async fn drop_triggers(&self) {
         self.execute("DROP TRIGGER opt_ledger_is_never_updated").await;
         self.execute("DROP TRIGGER opt_ledger_is_never_deleted").await;

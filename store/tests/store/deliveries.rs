@@ -190,7 +190,7 @@ async fn a_keyword_that_nobody_began_is_published_anew_by_this_version_alone() {
     let text = Event { event_type: text.event_type.with_keyword(Some(Keyword::Stop)), ..text };
     test.store.record_events(&[(text.clone(), vec![HandlerName::RecordOptOut, HandlerName::LogNote])]).await.unwrap();
 
-    // What the version before asks for, whatever the time since.
+    // The previous version's query finds nothing, however much time has passed.
     let by_older = "SELECT COUNT(*) FROM deliveries WHERE handler = 'record_opt_out' AND state = 'waiting'
                     AND COALESCE(republished_ms, 0) <= 4102444800000";
     let by_older: i64 = sqlx::query_scalar(by_older).fetch_one(&mut test.sql().await).await.unwrap();
@@ -290,7 +290,7 @@ async fn of_several_copies_the_newest_goes_on_and_of_equal_ones_the_later_attemp
     assert_eq!(begin(Some(0), 4, None).await, Begin::StaleCopy, "whatever came of it meanwhile");
     assert_eq!(begin(Some(70), 4, None).await, Begin::Go);
     assert_eq!(begin(Some(70), 3, None).await, Begin::StaleCopy);
-    // A replay begins anew, and its retries are not taken for stale.
+    // A replay begins anew, and its retries do not count as stale.
     assert_eq!(begin(Some(90), 1, Some(Again::Replay)).await, Begin::Go);
     assert_eq!(begin(Some(90), 2, None).await, Begin::Go);
     assert_eq!(begin(Some(70), 5, None).await, Begin::StaleCopy);

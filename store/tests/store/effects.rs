@@ -13,12 +13,12 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// A little more than a lease.
 const MINUTE: Duration = Duration::from_secs(61);
 
-/// Moves what the table knows into the past, which is what a later clock sees.
+/// Moves the table's times into the past, which looks like a later clock.
 async fn a_minute_passes(test: &TestStore) {
     test.execute("UPDATE effects SET lease_until = lease_until - 61000, unknown_ms = unknown_ms - 61000").await;
 }
 
-/// A claim for long, on an effect of its own.
+/// A long claim on an effect of its own.
 pub(crate) fn wanting<'a>(effect_key: &'a str, event_id: &'a EventId, owner: &'a str) -> ClaimRequest<'a> {
     ClaimRequest {
         handler: HandlerName::LogNote,
@@ -179,7 +179,8 @@ async fn what_a_claim_sent_is_not_held_against_the_one_after_it() {
     assert!(matches!(by("b", &second).ask(store).await, Claim::AfterUnknown { .. }));
     a_minute_passes(&test).await;
 
-    // The second looked for too long and sent nothing: no time to settle, and still the first one's doubt.
+    // The second owner looked for too long and sent nothing: no settle time applies, and the first event's doubt
+    // remains.
     let claim = by("c", &second).ask(store).await;
 
     let Claim::AfterUnknown { event_id, .. } = claim else { panic!("{claim:?}") };

@@ -11,7 +11,7 @@ use hookline_store::model::{
 
 use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
 
-/// A payload that is about the person, and by which of its fields.
+/// Payloads that are about the person, and the field that says so.
 const NAMES_THEM: &[(&str, &str)] = &[
     ("a conversation", r#"{"conversation":{"phoneNumber":"+12025550147","accountPhoneNumber":"+18005550100"}}"#),
     ("an opt-out", r#"{"optOut":{"phoneNumber":"2025550147"}}"#),
@@ -27,7 +27,7 @@ const NAMES_THEM: &[(&str, &str)] = &[
     ("cut off behind their contact", r#"{"message":{"body":"hunter2"},"contact":"\/contacts\/Vx9kQ2"#),
     ("cut within an emoji", r#"{"message":{"body":"\ud83d"},"conversation":{"phoneNumber":"+12025550147"}}"#),
 ];
-/// One that has their number in a text, and what is left of it.
+/// Payloads that mention the person's number in a text, and the text after masking.
 const MENTIONS_THEM: &[(&str, &str, &str)] = &[
     ("E.164", r#"{"body":"call +12025550147"}"#, r#"{"body":"call +***********"}"#),
     ("brackets", r#"{"body":"call (202) 555-0147"}"#, r#"{"body":"call (***) ***-****"}"#),
@@ -100,7 +100,7 @@ fn note_of(message_id: &str) -> NewNote {
     }
 }
 
-/// The effect of creating the person's contact.
+/// Claims the effect of creating the person's contact.
 async fn claim(test: &TestStore) -> Claim {
     let (event_id, phone) = (id_of("created"), phone());
     let request = ClaimRequest {
@@ -405,7 +405,7 @@ async fn a_business_number_is_refused_and_never_taken_for_a_number_of_a_person_s
     }
     assert!(matches!(by_event.store.event_payload(&id_of("others")).await.unwrap(), Payload::Here(_)));
 
-    // Somebody wrote it into the person's contact.
+    // Somebody wrote the business number into the person's contact.
     let facts = PersonFacts { contact_id: None, phones: vec![phone(), business], name: None };
     by_event.store.upsert_person(&facts).await.unwrap();
     let erased = by_event.store.erase(&phone()).await.unwrap();
@@ -500,7 +500,7 @@ async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_
     let attempts = test.store.event(&event.id).await.unwrap().unwrap().1;
     assert_eq!(attempts[0].detail.as_deref(), Some("no such person: (***) ***-****"));
     assert_eq!(test.store.begin(&event, HandlerName::LogNote, 1, None).await.unwrap(), Begin::GoMasked);
-    // The copy that the broker has comes as a dead letter.
+    // The broker's copy arrives as a dead letter.
     test.store.insert_dead_letter(&event, HandlerName::LogNote, &dead(DeadReason::Rejected, at(9)), &[]).await.unwrap();
     let id = test.store.dead_letter(event.id.as_str()).await.unwrap().remove(0).id;
     let (redriven, _) = test.store.mark_redriving(&id).await.unwrap().unwrap();
@@ -541,7 +541,7 @@ async fn a_number_is_masked_in_every_text_beside_the_payloads() {
 
     assert_eq!((foretold, erased.masked), (7, 7));
     for (table, column, words) in TEXTS {
-        // An erasure has a line of its own in the audit.
+        // An erasure adds a row of its own to the audit.
         let select = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
         let left: String = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_one(&mut sql).await.unwrap();
         assert_eq!(left, words.replace("12025550147", "***********"), "{table}.{column}");

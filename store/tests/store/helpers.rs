@@ -1,5 +1,5 @@
-//! Builders that set only what a test is about. The store itself is opened by `database.rs`, of which each of the two
-//! test programs has its own.
+//! Builders that set only what a test is about. `database.rs` opens the store itself; each of the two test programs has
+//! its own.
 
 use std::time::Duration;
 

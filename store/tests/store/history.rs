@@ -33,7 +33,7 @@ async fn a_batch_of_256_events_is_recorded_with_its_deliveries() {
 
     let waiting = store.delivery_ids(HandlerName::LogNote, Some(DeliveryState::Waiting)).await.unwrap();
     assert_eq!(waiting.len(), 256);
-    // Its effect is this very record.
+    // The record is the handler's own effect.
     let recorded = store.delivery_ids(HandlerName::RecordHistory, Some(DeliveryState::Done)).await.unwrap();
     assert_eq!(recorded.len(), 256);
     assert_eq!(store.events(&EventFilter::default(), 1000, None).await.unwrap().rows.len(), 256);
@@ -101,7 +101,7 @@ async fn history_that_comes_late_keeps_what_the_handler_has_settled() {
 async fn pages_go_from_new_to_old_with_every_delivery_and_hold_each_event_once() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let handlers = vec![HandlerName::LogNote, HandlerName::RecordHistory];
-    // Two at each moment: the cursor must not lose or repeat one of them.
+    // Two events at each moment: the cursor must neither lose nor repeat one of them.
     let events: Vec<_> = (0..7).map(|i| (event_at(&i.to_string(), at(i / 2), b"{}"), handlers.clone())).collect();
     store.record_events(&events).await.unwrap();
 

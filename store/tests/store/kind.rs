@@ -1,4 +1,4 @@
-//! What a store is for is fixed once, whoever says so first; a store of an earlier version is real where it holds answers.
+//! A store's kind is fixed once, whoever fixes it first. A store of an earlier version is real if it holds answers.
 
 use futures::future::join_all;
 use hookline_common::names::{HandlerName, Verdict};

@@ -119,7 +119,7 @@ async fn entries_cannot_be_changed_or_removed_by_plain_sql() {
     }
 }
 
-/// What somebody with the file, but without the key, might do; and what `verify` must say of it.
+/// Runs what somebody with the file but without the key might do, and checks the answer of `verify`.
 pub(crate) async fn tampered(statements: &[&'static str], expected: &str) {
     let test = TestStore::new().await;
     for name in ["one", "two"] {
@@ -152,7 +152,7 @@ async fn every_kind_of_tampering_is_found() {
         "UPDATE opt_ledger SET source_event_id = 'else' WHERE seq = 1",
         "UPDATE opt_ledger SET hash_version = 1 WHERE seq = 1",
         "UPDATE opt_ledger SET hash_version = NULL WHERE seq = 3",
-        // The first digit becomes another one, whatever it was: the key is new in every run, and so are the hashes.
+        // The first digit becomes another one, whatever it was: the hashes differ in every run, because the key is new.
         "UPDATE opt_ledger SET hash = CASE substr(hash, 1, 1) WHEN 'a' THEN 'b' ELSE 'a' END || substr(hash, 2) \
          WHERE seq = 6",
     ] {

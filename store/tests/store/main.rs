@@ -1,5 +1,5 @@
-//! The store's public functions against real SQLite files, two handles where two processes would be. `tests/postgres`
-//! runs the same against a real server.
+//! The store's public functions against real SQLite files, with two handles in place of two processes. `tests/postgres`
+//! runs the same tests against a real server.
 
 mod contacts;
 mod database;

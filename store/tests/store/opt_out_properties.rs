@@ -10,20 +10,20 @@ use crate::helpers::{TestStore, at, phone};
 use crate::opt_outs::{into, out};
 
 const ACCOUNTS: [&str; 2] = ["acme", "other"];
-/// Times are multiples of this from now.
+/// Times are multiples of this step, relative to now.
 const STEP_SECONDS: i64 = 4 * 60;
 
 #[derive(Clone, Debug)]
 struct Step {
     opted_out: bool,
-    /// A stop word or, of an opt-in, START: that changes no state.
+    /// A stop word or, for an opt-in, START, which changes no state.
     is_text: bool,
     account: usize,
     stated: i64,
     received: i64,
-    /// What the API says, if it is asked.
+    /// The API's answer, if the step calls it.
     answer: Answer,
-    /// The worker dies between settling and ack: the event comes again.
+    /// The worker dies between settling and ack, so the event comes again.
     repeated: bool,
 }
 
@@ -76,7 +76,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 impl Step {
-    /// Never later than received.
+    /// The event's time, never later than its receipt.
     fn time(&self) -> i64 {
         self.stated.min(self.received)
     }
@@ -94,21 +94,21 @@ impl Step {
     }
 }
 
-/// A PUT of the event in this step.
+/// A PUT that the event of step `cause` made.
 struct Put {
     target: usize,
     cause: usize,
     is_proved: bool,
 }
 
-/// Everything that came, and every PUT with how many steps had come when it was made.
+/// All steps, and every PUT with the step at which it was made.
 struct Model<'a> {
     steps: &'a [Step],
     puts: Vec<(usize, Put)>,
 }
 
 impl Model<'_> {
-    /// Of a step against all that came up to `now`.
+    /// The standing of a step against all steps up to `now`.
     fn standing(&self, step: &Step, now: usize) -> OptStanding {
         let mut others = self.steps[..=now].iter().filter(|other| other.account == step.account);
         let stale = if step.opted_out {
@@ -119,7 +119,7 @@ impl Model<'_> {
         if stale { OptStanding::Stale } else { OptStanding::Current }
     }
 
-    /// Over all accounts: opted out while any opt-out is not undone.
+    /// The state over all accounts: opted out while any opt-out is not undone.
     fn state(&self, now: usize) -> Option<(bool, i64)> {
         let came: Vec<&Step> = self.steps[..=now].iter().filter(|step| !step.is_start()).collect();
         let stands = |out: &Step| !came.iter().any(|other| other.opts_in() && other.undoes(out));
@@ -132,14 +132,14 @@ impl Model<'_> {
         let to_target = || self.puts.iter().filter(|(_, put)| put.target == target && put.is_proved);
         let explains = |made_at: usize, put: &Put| {
             let cause = &self.steps[put.cause];
-            // A text for more counts unless the last one to its account is newer than this event.
+            // A START text counts unless the last one to its account is newer than this event.
             let is_outdone = |account: usize| {
                 let mut came = self.steps[..=now].iter();
                 came.any(|other| other.is_start() && other.account == account && other.undoes(step))
             };
             let counts = |other: &Step| other.opts_in() || (other.is_start() && !is_outdone(other.account));
             let opt_ins = || self.steps[..=now].iter().enumerate().filter(|(_, other)| counts(other));
-            // It was made just now, so no event is newer by five minutes.
+            // The PUT was made just now, so no event is newer by five minutes.
             !opt_ins().any(|(place, _)| place > made_at) && !opt_ins().any(|(_, other)| other.time() > cause.time())
         };
         if to_target().any(|(_, put)| put.cause == event) {
@@ -154,7 +154,7 @@ impl Model<'_> {
     }
 }
 
-/// What `record_opt_out` does with the event of one step.
+/// Does what `record_opt_out` does with the event of one step.
 async fn handle(store: &Store, model: &mut Model<'_>, place: usize, now: i64) {
     let step = &model.steps[place];
     let seconds = |steps: i64| now + steps * STEP_SECONDS;

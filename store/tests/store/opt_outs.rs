@@ -26,7 +26,7 @@ pub(crate) struct Opt {
     method: OptMethod,
 }
 
-/// Received 1,000 s after it was made.
+/// An opt-out that was received 1,000 s after it was made.
 pub(crate) fn out(name: &str, time: i64) -> Opt {
     Opt {
         id: id_of(name),
@@ -57,17 +57,17 @@ impl Opt {
         Self { received, ..self }
     }
 
-    /// As a text that is a keyword alone.
+    /// The same event as a text that consists of a keyword alone.
     pub(crate) fn by_text(self) -> Self {
         Self { method: OptMethod::Keyword, ..self }
     }
 
-    /// Of a text that asks for texts again: all that is done about it.
+    /// Does all that happens for a START text: the store notes the skip.
     pub(crate) async fn noted(&self, store: &Store) {
         store.note_skipped(&self.event(), SkipReason::NoAction).await.expect("the store answers");
     }
 
-    /// As `record_opt_out` holds it while it makes the PUT.
+    /// Claims the effect as `record_opt_out` does for the PUT.
     async fn claim(&self, store: &Store, target: &str) -> ClaimToken {
         let request = ClaimRequest {
             handler: HandlerName::RecordOptOut,
@@ -112,7 +112,7 @@ impl Opt {
         store.put_answered(&self.id, &self.phone, target, answer).await.expect("the store answers");
     }
 
-    /// Recorded, decided to be PUT to each target, and answered.
+    /// Records the event, decides to PUT it to each target, and records the answers.
     async fn put(&self, store: &Store, targets: &[&str], answer: PutAnswer) {
         assert_eq!(self.record(store).await, OptStanding::Current);
         for target in targets {
@@ -130,7 +130,7 @@ impl Opt {
     }
 }
 
-/// The same moment and account for everybody.
+/// An opt-out with the same time and account for every caller.
 pub(crate) fn opted_out<'a>(event_id: &'a EventId, phone: &'a Phone) -> OptEvent<'a> {
     OptEvent {
         event_id,
@@ -321,7 +321,7 @@ async fn of_those_whose_puts_have_no_answer_the_earlier_waits_for_the_later_and_
         assert_eq!(opt.decide(&store, "acme").await, PutDecision::Put);
     }
 
-    // Both come again, after a crash.
+    // Both events come again, after a crash.
     for opt in [&one, &two] {
         opt.claim(&store, "acme").await;
     }
@@ -497,7 +497,7 @@ async fn of_twins_in_two_processes_one_waits_for_the_other() {
 async fn an_opt_out_that_an_opt_in_overtakes_before_its_put_is_decided_is_stale() {
     let TestStore { store, home: _home } = TestStore::new().await;
     out("cause", 10).put(&store, &["acme"], PutAnswer::Status(201)).await;
-    // The echo of that PUT: current when it is recorded.
+    // The echo of that PUT is current when it is recorded.
     let echo = out("echo", 11);
     assert_eq!(echo.record(&store).await, OptStanding::Current);
 

@@ -1,4 +1,4 @@
-//! What only a file has: modes, paths, a write-ahead log, one writer at a time, columns of any type.
+//! Tests of what only a file has: modes, paths, a write-ahead log, one writer at a time, columns of any type.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -124,7 +124,7 @@ async fn what_a_killed_process_had_claimed_need_not_be_waited_for() {
     assert!(!store.still_mine(&token, LONG).await.unwrap());
     assert!(store.still_mine(&next, LONG).await.unwrap());
     store.end_claims_of_the_dead().await.unwrap();
-    // It may have written: whoever comes next looks first.
+    // The killed process may have written, so the next owner looks first.
     let last = Asking { settle_after: Duration::ZERO, ..by("last", &event_id) }.ask(&store).await;
     assert!(matches!(last, Claim::AfterUnknown { write_again: false, .. }), "{last:?}");
     store.end_claims_of_the_dead().await.unwrap();

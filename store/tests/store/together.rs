@@ -1,4 +1,4 @@
-//! What many ask at once is written together, and each gets the answer that it would get alone.
+//! Requests of many callers are written together, and each caller gets the answer that it would get alone.
 
 use futures::future::join_all;
 use hookline_broker::Again;
@@ -15,7 +15,7 @@ use crate::effects::{LONG, wanting};
 use crate::helpers::{TestStore, attempt, event, id_of};
 use crate::opt_outs::opted_out;
 
-/// Enough for several statements of a batch, and for several batches.
+/// Enough for several statements per batch, and for several batches.
 const MANY: usize = 150;
 
 pub(crate) fn phone(number: usize) -> Phone {
@@ -59,7 +59,7 @@ async fn attempts_that_begin_together_are_told_apart() {
     }
 }
 
-/// Of those that may go ahead, each with a claim of its own on `key`; the others claim nothing.
+/// Attempts that may go ahead get a claim of their own on `key`; the others claim nothing.
 #[tokio::test]
 async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
     let TestStore { store, home: _home } = TestStore::new().await;
@@ -75,7 +75,7 @@ async fn attempts_that_begin_together_claim_where_they_may_go_ahead() {
                 .unwrap()
         }
     };
-    // Every third is done, every third is at work elsewhere.
+    // Every third event is done, and another worker has claimed every third.
     let done = join_all((0..MANY).step_by(3).map(|i| ask(i, "first"))).await;
     for (i, (_, claim)) in (0..MANY).step_by(3).zip(done) {
         let Some(Claim::Fresh(token)) = claim else { panic!("{i}: {claim:?}") };
@@ -204,7 +204,7 @@ async fn effects_that_are_claimed_together_are_each_somebodys() {
             Claim::Done { .. } | Claim::AfterUnknown { .. } => panic!("{i}: nothing was sent"),
         }
     }
-    // Some were taken over meanwhile.
+    // Half of the tokens name an owner that does not hold the claim.
     let lost = tokens.iter().map(|token| ClaimToken { owner: "somebody else".to_owned(), ..token.clone() });
     let asked: Vec<ClaimToken> = tokens.iter().cloned().zip(lost).flat_map(|(ours, lost)| [ours, lost]).collect();
     let held = join_all(asked.iter().map(|token| store.still_mine(token, LONG))).await;
@@ -226,7 +226,7 @@ async fn effects_that_are_claimed_together_are_each_somebodys() {
 async fn opt_outs_that_come_together_are_each_decided_once() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let names: Vec<_> = (0..MANY).map(|i| (id_of(&i.to_string()), phone(i / 2))).collect();
-    // Each twice, and two of each phone.
+    // Each event twice, and two events per phone.
     let opts: Vec<OptEvent<'_>> =
         names.iter().flat_map(|name| [name, name]).map(|(event_id, phone)| opted_out(event_id, phone)).collect();
 
@@ -247,7 +247,7 @@ async fn opt_outs_that_come_together_are_each_decided_once() {
         decisions.into_iter().map(|decision| decision.unwrap().expect("none is stale")).collect();
     let mut expected = Vec::new();
     for (opts, decisions) in opts.chunks(4).zip(decisions.chunks(4)) {
-        // Whichever came first is PUT; the other event of the phone may be what our own PUT raised.
+        // The first event of a phone is PUT; the other may be the echo of our own PUT.
         let (first, again) = match decisions {
             [PutDecision::Put, PutDecision::Put, PutDecision::Wait { .. }, PutDecision::Wait { .. }] => {
                 (0, ["Duplicate", "Echo"])

@@ -1,4 +1,4 @@
-//! Which opt-outs count as unsent, and what each waits for.
+//! The opt-outs that count as unsent, and the reason for each.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ const HANDLER: HandlerName = HandlerName::RecordOptOut;
 const AGE: Duration = Duration::from_mins(15);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What is configured now.
+/// The accounts that are configured now.
 fn accounts() -> Vec<String> {
     ["acme", "second"].map(str::to_owned).to_vec()
 }
 
-/// An opt-out that the history knows, received so long ago.
+/// Records an opt-out in the history, received `ago` before now.
 async fn recorded(store: &Store, name: &str, ago: Duration) -> Event {
     let event =
         Event { event_type: EventType::new("contact.opted_out"), ..event_at(name, Timestamp::now().minus(ago), b"{}") };
@@ -44,7 +44,7 @@ fn opt<'a>(event: &'a Event, phone: &'a Phone, targets: &'a [String]) -> OptEven
     }
 }
 
-/// Begun, and in the ledger.
+/// Begins the delivery and records the event in the ledger.
 async fn handled(store: &Store, event: &Event, phone: &Phone, targets: &[&str]) {
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     store.begin(event, HANDLER, 1, None).await.expect("begun");
@@ -60,7 +60,7 @@ async fn unsent(store: &Store) -> Vec<Unsent> {
     store.unsent(&accounts(), AGE, 50, None).await.expect("the store answers").rows
 }
 
-/// The accounts of the one that is unsent; none where none is.
+/// Returns the missing accounts of the one unsent opt-out; empty if there is none.
 async fn missing(store: &Store) -> Vec<String> {
     let rows = unsent(store).await;
     assert!(rows.len() <= 1, "{rows:?}");
@@ -102,7 +102,7 @@ async fn an_opt_out_is_unsent_until_each_account_of_its_first_handling_has_proof
 async fn what_is_settled_or_superseded_is_not_unsent() {
     let TestStore { store, home: _home } = TestStore::new().await;
     let number = |last: u32| Phone::parse(&format!("+1202555{last:04}")).unwrap();
-    // Done, skipped, discarded.
+    // Done, skipped and discarded opt-outs do not count.
     let [done, skipped, discarded] = [
         recorded(&store, "done", HOUR).await,
         recorded(&store, "skipped", HOUR).await,
@@ -116,7 +116,7 @@ async fn what_is_settled_or_superseded_is_not_unsent() {
     assert!(store.discard(&id, "a test").await.unwrap());
     assert_eq!(unsent(&store).await, []);
 
-    // Undone by a later opt-in, and not by an older one.
+    // A later opt-in undoes the opt-out, an older one does not.
     for (name, ago, is_undone) in [("later", HOUR / 2, true), ("older", HOUR * 2, false)] {
         let phone = number(if is_undone { 101 } else { 102 });
         let event = recorded(&store, name, HOUR).await;
@@ -129,7 +129,7 @@ async fn what_is_settled_or_superseded_is_not_unsent() {
         store.finish(&attempt(&event, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
     }
 
-    // Another opt-out of the number was PUT since; one of another number says nothing.
+    // A later PUT of the same number counts for this opt-out; a PUT of another number does not.
     let event = recorded(&store, "earlier", HOUR).await;
     handled(&store, &event, &number(103), &["acme"]).await;
     for (name, phone, left) in [("of another", number(104), 1), ("again", number(103), 0)] {
@@ -148,7 +148,7 @@ async fn a_put_of_long_before_an_opt_out_does_not_send_it() {
     put(&store, &first, &phone(), "acme", PutAnswer::Status(201)).await;
     store.finish(&attempt(&first, HANDLER, 1, Verdict::Done), Ending::Done, &[]).await.unwrap();
 
-    // By the ledger's time it is of the next hour; by the history's it is old.
+    // By the ledger's time the event is of the next hour; by the history's time it is old.
     let again = recorded(&store, "again", HOUR).await;
     store.begin(&again, HANDLER, 1, None).await.unwrap();
     let later = Event { received_at: Timestamp::now().plus(HOUR), ..again.clone() };

@@ -1,5 +1,5 @@
-//! A ledger that an older version wrote: verified as it was written, and read by the present rules. What a rule says of
-//! the past is tested here too: only entries that are made by hand are old.
+//! A ledger that an older version wrote: verified as it was written, and read by the present rules. Rules about the
+//! past are tested here too, because only entries made by hand are old.
 
 use hmac::{Hmac, KeyInit, Mac};
 use hookline_common::time::Timestamp;
@@ -10,7 +10,7 @@ use crate::database::KEY;
 use crate::helpers::{TestStore, at, id_of, phone};
 use crate::opt_outs::{into, out};
 
-/// An entry of the first version, which held nothing but this.
+/// An entry of the first version, which held only these fields.
 struct Old {
     kind: &'static str,
     at: i64,
@@ -49,7 +49,8 @@ impl Old {
     }
 }
 
-/// As the older version left it: no column of the present version is filled, and the state follows its own rule.
+/// Makes a store as the older version left it: the present version's columns are empty, and the state follows the old
+/// rule.
 async fn with_old_ledger(entries: &[Old]) -> TestStore {
     let test = TestStore::new().await;
     let mut previous_hash = "0".repeat(64);

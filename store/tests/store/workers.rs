@@ -4,7 +4,7 @@ use hookline_store::model::Question;
 
 use crate::helpers::TestStore;
 
-/// Who has answered, and how much each holds.
+/// Returns which workers have answered, and how many deliveries each holds.
 async fn told(store: &Store, question: Question) -> Vec<(String, bool, i64)> {
     let answers = store.answers(question).await.expect("the store answers");
     answers.into_iter().map(|answer| (answer.worker_id, answer.answered, answer.held_history)).collect()

@@ -1,8 +1,8 @@
-//! All that differs between databases: how to connect, lock, migrate, and what an error means.
+//! The differences between the databases: how to connect, lock and migrate, and what an error means.
 //!
-//! Statements elsewhere keep to what SQLite and PostgreSQL both take: `$n` parameters, BIGINT, TEXT, BLOB, ON
-//! CONFLICT … RETURNING, row values, CASE instead of the two-argument MAX; columns by name, because the plan of a
-//! `SELECT *` that was prepared before another version's migration fails after it.
+//! Statements elsewhere use only what SQLite and PostgreSQL both accept: `$n` parameters, BIGINT, TEXT, BLOB, ON
+//! CONFLICT … RETURNING, row values, and CASE instead of the two-argument MAX. They name their columns, because a
+//! prepared `SELECT *` fails after another version's migration.
 
 mod postgres;
 mod sqlite;
@@ -25,31 +25,31 @@ use crate::db::error::StoreError;
 pub(crate) type Connection = sqlx::AnyConnection;
 pub(crate) type DbRow = sqlx::any::AnyRow;
 
-/// The number of the newest migration this program has.
+/// The number of this program's newest migration.
 const SCHEMA: i64 = 10;
 const POSTGRES: &str = "PostgreSQL";
 
-/// Which tables of ours a database has.
+/// Which of our tables a database has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tables {
     Missing,
-    /// Some migration of ours is not applied.
+    /// At least one of our migrations is not applied.
     Older,
     Present,
 }
 
-/// Where the database is, and how connections to it are made.
+/// The location of the database and the options of its connections.
 #[derive(Clone)]
 pub(crate) enum Dialect {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
 
-/// How many connections write which kind of job, and how many jobs share a transaction at most.
+/// The connections that write each kind of job, and the most jobs that share a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lanes {
     pub(crate) rows: Lane,
-    /// `None`: the jobs of this kind go where the `rows` go.
+    /// `None`: jobs of this kind go to the `rows` lane.
     pub(crate) sorted: Option<Lane>,
     pub(crate) alone: Option<Lane>,
     pub(crate) ledger: Option<Lane>,
@@ -61,35 +61,37 @@ pub(crate) struct Lane {
     pub(crate) writers: usize,
     pub(crate) group: usize,
     pub(crate) begin: Begin,
-    /// A transaction without an end by then is given up with its connection; `None`: the database sees to it.
+    /// How long a transaction may take before we give it up together with its connection. `None`: the database enforces
+    /// a limit.
     pub(crate) deadline: Option<Duration>,
 }
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Of jobs that share it: one that must wait for another process's lock must not hold up the others.
+    /// Jobs share the transaction. A job that must wait for another process's lock must not hold up the others.
     Group,
-    /// Of one job for many callers, which are better served one by one than held up by one of them.
+    /// One job for many callers. When one caller's row is locked, the job fails soon and each caller gets a job of its
+    /// own.
     Sorted,
-    /// Of one job, which has nobody to hold up.
+    /// One job, which holds up no other.
     Alone,
-    /// Of one job for many callers, which waits for other processes' jobs of its kind.
+    /// One job for many callers, which waits for the same kind of job in other processes.
     Ledger,
-    /// Of one job that touches many rows.
+    /// One job that touches many rows.
     Long,
-    /// For reads that must all see the same moment.
+    /// Reads that must all see the same moment.
     Snapshot,
 }
 
-/// What the caller may do about an error of the database.
+/// What a caller may do about a database error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
-    /// It stands: the statement or its values are wrong.
+    /// The error is permanent: the statement or its values are wrong.
     Final,
-    /// A person or time mends it.
+    /// Time or a person fixes the cause.
     Later,
-    /// Others were in the way, and nothing is wrong with the connection.
+    /// Other transactions were in the way; the connection is fine.
     Contended,
 }
 
@@ -98,7 +100,7 @@ impl Dialect {
         Sqlite::new(data_dir).map(Self::Sqlite)
     }
 
-    /// `None` where there is no file.
+    /// `None` if there is no file.
     pub(crate) fn sqlite_if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
         Ok(Sqlite::if_there(data_dir)?.map(Self::Sqlite))
     }
@@ -114,7 +116,6 @@ impl Dialect {
         }
     }
 
-    /// A connection that writes.
     pub(crate) async fn connect_writer(&self) -> Result<Connection, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.connect_writer().await,
@@ -122,7 +123,6 @@ impl Dialect {
         }
     }
 
-    /// A connection that can only read.
     pub(crate) async fn connect_reader(&self) -> Result<Connection, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.connect_reader().await,
@@ -130,7 +130,7 @@ impl Dialect {
         }
     }
 
-    /// How many of those there are at most.
+    /// The most read-only connections at a time.
     pub(crate) const fn readers(&self) -> usize {
         match self {
             Self::Sqlite(_) => sqlite::READERS,
@@ -138,7 +138,7 @@ impl Dialect {
         }
     }
 
-    /// How long a reader is waited for.
+    /// How long a caller waits for a free reader.
     pub(crate) const fn reader_within(&self) -> Duration {
         match self {
             Self::Sqlite(_) => sqlite::BUSY,
@@ -156,7 +156,7 @@ impl Dialect {
         }
     }
 
-    /// How long a read may take before its connection is given up; `None`: the database sees to it.
+    /// How long a read may take before its connection is given up. `None`: the database enforces a limit.
     pub(crate) const fn read_deadline(&self) -> Option<Duration> {
         match self {
             Self::Sqlite(_) => None,
@@ -164,7 +164,7 @@ impl Dialect {
         }
     }
 
-    /// As `read_deadline`, for what looks at every row of a table.
+    /// As `read_deadline`, for reads of a whole table.
     pub(crate) const fn long_deadline(&self) -> Option<Duration> {
         match self {
             Self::Sqlite(_) => None,
@@ -172,18 +172,18 @@ impl Dialect {
         }
     }
 
-    /// Whether a connection that broke before its commit is replaced and the work done once more at once.
+    /// Whether a connection that broke before its commit is replaced at once and the work repeated.
     pub(crate) const fn reconnects(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Whether other machines may work on it, so that nobody can know whose claims are those of the dead.
+    /// Whether other machines may use the database. If so, a process cannot know which claims belong to dead processes.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self, Self::Postgres(_))
     }
 
-    /// How far the database's clock is ahead of this machine's, in milliseconds: leases of several machines are told
-    /// by one clock.
+    /// How far the database's clock is ahead of this machine's, in milliseconds. Leases of several machines need one
+    /// clock.
     pub(crate) async fn clock_ahead(&self, connection: &mut Connection) -> Result<i64, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(0),
@@ -191,10 +191,10 @@ impl Dialect {
         }
     }
 
-    /// Brings the tables up to this program's version; several processes may try at once.
+    /// Migrates the tables to this program's version. Several processes may try at once.
     ///
     /// # Errors
-    /// `Incompatible` where a newer program has made tables that this one cannot live with.
+    /// `Incompatible` if a newer program made tables that this one cannot use.
     pub(crate) async fn migrate(&self, connection: &mut Connection) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(_) => sqlite::migrate(connection).await,
@@ -202,10 +202,10 @@ impl Dialect {
         }
     }
 
-    /// Which tables are there; changes nothing.
+    /// Reports which tables exist; changes nothing.
     ///
     /// # Errors
-    /// `Incompatible` where a newer program has made tables that this one cannot live with.
+    /// `Incompatible` if a newer program made tables that this one cannot use.
     pub(crate) async fn tables(&self, connection: &mut Connection) -> Result<Tables, StoreError> {
         let (made, migrator) = match self {
             Self::Sqlite(_) => (sqlite::MADE, sqlite::migrator()),
@@ -221,8 +221,8 @@ impl Dialect {
         check_version(connection).await.map(|()| Tables::Present)
     }
 
-    /// Empties the write-ahead log, which holds what was erased until then; `false` where others were busy with it for
-    /// too long.
+    /// Empties the write-ahead log, which until then still holds erased data. Returns `false` if other connections kept
+    /// the log busy for too long.
     pub(crate) async fn checkpoint(&self, connection: &mut Connection) -> Result<bool, StoreError> {
         match self {
             Self::Sqlite(_) => sqlite::checkpoint(connection).await,
@@ -231,7 +231,7 @@ impl Dialect {
     }
 }
 
-/// True where `blob` holds the bytes of parameter `n`.
+/// An SQL condition that is true if `blob` contains the bytes of parameter `n`.
 pub(crate) fn blob_contains(dialect: &Dialect, blob: &str, n: usize) -> String {
     match dialect {
         Dialect::Sqlite(_) => format!("instr({blob}, ${n}) > 0"),
@@ -239,15 +239,15 @@ pub(crate) fn blob_contains(dialect: &Dialect, blob: &str, n: usize) -> String {
     }
 }
 
-/// Ends a SELECT inside a write transaction whose rows it goes on to change, or whose absence of change it relies on.
-/// SQLite's writer has the whole database to itself.
+/// The end of a SELECT in a write transaction that goes on to change the rows, or that relies on nobody changing them.
+/// SQLite needs none, because its writer has the whole database to itself.
 pub(crate) fn for_update(connection: &Connection) -> &'static str {
     if is_postgres(connection) { "FOR UPDATE" } else { "" }
 }
 
-/// Lets the commit of this transaction, which is nobody else's, return before it is on the disk: it is there with the
-/// next commit that waits for that (<https://www.postgresql.org/docs/current/wal-async-commit.html>). SQLite's commits
-/// are shared.
+/// Lets the commit of this transaction, which must serve this job alone, return before its fsync. The changes reach the
+/// disk with the next commit that waits for one (<https://www.postgresql.org/docs/current/wal-async-commit.html>). On
+/// SQLite, where jobs share commits, this does nothing.
 pub(crate) async fn flush_later(connection: &mut Connection) -> Result<(), StoreError> {
     if is_postgres(connection) {
         connection.execute("SET LOCAL synchronous_commit = off").await?;
@@ -255,7 +255,7 @@ pub(crate) async fn flush_later(connection: &mut Connection) -> Result<(), Store
     Ok(())
 }
 
-/// Ends a SELECT of rows that are to go: those that somebody is at are left for the next time.
+/// The end of a SELECT of rows to delete. Rows that another transaction holds are left for the next time.
 pub(crate) fn for_removal(dialect: &Dialect) -> &'static str {
     match dialect {
         Dialect::Sqlite(_) => "",
@@ -263,8 +263,8 @@ pub(crate) fn for_removal(dialect: &Dialect) -> &'static str {
     }
 }
 
-/// Locks names until the transaction ends: for what has no row yet that could be locked. Always in one order, so that
-/// two transactions with the same names cannot wait for each other.
+/// Locks names until the transaction ends, for things that have no row to lock yet. The order is always the same, so
+/// that two transactions with the same names cannot deadlock.
 pub(crate) async fn lock_names(connection: &mut Connection, names: &[String]) -> Result<(), StoreError> {
     if !is_postgres(connection) {
         return Ok(());
@@ -297,7 +297,7 @@ pub(crate) fn judge(error: &dyn DatabaseError) -> Judgement {
     }
 }
 
-/// The database's words, without any value of a row or a statement.
+/// The database's message, without any value of a row or a statement.
 pub(crate) fn words(error: &dyn DatabaseError) -> String {
     match error.try_downcast_ref::<PgDatabaseError>() {
         Some(error) => postgres::words(error),
@@ -305,9 +305,9 @@ pub(crate) fn words(error: &dyn DatabaseError) -> String {
     }
 }
 
-/// Applies what is missing, inside a transaction that nobody else can be in.
+/// Applies the missing migrations inside a transaction that excludes all others.
 async fn apply(mut migrator: Migrator, transaction: &mut Connection) -> Result<(), StoreError> {
-    // A version newer may have run its migrations already (rolling upgrade).
+    // During a rolling upgrade, a newer version may already have run its migrations.
     migrator.set_ignore_missing(true);
     migrator.set_locking(false);
     migrator.run_direct(None, &mut *transaction, false).await.map_err(|error| {
@@ -320,7 +320,7 @@ async fn apply(mut migrator: Migrator, transaction: &mut Connection) -> Result<(
     check_version(transaction).await
 }
 
-/// Whether every migration of ours is applied.
+/// Whether all our migrations are applied.
 async fn are_applied(migrator: &Migrator, connection: &mut Connection) -> Result<bool, StoreError> {
     let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations WHERE success")
         .fetch_all(connection)

@@ -1,4 +1,4 @@
-//! PostgreSQL: many processes write side by side under READ COMMITTED, so rows, and names that have no row, are locked.
+//! PostgreSQL: many processes write side by side under READ COMMITTED, so we lock rows, and names that have no row.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -13,30 +13,31 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 use super::{Begin, Connection, Judgement, Lane, Lanes};
 use crate::db::error::StoreError;
 
-/// Seven connections that write, one more during clean-up, and two that read, per process (docs/decisions/0004).
+/// Per process: seven connections that write, one more during clean-up, and two that read (docs/decisions/0004).
 pub(super) const LANES: Lanes = Lanes {
     rows: Lane { writers: 2, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
     sorted: Some(Lane { writers: 2, group: 1, begin: Begin::Sorted, deadline: Some(DEADLINE) }),
     alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
-    // Appends follow one another in every process: a second writer would only wait for the first. Waiting for the
-    // other processes' appends is the rule here, so it waits as long as one alone.
+    // Only one process can append at a time, so a second writer would only wait for the first. Waiting for other
+    // processes' appends is normal here, so the lock time-out is as long as for `Alone`.
     ledger: Some(Lane { writers: 1, group: 64, begin: Begin::Ledger, deadline: Some(DEADLINE) }),
     long: Some(Lane { writers: 1, group: 1, begin: Begin::Long, deadline: Some(LONG) }),
 };
 pub(super) const READERS: usize = 2;
-/// A database that does not answer within this is away; connecting included, well under ten seconds.
+/// A database that does not answer within this time is away. Together with connecting, the limit stays under ten
+/// seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(8);
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
-/// For clean-ups and erasure, which look at every row there is.
+/// The limit for clean-ups and erasure, which read every row.
 pub(super) const LONG: Duration = Duration::from_secs(60);
-/// All processes that migrate wait for this lock.
+/// The advisory lock that lets one process migrate at a time.
 const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
-/// Not 0 where migrations were applied.
+/// Not 0 if migrations were applied.
 pub(super) const MADE: &str = "SELECT CAST(to_regclass('_sqlx_migrations') IS NOT NULL AS INT)::BIGINT";
 const MIGRATE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Parameters that other clients of PostgreSQL take in a URL and that mean nothing to us, or what we do anyway.
+/// URL parameters of other PostgreSQL clients. They mean nothing to us, or ask for what we do anyway.
 const IGNORED: [&str; 14] = [
     "connect_timeout",
     "channel_binding",
@@ -74,14 +75,14 @@ const KNOWN: [&str; 18] = [
     "options",
 ];
 
-/// Where the server is.
+/// The connection options of a server.
 #[derive(Clone)]
 pub(crate) struct Postgres {
     options: AnyConnectOptions,
 }
 
 impl Postgres {
-    /// Reads the URL; connects to nothing. No error quotes it.
+    /// Reads the URL without connecting. No error quotes the URL.
     pub(super) fn new(url: &Secret) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let invalid = |what: &str| StoreError::Invalid(format!("[store] url {what}"));
@@ -102,7 +103,7 @@ impl Postgres {
                 return Err(invalid(&format!("has a parameter that is not known: {key}")));
             }
         }
-        // The driver would log what it does not know, with its value, at each connection.
+        // The driver would log unknown parameters with their values at each connection.
         options.database_url.set_query(None);
         if !kept.iter().any(|(key, _)| key == "application_name") {
             kept.push(("application_name".to_owned(), "hookline".to_owned()));
@@ -133,9 +134,9 @@ impl Postgres {
     }
 }
 
-/// Set by statements, not in the start-up message, which some proxies refuse. `idle_in_transaction`: a process that was
-/// stopped in the middle must not hold its locks for ever. What is written is on the disk when a commit returns: a
-/// server's default that promises less is overruled.
+/// Session settings. We set them by statements because some proxies refuse them in the start-up message.
+/// `idle_in_transaction_session_timeout` keeps a process that was stopped mid-transaction from holding its locks for
+/// ever. A commit must be on the disk when it returns, so we overrule a server default that promises less.
 fn session() -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = 250; SET idle_in_transaction_session_timeout = 10000; \
@@ -150,7 +151,7 @@ fn session() -> String {
 pub(super) const fn begin(begin: Begin) -> &'static str {
     match begin {
         Begin::Group => "BEGIN",
-        // A plan that was made while a table was small would be kept while it grows.
+        // Otherwise the server might keep a plan that it made while a table was small.
         Begin::Sorted => {
             "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
         }
@@ -175,7 +176,7 @@ pub(super) async fn clock_ahead(connection: &mut Connection) -> Result<i64, Stor
     Ok(theirs - (asked + halfway))
 }
 
-/// Waits for whoever migrates at the same time; then there is usually nothing left to do.
+/// Migrates the tables. Waits for any other process that is migrating; then there is usually nothing left to do.
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let read = async {
         if is_up_to_date(connection).await? { super::check_version(connection).await.map(|()| true) } else { Ok(false) }
@@ -186,7 +187,8 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
     }
     let deadline = Instant::now() + MIGRATE_WITHIN;
     loop {
-        // A change of a table waits for its readers, and everybody else waits behind it: better to try again.
+        // ALTER TABLE waits for the table's readers, and everybody else queues behind it. So we give up after 2 s and
+        // retry.
         let mut transaction = connection.begin_with("BEGIN; SET LOCAL lock_timeout = 2000").await?;
         let locked =
             sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MIGRATION_LOCK).execute(&mut *transaction).await;
@@ -198,7 +200,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
             Ok(()) => return Ok(transaction.commit().await?),
             Err(StoreError::Contended(_)) if Instant::now() < deadline => transaction.rollback().await?,
             Err(error) => {
-                // The error is what matters; the connection is closed by whoever gets it.
+                // The first error is the one that matters. The caller that gets it closes the connection.
                 let _ = transaction.rollback().await;
                 return Err(error);
             }
@@ -206,7 +208,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
     }
 }
 
-/// Whether every migration of ours is applied: then nothing needs the right to make tables.
+/// Whether all our migrations are applied. If so, the process needs no right to create tables.
 async fn is_up_to_date(connection: &mut Connection) -> Result<bool, StoreError> {
     let made: i64 = sqlx::query(MADE).fetch_one(&mut *connection).await?.try_get(0)?;
     if made == 0 { Ok(false) } else { super::are_applied(&migrator(), connection).await }
@@ -216,7 +218,8 @@ pub(super) fn migrator() -> Migrator {
     sqlx::migrate!("migrations/postgres")
 }
 
-/// While connecting, nothing was asked yet that could be wrong: credentials, certificates, databases are mended by people.
+/// Makes every connection error `Unavailable`: no request was made yet that could be wrong, and people fix credentials,
+/// certificates and databases.
 fn connecting_failed(error: sqlx::Error) -> StoreError {
     if let sqlx::Error::Io(cause) = &error {
         let words = if cause.kind() == ErrorKind::InvalidData {
@@ -234,24 +237,26 @@ fn connecting_failed(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// By SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). Only what is wrong with the
-/// statement or its values is final; whatever a person or time can mend is not.
+/// Classifies an error by its SQLSTATE (<https://www.postgresql.org/docs/current/errcodes-appendix.html>). Only a wrong
+/// statement or wrong values are final; anything that time or a person can fix is not.
 pub(super) fn judge(code: &str) -> Judgement {
     match code {
         // Serialisation failure, deadlock, lock time-out.
         "40001" | "40P01" | "55P03" => Judgement::Contended,
-        // No right to do it: a person grants it. A plan that a migration outdated: a new connection makes a new one.
+        // 42501: a missing right, which a person can grant. 0A000: a plan that a migration outdated; a new connection
+        // makes a new plan.
         "42501" | "0A000" => Judgement::Later,
         _ => match code.get(..2) {
-            // Wrong values, violated constraints, wrong statements; exceptions raised by our own triggers.
+            // Wrong values, violated constraints, wrong statements, and exceptions raised by our own triggers.
             Some("22" | "23" | "42" | "P0" | "21" | "44") => Judgement::Final,
-            // Connection, resources, an operator's doing, disk, configuration, internal errors, and what we never saw.
+            // Connection, resources, an operator's action, disk, configuration, internal errors, and unknown codes.
             _ => Judgement::Later,
         },
     }
 }
 
-/// Class 22 quotes the value it could not take; nothing else that we let happen does, and details are left out.
+/// The server's message without values. Messages of class 22 quote the rejected value, so we replace them. No other
+/// message that can occur here quotes a value, and we leave out details.
 pub(super) fn words(error: &PgDatabaseError) -> String {
     let code = error.code();
     if code.starts_with("22") {

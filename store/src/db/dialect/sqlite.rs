@@ -15,9 +15,9 @@ use super::{Begin, Connection, Lane, Lanes};
 use crate::db::error::StoreError;
 
 const FILE: &str = "store.db";
-/// Takes the write lock at once: a deferred transaction that turns into a writer can fail without waiting.
+/// Takes the write lock at once: a deferred transaction that becomes a writer can fail without waiting.
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
-/// Everything goes through one writer: SQLite has only one at a time.
+/// All jobs go through one writer, because SQLite allows only one at a time.
 pub(super) const LANES: Lanes = Lanes {
     rows: Lane { writers: 1, group: 64, begin: Begin::Group, deadline: None },
     sorted: None,
@@ -25,19 +25,19 @@ pub(super) const LANES: Lanes = Lanes {
     ledger: None,
     long: None,
 };
-/// Lists are read beside the writer, and one long list must not hold up a look-up.
+/// Lists are read beside the writer. A second reader keeps one long list from holding up a look-up.
 pub(super) const READERS: usize = 2;
-/// Longer than any of our transactions, `hookline`'s beside `run`'s too.
+/// The busy time-out: longer than any of our transactions, including those of `hookline` commands beside `run`.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
-/// Not 0 where migrations were applied.
+/// Not 0 if migrations were applied.
 pub(super) const MADE: &str = "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
-/// Nobody else can write while a checkpoint waits for readers.
+/// The busy time-out of a checkpoint. It is short because nobody else can write while a checkpoint waits for readers.
 const BUSY_CHECKPOINT: Duration = Duration::from_secs(1);
 
 /// Whether the database may answer differently later (<https://www.sqlite.org/rescode.html>).
 pub(super) fn may_work_later(error: &dyn DatabaseError) -> bool {
-    // The low byte is the primary code: NOMEM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL,
-    // NOTADB. A corrupt file too: a person mends it, and no delivery may be given up for it.
+    // The low byte is the primary code: BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL,
+    // NOTADB. A corrupt file counts too: a person repairs it, and no delivery may be given up for it.
     primary_code(error).is_some_and(|code| [5, 6, 7, 8, 10, 11, 13, 14, 15, 26].contains(&code))
 }
 
@@ -50,14 +50,14 @@ fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
     code.parse::<i32>().ok().map(|code| code & 0xff)
 }
 
-/// Where the file is, and how connections to it are made.
+/// The connection options of the file.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
     options: AnyConnectOptions,
 }
 
 impl Sqlite {
-    /// Makes the directory and the file where they are missing; mode 0600, which SQLite gives the WAL too.
+    /// Creates the directory and the file if missing. The file has mode 0600, which SQLite gives the WAL too.
     pub(super) fn new(data_dir: &Path) -> Result<Self, StoreError> {
         let path = data_dir.join(FILE);
         let failed = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
@@ -66,7 +66,7 @@ impl Sqlite {
         Self::at(&path)
     }
 
-    /// `None` where there is no file.
+    /// `None` if there is no file.
     pub(super) fn if_there(data_dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = data_dir.join(FILE);
         match path.try_exists() {
@@ -85,11 +85,11 @@ impl Sqlite {
         Ok(Self { options })
     }
 
-    /// A connection for the one writer.
+    /// Opens the connection of the one writer.
     pub(super) async fn connect_writer(&self) -> Result<Connection, StoreError> {
         let mut connection = self.options.connect().await?;
-        // FULL: a commit is on the disk when it returns. 512 KiB of cache hold the upper levels of every index.
-        // What is deleted or erased is overwritten, not only forgotten.
+        // FULL: a commit is on the disk when it returns. A cache of 512 KiB holds the upper levels of every index.
+        // `secure_delete` overwrites deleted and erased data instead of only unlinking it.
         let pragmas = format!(
             "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; \
              PRAGMA secure_delete = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 16777216",
@@ -109,7 +109,7 @@ impl Sqlite {
     }
 }
 
-/// `sqlite://` and the path, with what would end a URL's path percent-encoded.
+/// Returns `sqlite://` and the path, with the characters that would end a URL's path percent-encoded.
 fn url_of(path: &Path) -> Result<String, StoreError> {
     let text = path.to_str().ok_or_else(|| StoreError::Invalid("data_dir is not valid UTF-8".to_owned()))?;
     let encoded: String = text
@@ -125,7 +125,7 @@ fn url_of(path: &Path) -> Result<String, StoreError> {
     Ok(format!("sqlite://{encoded}"))
 }
 
-/// The switch of a new file does not wait for other connections by itself, whatever the busy time-out.
+/// Switching a new file to WAL does not wait for other connections, whatever the busy time-out, so we retry.
 async fn switch_to_wal(connection: &mut Connection) -> Result<(), StoreError> {
     let deadline = Instant::now() + BUSY;
     loop {
@@ -139,8 +139,9 @@ async fn switch_to_wal(connection: &mut Connection) -> Result<(), StoreError> {
     }
 }
 
-/// Empties the write-ahead log into the file: until then it holds what was erased. `false` where others were busy
-/// with it for too long (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>: the answer's first column).
+/// Empties the write-ahead log into the file; until then the log still holds erased data. Returns `false` if other
+/// connections kept the log busy for too long (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>: the answer's
+/// first column).
 pub(super) async fn checkpoint(connection: &mut Connection) -> Result<bool, StoreError> {
     wait_when_busy(connection, BUSY_CHECKPOINT).await?;
     let answer = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await;
@@ -158,9 +159,9 @@ async fn wait_when_busy(connection: &mut Connection, time: Duration) -> Result<(
     Ok(())
 }
 
-/// Brings the tables up to this program's version; several processes may try at once.
+/// Migrates the tables to this program's version. Several processes may try at once.
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    // Asking what is applied and applying must be one step; each migration inside becomes a savepoint.
+    // Checking and applying must be one step. Each migration becomes a savepoint inside this transaction.
     let mut transaction = connection.begin_with(BEGIN_WRITE).await?;
     super::apply(migrator(), &mut transaction).await?;
     transaction.commit().await?;
