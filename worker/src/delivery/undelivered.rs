@@ -81,7 +81,7 @@ fn overdue(handler: HandlerName, missing_after: Duration) -> Overdue {
     Overdue { not_begun, due: missing_after.min(DUE_FOR), again: missing_after * AGAIN_AFTER }
 }
 
-/// Nothing waits in its queues, and somebody consumes them. A queue that is not there looks as if nobody did.
+/// Returns whether the handler's queues are empty and consumed. A missing queue counts as not consumed.
 fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
     [Queue::Work(handler), Queue::Dead(handler)].into_iter().all(|queue| {
         queues.iter().any(|depth| depth.queue == queue && depth.messages == 0 && depth.consumers != Some(0))

@@ -59,7 +59,7 @@ struct Window {
     reset_ms: i64,
     /// When the window is surely over, on our clock.
     ends_ms: i64,
-    /// When its first answer came, and what it told.
+    /// When the window's first answer came, and the `remaining` it reported.
     first_ms: i64,
     first_remaining: i64,
     /// Our calls that were answered after the first.
