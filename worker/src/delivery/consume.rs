@@ -1,6 +1,6 @@
 //! Takes deliveries from one handler's queue and runs each attempt in its own task. A consumer holds up to twice as
-//! many deliveries as may have a call in flight. While a gate of the handler is closed, it takes erased deliveries
-//! only. On shutdown it drains.
+//! many deliveries as may have a call in flight. While a gate of the handler is closed, it takes no work and only
+//! removes erased deliveries. On shutdown it drains.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -167,8 +167,8 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
     }
 }
 
-/// Waits for a free slot, the store and open gates. Returns `None` on shutdown, when the store or a gate is closed for
-/// so long that prefetched deliveries should be given back, or when some of those deliveries are erased.
+/// Waits for a free slot, the store and open gates. Returns `None` on shutdown, when the store is away or a gate is
+/// closed for so long that prefetched deliveries should be given back, or when a sweep for erased deliveries is due.
 async fn free_slot(
     context: &Context,
     handler: &dyn Handler,

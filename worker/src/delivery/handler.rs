@@ -110,7 +110,8 @@ impl<E: Into<HandlerError>> From<E> for Failure {
 pub enum HandlerError {
     #[error("{destination}: {error}")]
     Destination { destination: Destination, error: DestinationError },
-    /// The store is away or refuses. While it is away, the delivery is held without spending an attempt.
+    /// The store is away or refuses. While it is away, the delivery is held without spending an attempt. A refusal is
+    /// retried like any failure.
     #[error("the store is not available")]
     Store(#[from] StoreError),
     /// Another delivery holds what this one needs, or it is too early to look. The delivery comes back at `until`

@@ -52,7 +52,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         }
     };
     if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
-        // An operator's pause may last longer than a delivery is retried, so a pause must not age the delivery.
+        // A pause may last longer than a delivery is retried, so it must not age the delivery.
         *spends = Spends::Nothing;
         *until = pauses::look_again(delivery.event.received_at, Timestamp::now()).max(*until);
     }
@@ -102,7 +102,7 @@ pub(crate) async fn release(context: &Context, delivery: Delivery) {
     answer(delivery, Settlement::Release).await;
 }
 
-/// Acknowledges a delivery of a batch whose next state is recorded.
+/// Acknowledges a delivery whose next state is recorded.
 pub(crate) async fn done(delivery: Delivery) {
     answer(delivery, Settlement::Done).await;
 }

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::consume::Context;
 
-/// Factor by which the wait grows for a republished delivery that still hasn't begun: most likely a worker already
-/// holds it.
+/// Multiple of `missing_after` before a republished delivery that still hasn't begun is published again: most likely a
+/// worker already holds it.
 const AGAIN_AFTER: u32 = 5;
 /// How many deliveries are republished at a time.
 pub(crate) const MOST: u32 = 100;

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::policy::Go;
 use super::{GateRules, Priority};
 
-/// Failures in a row that open the breaker. It serves users who have only ten events a day.
+/// Failures in a row that open the breaker, for users who have only ten events a day.
 const FAILURES_IN_A_ROW: u32 = 5;
-/// Calls in the last 15 to 30 s from which on their share of failures can open the breaker.
+/// Fewest calls within the last 15 to 30 s for their share of failures to open the breaker.
 const CALLS: u32 = 20;
 const HALF_SPAN_MS: i64 = 15_000;
 /// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow 5

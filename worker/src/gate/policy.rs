@@ -19,7 +19,7 @@ use crate::destinations::standing::Standing;
 const SILENT_MS: i64 = 30_000;
 /// When contacts and notes both wait, one call in this many is a note's.
 const NOTES_TURN: u32 = 4;
-/// Milliseconds within which a call that waits for quota asks again; a call that doesn't no longer waits.
+/// Milliseconds within which a call that waits for quota asks again. A call that doesn't has stopped waiting.
 const TURN_MS: i64 = 250;
 /// First and longest wait in milliseconds if `Retry-After` is absent. The vendor advises 1, 2, 4, 8 s and so on
 /// (<https://apidocs.next.textus.com/overview/rate_limiting>).
@@ -46,7 +46,7 @@ pub(super) struct Policy {
     /// Until when a call of each priority is known to wait for quota.
     waits_until_ms: [i64; 3],
     contacts_since_note: u32,
-    /// The time of this state on its writer's clock. If the clock was set back since, the whole state is worthless.
+    /// When this state was written. If that is in the future, a clock was set back and the whole state is worthless.
     pub(super) written_ms: i64,
 }
 

@@ -98,8 +98,8 @@ impl TextUs {
         Ok(Self { http, gate, world, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
     }
 
-    /// Makes the client compare answers with the store and change nothing. This is for a command, whose configuration
-    /// may differ from the workers'.
+    /// Makes the client compare answers with the store without fixing the store's kind or pausing a worker. This is for
+    /// a command, whose configuration may differ from the workers'.
     #[must_use]
     pub fn only_looking(self) -> Self {
         self.world.only_look();
