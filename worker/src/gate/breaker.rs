@@ -11,8 +11,8 @@ const FAILURES_IN_A_ROW: u32 = 5;
 /// Fewest calls within the last 15 to 30 s for their share of failures to open the breaker.
 const CALLS: u32 = 20;
 const HALF_SPAN_MS: i64 = 15_000;
-/// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow 5
-/// s after a short outage ends. For a longer outage, the time between probes doubles.
+/// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow
+/// five seconds after a short outage ends. For a longer outage, the time between probes doubles.
 const YOUNG_OUTAGE: i64 = 24;
 /// How long, in milliseconds, a due probe is kept for a waiting opt-out: a parked opt-out comes back through a delay
 /// queue of up to 15 s.

@@ -59,7 +59,7 @@ impl Queue {
     /// Ends the call's wait, whether or not the call was made.
     pub(super) fn leaves(&mut self, call: Call) {
         take_one(&mut self.waiting, |waiting| *waiting == call);
-        // A grant goes unused if its call is no longer made.
+        // Drop a grant whose call is no longer made.
         let waiting = self.waiting.iter().filter(|waiting| **waiting == call).count();
         if self.granted.iter().filter(|(granted, _)| *granted == call).count() > waiting {
             take_one(&mut self.granted, |(granted, _)| *granted == call);

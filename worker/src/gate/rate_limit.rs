@@ -153,7 +153,7 @@ impl RateLimit {
         }
     }
 
-    /// Returns whether no answer has reported a limit or was a 429, so that processes share nothing.
+    /// Returns whether no answer has reported a limit and none was a 429. Processes then have nothing to share.
     pub(super) fn is_unlimited(&self) -> bool {
         self.window.is_none() && self.halved_ms.is_none()
     }

@@ -17,7 +17,7 @@ pub(super) enum Found {
         contact_id: String,
         name: Option<String>,
     },
-    /// Several contacts share the number and none is assigned, or the owner can't be told. Never pick one silently.
+    /// Several contacts share the number and none is assigned, or the owner is unclear. Never pick one silently.
     Several,
 }
 
