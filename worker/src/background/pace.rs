@@ -1,5 +1,5 @@
-//! Estimates how many API calls the waiting work needs, and how long they take at a destination's quota. `hookline
-//! status` and the metrics use the same numbers. Pure.
+//! Estimates how many API calls the waiting work needs, and how long they take at a destination's quota. The metrics
+//! and `hookline status` use the same numbers. Pure.
 
 use std::time::Duration;
 

@@ -121,6 +121,7 @@ pub async fn list(textus: &TextUs, log: &CallLog, account: &str) -> Result<Integ
 
 /// Judges the integrations that post to `url` or, without one, to the path of a configured source.
 ///
+/// # Errors
 /// When it isn't clear which integrations belong to this endpoint.
 pub fn judge(settings: &Settings, url: Option<&Url>, listed: &Integrations) -> Result<Subscription, NotKnown> {
     let webhooks = || listed.all.iter().filter(|integration| integration.is_webhook());

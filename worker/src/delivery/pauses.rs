@@ -61,7 +61,7 @@ impl Pauses {
 }
 
 /// Returns when a delivery that a pause holds comes back. The wait is about as long as the event's age, within
-/// [`SOONEST`] and [`LATEST`].
+/// `SOONEST` and `LATEST`.
 pub(crate) fn look_again(received_at: Timestamp, now: Timestamp) -> Timestamp {
     // The jitter only shortens the wait. It spreads deliveries that arrived together.
     let jitter = 0.75 + 0.25 * rand::random::<f64>();
