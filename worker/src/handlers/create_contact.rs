@@ -212,8 +212,8 @@ impl CreateContact {
         // Several contacts share the phone. The contact is there, but nothing here can say which one it is.
         let Some((contact_id, _)) = found.one() else { return Ok(claim.made(Target::AlreadyThere, None)) };
         let is_this = contact_id == contact.payload.raw_id;
-        // Before the POST whose answer was lost, no contact was there. So a contact found now is the POST's effect,
-        // unless it is the contact that this event is about: an event's own POST can't have created that one.
+        // Before the POST whose answer was lost, no contact was there. So a contact found now is the POST's effect. The
+        // one exception: this event's own POST can't have created the contact that this event is about.
         let target = match claim.before {
             Before::Unknown if is_this => Target::Echo,
             Before::OwnUnknown if is_this => Target::AlreadyThere,

@@ -38,7 +38,7 @@ pub(crate) struct Clients {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Builds the handler of this name; `None` for `record_history`, which works in batches (see `record_history`).
+/// Builds the handler of this name; `None` for `record_history`, which works in batches instead.
 pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -> Option<Arc<dyn Handler>> {
     let handler: Arc<dyn Handler> = match name {
         HandlerName::RecordOptOut => Arc::new(record_opt_out::RecordOptOut::new(settings, clients)),
