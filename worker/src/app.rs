@@ -1,4 +1,4 @@
-//! Builds a worker from the settings and runs it: one consumer per enabled handler, the movers of dead letters, the
+//! Builds a worker from the settings and runs it: one consumer per enabled handler, the movers of dead letters and the
 //! housekeeping. `hookline-worker`, `hookline run`, `hookline dev` and the tests all start here.
 
 use std::sync::Arc;
@@ -32,14 +32,14 @@ pub struct WorkerApp {
     handlers: Vec<HandlerName>,
 }
 
-/// Says whether a worker's queues are being consumed, for `/readyz`.
+/// Reports whether a worker's queues are being consumed, for `/readyz`.
 #[derive(Clone)]
 pub struct WorkerReadiness {
     broker: watch::Receiver<BrokerState>,
 }
 
 impl WorkerReadiness {
-    /// Why it is not ready; empty: it is.
+    /// Returns why the worker isn't ready; empty when it is ready.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
         match &*self.broker.borrow() {
@@ -55,7 +55,7 @@ impl WorkerApp {
     /// Builds the clients and handlers. `only` limits which of the enabled handlers run.
     ///
     /// # Errors
-    /// Where a client cannot be built from the settings.
+    /// When a client can't be built from the settings.
     pub fn new(
         settings: &Settings,
         broker: Arc<dyn Broker>,
@@ -92,20 +92,20 @@ impl WorkerApp {
         WorkerReadiness { broker: self.context.broker.state() }
     }
 
-    /// Consumes until `shutdown`, then drains: what is in flight is finished within `shutdown_grace`, the rest is
-    /// given back.
+    /// Consumes until `shutdown`, then drains: attempts in flight get `shutdown_grace` to finish, and deliveries that
+    /// have not begun are given back.
     ///
     /// # Errors
-    /// Where a part of the worker ended on its own.
+    /// When a part of the worker panics.
     pub async fn run(self, live: Option<LiveSettings>, shutdown: CancellationToken) -> anyhow::Result<()> {
-        // Before the first call: another process, or an operator, may have closed it.
+        // Refresh before the first call: another process or an operator may have closed the gate.
         if let Err(error) = self.clients.textus_gate.refresh().await {
             tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
         }
         let ended = CancellationToken::new();
         let gates = vec![Arc::clone(&self.clients.textus_gate)];
         let presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates, ended.clone()));
-        // Whatever ends this, ends it too.
+        // The guard stops the presence task however this function is left.
         let ended = ended.drop_guard();
         let mut parts = JoinSet::new();
         for name in &self.handlers {
@@ -148,7 +148,7 @@ impl WorkerApp {
     }
 }
 
-/// Takes changed settings over.
+/// Applies changed settings while the worker runs.
 async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdown: CancellationToken) {
     loop {
         tokio::select! {

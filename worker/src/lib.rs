@@ -1,8 +1,9 @@
-//! Queue in, API calls out: consumes each handler's queue, makes the calls, settles every delivery once.
+//! The consuming half of Hookline: consumes each handler's queue, makes the API calls and settles every delivery once.
 //!
-//! The way of a delivery: `delivery::consume` takes it, `store.begin` says whether it is still to be done, the handler looks
-//! up, decides, writes and says how it ended, `delivery::settle` records that and only then answers the broker. Dying at any
-//! line repeats a delivery and never loses one; effects are keyed, so that a repeat changes nothing.
+//! A delivery passes four steps. `delivery::consume` takes it from the queue. `store.begin` says whether it still has
+//! to be done. The handler looks up, decides, writes and returns how the attempt ended. `delivery::settle` records that
+//! and only then answers the broker. A crash at any line repeats a delivery and never loses one. Effects are keyed, so
+//! a repeat changes nothing.
 
 pub mod app;
 pub mod background;

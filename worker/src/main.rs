@@ -1,4 +1,4 @@
-//! `hookline-worker`: the consuming half as a process of its own.
+//! `hookline-worker`: runs the consuming half as a process of its own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Fails only where a provider is installed already, which serves as well.
+    // Installing fails only if a provider is already installed, and that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-worker", async {
         let settings = service::settings(cli.config.as_deref(), Needs::WORKER)?;

@@ -1,4 +1,4 @@
-//! What is done however a function is left: also where it is cancelled.
+//! Runs a closure however a function is left, including when its future is cancelled.
 
 pub(crate) struct OnDrop<F: Fn()>(pub(crate) F);
 

@@ -1,4 +1,4 @@
-//! Opens the store that the settings name: to work with it, or to look at what is there.
+//! Opens the store that the settings name, either to work with it or only to inspect it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,23 +9,24 @@ use hookline_common::service::wrong_usage;
 use hookline_common::settings::Settings;
 use hookline_store::{Found, Location, Store, StoreError, StoreKind, StoreOptions};
 
-/// Where `dev` keeps the secret that its webhooks are signed with, in its directory.
+/// File name, in the directory of `dev`, of the secret that signs its webhooks.
 pub const DEV_SECRET: &str = "dev-webhook-secret";
 
-/// Makes the data directory, for this user only, where it is missing.
+/// Creates the data directory, readable by this user only, if it is missing.
 ///
 /// # Errors
-/// Says what to do where it cannot be made.
+/// When the directory can't be created; the message says what to do.
 pub fn data_dir(settings: &Settings) -> anyhow::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(&settings.data_dir).with_context(|| {
         format!("cannot make {}: set data_dir to where this user may write", settings.data_dir.display())
     })
 }
 
-/// Opens the store, making and migrating what is missing.
+/// Opens the store, creating and migrating whatever is missing.
 ///
 /// # Errors
-/// [`StoreError`] as the cause where the store itself is what failed: [`is_away`] tells whether it may work later.
+/// When the store can't be opened. If the store itself failed, the cause is a [`StoreError`], and [`is_away`] tells
+/// whether a later try may work.
 pub async fn store(settings: &Settings) -> anyhow::Result<Store> {
     let ledger_key = match &settings.store.ledger_key {
         Some(key) => key.clone(),
@@ -42,10 +43,10 @@ pub async fn store(settings: &Settings) -> anyhow::Result<Store> {
     opened.with_context(|| format!("cannot open the store {}", place(settings)))
 }
 
-/// Opens the store that is there, and makes, migrates and changes nothing.
+/// Opens an existing store. Creates, migrates and changes nothing.
 ///
 /// # Errors
-/// As [`store`].
+/// Same as [`store`].
 pub async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
     let ledger_key = match &settings.store.ledger_key {
         Some(key) => Some(key.clone()),
@@ -63,7 +64,7 @@ fn location(settings: &Settings) -> Location {
     }
 }
 
-/// Where the store is, in words, without the URL: it holds a password.
+/// Describes where the store is, without the URL, since that holds a password.
 #[must_use]
 pub fn place(settings: &Settings) -> String {
     match &settings.store.url {
@@ -72,16 +73,16 @@ pub fn place(settings: &Settings) -> String {
     }
 }
 
-/// Whether opening the store may succeed later.
+/// Returns whether opening the store may succeed later.
 #[must_use]
 pub fn is_away(error: &anyhow::Error) -> bool {
     error.downcast_ref::<StoreError>().is_some_and(StoreError::is_unavailable)
 }
 
-/// A store that a worker may write with, until [`Opened::close`].
+/// A store that a worker may write to until [`Opened::close`].
 pub(crate) struct Opened {
     pub(crate) store: Store,
-    /// Where the store is SQLite: held as long as this worker is at it.
+    /// Held as long as this worker uses the store; `None` for PostgreSQL, which several workers may share.
     _only_worker: Option<WorkerLock>,
 }
 
@@ -91,10 +92,10 @@ impl Opened {
     }
 }
 
-/// As [`store`]; where that is SQLite, this process becomes its only worker.
+/// Opens the store like [`store`]. For SQLite, this process becomes its only worker.
 ///
 /// # Errors
-/// As [`store`], and `WrongUsage` where another worker is at the SQLite store.
+/// Same as [`store`], and `WrongUsage` when another worker uses the SQLite store.
 pub(crate) async fn for_a_worker(settings: &Settings) -> anyhow::Result<Opened> {
     if settings.store.url.is_some() {
         let store = store(settings).await?;
@@ -105,13 +106,14 @@ pub(crate) async fn for_a_worker(settings: &Settings) -> anyhow::Result<Opened> 
     let lock = WorkerLock::take(settings)?;
     let store = store(settings).await?;
     warn_of_dev(&settings.data_dir, &store).await?;
-    // Nobody else is at it: what a worker that was killed had claimed is free to be looked at, without waiting for its
+    // No other worker uses this store, so claims that a killed worker left behind can end now instead of with their
     // lease.
     store.end_claims_of_the_dead().await.context("cannot write to the store")?;
     Ok(Opened { store, _only_worker: Some(lock) })
 }
 
-/// Versions before this one let `dev` work in the directory of `run`: nobody can tell whose answers its store holds.
+/// Warns about a mixed store: earlier versions let `dev` work in the directory of `run`, and nobody can tell which API
+/// gave the answers in such a store.
 async fn warn_of_dev(data_dir: &Path, store: &Store) -> anyhow::Result<()> {
     let secret = data_dir.join(DEV_SECRET);
     let kind = store.kind().await.context("cannot read the store")?;
@@ -127,7 +129,7 @@ async fn warn_of_dev(data_dir: &Path, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The operating system lets go of it when the process ends, however it ends.
+/// An exclusive file lock, which the operating system releases however the process ends.
 struct WorkerLock(#[expect(dead_code, reason = "holding it is its use")] File);
 
 impl WorkerLock {

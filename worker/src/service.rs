@@ -1,5 +1,5 @@
-//! A worker from its settings to its end: opens the store, again and again while that is away, runs the worker on it,
-//! closes it. `hookline-worker`, `hookline run` and `hookline dev` all run this one.
+//! Runs a worker from its settings to its end: opens the store, retrying while it is away, runs the worker on it and
+//! closes it. `hookline-worker`, `hookline run` and `hookline dev` all use this module.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +22,20 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{WorkerApp, WorkerReadiness};
 use crate::open::{self, Opened};
 
-/// Between tries to open a store that is away: doubled each time, with jitter.
+/// Pause before the first retry of opening a store that is away. Each further pause doubles and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Beyond `shutdown_grace`: for giving back and closing files.
+/// Time beyond `shutdown_grace` for giving deliveries back and closing files.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// A worker whose store is open, or will be.
+/// A worker whose store is open, or will be opened by [`WorkerService::run`].
 pub struct WorkerService {
     parts: Parts,
     opened: Option<(WorkerApp, Opened)>,
     stage: Arc<Mutex<Stage>>,
 }
 
-/// What a worker is made of, besides its store.
+/// Everything a worker is built from, except its store.
 #[derive(Clone)]
 struct Parts {
     settings: Settings,
@@ -47,17 +47,17 @@ struct Parts {
 }
 
 enum Stage {
-    /// Why there is no store yet.
+    /// The store isn't open yet, for this reason.
     Opening(String),
     Running(WorkerReadiness),
 }
 
 impl WorkerService {
-    /// Opens the store, once: where it is away, [`WorkerService::run`] goes on trying. `only` limits which of the
-    /// enabled handlers run.
+    /// Tries once to open the store. If the store is away, [`WorkerService::run`] keeps trying. `only` limits which of
+    /// the enabled handlers run.
     ///
     /// # Errors
-    /// Where the store, or what is built on it, cannot be used: waiting would not help.
+    /// When the store, or what is built on it, can't be used and waiting would not help.
     pub async fn open(
         settings: &Settings,
         broker: Arc<dyn Broker>,
@@ -80,14 +80,14 @@ impl WorkerService {
         Ok(Self { parts, opened, stage: Arc::new(Mutex::new(stage)) })
     }
 
-    /// Takes changed settings over while it runs.
+    /// Makes the worker apply changed settings while it runs.
     #[must_use]
     pub fn following(mut self, live: LiveSettings) -> Self {
         self.parts.live = Some(live);
         self
     }
 
-    /// Whether queues are consumed now; lives on after the service.
+    /// Returns a function that reports whether queues are consumed now. It stays valid after the service has ended.
     pub fn standing(&self) -> impl Fn() -> ReadinessReport + Send + Sync + 'static {
         let stage = Arc::clone(&self.stage);
         move || {
@@ -102,7 +102,7 @@ impl WorkerService {
     /// Consumes until `shutdown`, drains, and closes the store.
     ///
     /// # Errors
-    /// Where the store turns out to be of no use, or a part of the worker ended on its own.
+    /// When the store can't be used and waiting would not help, or a part of the worker panics.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { parts, opened, stage } = self;
         let opened = match opened {
@@ -129,7 +129,7 @@ impl Parts {
         Ok((app, opened))
     }
 
-    /// Tries until the store is there; `None` on `shutdown`.
+    /// Retries until the store opens; `None` on `shutdown`.
     async fn open_in_time(
         &self,
         stage: &Mutex<Stage>,
@@ -165,10 +165,10 @@ impl Parts {
     }
 }
 
-/// `hookline-worker`: consumes until a signal, then drains.
+/// Runs `hookline-worker`: consumes until a signal arrives, then drains.
 ///
 /// # Errors
-/// Where something cannot be opened that waiting would not mend, or a part of the worker ended on its own.
+/// When something can't be opened and waiting would not help, or a part of the worker panics.
 pub async fn run(config: Option<&Path>, settings: Settings, only: Option<Vec<HandlerName>>) -> anyhow::Result<()> {
     let live = reload::follow(config, Needs::WORKER, &settings)?;
     check_handlers(&settings, only.as_deref())?;
@@ -199,7 +199,7 @@ pub async fn run(config: Option<&Path>, settings: Settings, only: Option<Vec<Han
     Ok(())
 }
 
-/// Waits for a worker's end: as long as it likes before `shutdown`, `shutdown_grace` after it.
+/// Waits for the worker to end: without limit before `shutdown`, and for `shutdown_grace` after it.
 async fn drained(
     mut worker: tokio::task::JoinHandle<anyhow::Result<()>>,
     shutdown: &CancellationToken,
@@ -219,7 +219,7 @@ async fn drained(
     }
 }
 
-/// A worker for nothing would look as if all were well.
+/// Refuses `--handlers` that name a disabled handler: a worker without handlers would look healthy.
 fn check_handlers(settings: &Settings, only: Option<&[HandlerName]>) -> anyhow::Result<()> {
     let enabled = settings.handlers.enabled();
     let off: Vec<&str> =

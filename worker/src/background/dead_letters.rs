@@ -1,5 +1,5 @@
-//! Moves what was given up from the dead queues into the store's `dead_letters`, and finishes redrives that a crash
-//! interrupted. Listing, searching and discarding are then SQL and cannot hurt a message.
+//! Moves dead letters from the dead queues into the store's `dead_letters`, and finishes redrives that a crash
+//! interrupted. Listing, searching and discarding are then SQL and can't harm a message.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: Arc<Context>, handler: HandlerName, shutdown: C
     }
 }
 
-/// `false` where the store stayed away and the delivery was given back.
+/// Moves one dead letter. Returns `false` if the store stayed away and the delivery was given back.
 async fn move_to_store(
     context: &Context,
     handler: HandlerName,
@@ -80,11 +80,12 @@ async fn move_to_store(
     }
 }
 
-/// Puts one dead letter back on its handler's queue: marked, published, removed. A crash at any line is harmless: the
-/// mark is found again by [`resume`], a second publish meets the first or a finished delivery.
+/// Puts one dead letter back on its handler's queue in three steps: mark, publish, remove. A crash at any line is
+/// harmless: [`resume`] finds the mark again, and a second publish meets the first one or a finished delivery. Returns
+/// `Ok(false)` if there is no such dead letter.
 ///
 /// # Errors
-/// Where the store or the broker cannot be asked; `Ok(false)` where there is no such dead letter.
+/// When the store or the broker can't be reached.
 pub async fn redrive(store: &Store, broker: &dyn Broker, id: &str) -> anyhow::Result<bool> {
     let Some((event, handler)) = store.mark_redriving(id).await? else { return Ok(false) };
     broker.publish_again(handler, &event, Again::Redrive).await?;
@@ -92,10 +93,10 @@ pub async fn redrive(store: &Store, broker: &dyn Broker, id: &str) -> anyhow::Re
     Ok(true)
 }
 
-/// Finishes the redrives that were marked and not removed.
+/// Finishes the redrives that were marked and not removed. Returns how many there were.
 ///
 /// # Errors
-/// As [`redrive`].
+/// Same as [`redrive`].
 pub async fn resume(store: &Store, broker: &dyn Broker) -> anyhow::Result<usize> {
     let unfinished = store.redriving().await?;
     for id in &unfinished {

@@ -1,5 +1,5 @@
-//! What a worker does besides its deliveries: moves dead letters, tells of depths,
-//! unsent opt-outs and the webhooks' subscription, ends retention, says that it is there.
+//! A worker's background work: moving dead letters, reporting queue depths, unsent opt-outs and the webhooks'
+//! subscription, ending retention, and reporting its presence.
 
 pub mod dead_letters;
 pub(crate) mod housekeeping;

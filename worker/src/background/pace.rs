@@ -1,5 +1,5 @@
-//! How many API calls work needs at most, and how long they take at a destination's quota: what `hookline status` and
-//! the metrics tell alike. Pure.
+//! Estimates how many API calls the waiting work needs, and how long they take at a destination's quota. The metrics
+//! and `hookline status` use the same numbers. Pure.
 
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use hookline_common::settings::{MessageLookup, Settings};
 use hookline_common::time::Timestamp;
 use hookline_store::model::{GateRow, Waiting};
 
-/// TextUs allows 1,000 requests in 5 minutes per token (<https://apidocs.next.textus.com/overview/rate_limiting>).
+/// Requests per window and token if no answer reports a limit. TextUs allows 1,000 requests in 5 minutes per token
+/// (<https://apidocs.next.textus.com/overview/rate_limiting>).
 const DEFAULT_LIMIT: u64 = 1_000;
 const WINDOW: Duration = Duration::from_secs(300);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Deliveries that each handler still has to do: `known` are those that the store knows of. RabbitMQ counts only what is
-/// ready, so there the larger of the two counts.
+/// Returns the deliveries that each handler still has to do. `known` holds those that the store knows of. RabbitMQ
+/// counts only ready messages, so there the larger of the two counts.
 #[must_use]
 pub fn backlog(depths: &[QueueDepth], known: &[(HandlerName, u64)]) -> Vec<(HandlerName, u64)> {
     let known = |handler| known.iter().find(|(name, _)| *name == handler).map_or(0, |(_, waiting)| *waiting);
@@ -27,20 +28,20 @@ pub fn backlog(depths: &[QueueDepth], known: &[(HandlerName, u64)]) -> Vec<(Hand
     depths.iter().filter_map(of).collect()
 }
 
-/// When the oldest event of a queue was received, as far as the broker, or else the store, knows.
+/// Returns when the oldest event of a queue was received, as far as the broker or else the store knows.
 #[must_use]
 pub fn oldest(depth: &QueueDepth, waiting: &[Waiting]) -> Option<Timestamp> {
     let of_queue = |of: &&Waiting| depth.queue == Queue::Work(of.handler);
     depth.oldest.or_else(|| waiting.iter().find(of_queue).map(|of| of.oldest))
 }
 
-/// What is parked or handed out is not in this depth, nor any age.
+/// Returns whether this depth counts only ready messages: parked and handed-out ones are missing, and so is any age.
 #[must_use]
 pub fn counts_only_ready(depth: &QueueDepth) -> bool {
     depth.consumers.is_some()
 }
 
-/// How long a destination's backlog takes while calls flow: neither a pause nor an outage is in it. `None`: no quota says
+/// Returns how long a destination's backlog takes while calls flow, without pauses and outages; `None` if no quota says
 /// how fast it goes.
 #[must_use]
 pub fn to_drain(
@@ -55,7 +56,7 @@ pub fn to_drain(
             let calls = work.map(|(handler, messages)| messages.saturating_mul(calls(settings, handler))).sum();
             Some(time_for(calls, gates, of))
         }
-        // No quota: known to be over where nothing waits, and unknown otherwise.
+        // Without a quota, the backlog is known to be over only if nothing waits.
         Destination::SystemOfRecord | Destination::Store => {
             let waits = work.filter(|(handler, _)| destination(*handler) == of).any(|(_, n)| n > 0);
             (!waits).then_some(Duration::ZERO)
@@ -63,7 +64,7 @@ pub fn to_drain(
     }
 }
 
-/// The destination that a handler writes to.
+/// Returns the destination that a handler writes to.
 const fn destination(handler: HandlerName) -> Destination {
     match handler {
         HandlerName::RecordOptOut | HandlerName::CreateContact => Destination::TextUs,
@@ -72,25 +73,25 @@ const fn destination(handler: HandlerName) -> Destination {
     }
 }
 
-/// Calls to TextUs that one delivery of this handler needs at most, without retries.
+/// Estimates the calls to TextUs that one delivery of this handler makes, without retries.
 #[must_use]
 pub fn calls(settings: &Settings, handler: HandlerName) -> u64 {
     let handlers = &settings.handlers;
     match handler {
         HandlerName::RecordOptOut => accounts(&handlers.record_opt_out.accounts),
-        // Two look-ups, then the POST.
+        // Two look-ups, then the POST, for a contact with one number.
         HandlerName::CreateContact => 3 * accounts(&handlers.create_contact.accounts),
         HandlerName::LogNote => u64::from(handlers.log_note.message_lookup != MessageLookup::None),
         HandlerName::FlagOptOut | HandlerName::SyncContact | HandlerName::RecordHistory => 0,
     }
 }
 
-/// With none configured here (under `hookline dev`) there is one all the same where work waits.
+/// Counts at least one account: under `hookline dev` none is configured here, yet work may wait for one.
 fn accounts(configured: &[String]) -> u64 {
     configured.len().max(1) as u64
 }
 
-/// Requests per window: as the destination's last answer said, else as documented.
+/// Returns the requests per window from the destination's last answer, or else the documented number.
 fn limit(gates: &[GateRow], destination: Destination) -> u64 {
     gates
         .iter()
@@ -101,7 +102,7 @@ fn limit(gates: &[GateRow], destination: Destination) -> u64 {
         .unwrap_or(DEFAULT_LIMIT)
 }
 
-/// How long this many calls take, spread evenly: at the pace that was measured, else at `limit` per window.
+/// Returns how long this many calls take, spread evenly: at the reported pace, or else at `limit` per window.
 #[must_use]
 pub fn time_for(calls: u64, gates: &[GateRow], destination: Destination) -> Duration {
     let gate = gates.iter().find(|gate| gate.destination == destination);

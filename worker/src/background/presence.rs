@@ -1,7 +1,7 @@
-//! Says that this worker is there, answers what commands ask all workers, and knows whether the store is.
+//! Reports that this worker is alive, answers what commands ask all workers, and knows whether the store is reachable.
 //!
-//! An answer means: everything that was in the store when the question was asked (a pause, a resume) binds every call
-//! that this worker starts from now on.
+//! An answer has this meaning: everything that was in the store when the question was asked (a pause, a resume) binds
+//! every call that this worker starts from now on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::consume::Context;
 use crate::gate::Gate;
 
-/// How soon a pause is seen: a worker costs its store seven look-ups of a row or two a second.
+/// How soon a pause is seen. Each worker costs its store seven look-ups of a row or two per second.
 const POLL: Duration = Duration::from_millis(150);
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
-/// A last word on shutdown; the store may be away.
+/// Time for the last write on shutdown; the store may be away.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Runs until `ended`: through the drain too, while calls are still made.
+/// Runs until `ended`, which includes the drain, while calls are still made.
 pub(crate) async fn run(context: Arc<Context>, gates: Vec<Arc<Gate>>, ended: CancellationToken) {
     let mut answered = Question::NONE;
     let mut heartbeat_due = Instant::now();
@@ -36,7 +36,7 @@ pub(crate) async fn run(context: Arc<Context>, gates: Vec<Arc<Gate>>, ended: Can
             () = tokio::time::sleep(POLL) => {}
         }
     }
-    // Without it, the row is forgotten after a minute.
+    // If this fails, the store forgets the row after a minute.
     let _ = tokio::time::timeout(LAST_WORD, context.store.worker_left(&context.worker_id)).await;
 }
 
@@ -60,7 +60,7 @@ async fn look(
     Ok(())
 }
 
-/// The history's deliveries in hand: events that are in no queue and not in the store either.
+/// Counts the history's deliveries in hand, whose events are in no queue and not in the store either.
 async fn held_history(context: &Context) -> i64 {
     let history = HandlerName::RecordHistory;
     let mut held = 0;

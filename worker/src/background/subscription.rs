@@ -1,6 +1,6 @@
-//! Whether TextUs sends this endpoint what the enabled handlers need. By default it sends two of eight event types, and
-//! what it does not send nobody misses: no failure, no dead letter, no log line. So workers look, every hour, and
-//! `hookline webhooks verify` and `check --connect` judge the same way.
+//! Checks whether TextUs sends this endpoint what the enabled handlers need. By default TextUs sends two of eight event
+//! types, and nothing shows that the others are missing: no failure, no dead letter, no log line. So workers check
+//! every hour, and `hookline webhooks verify` and `check --connect` judge the same way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,17 +22,18 @@ use crate::destinations::priority::Priority;
 use crate::textus::client::TextUs;
 use crate::textus::integrations::{Integration, Integrations};
 
-/// A first look comes within this time, a look that failed is made again after it.
+/// Wait before another look after one that failed. The first look comes within `FIRST_WITHIN`.
 const SOON: Duration = Duration::from_mins(5);
 const FIRST_WITHIN: Duration = Duration::from_mins(1);
 
-/// The event types that the enabled handlers other than `record_history` take, which only keeps what comes.
+/// Returns the event types that the enabled handlers take. `record_history` doesn't count, since it only keeps what
+/// comes.
 #[must_use]
 pub fn needed(settings: &Settings) -> Vec<&'static str> {
     let takers = settings.handlers.enabled().into_iter().filter(|handler| *handler != HandlerName::RecordHistory);
     let takes_keywords = !settings.handlers.record_opt_out.keywords.is_empty();
     let as_sent = |name: &'static str| match name {
-        // A keyword alone is what ingest makes of a text.
+        // Ingest derives the keyword types from a text, so TextUs has to send texts.
         STOP_RECEIVED | START_RECEIVED => takes_keywords.then_some(TEXT_RECEIVED),
         name => Some(name),
     };
@@ -43,22 +44,22 @@ pub fn needed(settings: &Settings) -> Vec<&'static str> {
     needed
 }
 
-/// What is known of this endpoint's subscription.
+/// What is known about this endpoint's subscription.
 pub struct Subscription {
-    /// The integrations that post here.
+    /// The integrations that post to this endpoint.
     pub ours: Vec<Integration>,
-    /// Event types that are needed and that none of those which are active sends.
+    /// Event types that are needed and that no active integration sends.
     pub missing: Vec<&'static str>,
     pub findings: Vec<Finding>,
 }
 
-/// Something to be mended, or to be known.
+/// Something to fix or to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     pub what: String,
     pub remedy: String,
     pub about: About,
-    /// Webhooks do not come, or are not taken.
+    /// Whether webhooks don't come or are refused.
     pub is_failure: bool,
 }
 
@@ -68,11 +69,11 @@ pub enum About {
     Subscription,
     Health,
     Secret,
-    /// More than one integration posts here.
+    /// More than one integration posts to this endpoint.
     Repeats,
 }
 
-/// Why nothing is known of the subscription.
+/// Why nothing is known about the subscription.
 #[derive(Debug, thiserror::Error)]
 pub enum NotKnown {
     #[error("the token may not see the integrations of {account} ({status})")]
@@ -88,7 +89,7 @@ pub enum NotKnown {
 }
 
 impl NotKnown {
-    /// What to do.
+    /// Returns what to do about it.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -104,10 +105,10 @@ impl NotKnown {
     }
 }
 
-/// The account's integrations.
+/// Returns the account's integrations.
 ///
 /// # Errors
-/// `NotAllowed` where the token may not see them, or the account has none to see; else `Failed`.
+/// `NotAllowed` if the token may not see the integrations or the account has none to see; otherwise `Failed`.
 pub async fn list(textus: &TextUs, log: &CallLog, account: &str) -> Result<Integrations, NotKnown> {
     textus.integrations(log, account).await.map_err(|error| {
         let account = account.to_owned();
@@ -118,10 +119,10 @@ pub async fn list(textus: &TextUs, log: &CallLog, account: &str) -> Result<Integ
     })
 }
 
-/// Judges the integrations that post to `url`; without one, to a path of a configured source.
+/// Judges the integrations that post to `url` or, without one, to the path of a configured source.
 ///
 /// # Errors
-/// Where it cannot be told which integrations are this endpoint's.
+/// When it isn't clear which integrations belong to this endpoint.
 pub fn judge(settings: &Settings, url: Option<&Url>, listed: &Integrations) -> Result<Subscription, NotKnown> {
     let webhooks = || listed.all.iter().filter(|integration| integration.is_webhook());
     let ours: Vec<Integration> = match url {
@@ -146,7 +147,7 @@ pub fn judge(settings: &Settings, url: Option<&Url>, listed: &Integrations) -> R
     Ok(Subscription::of(ours, needed(settings), &secrets(settings)))
 }
 
-/// Of the sources of this endpoint; empty where they are out of this program's reach.
+/// Returns the secrets of this endpoint's sources; empty if this program can't read them.
 #[must_use]
 pub fn secrets(settings: &Settings) -> Vec<Secret> {
     settings.sources.iter().flat_map(|source| source.secrets.iter().cloned()).collect()
@@ -226,7 +227,7 @@ fn names<'a>(integrations: impl Iterator<Item = &'a Integration>) -> String {
     integrations.map(Integration::id).collect::<Vec<_>>().join(" ")
 }
 
-/// Looks until `shutdown`: soon after the start, then every `[textus] webhook_check_every`.
+/// Checks until `shutdown`: soon after the start, then every `[textus] webhook_check_every`.
 pub(crate) async fn run(
     settings: Settings,
     live: Option<LiveSettings>,
@@ -260,21 +261,21 @@ struct Watch {
     metrics: Arc<Metrics>,
 }
 
-/// What was last logged.
+/// The state and findings that were last logged.
 type LastReport = Option<(SubscriptionState, Vec<String>)>;
 
 impl Watch {
-    /// When to look again; `None`: soon, as nobody answered.
+    /// Checks once and returns when to check again; `None` means soon, because TextUs didn't answer.
     async fn look(&self, last: &mut LastReport) -> Option<Duration> {
         // Secrets and the token may have changed since the start.
         let settings = self.live.as_ref().map_or_else(|| self.settings.clone(), |live| live.borrow().as_ref().clone());
         let textus = &settings.textus;
-        // After everything else that waits for quota.
+        // The lowest priority: every other call that waits for quota goes first.
         let log = CallLog::default().within(Arc::new(Semaphore::new(1)), Priority::Note);
         let listed = list(&self.textus, &log, textus.primary_account()).await;
         if matches!(listed, Err(NotKnown::NotAllowed { status: 401, .. })) {
-            // A token that may not see integrations can be good for all else. The check tells: a 401 there pauses the
-            // destination, and anything else is no news.
+            // A token that may not see integrations can be valid for everything else. The check tells: a 401 there
+            // pauses the destination, and any other answer changes nothing.
             let _ = self.textus.check_token(&log).await;
         }
         let judged = listed.and_then(|listed| judge(&settings, textus.webhook_url.as_ref(), &listed));
@@ -284,7 +285,7 @@ impl Watch {
                 let words = failures.map(|finding| format!("{}; {}", finding.what, finding.remedy)).collect();
                 ((found.state(), words), found.missing)
             }
-            // What was known before stays: what is missing must not look as if it were not.
+            // Keep the previous metrics: what is missing must not look as if it were there.
             Err(error @ NotKnown::Failed { .. }) => {
                 tracing::debug!(%error, "webhooks.not_looked: trying again");
                 return None;

@@ -1,4 +1,4 @@
-//! Tells of opt-outs that were received and are not PUT everywhere (docs/guarantees.md, 10), whatever holds them.
+//! Counts opt-outs that were received and haven't been PUT everywhere (docs/guarantees.md, 10), whatever holds them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::consume::Context;
 
-/// An opt-out counts as unsent after this: three times as long as any retry of it waits (`retry.max`, 5 min), so that what is told
-/// is held by more than one failed call.
+/// An opt-out counts as unsent after this time. It is three times the longest wait of a retry (`retry.max`, 5 min), so
+/// that more than one failed call holds what is reported.
 pub const UNSENT_AFTER: Duration = Duration::from_mins(15);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Judging a hundred thousand of them takes seconds: never more than this share of the time.
+/// Judging a hundred thousand opt-outs takes seconds. The wait between two counts is at least this many times as long
+/// as the last count took.
 const SHARE: u32 = 20;
 
-/// Counts them until `shutdown`.
+/// Counts unsent opt-outs until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let mut ticker = tokio::time::interval(LOOK_EVERY);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -24,7 +25,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         loop {
             ticker.tick().await;
             let clock = Instant::now();
-            // What was waited for in vain is no work of the store's.
+            // Only a count that succeeded stretches the wait: waiting in vain is no load for the store.
             if look(&context).await {
                 ticker.reset_after(LOOK_EVERY.max(clock.elapsed() * SHARE));
             }
@@ -36,7 +37,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// `false` where they could not be counted.
+/// Counts once. Returns `false` if the opt-outs couldn't be counted.
 async fn look(context: &Context) -> bool {
     let accounts = &context.settings.handlers.record_opt_out.accounts;
     let metrics = &context.metrics.worker;
@@ -46,7 +47,7 @@ async fn look(context: &Context) -> bool {
             metrics.opt_outs_unsent(sum.opt_outs, sum.stuck, oldest);
             true
         }
-        // Nothing is told rather than that all is well.
+        // Report nothing rather than that all is well.
         Err(error) => {
             tracing::debug!(error = %error, "opt_outs.not_counted: trying again");
             metrics.opt_outs_unsent_unknown();

@@ -1,7 +1,7 @@
-//! One request for everyone who asks for the same thing at the same time.
+//! Shares one request among all callers that ask for the same thing at the same time.
 //!
-//! A caller joins a request only while it runs, and only where no write has ended since it began: an answer that was
-//! on its way before a write must not be taken for a look at what the write did.
+//! A caller joins a request only while it runs, and only if no write has ended since it began: an answer from before a
+//! write must not pass for a look at what the write did.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, Shared};
 
 type Running<T> = Shared<BoxFuture<'static, Option<T>>>;
 
-/// Requests in flight by what they ask for; clones share them.
+/// Requests in flight, by what they ask for. Clones share them.
 #[derive(Clone)]
 pub(crate) struct InFlight<T: Clone> {
     running: Arc<Mutex<HashMap<String, Running<T>>>>,
@@ -25,8 +25,8 @@ impl<T: Clone> Default for InFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> InFlight<T> {
-    /// Joins the running request for `key`, or starts it. `None` where it panicked. The request runs in a task of
-    /// its own: a caller that goes away takes nothing from the others.
+    /// Joins the running request for `key`, or starts one. Returns `None` if the request panicked. The request runs in
+    /// its own task, so that a caller that goes away doesn't end it for the others.
     pub(crate) async fn join<F>(&self, key: &str, request: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
@@ -47,7 +47,7 @@ impl<T: Clone + Send + Sync + 'static> InFlight<T> {
         running.await
     }
 
-    /// A write has ended: what is on its way may be older than that, so nobody joins it any more.
+    /// Keeps new callers from joining the requests in flight, because a write has ended and their answers may be older.
     pub(crate) fn write_ended(&self) {
         self.lock().clear();
     }

@@ -1,4 +1,4 @@
-//! What a call that the gate holds is told, and when its delivery comes back: in words, and on the wall clock.
+//! Describes why the gate holds a call, and when its delivery comes back by the wall clock.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ impl From<Held> for DestinationError {
         let (why, wait) = match held.why {
             Why::Paused(reason) => (format!("paused: {reason}"), paused_look().min(held.wait.unwrap_or(Duration::MAX))),
             Why::RateLimit => ("its rate limit is reached".to_owned(), known),
-            // Apart, so that they do not come back together.
+            // Random extra time keeps these deliveries from coming back together.
             Why::Failing(class) => {
                 (format!("{} fail; one probe at a time is let through", class.in_words()), known + apart())
             }
@@ -26,12 +26,12 @@ impl From<Held> for DestinationError {
     }
 }
 
-/// When a delivery looks again whether a pause has ended.
+/// Returns when a delivery looks again whether a pause has ended.
 pub(crate) fn paused_until() -> Timestamp {
     in_time(paused_look())
 }
 
-/// The wall clock `wait` from now; rounded up, for nothing may be early.
+/// Returns the wall-clock time `wait` from now. It is rounded up, because nothing may come early.
 pub(crate) fn in_time(wait: Duration) -> Timestamp {
     Timestamp::now().plus(wait + Duration::from_millis(1))
 }

@@ -1,5 +1,5 @@
-//! One HTTP request to a destination, and what its answer means: gate, time-outs, capped bodies, status classes,
-//! metrics, and a record for `events show`. What a destination's resources look like is its own folder's business.
+//! Makes one HTTP request to a destination and interprets its answer: gate, time-outs, capped bodies, status classes,
+//! metrics, and a record for `events show`. The folder of each destination knows its resources.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -30,15 +30,15 @@ use crate::destinations::status::Meaning;
 use crate::gate::{After, Gate};
 use crate::on_drop::OnDrop;
 
-/// Shorter than the whole, so that a time-out while connecting (surely not sent) is told from one after it.
+/// Shorter than the whole time-out, to tell a time-out while connecting (surely not sent) from a later one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An error's text is in its first bytes; the rest is not worth reading.
+/// Most bytes read of an error body. The error's text is at its start.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 const MAX_CAUSE_BYTES: usize = 300;
 const NOT_ITS_SHAPE: &str = "its body is not what this call answers";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Client of one destination; clones share connections and requests in flight.
+/// Client of one destination. Clones share connections and requests in flight.
 #[derive(Clone)]
 pub(crate) struct Http {
     inner: Arc<Inner>,
@@ -56,13 +56,13 @@ struct Inner {
     read_limits: ReadLimits,
 }
 
-/// Reads what an answer tells of the destination's rate limit, at the time at which the answer came.
+/// Reads what an answer says about the destination's rate limit. The second argument is the time of the answer.
 pub(crate) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
 
 pub(crate) struct HttpOptions {
     /// Sent with every request.
     pub(crate) headers: HeaderMap,
-    /// Of request bodies.
+    /// The media type of request bodies.
     pub(crate) media_type: HeaderValue,
     pub(crate) timeout: Duration,
     pub(crate) max_response_bytes: usize,
@@ -72,7 +72,7 @@ pub(crate) struct HttpOptions {
 /// One request.
 pub(crate) struct Call {
     pub(crate) operation: Operation,
-    /// What it fails and recovers with.
+    /// The class whose breaker counts this call.
     pub(crate) class: OperationClass,
     pub(crate) authorization: HeaderValue,
     pub(crate) method: Method,
@@ -81,7 +81,7 @@ pub(crate) struct Call {
     pub(crate) shown: String,
     pub(crate) body: Option<Bytes>,
     pub(crate) idempotency_key: Option<String>,
-    /// Texts in this request that must not come back in an error: names.
+    /// Texts in this request that must not appear in an error, such as names.
     pub(crate) private: Vec<String>,
 }
 
@@ -89,13 +89,13 @@ pub(crate) struct Call {
 #[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// Or why it could not be read whole: for a write that needs nothing from it, the status is enough.
+    /// The body, or why it couldn't be read whole: for a write that needs nothing from it, the status is enough.
     body: Result<Bytes, DestinationError>,
 }
 
 #[derive(Clone)]
 struct Ended {
-    /// `None`: no request was made.
+    /// `None` if no request was made.
     record: Option<RequestRecord>,
     result: Result<Answer, DestinationError>,
 }
@@ -107,13 +107,14 @@ impl Http {
         world: Arc<World>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        // An error says that this process has a provider already.
+        // An error means that this process already has a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .user_agent(concat!("hookline/", env!("CARGO_PKG_VERSION")))
             .default_headers(options.headers)
             .redirect(redirect::Policy::none())
-            // Variables are read in common::settings only; a proxy that nobody configured must not see the token.
+            // Only `common::settings` reads environment variables. A proxy that nobody configured must not see the
+            // token.
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout / 2))
             .timeout(options.timeout)
@@ -136,7 +137,7 @@ impl Http {
         self.inner.timeout
     }
 
-    /// A GET; callers that ask for the same URL at the same time share one request.
+    /// Makes a GET. Callers that ask for the same URL at the same time share one request.
     pub(crate) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         let key = call.url.to_string();
         let (inner, turn) = (Arc::clone(&self.inner), log.turn());
@@ -147,9 +148,9 @@ impl Http {
         }
     }
 
-    /// A request that changes something: never shared.
+    /// Makes a request that changes something. Such a request is never shared.
     pub(crate) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
-        // Also where the caller is cancelled: the write may have been made.
+        // Runs even if the caller is cancelled, because the write may have been made.
         let _ended = OnDrop(|| self.in_flight.write_ended());
         note(log, self.inner.exchange(call, &log.turn()).await)
     }
@@ -171,7 +172,7 @@ impl Inner {
                 let status = response.status().as_u16();
                 let limits = (self.read_limits)(response.headers(), Timestamp::now());
                 self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
-                // Before the body: a closing must bind the calls that start while it is read.
+                // Report the answer before reading the body: a closing must bind calls that start meanwhile.
                 let After { closed_for, failed_probe, sent_ms } = permit.answered(status::meaning(status), &limits);
                 let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
                 let result = match self.world.answered(response.headers(), sent_ms).await {
@@ -249,7 +250,7 @@ impl Inner {
         }
     }
 
-    /// Why no answer came, without the URL: it holds phone numbers.
+    /// Says why no answer came, without the URL, which holds phone numbers.
     fn no_answer(&self, error: reqwest::Error) -> DestinationError {
         let error = error.without_url();
         if error.is_connect() || error.is_builder() {
@@ -262,15 +263,15 @@ impl Inner {
 }
 
 impl Answer {
-    /// Whether it was read whole and says nothing.
+    /// Returns whether the body was read whole and is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.as_ref().is_ok_and(|body| body.trim_ascii().is_empty())
     }
 
-    /// A resource: an object. (serde would read a list as an object's fields in order.)
+    /// Reads a resource, which is an object. (serde would read a list as an object's fields in order.)
     ///
     /// # Errors
-    /// As [`Answer::json`].
+    /// Same as [`Answer::json`].
     pub(crate) fn object<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
         let value: serde_json::Value = self.json()?;
         if !value.is_object() {
@@ -279,18 +280,21 @@ impl Answer {
         serde_json::from_value(value).map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
     }
 
+    /// Reads the body as JSON.
+    ///
     /// # Errors
-    /// `NoAnswer` where the body could not be read whole or is no JSON of this shape.
+    /// `NoAnswer` if the body couldn't be read whole or isn't JSON of this shape.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(self) -> Result<T, DestinationError> {
         let body = self.body?;
-        // A text that was cut within an emoji is no reason to ask again. serde's own words quote values.
+        // A text that was cut within an emoji is no reason to ask again. serde's own messages are dropped, as they
+        // quote values.
         serde_json::from_slice(&body)
             .or_else(|_strict| serde_json::from_str(&json::mended(&body)))
             .map_err(|_quotes_values| unreadable(NOT_ITS_SHAPE))
     }
 }
 
-/// A 2xx answer that cannot be used.
+/// The error for a 2xx answer that can't be used.
 pub(crate) fn unreadable(what: &str) -> DestinationError {
     DestinationError::NoAnswer { detail: what.to_owned() }
 }
@@ -299,11 +303,11 @@ fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
     if let Some(record) = ended.record {
         log.push(record);
     }
-    // Per caller: those who share a GET may be about different payloads.
+    // Mask per caller: callers that share a GET may have different payloads.
     ended.result.map_err(|error| error.without(&log.personal()))
 }
 
-/// As much of an error's body as is worth reading; a fault on the way ends it early.
+/// Reads as much of an error's body as is useful. A read error ends it early.
 async fn start_of_body(mut response: Response) -> Bytes {
     let mut body = BytesMut::new();
     while body.len() < MAX_ERROR_BYTES
@@ -314,7 +318,7 @@ async fn start_of_body(mut response: Response) -> Bytes {
     body.freeze()
 }
 
-/// The chain of causes: the outermost text alone says only "error sending request".
+/// Joins the chain of causes: the outermost text alone says only "error sending request".
 fn cause(error: &reqwest::Error) -> String {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();

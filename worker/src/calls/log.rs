@@ -1,4 +1,4 @@
-//! The requests of one attempt, as `events show` tells them.
+//! Logs the requests of one attempt, for `events show`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::destinations::priority::Priority;
 use crate::destinations::redact::personal_texts;
 
-/// Collects requests; clones write to the same list.
+/// Collects requests. Clones write to the same list.
 #[derive(Clone, Default)]
 pub struct CallLog {
     records: Arc<Mutex<Vec<RequestRecord>>>,
@@ -18,8 +18,8 @@ pub struct CallLog {
     turn: Turn,
 }
 
-/// When a call's turn is: at most so many of one handler are in flight, and the gate lets some go first. Without a bound:
-/// any number.
+/// Decides when a call may go: a handler may have a bounded number of calls in flight, and the gate lets some
+/// priorities go first. Without `in_flight` there is no bound.
 #[derive(Clone, Default)]
 pub(crate) struct Turn {
     in_flight: Option<Arc<Semaphore>>,
@@ -27,20 +27,20 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Waits for a place; dropping it gives it back.
+    /// Waits for a place. Dropping the permit gives the place back.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(self.in_flight.as_ref()?).acquire_owned().await.ok()
     }
 }
 
 impl CallLog {
-    /// For the calls that a payload leads to: what is personal in it must not come back in a destination's words.
+    /// Creates a log for calls that a payload leads to. Errors mask the personal texts of that payload.
     #[must_use]
     pub fn about(payload: Bytes) -> Self {
         Self { about: payload, ..Self::default() }
     }
 
-    /// No more calls at once than `in_flight` has places, of all who share it, and with this priority at the gate.
+    /// Limits the calls in flight, over all logs that share `in_flight`, and sets the priority at the gate.
     #[must_use]
     pub fn within(self, in_flight: Arc<Semaphore>, priority: Priority) -> Self {
         Self { turn: Turn { in_flight: Some(in_flight), priority }, ..self }
@@ -50,18 +50,18 @@ impl CallLog {
         self.turn.clone()
     }
 
-    /// The texts that a destination's words must not repeat.
+    /// Returns the texts that must not appear in a destination's error.
     #[must_use]
     pub(crate) fn personal(&self) -> Vec<String> {
         personal_texts(&self.about)
     }
 
-    /// Adds a request that was made. Its path has phone numbers masked already.
+    /// Adds a request that was made. Phone numbers in its path are already masked.
     pub fn push(&self, record: RequestRecord) {
         self.lock().push(record);
     }
 
-    /// What was made so far, oldest first.
+    /// Returns the requests made so far, oldest first.
     #[must_use]
     pub fn records(&self) -> Vec<RequestRecord> {
         self.lock().clone()

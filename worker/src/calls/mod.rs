@@ -1,4 +1,4 @@
-//! One call to a destination, whatever the destination: through its gate, over HTTP, and into the log of its attempt.
+//! Makes one call to any destination: through its gate, over HTTP, and into the log of its attempt.
 
 pub(crate) mod coalesce;
 pub(crate) mod held;

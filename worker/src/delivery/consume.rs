@@ -1,6 +1,6 @@
-//! Takes deliveries of one handler's queue, twice as many as may have a call in flight, and runs each attempt in a task
-//! of its own.
-//! Stops taking while a gate of the handler is closed, but for erased deliveries, and drains on shutdown.
+//! Takes deliveries from one handler's queue and runs each attempt in its own task. A consumer holds up to twice as
+//! many deliveries as may have a call in flight. While a gate of the handler is closed, it takes no work and only
+//! removes erased deliveries. On shutdown it drains.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -28,25 +28,26 @@ use crate::delivery::pauses::Pauses;
 use crate::delivery::settle::{self, Ended};
 use crate::destinations::priority::Priority;
 
-/// How often a consumer looks again while the broker does not let it consume.
+/// Pause before the next try to subscribe after the broker refused.
 const CONSUME_AGAIN: Duration = Duration::from_secs(1);
-/// How often a consumer looks at a closed gate: a closing may be lifted early (`hookline resume`).
+/// How often a consumer checks a closed gate: an operator may open it early (`hookline resume`).
 const LOOK_AT_GATE: Duration = Duration::from_millis(200);
 
-/// How long a closed gate keeps what was handed out: RabbitMQ takes a consumer's channel away after half an hour
-/// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>), and another worker's gate may be open.
+/// How long a consumer keeps prefetched deliveries while its gate is closed. RabbitMQ closes a consumer's channel after
+/// half an hour (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>), and another worker's gate may be
+/// open.
 const KEEP_AT_MOST: Duration = Duration::from_secs(60);
-/// How often a closed gate lets a consumer look for erased deliveries.
+/// How often a consumer behind a closed gate looks for erased deliveries.
 const LOOK_FOR_ERASED: Duration = Duration::from_secs(1);
 
-/// What every consumer of a worker shares.
+/// State that all consumers of a worker share.
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) store: Store,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) progress: ProgressFeed,
-    /// Unique to this process: claims and locks are held under it.
+    /// Unique to this process, which holds claims and locks under this name.
     pub(crate) worker_id: String,
     pub(crate) pauses: Pauses,
     pub(crate) history_lag: HistoryLag,
@@ -77,7 +78,7 @@ impl Context {
         }
     }
 
-    /// Nothing more is taken until it answers: each delivery would only be parked, again and again.
+    /// Stops consumers from taking deliveries until the store answers: each would only be parked again and again.
     pub(crate) fn store_is_away(&self) {
         if !self.store_is_away.swap(true, Ordering::Relaxed) {
             tracing::warn!("store.away: deliveries wait in their queues until it answers");
@@ -95,7 +96,7 @@ impl Context {
     }
 }
 
-/// Consumes a queue until the broker lets it, or `shutdown` asks to stop.
+/// Subscribes to a queue and retries until the broker accepts; `None` on `shutdown`.
 pub(crate) async fn consume(
     context: &Context,
     queue: Queue,
@@ -116,19 +117,19 @@ pub(crate) async fn consume(
     }
 }
 
-/// Gives back everything that was prefetched and not begun.
+/// Gives back every delivery that was prefetched and has not begun.
 pub(crate) async fn give_back(context: &Context, deliveries: Deliveries) {
-    // Together: on RabbitMQ each is a publish that shares its confirm with the others.
+    // Release them together: on RabbitMQ each release is a publish, and they share their confirms.
     let held = deliveries.drain().await;
     futures::future::join_all(held.into_iter().map(|delivery| settle::release(context, delivery))).await;
 }
 
-/// Runs a handler's consumer until `shutdown`; returns when every attempt that was begun has been settled, or `grace`
-/// has passed and what still runs was cut off (it is delivered again).
+/// Runs a handler's consumer until `shutdown`. Returns when every attempt that has begun is settled. After
+/// `shutdown_grace`, attempts that still run are cut off, and the broker delivers them again.
 pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdown: CancellationToken) {
     let name = handler.name();
     let concurrency = context.settings.handlers.basics(name).concurrency;
-    // `concurrency` is of calls. What comes before and after an attempt's call, in the store, is done while others call.
+    // `concurrency` limits calls. An attempt's store work before and after its call overlaps with the calls of others.
     let in_hand = concurrency.saturating_mul(2);
     let slots = Arc::new(Semaphore::new(usize::from(in_hand)));
     let calls = Arc::new(Semaphore::new(usize::from(concurrency)));
@@ -148,7 +149,7 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
             attempts.spawn(attempt(Arc::clone(&context), Arc::clone(&handler), delivery, slot, calls, cut_off.clone()));
         }
         give_back(&context, deliveries).await;
-        // Whoever consumed now would hold again what a closed gate keeps from being done.
+        // Don't subscribe yet: this worker would hold deliveries again that its closed gate keeps from being done.
         while !may_go(&context, handler.as_ref(), &shutdown, LOOK_FOR_ERASED).await && !shutdown.is_cancelled() {
             if sweeps.are_due(&context, name).await {
                 sweeps.sweep(&context, name, &shutdown).await;
@@ -166,8 +167,8 @@ pub(crate) async fn run(context: Arc<Context>, handler: Arc<dyn Handler>, shutdo
     }
 }
 
-/// Waits for a free slot, the store, and open gates; `None` on shutdown, and where one of them is away for so long that
-/// what was handed out should not be kept, or while something erased is among it.
+/// Waits for a free slot, the store and open gates. Returns `None` on shutdown, when the store is away or a gate is
+/// closed for so long that prefetched deliveries should be given back, or when a sweep for erased deliveries is due.
 async fn free_slot(
     context: &Context,
     handler: &dyn Handler,
@@ -183,7 +184,7 @@ async fn free_slot(
     while !may_go(context, handler, shutdown, LOOK_FOR_ERASED).await {
         let is_over = shutdown.is_cancelled() || since.elapsed() >= KEEP_AT_MOST;
         if is_over || sweeps.are_due(context, handler.name()).await {
-            // The sweep comes next.
+            // The caller sweeps the queue next.
             sweeps.now();
             return None;
         }
@@ -191,7 +192,8 @@ async fn free_slot(
     (!shutdown.is_cancelled()).then_some(slot)
 }
 
-/// Waits until the store answers and the gates are open; `false` on shutdown, and where they were not `within`.
+/// Waits until the store answers and the gates are open. Returns `false` on shutdown, or if that takes longer than
+/// `within`.
 async fn may_go(context: &Context, handler: &dyn Handler, shutdown: &CancellationToken, within: Duration) -> bool {
     let since = Instant::now();
     let closed_for = || {
@@ -249,7 +251,7 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
                     masked = event;
                     attempt.event = &masked;
                 }
-                // Only retention takes the bytes of what waits.
+                // The payload is only missing if the event's retention has ended.
                 Ok(Payload::Gone | Payload::Unknown) => {}
                 Err(_away) => return settle::hold(context, delivery).await,
             }
@@ -282,19 +284,19 @@ async fn begin(
     attempt: &Attempt<'_>,
     copy: Copied,
 ) -> Result<(Begin, Option<Claim>), StoreError> {
-    // Whatever panics there panics in the attempt as well, where it is counted and told.
+    // A panic here occurs again in the attempt itself, where it is counted and logged.
     let claim = std::panic::catch_unwind(AssertUnwindSafe(|| handler.first_claim(attempt.event, attempt.owner)))
         .unwrap_or(None);
     context.store.begin_claiming(attempt.event, handler.name(), copy, claim.as_ref()).await
 }
 
-/// A panic is a fault of ours. Not settling counts the delivery towards the delivery limit: a payload that always
-/// panics ends there, one that met a passing fault is done next time.
+/// A panic is a bug in Hookline. The delivery stays unsettled, which counts towards the delivery limit: a payload that
+/// always panics ends there, and one that met a passing fault succeeds next time.
 async fn panicked(context: &Context, handler: HandlerName, delivery: Delivery, owner: &str) {
     context.metrics.worker.panics.with_label_values(&[handler.as_str()]).inc();
     tracing::error!(event.id = %delivery.event.id, handler = %handler, redeliveries = delivery.redeliveries,
         "delivery.panicked: it is tried again, and dead-lettered at the delivery limit; please report this");
-    // Its next attempt has another owner, and would wait for these claims.
+    // The next attempt has another owner and would wait for these claims.
     if let Err(error) = context.store.end_claims_of(owner).await {
         tracing::warn!(event.id = %delivery.event.id, error = %error, "claims.kept: they end with their lease");
     }

@@ -1,8 +1,8 @@
-//! Drops the broker's copies of erased deliveries while a closed gate keeps their handler from taking work: they must not
-//! lie in the queue until it opens. With open gates each is dropped when its turn comes.
+//! Drops the broker's copies of erased deliveries while a closed gate keeps their handler from taking work, so that
+//! they don't stay in the queue until the gate opens. With open gates, each copy is dropped when its turn comes.
 //!
-//! RabbitMQ takes nothing out of the middle of a queue, so the whole queue is passed once, and what is not erased is given
-//! back. Copies that are parked are looked for when they are due.
+//! RabbitMQ can't remove a message from the middle of a queue. So a sweep takes the whole queue once and gives back
+//! whatever isn't erased. Parked copies are looked for when they are due.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::consume::{self, Context};
 use crate::delivery::settle;
 
-/// Between two looks into the store.
+/// Least time between two queries of the store.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A copy that was not in the queue is looked for ever more seldom.
+/// Longest time between two sweeps: each sweep that finds nothing doubles the wait up to this bound.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_mins(10);
-/// Looked at together.
+/// How many deliveries a sweep inspects together.
 const BATCH: u16 = 256;
-/// A queue that hands out nothing for so long is at its end.
+/// A queue that hands out nothing for this long counts as fully swept.
 const AT_ITS_END: Duration = Duration::from_secs(3);
 
-/// When one handler's queue is passed next.
+/// When one handler's queue is swept next.
 pub(crate) struct Sweeps {
     next: Instant,
     pause: Duration,
@@ -37,22 +37,22 @@ impl Default for Sweeps {
 }
 
 impl Sweeps {
-    /// Whether there is something to look for now; asks the store at most once a second.
+    /// Returns whether the queue should be swept now. Queries the store at most once a second.
     pub(crate) async fn are_due(&mut self, context: &Context, handler: HandlerName) -> bool {
         if Instant::now() < self.next {
             return false;
         }
         self.next = Instant::now() + LOOK_EVERY;
-        // While the store is away nothing is known to be erased.
+        // While the store is away, no delivery is known to be erased.
         context.store.has_erased_copies(handler).await.unwrap_or(false)
     }
 
-    /// The next question is asked at once.
+    /// Lets the next [`Sweeps::are_due`] query the store at once.
     pub(crate) fn now(&mut self) {
         self.next = Instant::now();
     }
 
-    /// Passes the queue. Nobody else of this process consumes it meanwhile.
+    /// Sweeps the queue. No other consumer of this process may use it meanwhile.
     pub(crate) async fn sweep(&mut self, context: &Context, handler: HandlerName, shutdown: &CancellationToken) {
         let outcome = if context.settings.broker.url.is_empty() {
             remove(context, handler).await
@@ -71,7 +71,8 @@ impl Sweeps {
     }
 }
 
-/// The embedded broker takes them out one by one. A command that was cut off between the store and the queues left them.
+/// Removes erased copies one by one, which the embedded broker can do. They are there if an erasing command was cut off
+/// between the store and the queues.
 async fn remove(context: &Context, handler: HandlerName) -> Result<usize, StoreError> {
     let copies: Vec<_> = context.store.erased_copies_of(handler, BATCH).await?;
     let mut gone = Vec::with_capacity(copies.len());
@@ -109,7 +110,7 @@ async fn drop_erased(
         let Ok(Some(first)) = first else { return Ok(dropped) };
         let batch: Vec<Delivery> =
             std::iter::once(first).chain(deliveries.take_waiting(usize::from(BATCH) - 1)).collect();
-        // What was given back is at the queue's end: who comes again shows that all of it has passed.
+        // Deliveries that were given back go to the queue's end. Seeing one twice means the whole queue has passed.
         let mut once_round = false;
         for delivery in &batch {
             once_round |= !seen.insert(delivery.event.id.clone());
@@ -123,7 +124,7 @@ async fn drop_erased(
         dropped += gone.len();
         futures::future::join_all(gone.into_iter().map(|delivery| settle::drop_copy(context, handler, delivery))).await;
         let gone: Vec<_> = erased?.into_iter().map(|event_id| (event_id, handler)).collect();
-        // Last on purpose: what is told to be gone is gone.
+        // Comes last, so that only copies that are really gone are recorded as gone.
         context.store.copies_gone(&gone).await?;
         if once_round || !context.store.has_erased_copies(handler).await? {
             return Ok(dropped);

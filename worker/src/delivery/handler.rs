@@ -1,4 +1,4 @@
-//! What a handler is: one event in, one destination written to, and a word on how it ended. Retries,
+//! Defines a handler: it takes one event, writes to one destination and returns how that ended. Retries,
 //! acknowledgements, metrics and logs happen around it.
 
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::textus::payload::Unreadable;
 pub trait Handler: Send + Sync + 'static {
     fn name(&self) -> HandlerName;
 
-    /// The gates that its calls pass, and of which classes these are. While one holds such calls the consumer takes no
-    /// work, so that deliveries wait in the queue instead of going round.
+    /// Returns the gates that the handler's calls pass, with the classes of these calls. While a gate holds such calls,
+    /// the consumer takes no work, so that deliveries wait in the queue instead of being parked again and again.
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])>;
 
-    /// The effect that an attempt would claim before anything else: it is claimed with the attempt's begin, in one
-    /// write, and the answer is [`Attempt::first_claim`].
+    /// Returns the effect that an attempt would claim before anything else. The store claims it in the same write that
+    /// begins the attempt, and [`Attempt::first_claim`] holds the answer.
     fn first_claim<'a>(&'a self, _event: &'a Event, _owner: &'a str) -> Option<ClaimRequest<'a>> {
         None
     }
@@ -34,19 +34,19 @@ pub trait Handler: Send + Sync + 'static {
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure>;
 }
 
-/// One try at a delivery, as a handler sees it.
+/// One attempt at a delivery, as a handler sees it.
 pub struct Attempt<'a> {
     pub event: &'a Event,
-    /// Unique to this delivery in this process: who holds claims and locks.
+    /// Unique to this delivery in this process; holds claims and locks.
     pub owner: &'a str,
-    /// The requests that the attempt makes, for `events show`.
+    /// Logs the requests that the attempt makes, for `events show`.
     pub calls: &'a CallLog,
-    /// The answer to [`Handler::first_claim`]; `None` where nothing was asked for.
+    /// The answer to [`Handler::first_claim`]; `None` if the handler asked for no claim.
     pub first_claim: Option<Claim>,
 }
 
 impl Attempt<'_> {
-    /// What a destination can recognise a repeat of one write by.
+    /// Returns a key by which a destination can recognise a repeat of one write.
     #[must_use]
     pub fn idempotency_key(&self, handler: HandlerName, step: &str) -> String {
         format!("{}/{handler}/{step}", self.event.id)
@@ -57,9 +57,9 @@ impl Attempt<'_> {
 #[derive(Debug)]
 pub struct Outcome {
     pub ending: Ending,
-    /// Recorded with the end of the attempt, in one write.
+    /// Recorded in the same write as the end of the attempt.
     pub effects: Vec<CompletedEffect>,
-    /// Sentences for whoever follows the event's progress. Nothing personal is in them.
+    /// Sentences for people who follow the event's progress. They contain no personal data.
     pub remarks: Vec<String>,
 }
 
@@ -91,11 +91,11 @@ impl Outcome {
     }
 }
 
-/// How an attempt failed, and which of its effects were made all the same.
+/// How an attempt failed, and which of its effects took place anyway.
 #[derive(Debug)]
 pub struct Failure {
     pub error: HandlerError,
-    /// Recorded with the end of the attempt, in one write.
+    /// Recorded in the same write as the end of the attempt.
     pub effects: Vec<CompletedEffect>,
 }
 
@@ -110,16 +110,18 @@ impl<E: Into<HandlerError>> From<E> for Failure {
 pub enum HandlerError {
     #[error("{destination}: {error}")]
     Destination { destination: Destination, error: DestinationError },
-    /// The store is away or refuses: a `Hold`, no attempt spent.
+    /// The store is away or refuses. While it is away, the delivery is held without spending an attempt. A refusal is
+    /// retried like any failure.
     #[error("the store is not available")]
     Store(#[from] StoreError),
-    /// Somebody else is at it, or it is too early to look: come back then, no attempt spent.
+    /// Another delivery holds what this one needs, or it is too early to look. The delivery comes back at `until`
+    /// without spending an attempt.
     #[error("{why}")]
     Wait { until: Timestamp, why: &'static str },
-    /// Not there yet; a failure that a retry may cure.
+    /// Something isn't there yet; a retry may cure this.
     #[error("{why}")]
     TryAgain { after: Duration, destination: Destination, why: &'static str },
-    /// No retry can cure it.
+    /// No retry can cure this.
     #[error("{detail}")]
     GiveUp { reason: DeadReason, destination: Option<Destination>, status: Option<u16>, detail: String },
 }
@@ -130,7 +132,8 @@ impl HandlerError {
         Self::Destination { destination: Destination::TextUs, error }
     }
 
-    /// Whether trying other targets of the same event in this attempt makes sense.
+    /// Returns whether the error would also meet all other targets of the same event, so that trying them in this
+    /// attempt is pointless.
     #[must_use]
     pub fn blocks_everything(&self) -> bool {
         match self {
@@ -140,7 +143,7 @@ impl HandlerError {
         }
     }
 
-    /// Whether a person has to decide; anything else comes right by waiting or trying again.
+    /// Returns whether a person has to decide. Waiting or retrying cures every other error.
     #[must_use]
     pub fn is_final(&self) -> bool {
         match self {
@@ -150,7 +153,7 @@ impl HandlerError {
         }
     }
 
-    /// The destination that is paused and keeps the delivery waiting.
+    /// Returns the paused destination that keeps the delivery waiting.
     #[must_use]
     pub fn paused_destination(&self) -> Option<Destination> {
         match self {

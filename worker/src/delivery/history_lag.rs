@@ -1,12 +1,12 @@
-//! How long the oldest event that the history has not recorded may have waited.
+//! Estimates how long the oldest event that isn't in the history yet may have waited.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use hookline_common::event::Event;
 use hookline_common::time::Timestamp;
 
-/// Since when what waits for the history may have waited, on a broker that does not tell: no longer than the queue has
-/// not been seen empty, nor than the last event that came out of it.
+/// Estimates the age of the history's backlog on a broker that doesn't report it. The oldest waiting event arrived no
+/// earlier than the queue was last seen empty, and no earlier than the last event that was recorded.
 pub(crate) struct HistoryLag {
     seen_empty_ms: AtomicI64,
     recorded_ms: AtomicI64,
@@ -19,7 +19,7 @@ impl Default for HistoryLag {
 }
 
 impl HistoryLag {
-    /// When the oldest of `waiting` was received, at the earliest; `None` where none waits.
+    /// Returns the earliest time at which the oldest of `waiting` events can have arrived; `None` if none waits.
     pub(crate) fn oldest(&self, waiting: u64, now: Timestamp) -> Option<Timestamp> {
         if waiting == 0 {
             self.seen_empty_ms.store(now.as_millis(), Ordering::Relaxed);
@@ -46,7 +46,7 @@ mod tests {
         let at = |seconds: i64| Timestamp::from_millis(4_000_000_000_000 + seconds * 1000);
         assert_eq!(lag.oldest(0, at(0)), None);
         assert_eq!(lag.oldest(3, at(60)), Some(at(0)));
-        // It flows, though it is never seen empty.
+        // Events flow, though the queue is never seen empty.
         lag.recorded(&Event { received_at: at(100), ..an_opt_out() });
         assert_eq!(lag.oldest(3, at(101)), Some(at(100)));
         assert_eq!(lag.oldest(3, at(500)), Some(at(100)), "nothing was recorded since");

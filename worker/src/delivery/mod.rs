@@ -1,6 +1,6 @@
-//! The way of a delivery: `consume` takes it from its queue, a handler does what it asks for, `settle` records how that
-//! ended and only then answers the broker; `retry` chooses when a failed one comes again. `pauses` and `undelivered` publish
-//! anew what a pause held and what is in no queue any more.
+//! The path of a delivery. `consume` takes it from its queue, a handler does the work, and `settle` records the outcome
+//! and only then answers the broker. `retry` chooses when a failed delivery comes again. `pauses` republishes
+//! deliveries that a pause held, and `undelivered` those that are in no queue any more.
 
 pub(crate) mod consume;
 pub(crate) mod erased;

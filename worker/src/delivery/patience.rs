@@ -1,5 +1,5 @@
-//! Work that only needs the store: while that is away, the delivery stays in hand. Parked, it would be out of sight of
-//! whoever counts what is not recorded yet.
+//! Retries work that needs only the store. While the store is away, the delivery stays in hand: a parked one would be
+//! invisible to whoever counts the events that aren't recorded yet.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::consume::Context;
 
 const AGAIN: Duration = Duration::from_secs(1);
-/// After that what is in hand is given back, and nothing more is taken before the store answers.
+/// After this time the deliveries in hand are given back, and none is taken until the store answers.
 const IN_HAND: Duration = Duration::from_secs(60);
 
-/// How long one piece of work is tried.
+/// Tracks how long one piece of work has been tried.
 pub(crate) struct Patience<'a> {
     context: &'a Context,
     shutdown: &'a CancellationToken,
@@ -25,8 +25,8 @@ impl<'a> Patience<'a> {
         Self { context, shutdown, since: Instant::now() }
     }
 
-    /// Whether to do it again, after a second: the store is away, and it was not tried for a minute yet. After
-    /// `shutdown` it is tried once more.
+    /// Waits a second and returns whether to try again: yes while the store is away and a minute hasn't passed. A
+    /// `shutdown` during the wait allows one more try.
     pub(crate) async fn again(&self, error: &StoreError) -> bool {
         if !error.is_unavailable() || self.shutdown.is_cancelled() || self.since.elapsed() >= IN_HAND {
             return false;

@@ -1,7 +1,9 @@
-//! Which destinations are paused, by an operator or because they refused the credentials, and what a pause makes wait.
+//! Knows which destinations are paused, by an operator or because they refused the credentials, and which deliveries a
+//! pause makes wait.
 //!
-//! A pause may last for days. What it holds goes round ever more seldom, and says little; when the pause ends, it is
-//! published anew and need not wait for its time. Every worker looks, and each delivery is given to one of them.
+//! A pause may last for days. Deliveries that it holds come back less and less often, and are logged rarely. When the
+//! pause ends, they are republished, so that they need not wait for their due time. Every worker watches for this, and
+//! the store gives each delivery to one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,18 +18,18 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::consume::Context;
 use crate::delivery::undelivered::{self, MOST};
 
-/// Between two looks. A pause is over when two in a row say so: every worker's gate has seen it by then, and what is
-/// published does not meet one that is closed still.
+/// How often ended pauses are looked for. A pause counts as over when two looks in a row say so: by then every worker's
+/// gate has seen it, and no republished delivery meets a gate that is still closed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// What a pause holds looks again after these at the earliest and at the latest.
+/// Bounds of the wait before a delivery that a pause holds comes back.
 const SOONEST: Duration = Duration::from_secs(10);
 const LATEST: Duration = Duration::from_mins(5);
-/// Between two lines about what a handler's pause holds.
+/// Least time between two log lines about the deliveries of one handler that a pause holds.
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 pub(crate) struct Pauses {
-    /// `None` before the first look.
+    /// `None` until the worker has polled the gates for the first time.
     paused: Mutex<Option<BTreeSet<Destination>>>,
     held: Mutex<BTreeMap<HandlerName, Held>>,
 }
@@ -38,12 +40,12 @@ struct Held {
 }
 
 impl Pauses {
-    /// Takes over what the worker's poll saw.
+    /// Stores which destinations the worker's poll saw paused.
     pub(crate) fn see(&self, gates: &[GateRow]) {
         *lock(&self.paused) = Some(gates.iter().filter(|gate| gate.paused).map(|gate| gate.destination).collect());
     }
 
-    /// Counts a delivery that waits for a destination; how many to tell of, where it is time to.
+    /// Counts a delivery that waits for a paused destination. Returns the count to log when a log line is due.
     pub(crate) fn holds(&self, handler: HandlerName) -> Option<u64> {
         let mut all = lock(&self.held);
         let Some(held) = all.get_mut(&handler) else {
@@ -58,14 +60,15 @@ impl Pauses {
     }
 }
 
-/// When a delivery that a pause holds looks again: after as long again as it has waited.
+/// Returns when a delivery that a pause holds comes back. The wait is about as long as the event's age, within
+/// `SOONEST` and `LATEST`.
 pub(crate) fn look_again(received_at: Timestamp, now: Timestamp) -> Timestamp {
-    // Earlier rather than later: those that came together need not come back together.
+    // The jitter only shortens the wait. It spreads deliveries that arrived together.
     let jitter = 0.75 + 0.25 * rand::random::<f64>();
     now.plus(now.since(received_at).mul_f64(jitter).clamp(SOONEST, LATEST.mul_f64(jitter)))
 }
 
-/// Brings back what a pause held once it is over, until `shutdown`.
+/// Republishes what a pause held once the pause is over, until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let mut ticker = tokio::time::interval(LOOK_EVERY);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -73,7 +76,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
         let mut open_before = BTreeSet::new();
         loop {
             ticker.tick().await;
-            // While the store is away nothing is known: what was paused is.
+            // Before the first poll nothing is known. While the store is away, the last known pauses stay.
             let Some(paused) = lock(&context.pauses.paused).clone() else { continue };
             let open: BTreeSet<_> = Destination::ALL.iter().copied().filter(|one| !paused.contains(one)).collect();
             for destination in open.intersection(&open_before) {
@@ -91,9 +94,9 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// Publishes anew what a pause held. The copies that are parked still are dropped when they come.
+/// Republishes what a pause held. Copies that are still parked are dropped when they come.
 async fn bring_back(context: &Context, destination: Destination) -> anyhow::Result<()> {
-    // Each second, and there is nothing to write then.
+    // This runs every second; the query avoids a write when nothing is held.
     if context.store.held(destination).await? == 0 {
         return Ok(());
     }

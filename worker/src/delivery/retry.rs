@@ -1,4 +1,4 @@
-//! When a failed delivery is tried again, or that it is given up. Pure but for the jitter: no clock, no I/O.
+//! Decides when a failed delivery is retried, or that it is given up. Pure except for the jitter: no clock, no I/O.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub(crate) enum Decision {
     GiveUp(DeadReason),
 }
 
-/// Decides about a delivery whose `attempt` (from 1) failed `age` after its first. `at_least` is what the
-/// destination asked for.
+/// Decides about a delivery whose `attempt` (counted from 1) failed `age` after its first attempt. `at_least` is the
+/// wait that the destination asked for.
 pub(crate) fn decide(settings: &RetrySettings, attempt: u32, age: Duration, at_least: Option<Duration>) -> Decision {
     if age >= settings.max_age {
         return Decision::GiveUp(DeadReason::TooOld);

@@ -1,7 +1,7 @@
-//! Carries an attempt's verdict out and answers the broker, once. The only caller of `Delivery::settle`.
+//! Carries out an attempt's verdict and answers the broker, once. No other module calls `Delivery::settle`.
 //!
-//! The order is the point: what the store must know comes first, the broker's answer last. Dying in between repeats
-//! the delivery; the other order would lose it.
+//! The order matters: the store's record comes first, the broker's answer last. A crash in between repeats the
+//! delivery. The other order would lose it.
 
 use std::time::Duration;
 
@@ -22,10 +22,11 @@ use crate::delivery::pauses;
 use crate::delivery::retry::{self, Decision};
 use crate::destinations::error::Disposition;
 
-/// How long a delivery waits while the store is away; jittered, so that a backlog does not come back at once.
+/// How long a delivery waits while the store is away. The wait is jittered, so that a backlog doesn't come back at
+/// once.
 const STORE_AWAY: Duration = Duration::from_secs(5);
 
-/// What an attempt asks for, before it is carried out.
+/// The settlement that an attempt calls for, before it is carried out.
 #[derive(Debug)]
 enum Plan {
     End(Ending),
@@ -33,7 +34,7 @@ enum Plan {
     Dead { reason: DeadReason, destination: Option<Destination>, status: Option<u16>, detail: String },
 }
 
-/// Facts of an attempt that ended.
+/// Facts about an attempt that has ended.
 pub(crate) struct Ended {
     pub(crate) started_at: Timestamp,
     pub(crate) took: Duration,
@@ -41,7 +42,7 @@ pub(crate) struct Ended {
     pub(crate) result: Result<Outcome, Failure>,
 }
 
-/// Settles a delivery by how its attempt ended.
+/// Settles a delivery according to how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
     let retry = &context.settings.handlers.basics(handler).retry;
     let (mut plan, held_by, effects, remarks) = match ended.result {
@@ -51,7 +52,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         }
     };
     if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
-        // An operator's pause may last for longer than a delivery is tried.
+        // A pause may last longer than a delivery is retried, so it must not age the delivery.
         *spends = Spends::Nothing;
         *until = pauses::look_again(delivery.event.received_at, Timestamp::now()).max(*until);
     }
@@ -67,11 +68,11 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
     };
     let parked = parked(&plan, handler, &delivery, held_by);
     if let Err(error) = write_down(context, &plan, parked, &record, &effects).await {
-        // Nothing is settled that the store does not know.
+        // Never settle what the store doesn't know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
         if !matches!(error, StoreError::Unavailable(_)) {
             for effect in effects {
-                // What is in the way of the end may not be in the way of this; if it is, the claim ends with its lease.
+                // Whatever blocked the full write may not block this one. If it does, the claim ends with its lease.
                 let _ = context.store.note_completed(effect).await;
             }
         }
@@ -88,20 +89,20 @@ pub(crate) async fn drop_copy(context: &Context, handler: HandlerName, delivery:
     answer(delivery, Settlement::Done).await;
 }
 
-/// Parks a delivery while the store is away: no attempt spent.
+/// Parks a delivery while the store is away, without spending an attempt.
 pub(crate) async fn hold(context: &Context, delivery: Delivery) {
     context.metrics.worker.attempt(delivery.queue.handler(), Verdict::Parked, Duration::ZERO);
     let until = Timestamp::now().plus(STORE_AWAY.mul_f64(0.5 + rand::random::<f64>()));
     answer(delivery, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
 }
 
-/// Gives back what was handed out and not begun.
+/// Gives back a delivery that was handed out and has not begun.
 pub(crate) async fn release(context: &Context, delivery: Delivery) {
     context.metrics.worker.attempt(delivery.queue.handler(), Verdict::Released, Duration::ZERO);
     answer(delivery, Settlement::Release).await;
 }
 
-/// Acknowledges a batch whose next state is recorded.
+/// Acknowledges a delivery whose next state is recorded.
 pub(crate) async fn done(delivery: Delivery) {
     answer(delivery, Settlement::Done).await;
 }
@@ -114,12 +115,12 @@ fn plan_after(retry: &RetrySettings, delivery: &Delivery, error: &HandlerError) 
                 let until = back_by(delivery.queue.handler(), now, until);
                 Plan::Park { until, spends: Spends::Age, why, status: error.status() }
             }
-            // The delivery ages all the same.
+            // The delivery still ages.
             Disposition::RetryAfterProbe { until } => {
                 match try_again(retry, delivery, Some(*destination), error.status(), error.detail(), None) {
                     Plan::Park { why, status, .. } => Plan::Park { until, spends: Spends::Age, why, status },
                     too_old @ (Plan::Dead { reason: DeadReason::TooOld, .. } | Plan::End(_)) => too_old,
-                    // Attempts were exhausted before: this is none.
+                    // Attempts were already exhausted, and a probe doesn't count as one.
                     Plan::Dead { status, detail, .. } => Plan::Park { until, spends: Spends::Age, why: detail, status },
                 }
             }
@@ -136,7 +137,7 @@ fn plan_after(retry: &RetrySettings, delivery: &Delivery, error: &HandlerError) 
             why: format!("the store is not available: {error}"),
             status: None,
         },
-        // Waiting does not mend a row that cannot be read: it must come to somebody's eyes.
+        // Waiting doesn't fix a row that can't be read; retries end in a dead letter, where a person sees it.
         HandlerError::Store(error) => {
             try_again(retry, delivery, Some(Destination::Store), None, format!("the store refused: {error}"), None)
         }
@@ -152,8 +153,9 @@ fn plan_after(retry: &RetrySettings, delivery: &Delivery, error: &HandlerError) 
     }
 }
 
-/// When a delivery comes back whose call is held until then. A delay queue may be late by several times what was asked for,
-/// and notes would spend the new window meanwhile: an opt-out comes back early instead, and waits for the rest in hand.
+/// Returns when a delivery comes back whose call is held until `until`. A delay queue may be late by several times the
+/// requested wait, and notes would spend the new window meanwhile. So an opt-out comes back early and waits for the
+/// rest in hand.
 fn back_by(handler: HandlerName, now: Timestamp, until: Timestamp) -> Timestamp {
     match handler {
         HandlerName::RecordOptOut => until.min(now.plus(Tier::within(until.since(now)).time())),
@@ -174,7 +176,8 @@ fn try_again(
     at_least: Option<Duration>,
 ) -> Plan {
     let now = Timestamp::now();
-    // By the first attempt, not by arrival: a redriven delivery of an old event gets its full time again.
+    // Age counts from the first attempt, not from arrival: a redriven delivery of an old event gets its full time
+    // again.
     match retry::decide(retry, delivery.attempt, now.since(delivery.first_attempt_at), at_least) {
         Decision::Again(delay) => Plan::Park { until: now.plus(delay), spends: Spends::Attempt, why, status },
         Decision::GiveUp(reason) => Plan::Dead { reason, destination, status, detail: why },
@@ -201,7 +204,7 @@ impl Plan {
     }
 }
 
-/// How it comes back, where the plan is to park it.
+/// Describes how the delivery comes back; `None` if the plan isn't to park it.
 fn parked(plan: &Plan, handler: HandlerName, delivery: &Delivery, held_by: Option<Destination>) -> Option<Parked> {
     let Plan::Park { until, spends, .. } = *plan else { return None };
     let first_attempt_at = match (spends, delivery.attempt) {
@@ -227,13 +230,13 @@ async fn write_down(
             Plan::Dead { .. } | Plan::Park { .. } => context.store.log_attempt(record, effects).await,
         };
     };
-    // A hold that made no call is no attempt: a closed gate must not fill the log.
+    // A hold without a call isn't an attempt: a closed gate must not fill the log.
     let is_hold = matches!(plan, Plan::Park { spends: Spends::Age | Spends::Nothing, .. });
     let is_attempt = !is_hold || !record.requests.is_empty() || !effects.is_empty();
     context.store.park(&parked, is_attempt.then_some(record), effects).await
 }
 
-/// Metrics, one log line, and the progress feed.
+/// Updates the metrics, writes one log line and feeds the progress feed.
 fn report(
     context: &Context,
     handler: HandlerName,
@@ -259,15 +262,15 @@ fn report(
             tracing::debug!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
                 attempt = record.attempt, verdict = %record.verdict, detail, duration_ms = took_ms, "delivery.settled");
         }
-        // One by one they would say for days that the pause goes on.
+        // Logging each delivery would repeat for days that the pause goes on.
         Plan::Park { spends: Spends::Nothing, until, .. } if let Some(destination) = held_by => {
             if let Some(deliveries) = context.pauses.holds(handler) {
                 tracing::info!(handler = %handler, destination = %destination, deliveries, until = %until,
                     "delivery.held: the destination is paused; what waits for it looks again ever more seldom");
             }
         }
-        // The destination's own words are for `events show` and `dead-letters show`: however redacted, text that
-        // others wrote is not for a log.
+        // `events show` and `dead-letters show` print the destination's own words. The log doesn't: even redacted, text
+        // that others wrote doesn't belong there.
         Plan::Park { until, spends, status, .. } => {
             tracing::info!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
                 attempt = record.attempt, verdict = %record.verdict, status, attempt_spent = *spends == Spends::Attempt,
@@ -350,7 +353,7 @@ async fn answer(delivery: Delivery, settlement: Settlement) {
     }
 }
 
-/// The header of a message holds at most 512 bytes of words.
+/// Shortens text to the 512 bytes that a message header may hold.
 fn cut(mut words: String) -> String {
     const MOST: usize = 512;
     if words.len() > MOST {
@@ -374,7 +377,7 @@ mod tests {
             let held = |handler| back_by(handler, now, now.plus(wait)).since(now);
             let delay = Tier::for_delay(held(HandlerName::RecordOptOut)).time();
             assert!(delay <= wait, "{delay:?} for {wait:?}");
-            // Soon enough to be there after a few rounds.
+            // The opt-out must get there after a few rounds.
             assert!(wait - delay <= wait.mul_f64(0.8), "{delay:?} for {wait:?}");
             assert_eq!(held(HandlerName::LogNote), wait);
         }

@@ -1,9 +1,9 @@
-//! Publishes anew what the history knows and the broker has no more, with nothing in its handler's queue: a message that
-//! the broker lost, or stored in some of its queues only (it died while it did, or a binding was missing), and one whose
-//! delay queue was deleted or purged while it waited there.
+//! Republishes deliveries that the history knows and the broker lost, once their handler's queue is empty. A broker may
+//! have lost the message, or stored it in only some of its queues because it died meanwhile or a binding was missing. A
+//! delay queue may have been deleted or purged while the message waited there.
 //!
-//! A copy too many makes no effect twice: what was begun meanwhile is met by it, or both meet at the effect's claim. Nor do
-//! two copies go on side by side: of one that has begun, the older are dropped when they come.
+//! A surplus copy never repeats an effect: it finds the delivery begun, or both copies meet at the effect's claim. Two
+//! copies don't go on side by side either: once a delivery has begun, its older copies are dropped when they come.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +17,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::consume::Context;
 
-/// What was published anew and still not begun waits so many times longer: it is in somebody's hand, most likely.
+/// Multiple of `missing_after` before a republished delivery that still hasn't begun is published again: most likely a
+/// worker already holds it.
 const AGAIN_AFTER: u32 = 5;
-/// Published at a time.
+/// How many deliveries are republished at a time.
 pub(crate) const MOST: u32 = 100;
-/// Between two looks, at most. A look late, the queue is first seen empty, and a look late its wait is seen to be over: both
-/// and the wait for an opt-out are less than a minute.
+/// Longest time between two looks. One look may pass before the queue is first seen empty, and another before its wait
+/// is seen to be over. Both, together with the wait for an opt-out, take less than a minute.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long an opt-out may be late that nobody has begun, whatever `missing_after` is.
+/// How late an opt-out that hasn't begun may be, whatever `missing_after` is.
 const OPT_OUT_MISSING_AFTER: Duration = Duration::from_secs(45);
-/// How long something may be late that was parked: a broker moves it within seconds.
+/// How overdue a parked delivery may be: a broker moves it within seconds.
 const DUE_FOR: Duration = Duration::from_mins(1);
 
-/// Looks for them until `shutdown`.
+/// Looks for missing deliveries until `shutdown`.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let every = (context.settings.broker.missing_after / 4).clamp(Duration::from_secs(1), LOOK_EVERY);
     let mut ticker = tokio::time::interval(every);
@@ -49,7 +50,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// `idle_since`: when each handler that has nothing in its queues was first seen so.
+/// Republishes what is missing. `idle_since` holds when each idle handler's queues were first seen empty.
 async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>) -> anyhow::Result<()> {
     let queues = context.broker.queues().await?;
     let missing_after = context.settings.broker.missing_after;
@@ -60,7 +61,7 @@ async fn look(context: &Context, idle_since: &mut BTreeMap<HandlerName, Instant>
         } else if idle_since.entry(handler).or_insert_with(Instant::now).elapsed() >= overdue.not_begun
             && handler != HandlerName::RecordHistory
         {
-            // One that cannot be published must not keep those of other handlers.
+            // A delivery that can't be published must not block those of other handlers.
             if let Err(error) = publish_missing(context, handler, overdue).await {
                 tracing::warn!(handler = %handler, error = %format!("{error:#}"),
                     "missing.not_published: what is in no queue is looked for again later");
@@ -80,7 +81,7 @@ fn overdue(handler: HandlerName, missing_after: Duration) -> Overdue {
     Overdue { not_begun, due: missing_after.min(DUE_FOR), again: missing_after * AGAIN_AFTER }
 }
 
-/// Nothing waits in its queues, and somebody consumes them. A queue that is not there looks as if nobody did.
+/// Returns whether the handler's queues are empty and consumed. A missing queue counts as not consumed.
 fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
     [Queue::Work(handler), Queue::Dead(handler)].into_iter().all(|queue| {
         queues.iter().any(|depth| depth.queue == queue && depth.messages == 0 && depth.consumers != Some(0))
@@ -89,7 +90,8 @@ fn is_idle(queues: &[QueueDepth], handler: HandlerName) -> bool {
 
 async fn publish_missing(context: &Context, handler: HandlerName, overdue: Overdue) -> anyhow::Result<()> {
     let clock = Instant::now();
-    // No longer than that: what was given first would be given again while its copy waits.
+    // The loop must end within this time: otherwise the store would return the first deliveries again while their
+    // copies still wait in the queue.
     while clock.elapsed() < overdue.not_begun {
         let missing = context.store.take_undelivered(handler, overdue, MOST).await?;
         let outcome = publish_anew(context, &missing).await;
@@ -109,17 +111,18 @@ async fn publish_missing(context: &Context, handler: HandlerName, overdue: Overd
     Ok(())
 }
 
-/// What became of deliveries that were to be published anew.
+/// The outcome of republishing a batch of deliveries.
 #[derive(Default)]
 pub(crate) struct Republished {
     pub(crate) published: u64,
-    /// They may be published later. Others that were not may be stored, or are what cannot be read: they have their time.
+    /// Deliveries that may be published again later. Other failed ones may have been stored, or can't be read; they
+    /// wait for their time.
     pub(crate) not_stored: Vec<Undelivered>,
-    /// Why some were not, or may not be.
+    /// Why some deliveries were not published, or may not have been.
     pub(crate) why: Option<anyhow::Error>,
 }
 
-/// Publishes deliveries from the history, side by side.
+/// Publishes deliveries from the history concurrently.
 pub(crate) async fn publish_anew(context: &Context, given: &[Undelivered]) -> Republished {
     let publishing = given.iter().map(async |given| (given, publish(context, given).await));
     let mut outcome = Republished::default();
@@ -137,7 +140,7 @@ pub(crate) async fn publish_anew(context: &Context, given: &[Undelivered]) -> Re
 }
 
 async fn publish(context: &Context, given: &Undelivered) -> anyhow::Result<()> {
-    // Erased, or at the end of its retention, since it was taken: there is nothing to publish.
+    // The event was erased or its retention ended after it was taken, so there is nothing to publish.
     let Payload::Here(event) = context.store.event_payload(&given.event_id).await? else { return Ok(()) };
     Ok(context.broker.publish_anew(given.handler, &event, given.from).await?)
 }

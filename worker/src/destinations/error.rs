@@ -1,4 +1,4 @@
-//! Why a call to a destination failed: one variant per thing we would do about it. Classified here, once; nobody
+//! Why a call to a destination failed, with one variant for each reaction. Errors are classified once, here; no code
 //! guesses from message texts. No variant holds a URL, a payload, a phone number or a secret.
 
 use std::time::Duration;
@@ -12,26 +12,26 @@ use super::status;
 /// Longest detail that goes into a header or a row.
 const MAX_DETAIL_BYTES: usize = 512;
 
-/// `detail` is in words and redacted: the destination's own, or ours about the connection.
+/// A failed call. `detail` is redacted text: the destination's own, or ours about the connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DestinationError {
-    /// No connection: the call surely had no effect.
+    /// No connection, so the call surely had no effect.
     #[error("could not connect: {detail}")]
     NotSent { detail: String },
-    /// Sent, and no usable answer came: whether it took effect is unknown.
+    /// The call was sent and no usable answer came, so its effect is unknown.
     #[error("no usable answer: {detail}")]
     NoAnswer { detail: String },
-    /// A status that is not known to be final, such as 5xx or 3xx: a fault of theirs that passes. Whether a write took
-    /// effect is unknown, but for the statuses that say that nothing was done.
+    /// A status that isn't known to be final, such as 5xx or 3xx: a passing fault of the destination. A write's effect
+    /// is unknown, except for the statuses which say that nothing was done.
     #[error("failed with {status}{}", after_colon(detail))]
     Failed { status: u16, retry_after: Option<Duration>, detail: String },
     /// 429. The gate is closed until then.
     #[error("rate limit reached")]
     Throttled { until: Timestamp },
-    /// Our credentials are wrong, not the event. The gate is paused, `until` the next look.
+    /// The fault is in our credentials, not in the event. The gate is paused, and the delivery looks again at `until`.
     #[error("credentials refused with {status}")]
     CredentialsRefused { status: u16, until: Timestamp },
-    /// 403 with credentials that are good: they may not see or change this one resource.
+    /// 403 with valid credentials: they may not see or change this one resource.
     #[error("forbidden with 403: the token is good, and may not do this{}", after_colon(detail))]
     Forbidden { detail: String },
     /// No call was made.
@@ -39,28 +39,27 @@ pub enum DestinationError {
     GateClosed { until: Timestamp, why: String, is_paused: bool },
     #[error("not found{}", after_colon(detail))]
     NotFound { detail: String },
-    /// Another status that is final: 400, 409, 410, 413, 414, 415, 422. Status 0: refused on our side, before a call was
-    /// made.
+    /// Another final status: 400, 409, 410, 413, 414, 415, 422. Status 0 means that we refused before making a call.
     #[error("rejected with {status}{}", after_colon(detail))]
     Rejected { status: u16, detail: String },
-    /// The call was made to see whether the destination works again, and failed as `failure` says. The next such call is
-    /// made at `until`.
+    /// The call was a probe, made to see whether the destination works again, and failed with `failure`. The next probe
+    /// is due at `until`.
     #[error("{failure}")]
     ProbeFailed { until: Timestamp, failure: Box<DestinationError> },
 }
 
-/// What a failure asks for.
+/// What to do about a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// Try again after the larger of the back-off and `after`.
     Retry {
         after: Option<Duration>,
     },
-    /// Try again then, no attempt spent: the call was a probe.
+    /// Try again at `until` without spending an attempt, because the call was a probe.
     RetryAfterProbe {
         until: Timestamp,
     },
-    /// Wait, no attempt spent.
+    /// Wait until `until` without spending an attempt.
     Hold {
         until: Timestamp,
         why: String,
@@ -71,7 +70,7 @@ pub enum Disposition {
 }
 
 impl DestinationError {
-    /// No `_` arm: a new variant has to say what it means.
+    /// Returns what to do about this failure. The match has no `_` arm, so that a new variant must be handled.
     #[must_use]
     pub fn disposition(&self) -> Disposition {
         match self {
@@ -86,8 +85,8 @@ impl DestinationError {
         }
     }
 
-    /// The same failure, of a call that was a probe; the next probe is due at `until`. A failure that a retry does not cure
-    /// asks for the same whether or not the call was a probe.
+    /// Returns this failure as a probe's, with the next probe due at `until`. Failures that a retry doesn't cure stay
+    /// as they are.
     #[must_use]
     pub(crate) fn of_probe(self, until: Timestamp) -> Self {
         match self.disposition() {
@@ -96,7 +95,7 @@ impl DestinationError {
         }
     }
 
-    /// Whether a write may have been made although it failed: then look before writing again.
+    /// Returns whether a failed write may have taken effect. If so, look before writing again.
     #[must_use]
     pub fn may_have_taken_effect(&self) -> bool {
         match self {
@@ -113,13 +112,13 @@ impl DestinationError {
         }
     }
 
-    /// Whether a pause keeps the call from being made, an operator's or for refused credentials.
+    /// Returns whether a pause keeps the call from being made, be it an operator's or for refused credentials.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         matches!(self, Self::CredentialsRefused { .. } | Self::GateClosed { is_paused: true, .. })
     }
 
-    /// The HTTP status, where an answer came.
+    /// Returns the HTTP status if an answer came.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -133,7 +132,7 @@ impl DestinationError {
         }
     }
 
-    /// The same, with the destination's own words masked where they repeat one of these texts.
+    /// Masks the destination's own words where they repeat one of these texts.
     #[must_use]
     pub(crate) fn without(self, private: &[String]) -> Self {
         let masked = |detail: String| redact_private(&detail, private);
@@ -155,7 +154,7 @@ impl DestinationError {
         }
     }
 
-    /// In words, redacted, at most 512 bytes.
+    /// Returns the failure as redacted text of at most 512 bytes.
     #[must_use]
     pub fn detail(&self) -> String {
         cut(self.to_string(), MAX_DETAIL_BYTES)
@@ -235,7 +234,7 @@ mod tests {
         assert!(!probe.detail().contains("Ada"), "{probe}");
         let unsent = DestinationError::NotSent { detail: String::new() }.of_probe(until);
         assert_eq!((unsent.status(), unsent.may_have_taken_effect()), (None, false));
-        // What a retry does not cure is no matter of the probe.
+        // A failure that a retry doesn't cure has nothing to do with the probe.
         let refused = DestinationError::Rejected { status: 422, detail: String::new() };
         assert_eq!(refused.clone().of_probe(until), refused);
     }

@@ -1,27 +1,27 @@
-//! What a destination says about an error, wherever in the body it says it. TextUs documents no error body for the
-//! current API; the retired one sent `{"error": "…"}`, JSON-LD services send `hydra:description`.
+//! Finds what a destination says about an error, wherever in the body it says it. TextUs documents no error body for
+//! the current API. The retired one sent `{"error": "…"}`, and JSON-LD services send `hydra:description`.
 
 use serde_json::Value;
 
 use super::redact::redact_private;
 
-/// First present wins.
+/// Keys that hold a message; the first one present wins.
 const KEYS: &[&str] = &["error", "message", "hydra:description", "hydra:title", "detail", "errors"];
-/// More than this is a page, not a message.
+/// Longest message returned; a longer text is a page.
 const MAX_CHARS: usize = 300;
-/// Objects and lists inside each other; deeper is no message.
+/// Deepest nesting searched; anything deeper isn't a message.
 const MAX_DEPTH: usize = 6;
 
-/// The destination's own words, redacted, at most 300 characters; empty where it said nothing readable.
+/// Returns the destination's own words, redacted, at most 300 characters; empty if it said nothing readable.
 pub(crate) fn find(body: &[u8], private: &[String]) -> String {
     let text = String::from_utf8_lossy(body);
     let said = match serde_json::from_str::<Value>(&text) {
         Ok(value) => in_value(&value, 0).unwrap_or_default(),
-        // A page of HTML is an intermediary's and says nothing that the status doesn't.
+        // A page of HTML comes from an intermediary and says nothing beyond the status.
         Err(_) if text.trim_start().starts_with(['<', '{', '[']) => String::new(),
         Err(_) => text.into_owned(),
     };
-    // Cut generously first, so that a body of a megabyte is not redacted to show a line of it.
+    // Cut generously first, to avoid redacting a megabyte to show one line.
     let start: String = said.chars().take(MAX_CHARS * 4).collect();
     redact_private(&start, private).chars().take(MAX_CHARS).collect()
 }
@@ -38,7 +38,8 @@ fn in_value(value: &Value, depth: usize) -> Option<String> {
         }
         Value::Object(fields) => {
             KEYS.iter().find_map(|key| fields.get(*key).and_then(|value| in_value(value, depth + 1))).or_else(|| {
-                // `{"errors": {"phones": ["has already been taken"]}}`: below a key of ours, any field may tell.
+                // `{"errors": {"phones": ["has already been taken"]}}`: below a known key, any field may hold the
+                // message.
                 let named = |(name, value): (&String, &Value)| {
                     let told = matches!(value, Value::Array(_)).then(|| in_value(value, depth + 1)).flatten()?;
                     Some(format!("{name} {told}"))

@@ -1,4 +1,4 @@
-//! REST APIs that Hookline calls. A destination knows no queue: it makes one call through its gate, says what the
+//! REST APIs that Hookline calls. A destination knows no queue. It makes one call through its gate, says what the
 //! answer means, and leaves retries, acknowledgements and records to others.
 
 pub mod error;

@@ -1,8 +1,8 @@
-//! Which calls go first where a destination lets only so many through.
+//! Which calls go first when a destination limits them.
 
 use hookline_common::names::HandlerName;
 
-/// Which calls of a destination go first.
+/// The priority of a call, highest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Priority {
     #[default]

@@ -1,17 +1,17 @@
-//! Takes out of a destination's own words what must not reach logs, errors or dead letters: telephone numbers,
-//! e-mail addresses, and texts that we sent ourselves and were sent back.
+//! Removes from a destination's own words what must not reach logs, errors or dead letters: telephone numbers, e-mail
+//! addresses, and texts of ours that the destination repeats.
 
 use serde_json::Value;
 
-/// Fewer digits in a row are statuses, sizes and years.
+/// Fewest digits that count as a telephone number. Shorter runs are statuses, sizes and years.
 const MIN_NUMBER_DIGITS: usize = 7;
-/// Shorter words of a text we sent ("of", "Al") would blank out ordinary sentences.
+/// Shortest word of our texts that is masked. Shorter ones ("of", "Al") would blank out ordinary sentences.
 const MIN_WORD_CHARS: usize = 3;
 
-/// Keys of TextUs's resources below which names and texts of people stand; `data` is the customer's own.
+/// Keys of TextUs's resources whose values hold names and texts of people; `data` belongs to the customer.
 const PERSONAL_KEYS: [&str; 5] = ["name", "firstName", "lastName", "body", "data"];
 
-/// `Debug` that shows an id and nothing else: TextUs's ids may appear in logs, what they stand for may not.
+/// Implements `Debug` that shows only an id: TextUs's ids may appear in logs, what they stand for may not.
 macro_rules! debug_by_id {
     ($($type:ident . $id:ident),+ $(,)?) => {
         $(impl std::fmt::Debug for $type {
@@ -24,8 +24,8 @@ macro_rules! debug_by_id {
 
 pub(crate) use debug_by_id;
 
-/// Masks runs of seven or more digits (also with the punctuation of telephone numbers between them), e-mail addresses and
-/// webhook secrets, and makes one line of it.
+/// Masks runs of seven or more digits (also with telephone punctuation between them), e-mail addresses and webhook
+/// secrets, and joins the text into one line.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -33,7 +33,8 @@ pub fn redact(text: &str) -> String {
     mask_secrets(&mask_numbers(&words.join(" ")))
 }
 
-/// Like [`redact`], and masks every word of `private`, whatever its case: a name, a token that we sent.
+/// Does the same as [`redact`], and also masks every word of `private` in any case, such as a name or token that we
+/// sent.
 #[must_use]
 pub fn redact_private(text: &str, private: &[String]) -> String {
     let mut words: Vec<&str> = private
@@ -41,14 +42,14 @@ pub fn redact_private(text: &str, private: &[String]) -> String {
         .flat_map(|sent| sent.split_whitespace())
         .filter(|word| word.chars().count() >= MIN_WORD_CHARS)
         .collect();
-    // Longest first: a word that is a part of another must not leave the rest of it behind.
+    // Longest first, so that a word that is part of another doesn't leave the rest of it behind.
     words.sort_by_key(|word| std::cmp::Reverse(word.len()));
     let masked = words.iter().fold(text.to_owned(), |text, word| mask_word(&text, word));
     redact(&masked)
 }
 
-/// The names and texts of people in a payload or in an answer's JSON; nothing where it is no JSON. Numbers and e-mail
-/// addresses are known by their looks, and these only by where they stand.
+/// Returns the names and texts of people in a payload's or answer's JSON; empty if it isn't JSON. Numbers and e-mail
+/// addresses are recognised by their form, but these texts only by their place.
 #[must_use]
 pub fn personal_texts(json: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
@@ -83,7 +84,7 @@ pub fn cut(mut text: String, max_bytes: usize) -> String {
 }
 
 fn mask_word(text: &str, word: &str) -> String {
-    // Byte offsets of the lower-case copy fit the original only where lower-casing kept every length.
+    // Byte offsets in the lower-case copy match the original only if lower-casing kept every length.
     let (lower_text, lower_word) = (text.to_lowercase(), word.to_lowercase());
     if lower_text.len() != text.len() {
         return text.replace(word, "[…]");
@@ -116,7 +117,8 @@ fn mask_email(word: &str) -> String {
     out
 }
 
-/// TextUs's webhook secrets are known by how they begin (<https://apidocs.next.textus.com/docs/integrations/create>).
+/// Masks TextUs's webhook secrets, which have a known prefix
+/// (<https://apidocs.next.textus.com/docs/integrations/create>).
 fn mask_secrets(text: &str) -> String {
     const BEGINNING: &str = "textus-";
     let mut parts = text.split(BEGINNING);

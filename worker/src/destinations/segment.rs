@@ -1,14 +1,15 @@
-//! One segment of a path, from a payload or an answer. What a stranger wrote must never choose which resource is
-//! called: a `/`, a `..` or a `?` in an id is refused here, everything else is percent-encoded on use.
+//! One segment of a path, from a payload or an answer. A stranger's text must never choose which resource is called. So
+//! a `/`, a `..` or a `?` in an id is refused here, and everything else is percent-encoded on use.
 
 use std::fmt;
 use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// RFC 3986's unreserved characters stay, all others are encoded: `+` too, which some servers read as a space.
+/// Characters to encode: all except RFC 3986's unreserved ones. `+` is encoded too, because some servers read it as a
+/// space.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// Longest id that is taken for one. TextUs's examples have 6 or 7 characters; the length isn't documented.
+/// Longest id accepted. TextUs's examples have 6 or 7 characters; the length isn't documented.
 const MAX_BYTES: usize = 128;
 
 /// A slug that is safe to put between two slashes of a path.
@@ -16,7 +17,8 @@ const MAX_BYTES: usize = 128;
 pub struct Segment(Arc<str>);
 
 impl Segment {
-    /// `None` for what is empty, `.`, `..`, over 128 bytes, or holds `/`, `\`, `?`, `#` or a control character.
+    /// Returns `None` for a text that is empty, `.`, `..`, longer than 128 bytes, or holds `/`, `\`, `?`, `#` or a
+    /// control character.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let forbidden = |c: char| c.is_control() || matches!(c, '/' | '\\' | '?' | '#');
@@ -36,13 +38,13 @@ impl Segment {
         &self.0
     }
 
-    /// The resource's path as TextUs writes ids: `/contacts/Bn3RkQ8` for `prefix` = `/contacts/`.
+    /// Returns the resource's path as TextUs writes ids: `/contacts/Bn3RkQ8` for `prefix` = `/contacts/`.
     #[must_use]
     pub fn under(&self, prefix: &str) -> String {
         format!("{prefix}{}", self.0)
     }
 
-    /// As it stands in a URL.
+    /// Returns the segment as it appears in a URL.
     #[must_use]
     pub fn encoded(&self) -> String {
         encode(&self.0)

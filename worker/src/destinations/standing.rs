@@ -1,4 +1,4 @@
-//! Tells how a destination stands: its state as a metric, and in the log each change of what holds its calls.
+//! Reports how a destination stands: its state as a metric, and in the log each change of what holds its calls.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +10,9 @@ use super::pause_reason::{is_of_another_world, is_probed};
 /// What holds calls to a destination.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// Why it is paused.
+    /// Why the destination is paused.
     pub(crate) pause: Option<String>,
-    /// By its rate limit.
+    /// When the rate limit lets calls through again.
     pub(crate) closed_until_ms: i64,
     /// The classes of operation that fail, and when the first of them is probed next.
     pub(crate) failing: Vec<OperationClass>,
@@ -31,7 +31,7 @@ impl Standing {
     }
 }
 
-/// Of one destination in one process.
+/// Reports for one destination in one process.
 pub(crate) struct StandingReporter {
     destination: Destination,
     metrics: Arc<Metrics>,
@@ -43,7 +43,7 @@ impl StandingReporter {
         Self { destination, metrics, reported: Mutex::default() }
     }
 
-    /// Shows the destination's state, and logs what changed since the last time.
+    /// Sets the destination's metric, and logs what changed since the last report.
     pub(crate) fn report(&self, now_ms: i64, now: Standing) {
         self.metrics.worker.destination(self.destination, now.state(now_ms));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,16 +1,16 @@
-//! What an answer's status says of the destination, whatever was asked. A status that is not known to be final is tried
-//! again: a redirect to a maintenance page for two seconds must not make dead letters.
+//! What an answer's status says about the destination, whatever the call was. A status that isn't known to be final is
+//! retried: a redirect to a maintenance page for two seconds must not create dead letters.
 
-/// What an answer says of the destination.
+/// What an answer says about the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// 2xx.
     Success,
-    /// Another status that came from behind the check of credentials.
+    /// Another status that shows the credentials passed.
     Worked,
-    /// 403: of one resource, or of the credentials.
+    /// 403: about one resource, or about the credentials.
     Forbidden,
-    /// A status that is tried again.
+    /// A status that is retried.
     Failed,
     TooMany,
     /// 401.
@@ -18,7 +18,7 @@ pub enum Meaning {
     NoAnswer,
 }
 
-/// What an answer with this status says of the destination.
+/// Returns what an answer with this status says about the destination.
 pub(crate) fn meaning(status: u16) -> Meaning {
     match status {
         200..300 => Meaning::Success,
@@ -30,14 +30,15 @@ pub(crate) fn meaning(status: u16) -> Meaning {
     }
 }
 
-/// Whether another try would be answered the same way.
+/// Returns whether another try would get the same answer.
 pub(crate) fn is_final(status: u16) -> bool {
     matches!(status, 400 | 404 | 409 | 410 | 413 | 414 | 415 | 422)
 }
 
-/// Whether the destination says by this status that it did nothing: 421, 423, 425 and 429 are answered before a request
-/// is carried out (<https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20>, <https://www.rfc-editor.org/rfc/rfc4918#section-11.3>,
-/// <https://www.rfc-editor.org/rfc/rfc8470#section-5.2>, <https://www.rfc-editor.org/rfc/rfc6585#section-4>).
+/// Returns whether the status says that the destination did nothing. 421, 423, 425 and 429 are answered before a
+/// request is carried out (<https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20>,
+/// <https://www.rfc-editor.org/rfc/rfc4918#section-11.3>, <https://www.rfc-editor.org/rfc/rfc8470#section-5.2>,
+/// <https://www.rfc-editor.org/rfc/rfc6585#section-4>).
 pub(crate) fn nothing_was_done(status: u16) -> bool {
     matches!(status, 421 | 423 | 425 | 429)
 }

@@ -1,28 +1,28 @@
-//! Holds the calls of one class of operation while they fail: one probe at a time is let through, and its success lets
-//! all through at once. Pure: the caller brings the clock, in milliseconds of one clock.
+//! Holds the calls of one class of operation while they fail. It lets one probe through at a time, and a probe's
+//! success lets all calls through at once. Pure: the caller passes the time, in milliseconds of one clock.
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::Go;
 use super::{GateRules, Priority};
 
-/// Failures in a row that open the breaker, for a user who has ten events a day.
+/// Failures in a row that open the breaker, for users who have only ten events a day.
 const FAILURES_IN_A_ROW: u32 = 5;
-/// Calls of the last 15 to 30 s from which their share of failures counts.
+/// Fewest calls within the last 15 to 30 s for their share of failures to open the breaker.
 const CALLS: u32 = 20;
 const HALF_SPAN_MS: i64 = 15_000;
 /// An outage younger than this many `open_min` (2 minutes by default) is probed every `open_min`, so that calls flow
-/// 5 s after a short outage is over. A longer one is probed at doubling distances.
+/// five seconds after a short outage ends. For a longer outage, the time between probes doubles.
 const YOUNG_OUTAGE: i64 = 24;
-/// How long after a probe is due it is kept for an opt-out that waits: a parked opt-out comes back through a delay queue
-/// of up to 15 s.
+/// How long, in milliseconds, a due probe is kept for a waiting opt-out: a parked opt-out comes back through a delay
+/// queue of up to 15 s.
 const KEPT_FOR_OPT_OUT_MS: i64 = 20_000;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Breaker {
     failures_in_a_row: u32,
-    /// Calls and failures of this half of the span and of the one before.
+    /// Calls and failures of the current half of the span and of the half before.
     halves: [(u32, u32); 2],
     half: i64,
     open: Option<Open>,
@@ -32,9 +32,9 @@ pub(super) struct Breaker {
 struct Open {
     since_ms: i64,
     for_ms: i64,
-    /// When the breaker opened, or the last probe was sent. The next probe is due although one hangs.
+    /// When the breaker opened or the last probe was sent. The next probe is due even if that one hangs.
     last_ms: i64,
-    /// Until then the next probe is an opt-out's, since one waits.
+    /// The next probe is kept for an opt-out until then, because one waits.
     opt_out_until_ms: i64,
 }
 
@@ -45,10 +45,11 @@ impl Open {
 }
 
 impl Breaker {
-    /// Whether a call of this priority may be made now; changes nothing. While calls fail, one is a probe.
+    /// Returns whether a call of this priority may be made now, without changing anything. While the breaker is open,
+    /// such a call is a probe.
     ///
     /// # Errors
-    /// Until when it is held.
+    /// The time until which the call is held.
     pub(super) fn look(&self, now_ms: i64, priority: Priority) -> Result<Go, i64> {
         let Some(open) = &self.open else { return Ok(Go { is_probe: false }) };
         let until_ms = match priority {
@@ -58,26 +59,26 @@ impl Breaker {
         if now_ms < until_ms { Err(until_ms) } else { Ok(Go { is_probe: true }) }
     }
 
-    /// The probe is sent.
+    /// Records that a probe is sent.
     pub(super) fn probe(&mut self, now_ms: i64) {
         if let Some(open) = &mut self.open {
             (open.last_ms, open.opt_out_until_ms) = (now_ms, 0);
         }
     }
 
-    /// An opt-out was told to wait: the next probe is kept for it.
+    /// Records that an opt-out has to wait, and keeps the next probe for it.
     pub(super) fn opt_out_waits(&mut self) {
         if let Some(open) = &mut self.open {
             open.opt_out_until_ms = open.due_ms() + KEPT_FOR_OPT_OUT_MS;
         }
     }
 
-    /// When the next probe is due; `None` while all calls are let through.
+    /// Returns when the next probe is due; `None` while all calls are let through.
     pub(super) fn probe_due_ms(&self) -> Option<i64> {
         self.open.as_ref().map(Open::due_ms)
     }
 
-    /// A call was answered by something that works.
+    /// Records an answer which shows that the destination works.
     pub(super) fn worked(&mut self, now_ms: i64) {
         self.failures_in_a_row = 0;
         if self.open.take().is_some() {
@@ -86,7 +87,7 @@ impl Breaker {
         self.count(now_ms, 0);
     }
 
-    /// A call failed: a status that is tried again, a time-out, no connection.
+    /// Records a failed call: a status that is retried, a time-out or no connection.
     pub(super) fn failed(&mut self, now_ms: i64, is_probe: bool, rules: &GateRules) {
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if let Some(open) = &mut self.open {

@@ -1,12 +1,14 @@
-//! What every call to a destination passes, in this order: paused by an operator or for refused credentials; closed until
-//! a `Retry-After` has passed; held by the breaker of its class of operation; paced by the quota, opt-outs first.
+//! Every call to a destination passes a gate. Four things can hold a call, in this order: a pause by an operator or for
+//! refused credentials; a `Retry-After` that has not passed; the breaker of the call's class of operation; the quota,
+//! which serves opt-outs first.
 //!
-//! One [`Gate`] for each destination and credential. `policy` decides, and knows no clock and no I/O. Its truth is the
-//! store's row, of which each process has a copy that is at most 150 ms old (`sync`). While nothing limits or holds calls
-//! a process decides by its copy; else the store does, for all. `queue` holds the calls of this process that wait.
+//! There is one [`Gate`] for each destination and credential. `policy` decides without a clock or I/O. The store's row
+//! is the truth, and each process has a copy of it that is at most 150 ms old (`sync`). While nothing limits or holds
+//! calls, a process decides by its copy; otherwise the store decides for all. `queue` holds this process's waiting
+//! calls.
 //!
-//! [`Gate::enter`] is awaited right before each request, so a closing binds every call that is started after the answer
-//! that caused it was read.
+//! Callers await [`Gate::enter`] right before each request. So once an answer that closes the gate has been read, every
+//! later call is bound by it.
 
 mod breaker;
 mod pause;
@@ -34,25 +36,26 @@ use crate::destinations::standing::StandingReporter;
 use crate::destinations::status::Meaning;
 use crate::on_drop::OnDrop;
 
-/// A pause may end at any moment, by an operator or by new credentials: a delivery looks again after this, and up to as
-/// much again, so that deliveries do not come back together.
+/// How long a delivery waits before it looks again at a paused destination. Up to the same time is added at random, so
+/// that deliveries don't come back together. An operator or new credentials may end a pause at any moment.
 pub(crate) const PAUSED_LOOK: Duration = Duration::from_secs(10);
 
-/// Of one destination and credential; shared by `Arc`.
+/// The gate of one destination and credential, shared by `Arc`.
 pub struct Gate {
     destination: Destination,
     store: Store,
     queue: Mutex<Queue>,
     reporter: StandingReporter,
-    /// A call that waits may go.
+    /// Notified when a waiting call may be able to go.
     changed: Notify,
-    /// There is something for the store that must not wait.
+    /// Notified when the store must be told or asked something without delay.
     wanted: Notify,
     began: Instant,
     began_ms: i64,
 }
 
-/// Leave to make one call, now. Tell it the answer; dropped without one, the call was not made.
+/// Permission to make one call now. The holder must report the answer. A permit dropped without one counts as no call
+/// made.
 #[must_use = "the answer to the call must be told"]
 pub struct Permit<'a> {
     gate: &'a Gate,
@@ -62,28 +65,29 @@ pub struct Permit<'a> {
     has_ended: bool,
 }
 
-/// What an answer, or that there was none, means for the calls after it.
+/// What an answer, or its absence, means for later calls.
 #[derive(Clone, Copy, Debug)]
 pub struct After {
     /// How long the rate limit closes the gate.
     pub closed_for: Duration,
-    /// The call was a probe and failed: it was made to see whether the destination works. How long until the next one.
+    /// Time until the next probe, if this call was a probe and failed.
     pub failed_probe: Option<Duration>,
     /// When the call was made, by the gate's clock.
     pub sent_ms: i64,
 }
 
-/// No call may be made now.
+/// Says that no call may be made now.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub destination: Destination,
     pub why: Why,
-    /// `None`: nobody knows how long.
+    /// `None` if nobody knows how long.
     pub wait: Option<Duration>,
 }
 
 impl Gate {
-    /// Open until the store says otherwise: await [`Gate::refresh`] before the first call, and run [`Gate::watch`].
+    /// Creates a gate that is open until the store says otherwise. Await [`Gate::refresh`] before the first call, and
+    /// run [`Gate::watch`].
     #[must_use]
     pub fn new(destination: Destination, store: Store, metrics: Arc<Metrics>, rules: GateRules) -> Self {
         Self {
@@ -103,11 +107,11 @@ impl Gate {
         self.destination
     }
 
-    /// Waits for a call's turn. The call fails and recovers with this class, which need not be its operation's own. `place`
-    /// is one of its handler's calls in flight, waited for no longer than the turn is.
+    /// Waits for a call's turn. `class` is the class whose breaker counts this call; it need not be the operation's
+    /// own. `place` resolves to one of the handler's places for a call in flight, and is awaited no longer than a turn.
     ///
     /// # Errors
-    /// Where no call may be made, for longer than one waits in hand.
+    /// When no call may be made for longer than a call waits in hand.
     pub async fn enter<P>(
         &self,
         priority: Priority,
@@ -145,10 +149,10 @@ impl Gate {
         }
     }
 
-    /// Fails where opt-out writes are held for longer than a call waits in hand.
+    /// Fails if opt-out writes are held for longer than a call waits in hand.
     ///
     /// # Errors
-    /// Why they are held, and for how long.
+    /// Why opt-out writes are held, and for how long.
     pub(crate) fn shut(&self) -> Result<(), Held> {
         self.shut_for(Call::OPT_OUT_WRITE)
     }
@@ -169,8 +173,8 @@ impl Gate {
         Err(self.held(wait))
     }
 
-    /// How long not to take deliveries whose calls have this priority and are of these classes: they can wait in their
-    /// queue. `None`: take them.
+    /// Returns how long the consumer should leave deliveries in their queue if their calls have this priority and these
+    /// classes; `None` if it should take them.
     #[must_use]
     pub fn no_room_for(&self, priority: Priority, classes: &[OperationClass]) -> Option<Duration> {
         self.queue().no_room_for(self.now_ms(), priority, classes)
@@ -186,23 +190,23 @@ impl Gate {
         &self.store
     }
 
-    /// Goes by other limits from now on.
+    /// Applies other limits from now on.
     pub fn go_by(&self, rules: GateRules) {
         self.queue().rules = rules;
     }
 
-    /// Records what the check of credentials found, or that there are other credentials to check.
+    /// Records the result of the credential check, or that there are other credentials to check.
     pub fn check_ended(&self, result: CheckResult) {
         self.record(Report::Check { at_ms: self.now_ms(), result });
     }
 
-    /// How long until refused credentials are to be checked; `None`: they are not refused.
+    /// Returns how long until refused credentials must be checked; `None` if they aren't refused.
     pub(crate) fn check_due_in(&self) -> Option<Duration> {
         let due_ms = self.queue().policy.pause.check_due_ms()?;
         Some(duration(due_ms - self.now_ms()))
     }
 
-    /// Whether a call with these credentials was answered 2xx within the last `span`.
+    /// Returns whether a call with these credentials was answered 2xx within the last `span`.
     pub(crate) fn succeeded_within(&self, span: Duration) -> bool {
         self.queue().policy.last_success_ms.is_some_and(|at| at >= self.now_ms() - millis(span))
     }
@@ -230,19 +234,19 @@ impl Gate {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store's clock as it was when the gate began, and this process's since, which nobody sets.
+    /// Returns the store's time when the gate was created plus the monotonic time since, which no clock change affects.
     fn now_ms(&self) -> i64 {
         self.began_ms + millis(self.began.elapsed())
     }
 }
 
 impl Permit<'_> {
-    /// Tells that no answer came: no connection, a time-out, or something that is none.
+    /// Reports that no usable answer came: no connection, a time-out, or something that is no answer.
     pub fn failed(self) -> After {
         self.answered(Meaning::NoAnswer, &Limits::default())
     }
 
-    /// Tells the answer, as soon as its headers are read.
+    /// Reports the answer, as soon as its headers are read.
     pub fn answered(mut self, meaning: Meaning, limits: &Limits) -> After {
         let Self { gate, call, is_probe, sent_ms, .. } = self;
         let at_ms = gate.now_ms();

@@ -1,6 +1,7 @@
-//! Whether a call to a destination may be made now: pause, `Retry-After`, breaker, quota, in this order. One policy for
-//! each destination and credential, shared by all workers: [`Policy::decide`] says `Go` or `Wait`, [`Policy::record`]
-//! takes answers in. Pure but for the jitter of one back-off: the caller brings the clock, in milliseconds of one clock.
+//! Decides whether a call to a destination may be made now. It checks the pause, `Retry-After`, the breaker and the
+//! quota, in this order. All workers share one policy for each destination and credential. [`Policy::decide`] answers
+//! `Go` or `Wait`, and [`Policy::record`] takes in answers. Pure except for the jitter of one back-off: the caller
+//! passes the time, in milliseconds of one clock.
 
 use std::collections::BTreeMap;
 
@@ -14,38 +15,38 @@ use super::{GateRules, Meaning, Priority};
 use crate::destinations::limits::WindowSeen;
 use crate::destinations::standing::Standing;
 
-/// A process that says nothing for so long has died: it has no calls out any more.
+/// A process silent for this long counts as dead, with no calls in flight.
 const SILENT_MS: i64 = 30_000;
-/// When contacts and notes both wait, one call of so many is a note's.
+/// When contacts and notes both wait, one call in this many is a note's.
 const NOTES_TURN: u32 = 4;
-/// A call that waits for quota asks again within this time, or does not wait any more.
+/// Milliseconds within which a call that waits for quota asks again. A call that doesn't has stopped waiting.
 const TURN_MS: i64 = 250;
-/// The vendor's advice where `Retry-After` is absent: 1, 2, 4, 8 s and so on
+/// First and longest wait in milliseconds if `Retry-After` is absent. The vendor advises 1, 2, 4, 8 s and so on
 /// (<https://apidocs.next.textus.com/overview/rate_limiting>).
 const BACKOFF_FIRST_MS: i64 = 1_000;
 const BACKOFF_MAX_MS: i64 = 60_000;
-/// Share of a back-off that is added at random, so that several processes do not come back together.
+/// Largest fraction of a back-off that is added at random, so that several processes don't come back together.
 const JITTER: f64 = 0.25;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Policy {
     pub(super) pause: Pause,
-    /// By `Retry-After`.
+    /// Set by `Retry-After`.
     pub(super) closed_until_ms: i64,
     breakers: [Breaker; 3],
     pub(super) rate_limit: RateLimit,
-    /// When the last 429 came that was news: one of a call that was sent before is not.
+    /// When the last 429 that counts arrived. A 429 to a call that was sent before then doesn't count.
     pub(super) refused_ms: i64,
-    /// 429s since the last call that went through.
+    /// 429s that count since the last call that went through.
     refusals_in_a_row: u32,
     pub(super) last_success_ms: Option<i64>,
-    /// Calls that each process has out, and when it said so.
+    /// Each process's calls in flight, and when the process reported them.
     out: BTreeMap<String, (i64, i64)>,
     /// Until when a call of each priority is known to wait for quota.
     waits_until_ms: [i64; 3],
     contacts_since_note: u32,
-    /// On whose clock the rest is: a clock that was set back makes all of it worthless.
+    /// When this state was written. If that is in the future, a clock was set back and the whole state is worthless.
     pub(super) written_ms: i64,
 }
 
@@ -54,23 +55,23 @@ pub(super) struct Policy {
 pub(super) struct Call {
     pub(super) priority: Priority,
     pub(super) class: OperationClass,
-    /// The call that tells whether the credentials are good.
+    /// Whether this is the call that tells if the credentials are valid.
     pub(super) checks_credentials: bool,
-    /// How it ends tells nothing of other calls, nor do theirs tell of it.
+    /// The outcome of such a call says nothing about other calls, and theirs say nothing about it.
     pub(super) stands_alone: bool,
 }
 
 /// The call may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Go {
-    /// To see whether the destination works again.
+    /// Whether the call tests if the destination works again.
     pub(super) is_probe: bool,
 }
 
 /// The call may not be made yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// `None`: nobody knows, look again.
+    /// `None` if the end isn't known; the caller looks again.
     pub(super) until_ms: Option<i64>,
     pub(super) why: Why,
 }
@@ -84,28 +85,28 @@ pub enum Why {
     Turn,
 }
 
-/// What a process tells all, and asks of them.
+/// What one process reports to all others and asks of the policy.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
     /// Names the process.
     pub(super) process: String,
     pub(super) rules: GateRules,
     pub(super) reports: Vec<Report>,
-    /// Its calls that were let through and have not ended.
+    /// The process's calls that were let through and have not ended.
     pub(super) out: i64,
     pub(super) waiting: Vec<Call>,
 }
 
-/// What a process has to tell.
+/// Something that a process reports.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Report {
     Answer(Answer),
-    /// What the check of credentials told.
+    /// The result of the credential check.
     Check {
         at_ms: i64,
         result: CheckResult,
     },
-    /// An opt-out waits for calls of this class, which fail: the next probe is kept for it.
+    /// An opt-out waits for calls of this class, which fail. The next probe is kept for it.
     OptOutWaits(OperationClass),
     /// Why no call may be made until a person has looked, by the answer to a call that was sent at that time.
     Stop(i64, &'static str),
@@ -113,14 +114,14 @@ pub(super) enum Report {
     Resumed(i64),
 }
 
-/// What the check of credentials told.
+/// The result of the credential check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckResult {
     Accepted,
     /// By this status.
     Refused(u16),
     Nothing,
-    /// There are other credentials: they are to be checked.
+    /// There are other credentials, which must be checked.
     Changed,
 }
 
@@ -132,7 +133,7 @@ pub(super) struct Answer {
     pub(super) sent_ms: i64,
     pub(super) meaning: Meaning,
     pub(super) window: Option<WindowSeen>,
-    /// By `Retry-After`.
+    /// The wait that `Retry-After` asks for.
     pub(super) wait_ms: Option<i64>,
     pub(super) is_probe: bool,
 }
@@ -152,7 +153,7 @@ impl Call {
 }
 
 impl Policy {
-    /// Takes in what a process tells, and decides about its calls that wait: those that may be made.
+    /// Takes in a process's reports and returns those of its waiting calls that may be made.
     pub(super) fn exchange(&mut self, now_ms: i64, asked: &Exchange) -> Vec<(Call, Go)> {
         let Exchange { process, rules, reports, mut out, mut waiting } = asked.clone();
         reports.iter().for_each(|report| self.record(report, &rules));
@@ -163,7 +164,8 @@ impl Policy {
             let waits_until_ms = &mut self.waits_until_ms[call.priority as usize];
             *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
         }
-        // Contacts and notes take turns: as long as a round lets a call through, another may.
+        // Contacts and notes take turns: a call let through in one round may free the turn for another, so repeat until
+        // none goes.
         loop {
             let before = waiting.len();
             waiting.retain(|call| {
@@ -179,7 +181,7 @@ impl Policy {
         }
     }
 
-    /// Whether one call may be made now; takes what it needs.
+    /// Returns whether one call may be made now. If so, it takes the quota and the probe that the call needs.
     pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
         let go = self.passes(now_ms, call).inspect_err(|wait| {
             let is_failing = matches!(wait.why, Why::Failing(_));
@@ -212,7 +214,8 @@ impl Policy {
         Ok(go)
     }
 
-    /// While an opt-out waits for quota nothing else is called; contacts that wait go before notes, but for each fourth.
+    /// While an opt-out waits for quota, no other call is made. Waiting contacts go before notes, except every fourth
+    /// call.
     fn is_anothers_turn(&self, now_ms: i64, priority: Priority) -> bool {
         let waits = |priority: Priority| self.waits_until_ms[priority as usize] > now_ms;
         let is_notes_turn = self.contacts_since_note + 1 >= NOTES_TURN;
@@ -227,7 +230,7 @@ impl Policy {
         self.out.insert(process.to_owned(), (out, now_ms));
     }
 
-    /// Whether a call may be made now, the quota aside; changes nothing.
+    /// Returns whether a call may be made now, apart from the quota. Changes nothing.
     pub(super) fn passes(&self, now_ms: i64, call: Call) -> Result<Go, Wait> {
         self.pause.passes(now_ms, call)?;
         if now_ms < self.closed_until_ms {
@@ -268,7 +271,7 @@ impl Policy {
         }
         let breaker = &mut self.breakers[call.class.index()];
         match meaning {
-            // The breaker counts none: `Retry-After` says when to come back.
+            // The breaker doesn't count a 429: `Retry-After` says when to come back.
             Meaning::TooMany => self.too_many(answer),
             _ if call.stands_alone => {}
             Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
@@ -293,24 +296,24 @@ impl Policy {
     }
 
     fn too_many(&mut self, answer: &Answer) {
-        // Calls that were on their way when the first 429 came all get one: only the first is news.
+        // Calls in flight when the first 429 came all get one. Only the first counts.
         if answer.sent_ms > self.refused_ms {
             self.refused_ms = answer.at_ms;
             self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
         }
-        // `Retry-After` is the destination's own word on this very call, the window's end is second best.
+        // `Retry-After` is the destination's answer to this very call; the window's end is second best.
         let spent = answer.window.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
         let asked_ms = answer.wait_ms.or(spent.map(|window| window.lasts_ms));
         let wait_ms = asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row));
         self.closed_until_ms = self.closed_until_ms.max(answer.at_ms + wait_ms);
     }
 
-    /// When the breaker of a class is probed next; `None` while it lets all calls through.
+    /// Returns when the breaker of a class is probed next; `None` while it lets all calls through.
     pub(super) fn probe_due_ms(&self, class: OperationClass) -> Option<i64> {
         self.breakers[class.index()].probe_due_ms()
     }
 
-    /// Classes whose breaker is open.
+    /// Returns the classes whose breaker is open.
     pub(super) fn failing(&self) -> Vec<OperationClass> {
         OperationClass::ALL.iter().copied().filter(|class| self.probe_due_ms(*class).is_some()).collect()
     }
@@ -325,12 +328,12 @@ impl Policy {
         }
     }
 
-    /// How many processes have calls out.
+    /// Returns how many processes have reported lately, at least 1.
     pub(super) fn processes(&self) -> i64 {
         i64::try_from(self.out.len()).unwrap_or(i64::MAX).max(1)
     }
 
-    /// Nothing holds or limits calls: there is nothing that processes have to share before each.
+    /// Returns whether nothing holds or limits calls, so that processes have nothing to agree on before a call.
     pub(super) fn is_free(&self) -> bool {
         self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
     }

@@ -1,5 +1,5 @@
-//! The calls of one process that wait for their turn, those that were let through, and what this process has not told the
-//! others yet.
+//! Holds the calls of one process that wait for their turn, those that were let through, and the reports that the store
+//! hasn't received yet.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use hookline_common::time::duration;
 use super::policy::{Call, Exchange, Go, Policy, Report, Wait, Why};
 use super::{GateRules, PAUSED_LOOK, Priority};
 
-/// How soon a call looks again about which the store has not decided.
+/// Milliseconds until a call looks again while the store hasn't decided about it.
 const LOOK_MS: i64 = 100;
-/// How soon a consumer looks again whether there is room.
+/// How soon a consumer checks again for room.
 const NO_ROOM: Duration = Duration::from_millis(20);
-/// Deliveries are taken whose turns are within this part of the time in hand: 4 is a quarter.
+/// Divisor of the time in hand: a consumer takes deliveries whose turns come within a quarter of it.
 const TAKEN_AHEAD: i64 = 4;
-/// Older reports than so many say nothing any more.
+/// Most reports kept. Older ones no longer matter.
 const REPORTS_KEPT: usize = 10_000;
 
 #[derive(Debug)]
@@ -23,16 +23,17 @@ pub(super) struct Queue {
     /// Names this process among those that share the destination.
     process: String,
     pub(super) rules: GateRules,
-    /// The store is asked about calls where processes have something to share; else this process decides alone.
+    /// Whether to ask the store about calls when processes have something to agree on. Otherwise this process decides
+    /// alone.
     pub(super) asks_store: bool,
-    /// The store's policy as this process saw it last, with what happened here since.
+    /// The store's policy as this process last saw it, plus what happened here since.
     pub(super) policy: Policy,
     waiting: Vec<Call>,
-    /// Let through by the store.
+    /// Calls that the store let through and that have not begun.
     granted: Vec<(Call, Go)>,
-    /// Calls begun that have not ended.
+    /// Calls that have begun and not ended.
     out: i64,
-    /// Not told to the store yet.
+    /// Reports that the store hasn't received yet.
     reports: Vec<Report>,
 }
 
@@ -50,22 +51,22 @@ impl Queue {
         }
     }
 
-    /// The call waits until [`Queue::leaves`].
+    /// Lets the call wait until [`Queue::leaves`].
     pub(super) fn waits(&mut self, call: Call) {
         self.waiting.push(call);
     }
 
-    /// The call does not wait any more, whether or not it was made.
+    /// Ends the call's wait, whether or not the call was made.
     pub(super) fn leaves(&mut self, call: Call) {
         take_one(&mut self.waiting, |waiting| *waiting == call);
-        // What was granted to a call that is not made any more is nobody's.
+        // Drop a grant whose call is no longer made.
         let waiting = self.waiting.iter().filter(|waiting| **waiting == call).count();
         if self.granted.iter().filter(|(granted, _)| *granted == call).count() > waiting {
             take_one(&mut self.granted, |(granted, _)| *granted == call);
         }
     }
 
-    /// Begins the call where it may be made now.
+    /// Begins the call if it may be made now.
     pub(super) fn take(&mut self, now_ms: i64, call: Call) -> Result<Go, Wait> {
         let go = match self.granted.iter().find(|(granted, _)| *granted == call) {
             Some((_, go)) => self.still_goes(now_ms, call, *go)?,
@@ -76,7 +77,8 @@ impl Queue {
         Ok(go)
     }
 
-    /// What the store let through is held by what happened since. A probe goes where breaker and pause hold all others.
+    /// Applies what happened since the store let a call through. A probe goes even where the breaker or a pause holds
+    /// all other calls.
     fn still_goes(&self, now_ms: i64, call: Call, go: Go) -> Result<Go, Wait> {
         match self.policy.passes(now_ms, call) {
             Err(wait) if !go.is_probe || wait.why == Why::RateLimit => Err(wait),
@@ -89,12 +91,13 @@ impl Queue {
         if !self.asks_store || self.policy.is_free() {
             return self.policy.decide(now_ms, call, &self.rules);
         }
-        // The store decides; this process only estimates how long that takes.
+        // The store decides. This process only estimates how long the wait is.
         self.policy.clone().decide(now_ms, call, &self.rules)?;
         Err(Wait { until_ms: Some(now_ms + LOOK_MS), why: Why::Turn })
     }
 
-    /// What there is to tell and to ask; `None`: nothing. The reports stay until [`Queue::exchanged`].
+    /// Returns the reports and requests for the store; `None` if there are none. The reports stay until
+    /// [`Queue::exchanged`].
     pub(super) fn exchange(&self) -> Option<Exchange> {
         let mut waiting = if self.policy.is_free() { Vec::new() } else { self.waiting.clone() };
         for (granted, _) in &self.granted {
@@ -108,14 +111,14 @@ impl Queue {
         Some(Exchange { process: self.process.clone(), rules: self.rules, reports: self.reports.clone(), out, waiting })
     }
 
-    /// The store knows `told` reports, and let calls through.
+    /// Drops the `told` reports that the store received, and adds the calls that it let through.
     pub(super) fn exchanged(&mut self, told: usize, policy: Policy, granted: Vec<(Call, Go)>) {
         self.reports.drain(..told.min(self.reports.len()));
         self.granted.extend(granted);
         self.follow(policy);
     }
 
-    /// Takes over the policy that the store holds. What happened here since still counts.
+    /// Takes over the store's policy. Reports that the store hasn't received still count.
     pub(super) fn follow(&mut self, policy: Policy) {
         // Each look takes the end of a pause for now until it is written down: what was sent since the first is not late.
         if policy.pause.is_flowing() && !self.policy.pause.is_flowing() {
@@ -136,7 +139,7 @@ impl Queue {
         self.out -= 1;
     }
 
-    /// How long not to take deliveries with these calls.
+    /// Returns how long a consumer should not take deliveries with these calls.
     pub(super) fn no_room_for(&self, now_ms: i64, priority: Priority, classes: &[OperationClass]) -> Option<Duration> {
         let mut policy = self.policy.clone();
         for class in classes {
@@ -160,7 +163,7 @@ impl Queue {
     }
 }
 
-/// Takes one of those that are alike, whichever.
+/// Removes one matching item; equal items are interchangeable.
 fn take_one<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
     if let Some(place) = all.iter().position(is_it) {
         all.swap_remove(place);

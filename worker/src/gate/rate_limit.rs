@@ -1,10 +1,11 @@
-//! How many calls a destination still takes in its window, and how fast they are made: what answers tell of its rate
-//! limit, read as one quota that all workers share. Pure: the caller brings the clock, in milliseconds of one clock.
+//! Tracks how many calls a destination still takes in its window and how fast to make them. It reads what answers say
+//! about the rate limit as one quota that all workers share. Pure: the caller passes the time, in milliseconds of one
+//! clock.
 //!
-//! What is left is never guessed: the quota left is the smallest `remaining` told in this window less the calls that are
-//! out and not answered, so the calls of other programs on the same credential are in it. The quota left is spread over
-//! the rest of the window. Where no answer tells a limit, the calls in flight double with each round of answers until the
-//! first 429; each 429 halves them, and they grow by one a second from there.
+//! The quota left is never guessed. It is the smallest `remaining` reported in this window minus the calls in flight,
+//! so it includes the calls of other programs on the same credential. It is spread over the rest of the window. If no
+//! answer reports a limit, the calls in flight double with each round of answers until the first 429. Each 429 halves
+//! them, and from there they grow by one a second.
 
 use std::cmp::Ordering;
 
@@ -14,35 +15,35 @@ use super::policy::Answer;
 use super::{GateRules, Meaning, Priority};
 use crate::destinations::limits::WindowSeen;
 
-/// Share of the limit that may be called at once after a quiet time. A user with half of a window's calls to make should
-/// not wait for them; a larger backlog is spread evenly after that.
+/// Fraction of the limit that may be called at once after a quiet time. A user with half a window's calls to make
+/// should not wait for them. A larger backlog is spread evenly after that.
 const BURST: f64 = 0.5;
-/// Share of the window, at its end, over which the reserve for opt-outs shrinks to zero.
+/// Fraction of the window, at its end, over which the reserve for opt-outs shrinks to zero.
 const RESERVE_SHRINKS_OVER: f64 = 0.2;
-/// Milliseconds of other programs' calls, at their pace, that may come between an answer and our next call.
+/// Milliseconds' worth of other programs' calls, at their pace, that may come between an answer and our next call.
 const FOREIGN_AHEAD_MS: f64 = 100.0;
-/// From this limit on, one call of each window is left over: it makes up for a window that ends later than we think.
+/// From this limit on, one call of each window stays unused, in case the window ends later than we think.
 const SLACK_FROM: i64 = 20;
-/// The part of the limit by which `remaining` must rise before an answer is of a new window: 10 is a tenth. A smaller
-/// rise is an answer that was overtaken.
+/// Divisor of the limit: `remaining` must rise by more than a tenth of it before we treat the answer as a new window. A
+/// smaller rise comes from an answer that was overtaken.
 const NEW_WINDOW_RISE: i64 = 10;
-/// How long one call is awaited that shows whether a new window has begun, before another is made.
+/// Milliseconds to wait for the one call that shows whether a new window has begun, before we make another.
 const PROBE_WAIT_MS: i64 = 2_000;
-/// 429s that come within this time are of one burst.
+/// 429s within this many milliseconds belong to one burst.
 const ONE_REFUSAL_MS: i64 = 1_000;
-/// How soon a call that waits for others' answers asks again.
+/// Milliseconds until a call that waits for others' answers asks again.
 const ASK_AGAIN_MS: i64 = 50;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RateLimit {
     window: Option<Window>,
-    /// Calls that may be made at once now, as of `tokens_at_ms`.
+    /// Calls that may be made at once, as of `tokens_at_ms`.
     tokens: f64,
     tokens_at_ms: Option<i64>,
-    /// When the first call of a window that is not known yet was let through.
+    /// When the first call of a window that isn't known yet was let through.
     probed_ms: Option<i64>,
-    /// Where no answer tells a limit: how many calls besides one may be in flight, and when a 429 last halved them.
+    /// If no answer reports a limit: how many calls besides one may be in flight, and when a 429 last halved them.
     in_flight: f64,
     halved_ms: Option<i64>,
     grown_ms: i64,
@@ -51,22 +52,22 @@ pub(super) struct RateLimit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Window {
     limit: i64,
-    /// The smallest that was told.
+    /// The smallest value reported.
     remaining: i64,
-    /// Its end as told, on the server's clock. The end alone does not tell one window from another: some servers count
-    /// it from each answer, and at others it wavers by a second.
+    /// The reported end on the server's clock. The end alone doesn't tell two windows apart: some servers count it from
+    /// each answer, and at others it wavers by a second.
     reset_ms: i64,
-    /// When it is surely over, on our clock.
+    /// When the window is surely over, on our clock.
     ends_ms: i64,
-    /// When its first answer came, and what it told.
+    /// When the window's first answer came, and the `remaining` it reported.
     first_ms: i64,
     first_remaining: i64,
-    /// Our calls that were answered after that one.
+    /// Our calls that were answered after the first.
     ours: i64,
 }
 
 impl RateLimit {
-    /// Takes one call, with `out` calls taken before and not answered yet, by any process.
+    /// Takes quota for one call. `out` is the number of calls that any process has in flight.
     ///
     /// # Errors
     /// When to ask again.
@@ -96,10 +97,10 @@ impl RateLimit {
         if left < 1.0 {
             return Err(window.asks_again_ms(now_ms, out, reserve, rules));
         }
-        // What other programs will take is theirs.
+        // Leave other programs the share that they use.
         let lasts_ms = float((window.ends_ms - now_ms).max(10));
         let per_ms = (left / lasts_ms - window.foreign_per_ms(now_ms, out)).max(1e-6);
-        // After a quiet time, as many as the pace would have let through meanwhile.
+        // Quiet time earns calls at the current pace, up to `most`.
         let most = (float(window.limit) * BURST).max(1.0);
         let filled = self.tokens_at_ms.map_or(most, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
         (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(now_ms));
@@ -127,7 +128,7 @@ impl RateLimit {
                 limit: seen.limit,
                 remaining: seen.remaining,
                 reset_ms: seen.reset_ms,
-                // It was opened before its first answer came.
+                // The window opened before its first answer came.
                 ends_ms: at_ms + seen.lasts_ms.min(rules.window_ms),
                 first_ms: at_ms,
                 first_remaining: seen.remaining,
@@ -143,7 +144,7 @@ impl RateLimit {
                 self.in_flight += float((at_ms - self.grown_ms).clamp(0, 1_000)) / 1_000.0;
                 self.grown_ms = at_ms;
             }
-            // Calls that were on their way when the first 429 came all get one: together they are one refusal.
+            // Calls in flight when the first 429 came all get one. Together they count as one refusal.
             Some(halved_ms) if at_ms - halved_ms < ONE_REFUSAL_MS => {}
             Some(_) | None => {
                 self.in_flight /= 2.0;
@@ -152,20 +153,20 @@ impl RateLimit {
         }
     }
 
-    /// No answer told a limit or refused a call for it: nothing has to be shared.
+    /// Returns whether no answer has reported a limit and none was a 429. Processes then have nothing to share.
     pub(super) fn is_unlimited(&self) -> bool {
         self.window.is_none() && self.halved_ms.is_none()
     }
 
-    /// The limit, and what was left of it when an answer told last.
+    /// Returns the limit and the latest known `remaining`.
     pub(super) fn quota(&self) -> Option<(i64, i64)> {
         self.window.as_ref().map(|window| (window.limit, window.remaining))
     }
 }
 
 impl Window {
-    /// Whether an answer is of a later window: its end is later, and calls came back. After this window's end any other
-    /// end is, whatever the server's clock was set to.
+    /// Returns whether an answer belongs to a later window: its end is later and `remaining` rose. Once this window is
+    /// over, any different end counts, whatever the server's clock was set to.
     fn is_followed_by(&self, at_ms: i64, seen: WindowSeen) -> bool {
         let is_over = at_ms >= self.ends_ms;
         match seen.reset_ms.cmp(&self.reset_ms) {
@@ -178,9 +179,9 @@ impl Window {
     fn with(mut self, at_ms: i64, sent_ms: i64, seen: WindowSeen) -> Self {
         let told_ms = at_ms + seen.lasts_ms;
         match seen.reset_ms.cmp(&self.reset_ms) {
-            // An answer that was overtaken.
+            // This answer was overtaken.
             Ordering::Less => return self,
-            // The window lasts longer than `rate_limit_window` says: only its told end counts.
+            // The window lasts longer than `rate_limit_window` says, so only its reported end counts.
             _ if sent_ms >= self.ends_ms => self.ends_ms = told_ms,
             Ordering::Equal => self.ends_ms = self.ends_ms.min(told_ms),
             Ordering::Greater => {}
@@ -191,8 +192,8 @@ impl Window {
         self
     }
 
-    /// The pace of other programs since its first answer. Calls of ours that are out may be counted already, and look
-    /// foreign.
+    /// Returns the pace of other programs since the window's first answer. The server may already count our calls in
+    /// flight; subtracting `out` keeps them from looking foreign.
     fn foreign_per_ms(&self, now_ms: i64, out: i64) -> f64 {
         let foreign = (self.first_remaining - self.remaining - self.ours - out).max(0);
         float(foreign) / float((now_ms - self.first_ms).max(500))
@@ -208,7 +209,7 @@ impl Window {
         float(self.limit) * rules.reserve * lasts.min(1.0)
     }
 
-    /// When a call for which none is left asks again: calls that are out may end uncounted, and the reserve shrinks.
+    /// Returns when to ask again if no call is left: calls in flight may end uncounted, and the reserve shrinks.
     #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a window")]
     fn asks_again_ms(&self, now_ms: i64, out: i64, reserve: f64, rules: &GateRules) -> i64 {
         let shrinks_from_ms = self.ends_ms - (float(rules.window_ms) * RESERVE_SHRINKS_OVER) as i64;

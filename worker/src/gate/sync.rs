@@ -1,5 +1,5 @@
-//! Keeps a gate and the store's row alike: each process tells how its calls ended, and the row's policy decides about its
-//! calls that wait, under the row's lock. What others did is read by the worker's one poll (`presence`), every 150 ms
+//! Keeps a gate and the store's row alike. Each process reports how its calls ended, and the row's policy decides about
+//! its waiting calls under the row's lock. The worker's single poll (`presence`) reads what others did every 150 ms
 //! (docs/guarantees.md allows 250).
 
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::policy::{CheckResult, Policy};
 use super::{Gate, GateRules};
 use crate::destinations::limits::MAX_WAIT;
 
-/// Between two exchanges, so that what happens meanwhile shares one.
+/// Pause between two exchanges, so that everything that happens meanwhile shares one.
 const EXCHANGED_EVERY: Duration = Duration::from_millis(15);
-/// The same while nothing limits or holds calls: all there is to tell is that they work.
+/// The same pause while nothing limits or holds calls, when there are only successes to report.
 const FREE_EXCHANGED_EVERY: Duration = Duration::from_millis(250);
 const STORE_AWAY: Duration = Duration::from_millis(500);
-/// A last write on shutdown; the store may be away.
+/// Time for a last write on shutdown; the store may be away.
 const LAST_WRITE: Duration = Duration::from_secs(1);
-/// A policy that was written so much later than now is of a clock that was set back.
+/// A policy written this far in the future comes from a clock that was set back.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(30);
 
 impl Gate {
-    /// A background task: keeps this gate and the store alike until `shutdown`.
+    /// Runs in the background and keeps this gate and the store alike until `shutdown`.
     pub async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
         self.queue().asks_store = true;
         while !shutdown.is_cancelled() {
@@ -40,22 +40,22 @@ impl Gate {
             }
             tokio::time::sleep(if exchanged.is_ok() { EXCHANGED_EVERY } else { STORE_AWAY }).await;
         }
-        // What this process was told in its last moments binds the others too.
+        // What this process learnt in its last moments binds the others too.
         let _ = tokio::time::timeout(LAST_WRITE, self.exchange()).await;
     }
 
-    /// Takes over what the store says. Await it once before the first call: a pause outlives a restart.
+    /// Takes over the store's state. Await this once before the first call, because a pause outlives a restart.
     ///
     /// # Errors
-    /// Where the store cannot be asked; the gate then stays as it was.
+    /// When the store can't be read; the gate then stays as it was.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         self.follow(&self.store.gates().await?);
-        // This process may hold other credentials than the one that was refused.
+        // This process may hold other credentials than those that were refused.
         self.check_ended(CheckResult::Changed);
         Ok(())
     }
 
-    /// Takes over what the store's row of this destination says.
+    /// Takes over the state from the store's row of this destination.
     pub fn follow(&self, rows: &[GateRow]) {
         let Some(row) = rows.iter().find(|row| row.destination == self.destination) else { return };
         let policy = read(row, self.now_ms());
@@ -63,10 +63,11 @@ impl Gate {
         self.policy_changed();
     }
 
-    /// Tells the store what happened here, and asks about the calls that wait. [`Gate::watch`] does it by itself.
+    /// Sends the store the reports of this process and asks about its waiting calls. [`Gate::watch`] calls this by
+    /// itself.
     ///
     /// # Errors
-    /// Where the store cannot be asked.
+    /// When the store can't be reached.
     pub async fn exchange(&self) -> Result<(), StoreError> {
         let now_ms = self.now_ms();
         let Some(asked) = self.queue().exchange() else { return Ok(()) };
@@ -84,15 +85,16 @@ impl Gate {
     }
 }
 
-/// The policy that the store holds, following what an operator did to its row since.
+/// Returns the store's policy, updated with what an operator changed in the row since.
 fn read(row: &GateRow, now_ms: i64) -> Policy {
-    // What an older or newer version wrote and this one cannot read is known again after a call or two.
+    // If another version wrote a policy that this one can't read, a call or two restore what it held.
     let mut policy: Policy = row.policy.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     if policy.written_ms > now_ms + millis(CLOCK_SET_BACK) {
         policy = Policy::default();
     }
     policy.pause.follow(row.reason_of_pause(), now_ms);
-    // Workers of the version before tell of a `Retry-After` here alone. None is longer: that would be a clock set back.
+    // Workers of the previous version report a `Retry-After` only here. A longer wait than `MAX_WAIT` can only come
+    // from a clock that was set back.
     let closed_until_ms = row.closed_until.map_or(0, Timestamp::as_millis);
     if closed_until_ms <= now_ms + millis(MAX_WAIT) {
         policy.closed_until_ms = policy.closed_until_ms.max(closed_until_ms);
@@ -100,7 +102,7 @@ fn read(row: &GateRow, now_ms: i64) -> Policy {
     policy
 }
 
-/// `now` is `now_ms` on the clock of the row.
+/// Writes the policy into the row. `now` is `now_ms` on the row's clock.
 fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, rules: &GateRules) {
     let closed_for = duration(policy.closed_until_ms - now_ms).min(MAX_WAIT);
     row.closed_until = (!closed_for.is_zero()).then(|| now.plus(closed_for));

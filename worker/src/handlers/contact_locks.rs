@@ -1,5 +1,6 @@
-//! The locks of one contact's numbers in one account: whoever creates a contact holds the lock of each of its numbers from
-//! before the look-ups until the outcome is remembered, so that two contacts that share a number are never created at once.
+//! The locks of one contact's numbers in one account. A delivery that creates a contact holds the lock of each of its
+//! numbers from before the look-ups until the outcome is recorded. So two contacts that share a number are never
+//! created at once.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) struct ContactLocks<'a> {
     account: &'a str,
     owner: &'a str,
     lease: Duration,
-    /// In the order in which everybody locks them.
+    /// Sorted, so that all deliveries lock in the same order.
     phones: Vec<&'a Phone>,
 }
 
@@ -32,8 +33,8 @@ impl<'a> ContactLocks<'a> {
         Self { store, account, owner, lease, phones }
     }
 
-    /// Takes all locks, and answers what is known of each number. Whoever cannot have all of them keeps none, so that two
-    /// contacts that share some never wait for each other.
+    /// Takes all locks and returns what is known of each number. If one lock can't be had, it releases all, so that two
+    /// contacts that share numbers never wait for each other.
     pub(super) async fn take(&self) -> Result<Vec<ContactLink>, HandlerError> {
         let mut links = Vec::with_capacity(self.phones.len());
         for phone in &self.phones {
@@ -53,8 +54,8 @@ impl<'a> ContactLocks<'a> {
         Ok(links)
     }
 
-    /// Takes all locks anew. Slow look-ups may have outlasted them, and another delivery may have created the contact since:
-    /// this attempt then ends, and the next one looks again.
+    /// Takes all locks again. Slow look-ups may have outlasted them, and another delivery may have created the contact
+    /// since. In that case this attempt ends, and the next one looks again.
     pub(super) async fn renew(&self) -> Result<(), HandlerError> {
         if self.take().await?.iter().any(|link| link.contact_id.is_some()) {
             let why = "another delivery created the contact meanwhile";
@@ -63,7 +64,8 @@ impl<'a> ContactLocks<'a> {
         Ok(())
     }
 
-    /// Keeps all locks for as long as a POST whose outcome is unknown may still come true: a look-up tells nothing before.
+    /// Keeps all locks for as long as a POST whose outcome is unknown may still take effect: no look-up is conclusive
+    /// before.
     pub(super) async fn keep(&self, settle_after: Duration) -> Result<(), StoreError> {
         for phone in &self.phones {
             self.store.lock_phone(self.account, phone, self.owner, settle_after).await?;

@@ -1,5 +1,5 @@
-//! Finds the contact of a phone number in a TextUs account: its conversation first, then the search by phone
-//! (docs/textus-api.md, "The contact of a message").
+//! Finds the contact of a phone number in a TextUs account. It tries the number's conversation first, then the search
+//! by phone (docs/textus-api.md, "The contact of a message").
 
 use hookline_common::phone::Phone;
 
@@ -8,16 +8,16 @@ use crate::destinations::error::DestinationError;
 use crate::textus::client::TextUs;
 use crate::textus::types::ContactRef;
 
-/// What an account knows of a phone number.
+/// What an account knows about a phone number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nobody,
-    /// With the contact's path, `/contacts/…`, and its name where the answer had it.
+    /// The contact's path, `/contacts/…`, and its name if the answer held it.
     One {
         contact_id: String,
         name: Option<String>,
     },
-    /// Several contacts share the number and none is assigned, or whose it is cannot be told: do not pick one silently.
+    /// Several contacts share the number and none is assigned, or the owner is unclear. Never pick one silently.
     Several,
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn by_phone(
     }
     let mut found: Option<(String, Option<String>)> = None;
     for entry in textus.contact_phones(calls, account, phone).await? {
-        // The number is there, whoever's it is: nobody may take it for missing.
+        // The number exists, whoever owns it, so nobody may treat it as missing.
         let Some(contact) = entry.contact() else { return Ok(Found::Several) };
         let contact_id = contact.raw_id();
         match &found {
@@ -51,7 +51,7 @@ pub(super) async fn by_phone(
 }
 
 impl Found {
-    /// The contact's path and name, where there is exactly one.
+    /// Returns the contact's path and name if there is exactly one.
     pub(super) fn one(self) -> Option<(String, Option<String>)> {
         match self {
             Self::One { contact_id, name } => Some((contact_id, name)),

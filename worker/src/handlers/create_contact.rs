@@ -1,9 +1,9 @@
-//! Creates the contact in every configured TextUs account: looks it up, POSTs it if it is not there, remembers its
-//! id, and recognises the webhook that the POST raises.
+//! Creates the contact in every configured TextUs account: looks it up, POSTs it if it isn't there, stores its id, and
+//! recognises the webhook that the POST triggers.
 //!
-//! POST has no idempotency and no uniqueness rule (<https://apidocs.next.textus.com/docs/contacts/create-contact/>),
-//! so writes are serialised per account and phone, and an outcome that is unknown is looked up before another POST. A
-//! contact with several numbers locks all of them ([`ContactLocks`]), and is there where the account has a contact under any
+//! POST has no idempotency and no uniqueness rule (<https://apidocs.next.textus.com/docs/contacts/create-contact/>). So
+//! writes are serialised per account and phone, and an unknown outcome is looked up before another POST. A contact with
+//! several numbers locks all of them ([`ContactLocks`]), and counts as present if the account has a contact under any
 //! of them.
 
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) struct CreateContact {
     effects: Effects,
 }
 
-/// What a contact's event, or the API where the event holds only links, tells of it.
+/// What a contact's event says about it, or the API if the event holds only links.
 pub(super) struct Details {
     pub(super) name: Option<String>,
     pub(super) numbers: Numbers,
@@ -46,14 +46,14 @@ pub(super) struct Details {
 }
 
 impl Details {
-    /// What is to be told of the numbers.
+    /// Returns a remark about numbers that can't be read.
     pub(super) fn remark(&self) -> Option<String> {
         let unreadable = self.numbers.unreadable;
         (unreadable > 0).then(|| format!("{unreadable} of the contact's phone numbers cannot be read"))
     }
 }
 
-/// What became of one target account.
+/// The outcome for one target account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Created,
@@ -78,7 +78,7 @@ impl CreateContact {
         account: &str,
         contact: &Contact<'_>,
     ) -> Result<Target, HandlerError> {
-        // An echo that overtakes the answer to our POST waits here until the answer is remembered.
+        // An echo that overtakes the answer to our POST waits here until the answer is stored.
         let locks = ContactLocks::new(&self.store, (account, attempt.owner), self.effects.lease, contact.phones);
         let links = locks.take().await?;
         let result = self.create_locked(attempt, account, contact, &links, &locks).await;
@@ -107,7 +107,7 @@ impl CreateContact {
         match self.effects.once(attempt, effect, NOT_KNOWN_YET, write).await? {
             Once::Before { .. } => Ok(Target::AlreadyThere),
             Once::Now(Written { value: target, effect }) => {
-                // Before the locks are given back, after which others look.
+                // Others look as soon as the locks are given back, so record the effect before.
                 if let Some(effect) = effect {
                     self.store.note_completed(effect).await.map_err(WriteError::in_doubt)?;
                 }
@@ -116,7 +116,7 @@ impl CreateContact {
         }
     }
 
-    /// A POST that names one of the other numbers, and got no answer yet, may be about this person.
+    /// Waits while a POST that names one of the other numbers is unanswered: it may be about this person.
     async fn others_in_doubt(&self, attempt: &Attempt<'_>, contact: &Contact<'_>) -> Result<(), HandlerError> {
         for phone in &contact.phones[1..] {
             if self.store.contact_in_doubt(phone, &attempt.event.id).await? {
@@ -136,13 +136,14 @@ impl CreateContact {
         locks: &ContactLocks<'_>,
     ) -> Result<Written<Target>, WriteError> {
         let before = claim.before;
-        // Whose own POST is in doubt looks first: two that waited for each other would never end.
+        // A delivery whose own POST is in doubt doesn't wait for others: two that waited for each other would never
+        // end.
         if before == Before::Nothing {
             self.others_in_doubt(attempt, contact).await?;
         }
         let found = match self.look(attempt, account, contact, locks).await {
             Ok(found) => found,
-            // A person looked instead.
+            // A person has looked instead.
             Err(NotLooked::Answer(error)) if before == Before::RuledOut && is_refusal(&error) => None,
             Err(NotLooked::Answer(error)) => return Err(cannot_tell(error, before).into()),
             Err(NotLooked::Locks(wait)) => return Err(wait.into()),
@@ -150,7 +151,7 @@ impl CreateContact {
         if let Some(found) = found {
             return Ok(self.accept(account, contact, claim, found).await?);
         }
-        // The look-up was answered, and so no call is made here.
+        // The look-up was answered, so this makes no call.
         let asked = self.textus.ask_before_writing(OperationClass::ContactWrites).await;
         asked.map_err(HandlerError::textus)?;
         locks.renew().await?;
@@ -163,12 +164,13 @@ impl CreateContact {
         let key = attempt.idempotency_key(NAME, account);
         match self.textus.create_contact(attempt.calls, account, &request, &key).await {
             Ok(created) => {
-                // From here on the claim must not be freed, whatever fails: it then ends as unknown, and is looked up.
+                // From here on the claim must not be released, whatever fails: it then ends as unknown, and is looked
+                // up.
                 let contact_id = created.raw_id();
                 self.link(account, contact.phones, &contact_id, true).await.map_err(WriteError::in_doubt)?;
                 Ok(claim.made(Target::Created, Some(&contact_id)))
             }
-            // The retired API refused a phone that was taken; if this one does, the contact is there.
+            // The retired API refused a phone that was taken. If this API does too, the contact is there.
             Err(DestinationError::Rejected { status: status @ (409 | 422), detail }) => {
                 match self.look(attempt, account, contact, locks).await.map_err(HandlerError::from)? {
                     Some(found) => Ok(self.accept(account, contact, claim, found).await?),
@@ -179,7 +181,7 @@ impl CreateContact {
         }
     }
 
-    /// Whom the account has under one of the numbers, and which that is; the first number that finds somebody counts.
+    /// Returns what the account has under the first number that finds a contact, and that number.
     async fn look<'c>(
         &self,
         attempt: &Attempt<'_>,
@@ -199,7 +201,7 @@ impl CreateContact {
         Ok(None)
     }
 
-    /// Takes whom a look-up found for the contact.
+    /// Settles the effect with the contact that a look-up found.
     async fn accept(
         &self,
         account: &str,
@@ -207,25 +209,26 @@ impl CreateContact {
         claim: OurClaim,
         (phone, found): (&Phone, Found),
     ) -> Result<Written<Target>, StoreError> {
-        // Several share the phone: the contact is there, and which one is for nobody here to say.
+        // Several contacts share the phone. The contact is there, but nothing here can say which one it is.
         let Some((contact_id, _)) = found.one() else { return Ok(claim.made(Target::AlreadyThere, None)) };
         let is_this = contact_id == contact.payload.raw_id;
-        // Nobody was there before the POST whose answer was lost: a contact that is there now is its effect.
-        // Only the contact that this event is about cannot be the effect of this event's own POST.
+        // Before the POST whose answer was lost, no contact was there. So a contact found now is the POST's effect. The
+        // one exception: this event's own POST can't have created the contact that this event is about.
         let target = match claim.before {
             Before::Unknown if is_this => Target::Echo,
             Before::OwnUnknown if is_this => Target::AlreadyThere,
             Before::Unknown | Before::OwnUnknown => Target::Created,
             Before::Nothing | Before::RuledOut => Target::AlreadyThere,
         };
-        // What we posted has all the numbers.
+        // A contact that we POSTed has all the numbers.
         let created_by_us = target != Target::AlreadyThere;
         let phones = if created_by_us { contact.phones } else { std::slice::from_ref(phone) };
         self.link(account, phones, &contact_id, created_by_us).await?;
         Ok(claim.made(target, Some(&contact_id)))
     }
 
-    /// Before the effect is done: nobody looks again afterwards, and the echo guard needs the id.
+    /// Stores the contact's id before the effect is completed: nobody looks again afterwards, and the echo guard needs
+    /// the id.
     async fn link(
         &self,
         account: &str,
@@ -247,16 +250,16 @@ impl CreateContact {
     }
 }
 
-/// A contact on its way into an account.
+/// A contact that is about to be created in an account.
 struct Contact<'a> {
     payload: &'a ContactPayload,
     details: &'a Details,
-    /// All its numbers, at least one.
+    /// All numbers of the contact, at least one.
     phones: &'a [Phone],
 }
 
 impl<'a> Contact<'a> {
-    /// The number that stands for the contact in effect keys.
+    /// The number that represents the contact in effect keys.
     fn phone(&self) -> &'a Phone {
         &self.phones[0]
     }
@@ -265,7 +268,7 @@ impl<'a> Contact<'a> {
 /// Why a look-up of all numbers has no result.
 enum NotLooked {
     Answer(DestinationError),
-    /// The locks passed to another delivery.
+    /// Another delivery has taken the locks.
     Locks(HandlerError),
 }
 
@@ -284,7 +287,8 @@ impl From<NotLooked> for HandlerError {
     }
 }
 
-/// A look-up that is refused for good says nothing about a POST whose answer was lost: a person has to look.
+/// Turns a failed look-up into the attempt's error. A look-up that is refused for good says nothing about a POST whose
+/// answer was lost, so a person has to look.
 fn cannot_tell(error: DestinationError, before: Before) -> HandlerError {
     if matches!(before, Before::Unknown | Before::OwnUnknown) && is_refusal(&error) {
         return HandlerError::GiveUp {
@@ -308,7 +312,7 @@ fn is_refusal(error: &DestinationError) -> bool {
     )
 }
 
-/// Reads the body of a created contact.
+/// Reads the body of a `contact.created` event.
 pub(super) fn contact_payload(attempt: &Attempt<'_>) -> Result<ContactPayload, HandlerError> {
     match payload::read(attempt.event)? {
         Payload::Contact(payload) => Ok(payload),
@@ -316,7 +320,7 @@ pub(super) fn contact_payload(attempt: &Attempt<'_>) -> Result<ContactPayload, H
     }
 }
 
-/// Name, phones and data: from the payload or, where it holds only links, from the API.
+/// Returns the name, phones and data from the payload or, if that holds only links, from the API.
 pub(super) async fn details_of(
     textus: &TextUs,
     attempt: &Attempt<'_>,
@@ -379,7 +383,7 @@ impl Handler for CreateContact {
 
         let mut targets = Targets::default();
         for account in &self.accounts {
-            // The effect is recorded already.
+            // The effect is already recorded.
             targets.add(self.create_in(attempt, account, &contact).await.map(Written::nothing))?;
         }
         let (targets, _) = targets.all()?;

@@ -1,5 +1,5 @@
-//! Effects: each is made once for its handler, target and effect key, whatever repeats. An attempt claims the effect,
-//! writes under the claim, and the claim ends by what became of the write.
+//! Makes each effect once for its handler, target and effect key, whatever repeats. An attempt claims the effect and
+//! writes under the claim. The claim then ends according to the outcome of the write.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ pub(super) struct Effects {
     handler: HandlerName,
     /// How long claims and locks are held.
     pub(super) lease: Duration,
-    /// How long an unknown outcome may still come true.
+    /// How long a write with an unknown outcome may still take effect.
     pub(super) settle_after: Duration,
 }
 
-/// Whether an effect is this attempt's to make.
+/// Whether this attempt has to make an effect.
 pub(super) enum Claimed {
     Ours(OurClaim),
-    /// The effect was made before, by this event or another.
+    /// This event or another made the effect before.
     MadeBefore {
         event_id: EventId,
     },
@@ -38,44 +38,44 @@ pub(super) struct OurClaim {
     token: ClaimToken,
 }
 
-/// What is known of writes before this attempt's.
+/// What is known about earlier writes of the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     Nothing,
-    /// A write that another event asked for got no usable answer.
+    /// A write for another event got no usable answer.
     Unknown,
-    /// A write that this event asked for got no usable answer.
+    /// A write for this event got no usable answer.
     OwnUnknown,
     /// A write got no usable answer, and a person found that it had no effect (`dead-letters resolve --write-again`).
     RuledOut,
 }
 
-/// How an effect stands that is made once.
+/// Whether an effect was made now or before.
 pub(super) enum Once<T> {
     Now(Written<T>),
-    /// The effect was made before, by this event or another.
+    /// This event or another made the effect before.
     Before {
         event_id: EventId,
     },
 }
 
-/// How a write under a claim ended.
+/// The result of a write under a claim.
 pub(super) struct Written<T> {
     pub(super) value: T,
-    /// `None` where nothing was written: the claim is released.
+    /// `None` if nothing was written; the claim is then released.
     pub(super) effect: Option<CompletedEffect>,
 }
 
-/// A failure under a claim, by what becomes of the claim.
+/// A failure under a claim, which decides what happens to the claim.
 pub(super) enum WriteError {
-    /// The effect was surely not made, or may be made again: the claim is released.
+    /// The effect surely didn't happen, or may be repeated. The claim is released.
     NotMade(HandlerError),
-    /// The effect may have been made: whoever claims it next looks for it first.
+    /// The effect may have happened. The next claim looks for it first.
     InDoubt(HandlerError),
 }
 
 impl Effects {
-    /// Margin over three call time-outs for what happens between calls.
+    /// Margin on top of three call time-outs, for the work between the calls.
     const MARGIN: Duration = Duration::from_secs(5);
 
     /// For effects written by calls with this time-out.
@@ -83,7 +83,7 @@ impl Effects {
         Self { store, handler, lease: timeout * 3 + Self::MARGIN, settle_after: timeout }
     }
 
-    /// For effects written to the system of record, on the way to which TextUs is asked.
+    /// For effects written to the system of record, with calls to TextUs on the way.
     pub(super) fn in_records(
         store: Store,
         handler: HandlerName,
@@ -93,8 +93,8 @@ impl Effects {
         Self { settle_after: records.settle_after(), ..Self::by_calls(store, handler, timeout) }
     }
 
-    /// Claims the effect, writes it and ends the claim. `busy` says what another delivery does that holds the claim. The
-    /// completed effect is recorded by whoever called.
+    /// Claims the effect, writes it and ends the claim. `busy` describes what another delivery that holds the claim is
+    /// doing. The caller records the completed effect.
     pub(super) async fn once<T, W>(
         &self,
         attempt: &Attempt<'_>,
@@ -129,7 +129,7 @@ impl Effects {
         }
     }
 
-    /// What the store's answer to a claim obliges to.
+    /// Turns the store's answer to a claim into what the attempt has to do.
     pub(super) fn claimed(
         &self,
         attempt: &Attempt<'_>,
@@ -147,7 +147,7 @@ impl Effects {
         Ok(Claimed::Ours(OurClaim { before, token }))
     }
 
-    /// Writes under a claim, and ends the claim where the effect was not made or is in doubt.
+    /// Writes under a claim, and ends the claim if the effect wasn't made or is in doubt.
     pub(super) async fn write<T, W>(
         &self,
         claim: OurClaim,
@@ -161,15 +161,15 @@ impl Effects {
         match &result {
             Ok(Written { effect: Some(_), .. }) => {}
             Ok(Written { effect: None, .. }) | Err(WriteError::NotMade(_)) => self.store.release(&token).await?,
-            // What the store has not heard is left to the lease's end.
+            // The store hasn't heard of the outcome, so the claim ends with its lease.
             Err(WriteError::InDoubt(HandlerError::Store(_))) => {}
             Err(WriteError::InDoubt(_)) => self.store.effect_unknown(&token).await.map_err(WriteError::in_doubt)?,
         }
         result
     }
 
-    /// Called right before the write. Fails where another delivery took the claim over while this one was slow: its word
-    /// counts.
+    /// Must be called right before the write. Fails if another delivery took over the claim because this attempt was
+    /// slow: the other one's result counts.
     pub(super) async fn begin_write(&self, claim: &OurClaim) -> Result<(), HandlerError> {
         if self.store.still_mine(&claim.token, self.lease).await? {
             return Ok(());
@@ -184,7 +184,7 @@ impl Effects {
 }
 
 impl OurClaim {
-    /// The effect is made, and known by `remote_id` at its target.
+    /// Completes the effect; its target knows it as `remote_id`.
     pub(super) fn made<T>(self, value: T, remote_id: Option<&str>) -> Written<T> {
         Written { value, effect: Some(CompletedEffect::new(self.token, remote_id)) }
     }
@@ -208,7 +208,7 @@ impl<T> Written<Option<T>> {
 }
 
 impl Once<Outcome> {
-    /// How the attempt ends whose one effect this is.
+    /// Returns how the attempt ends if this is its only effect.
     pub(super) fn outcome(self, attempt: &Attempt<'_>) -> Outcome {
         match self {
             Self::Now(Written { value, effect }) => value.with_effects(effect),
@@ -219,7 +219,7 @@ impl Once<Outcome> {
 }
 
 impl WriteError {
-    /// Of the call or transaction that writes the effect.
+    /// Classifies a failure of the call or transaction that writes the effect.
     pub(super) fn of_write(error: HandlerError) -> Self {
         let may_be_made = match &error {
             HandlerError::Store(_) => true,
@@ -229,7 +229,7 @@ impl WriteError {
         if may_be_made { Self::InDoubt(error) } else { Self::NotMade(error) }
     }
 
-    /// Of what the store did not hear after a write.
+    /// For a store that failed after the write.
     pub(super) fn in_doubt(error: StoreError) -> Self {
         Self::InDoubt(error.into())
     }
@@ -269,7 +269,7 @@ mod tests {
     /// An effect's target and key.
     const NOTE: (&str, &str) = ("system_of_record", "message 1");
 
-    /// The next claim of a note whose claim was held while the write ended so.
+    /// Returns the next claim of a note after a write under the first claim ended like this.
     async fn next_claim(end: impl FnOnce(OurClaim) -> Result<Written<()>, WriteError>) -> Claim {
         let dir = tempfile::tempdir().expect("a directory");
         let options = StoreOptions {
@@ -302,10 +302,10 @@ mod tests {
         assert!(matches!(next_claim(|_| Err(failed(not_sent))).await, Claim::Fresh(_)));
         let no_answer = DestinationError::NoAnswer { detail: detail() };
         assert!(matches!(next_claim(|_| Err(failed(no_answer))).await, Claim::AfterUnknown { .. }));
-        // Before the write a failure leaves nothing in doubt.
+        // A failure before the write leaves nothing in doubt.
         let read = HandlerError::textus(DestinationError::NoAnswer { detail: detail() });
         assert!(matches!(next_claim(|_| Err(read.into())).await, Claim::Fresh(_)));
-        // What the store did not hear of a write is found out when the lease ends.
+        // If the store heard nothing of a write, its outcome is found out after the lease.
         let unheard = StoreError::Unavailable("away".to_owned());
         assert!(matches!(next_claim(|_| Err(WriteError::of_write(unheard.into()))).await, Claim::Wait { .. }));
         let made = next_claim(|claim| Ok(claim.made((), Some("note 1")))).await;

@@ -1,4 +1,5 @@
-//! Sets or clears the opt-out flag on the person's record: the newest state by event time, whatever arrives when.
+//! Sets or clears the opt-out flag on the person's record. The newest state by event time wins, in whatever order
+//! events arrive.
 
 use std::sync::Arc;
 
@@ -19,7 +20,8 @@ pub(super) struct FlagOptOut {
     store: Store,
     events: OptOutEvents,
     records: Arc<dyn SystemOfRecord>,
-    /// Where `record_opt_out` PUTs: whichever of the two sees an opt-out first keeps them with its record.
+    /// The accounts that `record_opt_out` PUTs to. Whichever of the two handlers sees an opt-out first stores them with
+    /// its record.
     targets: Vec<String>,
 }
 
@@ -49,13 +51,13 @@ impl Handler for FlagOptOut {
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let Some(payload) = self.events.read(attempt.event)? else { return Ok(opt_out_event::nobody()) };
         if payload.keyword == Some(Keyword::Start) {
-            // It changes no state.
+            // A START changes no state.
             return Ok(Outcome::skipped(SkipReason::NoAction));
         }
-        // First, and whoever else does it as well: who makes the person's record after this finds the state, and who
-        // made it before is found below. Otherwise a flag could fall between the two.
+        // Record the event first, even if another handler records it too. A person's record that is created later then
+        // picks up the state, and one created earlier is found below. Otherwise a flag could get lost between the two.
         self.store.record_opt_event(&self.events.opt_event(attempt.event, &payload, &self.targets)).await?;
-        // Nothing but an opt-in whose time cannot be read leaves no state; it proves nothing about now.
+        // Only an opt-in whose time can't be read leaves no state; it proves nothing about now.
         let newest = self.store.newest_state(&payload.phone).await?;
         let (opted_out, since) = newest.unwrap_or((payload.opted_out, Timestamp::EPOCH));
 

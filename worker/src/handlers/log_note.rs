@@ -1,4 +1,4 @@
-//! Attaches a text message to the person's record as a note: one note per message id, whatever repeats.
+//! Attaches a text message to the person's record as a note. Each message id gets one note, whatever repeats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::textus::payload::{self, MessagePayload, Payload, Segment, Unreadable}
 use crate::textus::types::Message;
 
 const NAME: HandlerName = HandlerName::LogNote;
-/// How soon a message that is not there yet is looked for again.
+/// How soon to look again for a message that isn't there yet.
 const NOT_THERE_YET: Duration = Duration::from_secs(2);
 
 pub(super) struct LogNote {
@@ -39,11 +39,11 @@ pub(super) struct LogNote {
     default_account: String,
 }
 
-/// Whose message it is.
+/// The person who gets the note.
 enum Person {
     Known {
         id: PersonId,
-        /// On what was done to have them.
+        /// Remarks on what was done to find or create the person.
         remarks: Vec<String>,
     },
     Decided(Outcome),
@@ -99,7 +99,7 @@ impl LogNote {
         Ok(claim.made(Outcome::done().with_remarks(remarks), Some(&logged.id)))
     }
 
-    /// A message may be younger than its webhook; after the grace it is gone for good.
+    /// A message may appear later than its webhook. After the grace period it counts as gone for good.
     fn not_found(&self, attempt: &Attempt<'_>) -> HandlerError {
         let age = Timestamp::now().since(attempt.event.received_at);
         if age < self.not_found_grace {
@@ -126,7 +126,7 @@ impl LogNote {
         let phone = payload.phone.as_ref();
         let sent_id = payload.contact.one().map(|segment| segment.under("/contacts/"));
         let mut people = self.records.find_people(attempt, sent_id.as_deref(), phone).await?;
-        // Nobody, or several who share the phone: who the conversation belongs to may tell.
+        // Nobody has the phone, or several people share it: the conversation's contact may settle that.
         let mut found_id = None;
         if people.len() != 1 && sent_id.is_none() {
             found_id = contact.found(attempt).await?.one();
@@ -165,7 +165,7 @@ impl LogNote {
         if self.on_unknown == OnUnknownContact::Skip {
             return Ok(Person::nobody(Some("several people share this phone")));
         }
-        // Creating one more would make it worse.
+        // Creating another person would make it worse.
         Err(HandlerError::GiveUp {
             reason: DeadReason::AmbiguousContact,
             destination: Some(Destination::SystemOfRecord),
@@ -180,8 +180,8 @@ impl LogNote {
         Ok(Person::Known { id: upserted.person.id, remarks })
     }
 
-    /// A number that a contact writes from, and that its person was not known by, is one more of theirs. Who was found by
-    /// the number alone has it.
+    /// Adds a number that a known contact writes from and that its person lacks. A person found by the number alone
+    /// already has it.
     async fn known(
         &self,
         attempt: &Attempt<'_>,
@@ -216,7 +216,7 @@ impl Handler for LogNote {
             Payload::Message(payload) => payload,
             Payload::OptOut(_) | Payload::Contact(_) => return Err(Unreadable::new("the event is no message").into()),
         };
-        // Keyed by the message, not by the event: two webhooks about one text must meet the same note.
+        // The key is the message, not the event: two webhooks about one text must meet the same note.
         let effect = (Destination::SystemOfRecord.as_str(), payload.raw_message_id.as_str());
         let write = |claim| self.write(attempt, &payload, claim);
         let once = self.effects.once(attempt, effect, "another delivery is writing this note", write).await;
@@ -225,14 +225,14 @@ impl Handler for LogNote {
 }
 
 impl Person {
-    /// The note is not written, for nobody or nobody certain is there to have it.
+    /// Skips the note, because no certain person can have it.
     fn nobody(remark: Option<&str>) -> Self {
         Self::Decided(Outcome::skipped(SkipReason::UnknownContact).with_remarks(remark.map(str::to_owned)))
     }
 }
 
-/// Whom nothing names cannot be created. One-time codes and advertisements come from short codes and names every day:
-/// nobody has to look at these.
+/// Handles a message that names nobody, for whom no person can be created. One-time codes and advertisements come from
+/// short codes and names every day, and nobody has to look at these.
 fn nameless(payload: &MessagePayload) -> Result<Person, HandlerError> {
     if payload.is_from_code {
         return Ok(Person::nobody(Some("the text came from a short code or a name, which is no person's")));
@@ -265,7 +265,7 @@ fn note(attempt: &Attempt<'_>, payload: &MessagePayload, fetched: Option<&Messag
     }
 }
 
-/// Who a conversation belongs to, asked once per attempt at most.
+/// The contact of the message's conversation, looked up at most once per attempt.
 struct ConversationContact<'a> {
     handler: &'a LogNote,
     payload: &'a MessagePayload,
@@ -278,7 +278,7 @@ impl<'a> ConversationContact<'a> {
     }
 
     async fn found(&self, attempt: &Attempt<'_>) -> Result<Found, HandlerError> {
-        // With `message_lookup = "none"` no call is made at all.
+        // With `message_lookup = "none"`, no call is made at all.
         let Some(phone) = self.payload.phone.as_ref().filter(|_| !self.handler.finder.is_off()) else {
             return Ok(Found::Nobody);
         };

@@ -1,6 +1,7 @@
-//! Fetches a message with a GET. The vendor's texts disagree on what `/messages/{id}` takes: its help centre says the
-//! contact's id (<https://docs.textus.com/en/articles/8663304-webhooks-use-cases>), its API reference the message's
-//! (<https://apidocs.next.textus.com/docs/messages/get>). Which form an account answers is found out and remembered.
+//! Fetches a message with a GET. The vendor's documents disagree on what `/messages/{id}` takes: the help centre says
+//! the contact's id (<https://docs.textus.com/en/articles/8663304-webhooks-use-cases>), the API reference the message's
+//! id (<https://apidocs.next.textus.com/docs/messages/get>). This module finds out which form an account answers, and
+//! remembers it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -22,11 +23,11 @@ enum Form {
 pub(super) struct MessageFinder {
     textus: TextUs,
     lookup: MessageLookup,
-    /// Only a form that was answered with the message itself is remembered.
+    /// The form that works, by account. Only a form that was answered with the message itself is remembered.
     works: Mutex<HashMap<String, Form>>,
 }
 
-/// The people's side of a message lookup: resolves the contact id when the payload has none.
+/// Resolves the contact id for a message lookup when the payload has none.
 #[async_trait::async_trait]
 pub(super) trait ContactOfMessage: Send + Sync {
     async fn contact_id(&self, attempt: &Attempt<'_>) -> Result<Option<Segment>, HandlerError>;
@@ -37,12 +38,12 @@ impl MessageFinder {
         Self { textus, lookup, works: Mutex::default() }
     }
 
-    /// Whether no call is made: the signed payload is enough.
+    /// Returns whether no call is made because the signed payload is enough.
     pub(super) fn is_off(&self) -> bool {
         self.lookup == MessageLookup::None
     }
 
-    /// The message; `None` where no form finds it (yet).
+    /// Returns the message; `None` if no form finds it (yet).
     pub(super) async fn find(
         &self,
         attempt: &Attempt<'_>,
@@ -65,8 +66,8 @@ impl MessageFinder {
                     return Ok(Some(message));
                 }
                 Ok(None) => {}
-                // An id of the wrong kind may upset the API, or be one that the token may not see: the right form then
-                // still answers. What a retry can cure is told before what it cannot.
+                // An id of the wrong kind may upset the API, or be one that the token may not see. The right form still
+                // answers then. An error that a retry can cure takes precedence over one that it can't.
                 Err(error @ DestinationError::Failed { .. }) => failed = Some(error),
                 Err(error @ DestinationError::Forbidden { .. }) => {
                     failed = failed.or(Some(error));
@@ -88,7 +89,7 @@ impl MessageFinder {
                     Some(Form::Message) => vec![Form::Message, Form::Contact],
                     Some(Form::Contact) => vec![Form::Contact, Form::Message],
                     None if payload.contact.one().is_some() => vec![Form::Contact, Form::Message],
-                    // No contact id at hand: asking for one first would cost a call whichever form is right.
+                    // There is no contact id at hand. Asking for one first would cost a call whichever form is right.
                     None => vec![Form::Message, Form::Contact],
                 }
             }
@@ -103,11 +104,11 @@ impl MessageFinder {
     ) -> Result<Option<Message>, DestinationError> {
         let answered = match self.textus.get_message(attempt.calls, id).await {
             Ok(messages) => messages,
-            // In the other form the id is one that this path does not know: whatever 4xx says so, it is not this form.
+            // For the other form, this path doesn't know the id. Whichever 4xx says so, this isn't the form.
             Err(DestinationError::Rejected { status: 400 | 422, .. }) => Vec::new(),
             Err(error) => return Err(error),
         };
-        // With or without `/messages/` before it.
+        // The id may come with or without `/messages/` in front.
         let is_it =
             |message: &Message| Segment::from_path("/messages/", &message.id).as_ref() == Some(&payload.message_id);
         Ok(answered.into_iter().find(is_it))

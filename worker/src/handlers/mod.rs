@@ -1,4 +1,4 @@
-//! The routing table: which handler is which code. What each takes is in `common::topology::event_types`.
+//! The routing table from handler names to their code. `common::topology::event_types` lists the event types of each.
 
 mod contact_locks;
 mod contact_lookup;
@@ -29,7 +29,7 @@ use crate::gate::Gate;
 use crate::records::SystemOfRecord;
 use crate::textus::client::TextUs;
 
-/// The clients that handlers are made of.
+/// The clients that handlers are built from.
 pub(crate) struct Clients {
     pub(crate) store: Store,
     pub(crate) textus: TextUs,
@@ -38,7 +38,7 @@ pub(crate) struct Clients {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// The handler of this name; `None` for `record_history`, which works in batches (see `history`).
+/// Builds the handler of this name; `None` for `record_history`, which works in batches instead.
 pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -> Option<Arc<dyn Handler>> {
     let handler: Arc<dyn Handler> = match name {
         HandlerName::RecordOptOut => Arc::new(record_opt_out::RecordOptOut::new(settings, clients)),
@@ -51,13 +51,14 @@ pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -
     Some(handler)
 }
 
-/// Waiting for another delivery's claim or lock is polled: its holder may be done long before its lease ends.
+/// Returns when to poll again for another delivery's claim or lock: its holder may finish long before the lease ends.
 fn soon(until: Timestamp) -> Timestamp {
     const POLL: Duration = Duration::from_millis(500);
     until.min(Timestamp::now().plus(POLL.mul_f64(0.5 + rand::random::<f64>())))
 }
 
-/// What became of each target account of one event. One account's refusal must not keep the effect from the others.
+/// Collects the outcome for each target account of one event. One account's refusal must not keep the effect from the
+/// others.
 struct Targets<T> {
     settled: Vec<T>,
     effects: Vec<CompletedEffect>,
@@ -71,7 +72,7 @@ impl<T> Default for Targets<T> {
 }
 
 impl<T> Targets<T> {
-    /// Takes the next target's result; an error that would meet every target comes back at once.
+    /// Adds the next target's result. Fails at once on an error that would meet every target.
     fn add(&mut self, result: Result<Written<T>, HandlerError>) -> Result<(), Failure> {
         match result {
             Ok(Written { value, effect }) => {
@@ -81,7 +82,7 @@ impl<T> Targets<T> {
             Err(error) if error.blocks_everything() => {
                 return Err(Failure { error, effects: std::mem::take(&mut self.effects) });
             }
-            // What a retry can cure is told before what it cannot, or the curable target would never be tried again.
+            // A curable error takes precedence over a final one; otherwise the curable target would never be retried.
             Err(error) => match &self.error {
                 Some(earlier) if !earlier.is_final() || error.is_final() => {}
                 _ => self.error = Some(error),
@@ -90,7 +91,7 @@ impl<T> Targets<T> {
         Ok(())
     }
 
-    /// All targets and their effects, where none failed.
+    /// Returns all targets and their effects if none failed.
     fn all(self) -> Result<(Vec<T>, Vec<CompletedEffect>), Failure> {
         match self.error {
             None => Ok((self.settled, self.effects)),

@@ -1,4 +1,5 @@
-//! What `record_opt_out` and `flag_opt_out` both take: opt-outs and opt-ins, and texts that are a keyword alone.
+//! Reads the events that both `record_opt_out` and `flag_opt_out` take: opt-outs, opt-ins, and texts that consist only
+//! of a keyword.
 
 use hookline_common::event::{Event, TEXT_RECEIVED};
 use hookline_common::keywords::Keywords;
@@ -9,10 +10,10 @@ use hookline_store::model::{OptEvent, OptMethod};
 use crate::delivery::handler::{HandlerError, Outcome};
 use crate::textus::payload::{self, OptOutPayload, Payload, Unreadable};
 
-/// Reads these events.
+/// Reads opt-out events.
 pub(super) struct OptOutEvents {
     keywords: Keywords,
-    /// Whose an event is that names no account.
+    /// The account of an event that names none.
     account: String,
 }
 
@@ -26,7 +27,7 @@ impl OptOutEvents {
         }
     }
 
-    /// `None` for a keyword that nobody's number sent: a short code or a name cannot be opted out.
+    /// Returns `None` for a keyword from a short code or a name, which can't be opted out.
     pub(super) fn read(&self, event: &Event) -> Result<Option<OptOutPayload>, HandlerError> {
         if event.event_type.as_str() != TEXT_RECEIVED {
             return match payload::read(event)? {
@@ -37,7 +38,7 @@ impl OptOutEvents {
             };
         }
         let text = payload::read_text(event)?;
-        // What ingest read counts. A redrive by an older version leaves it out.
+        // The keyword that ingest read counts. A redrive by an older version leaves it out.
         let by_body = || text.body.as_deref().and_then(|body| self.keywords.read(body));
         let keyword =
             event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is no keyword alone"))?;
@@ -54,7 +55,7 @@ impl OptOutEvents {
         }
     }
 
-    /// What the ledger records of the event. `targets`: the accounts that opt-outs are PUT to.
+    /// Returns what the ledger records about the event. `targets` are the accounts that opt-outs are PUT to.
     pub(super) fn opt_event<'a>(
         &'a self,
         event: &'a Event,
@@ -75,13 +76,13 @@ impl OptOutEvents {
     }
 }
 
-/// How an attempt ends at a keyword that nobody's number sent.
+/// Ends an attempt at a keyword from a short code or a name.
 pub(super) fn nobody() -> Outcome {
     let remark = "the text came from a short code or a name, which cannot be opted out".to_owned();
     Outcome::skipped(SkipReason::NoAction).with_remarks([remark])
 }
 
-/// What is to be told of an event's date.
+/// Returns a remark about a date that is later than the event's receipt.
 pub(super) fn remark_on_date(event: &Event, payload: &OptOutPayload) -> Option<String> {
     let is_ahead = payload.event_time.is_some_and(|stated| stated > event.received_at);
     is_ahead.then(|| "the event is dated ahead of its receipt: it counts as received".to_owned())

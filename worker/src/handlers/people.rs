@@ -1,4 +1,4 @@
-//! People in the system of record, and the opt-out flags of their numbers.
+//! Writes people to the system of record, and the opt-out flags of their numbers.
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
@@ -8,9 +8,9 @@ use hookline_store::model::PersonFacts;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::records::{PersonId, SystemOfRecord, Upserted};
 
-/// Makes or updates the person, and answers remarks on what was done. A number that opted out before its person was in
-/// the system of record, or before it was known to be theirs, gets its flag with the record. The state is read after the
-/// record is written: whoever changes the state afterwards finds the record.
+/// Creates or updates the person, and returns remarks on what was done. A number may have opted out before its person
+/// was in the system of record, or before it was known to be theirs; its flag is then set along with the record. The
+/// state is read after the record is written, so that whoever changes the state later finds the record.
 pub(super) async fn upsert(
     store: &Store,
     records: &dyn SystemOfRecord,
@@ -31,7 +31,7 @@ pub(super) async fn upsert(
     Ok((upserted, remarks))
 }
 
-/// Sets or clears the flag of one of the person's numbers; answers a remark where something changed.
+/// Sets or clears the flag of one of the person's numbers. Returns a remark if something changed.
 pub(super) async fn flag(
     records: &dyn SystemOfRecord,
     attempt: &Attempt<'_>,

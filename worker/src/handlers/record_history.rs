@@ -1,5 +1,6 @@
-//! `record_history`: every event into the store, in batches. Its effect is its record, so it settles itself: the rows
-//! are written in one transaction, then the batch is acknowledged. While the store is away the batch stays in hand.
+//! Runs `record_history`, which writes every event to the store in batches. Recording is its only effect, so it settles
+//! its own deliveries: it writes the rows in one transaction, then acknowledges the batch. While the store is away, the
+//! batch stays in hand.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +17,10 @@ use crate::delivery::patience::{Patience, store_is_back};
 use crate::delivery::settle;
 
 const NAME: HandlerName = HandlerName::RecordHistory;
-/// Rows of one batch; what waits, no timer.
+/// Most rows in one batch. A batch takes what is waiting and never waits for more.
 const BATCH: usize = 256;
 
-/// Records events until `shutdown`, and then what it had been handed by then.
+/// Records events until `shutdown`, then records the deliveries that it was handed until then.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let prefetch = u16::try_from(BATCH * 2).unwrap_or(u16::MAX);
     while let Some(mut deliveries) = consume::consume(&context, Queue::Work(NAME), prefetch, &shutdown).await {
@@ -32,7 +33,7 @@ pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     }
 }
 
-/// Records what comes, until nothing more comes, `shutdown`, or the store stays away (`true`).
+/// Records deliveries until there are no more or `shutdown` comes (`false`), or until the store stays away (`true`).
 async fn record_all(context: &Context, deliveries: &mut Deliveries, shutdown: &CancellationToken) -> bool {
     loop {
         let first = tokio::select! {
@@ -49,7 +50,7 @@ async fn record_all(context: &Context, deliveries: &mut Deliveries, shutdown: &C
     }
 }
 
-/// Records what was handed out and not begun, as far as the store answers.
+/// Records the deliveries that were handed out and have not begun, as long as the store answers.
 async fn record_rest(
     context: &Context,
     mut rest: Vec<Delivery>,
@@ -66,7 +67,7 @@ async fn record_rest(
     }
 }
 
-/// `false` where the store stayed away and the batch was given back.
+/// Records a batch. Returns `false` if the store stayed away and the batch was given back.
 async fn record(context: &Context, batch: Vec<Delivery>, shutdown: &CancellationToken) -> bool {
     let clock = Instant::now();
     let in_flight = context.metrics.worker.in_flight(NAME);
@@ -101,7 +102,7 @@ async fn record(context: &Context, batch: Vec<Delivery>, shutdown: &Cancellation
     !is_away
 }
 
-/// One event that the store refuses must not keep the others from being recorded.
+/// Records each event by itself, so that one that the store refuses doesn't keep the others from being recorded.
 async fn one_by_one(context: &Context, batch: Vec<Delivery>, events: &[(Event, Vec<HandlerName>)]) {
     for (delivery, event) in batch.into_iter().zip(events) {
         let clock = Instant::now();
@@ -115,7 +116,7 @@ async fn one_by_one(context: &Context, batch: Vec<Delivery>, events: &[(Event, V
     }
 }
 
-/// `given_up`: those that became dead letters in the same transaction.
+/// Acknowledges a recorded batch. `given_up` are the events that became dead letters in the same transaction.
 async fn done(context: &Context, batch: Vec<Delivery>, given_up: &[EventId], took: Duration) {
     if let Some(last) = batch.last() {
         context.history_lag.recorded(&last.event);

@@ -1,8 +1,8 @@
-//! Records an opt-out or opt-in in the ledger, and PUTs an opt-out to every configured account. A text that is a stop word
-//! alone is an opt-out; one that asks for texts again (START) changes no state and is recorded as that.
+//! Records an opt-out or opt-in in the ledger, and PUTs an opt-out to every configured account. A text that consists
+//! only of a stop word is an opt-out. One that asks for texts again (START) changes no state, and is recorded as that.
 //!
-//! State alone never decides whether to PUT: a retried opt-out has recorded its own state and must still be sent. The
-//! store decides per target, from the ledger (docs/guarantees.md, "When an opt-out is PUT").
+//! State alone never decides whether to PUT: a retried opt-out has already recorded its own state and must still be
+//! sent. The store decides per target, from the ledger (docs/guarantees.md, "When an opt-out is PUT").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +37,13 @@ pub(super) struct RecordOptOut {
     effects: Effects,
 }
 
-/// An opt-out on its way to the accounts.
+/// An opt-out that is being sent to the accounts.
 struct OptOut<'a> {
     facts: &'a OptEvent<'a>,
     number: OptOutNumber<'a>,
 }
 
-/// What became of one target account.
+/// The outcome for one target account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Put,
@@ -63,7 +63,7 @@ impl RecordOptOut {
         }
     }
 
-    /// No API opts a person in: the record is all there is to do, and it re-arms the next PUT.
+    /// Records an opt-in. No API opts a person in, so this is all there is to do; the record re-arms the next PUT.
     async fn opt_in(&self, event: &OptEvent<'_>) -> Result<Outcome, Failure> {
         match self.store.record_opt_event(event).await? {
             OptStanding::Current => Ok(Outcome::skipped(SkipReason::OptIn)),
@@ -79,7 +79,7 @@ impl RecordOptOut {
                 Some(target) => targets.add(target)?,
                 None => return self.skip(event.facts, SkipReason::Stale).await,
             },
-            // Settings name one at least.
+            // The settings name at least one account.
             None => drop(self.store.record_opt_event(event.facts).await?),
         }
         for account in accounts {
@@ -97,7 +97,7 @@ impl RecordOptOut {
         }
     }
 
-    /// Records the opt-out whether or not it can be PUT now; `None` where it is stale.
+    /// Records the opt-out whether or not it can be PUT now; `None` if it is stale.
     async fn record_and_put_to(
         &self,
         attempt: &Attempt<'_>,
@@ -107,7 +107,7 @@ impl RecordOptOut {
         let turn = match self.turn(attempt, account, attempt.first_claim.clone()).await {
             Ok(Claimed::Ours(claim)) => {
                 let written = self.effects.write(claim, async |claim| {
-                    // The claim first: then the record and what is decided from it are one write.
+                    // Claim first, so that the record and the decision drawn from it are one write.
                     match self.store.record_and_decide(event.facts, account).await? {
                         None => Ok(Written::nothing(None)),
                         Some(decision) => Ok(self.carry_out(attempt, event, account, claim, decision).await?.map(Some)),
@@ -140,15 +140,15 @@ impl RecordOptOut {
         Ok(written.await?)
     }
 
-    /// Copies of one event (a sender's repeat, a redelivery) are handled side by side; the ledger alone says "put" to
-    /// each until one of them has its answer.
+    /// Claims the PUT to one account. Copies of one event (a sender's repeat, a redelivery) are handled concurrently,
+    /// and the ledger alone would say "put" to each until one has its answer.
     async fn turn(&self, attempt: &Attempt<'_>, account: &str, claim: Option<Claim>) -> Result<Claimed, HandlerError> {
         let shut = || self.gate.shut().map_err(|held| HandlerError::textus(held.into()));
         let claim = match claim {
             Some(claim) => claim,
             None => {
                 shut()?;
-                // Before the claim, whose lease is not for this call, and before the ledger says "sent".
+                // Ask before the claim, whose lease doesn't cover this call, and before the ledger says "sent".
                 let asked = self.textus.ask_before_writing(OperationClass::OptOutWrites).await;
                 asked.map_err(HandlerError::textus)?;
                 self.store.claim(&self.claim(attempt.event, attempt.owner, account)).await?
@@ -163,7 +163,8 @@ impl RecordOptOut {
         Ok(claimed)
     }
 
-    /// A PUT that fails may be made again at once, without a look: whatever its error, its effect counts as not made.
+    /// Carries out the ledger's decision. A failed PUT may be repeated at once without a look-up, so whatever the
+    /// error, its effect counts as not made.
     async fn carry_out(
         &self,
         attempt: &Attempt<'_>,
@@ -173,7 +174,7 @@ impl RecordOptOut {
         decision: PutDecision,
     ) -> Result<Written<Target>, HandlerError> {
         match decision {
-            // Our own PUT, answered before a crash kept us from settling.
+            // This was our own PUT. It was answered before a crash kept us from settling.
             PutDecision::Duplicate => Ok(claim.made(Target::Put, None)),
             PutDecision::Echo => Ok(Written::nothing(Target::Skipped(SkipReason::Echo))),
             PutDecision::AlreadyDone => Ok(Written::nothing(Target::Skipped(SkipReason::AlreadyDone))),
@@ -194,7 +195,7 @@ impl RecordOptOut {
 
     async fn put(&self, attempt: &Attempt<'_>, event: &OptOut<'_>, account: &str) -> Result<(), HandlerError> {
         let mut put = self.textus.put_opt_out(attempt.calls, account, event.number).await;
-        // A 429 did nothing. Parked, the opt-out would come back by a queue's clock, long after the gate opens.
+        // A 429 did nothing. A parked opt-out would come back by a queue's clock, long after the gate opens.
         if matches!(put, Err(DestinationError::Throttled { .. })) && self.gate.shut().is_ok() {
             put = self.textus.put_opt_out(attempt.calls, account, event.number).await;
         }
@@ -214,7 +215,7 @@ impl RecordOptOut {
         result
     }
 
-    /// A 2xx alone proves nothing: a maintenance page has one too. A GET may show the opt-out.
+    /// Looks for proof with a GET. A 2xx alone proves nothing: a maintenance page has one too.
     async fn look_for_proof(
         &self,
         attempt: &Attempt<'_>,
@@ -226,7 +227,7 @@ impl RecordOptOut {
         let shows = self.textus.get_opt_out(attempt.calls, account, event.number).await;
         let error = match shows {
             Ok(Shows::This) => return (PutAnswer::ReadBack(status), Ok(())),
-            // Once more would be as doubtful, and perhaps about somebody else again.
+            // Another try would be just as doubtful, and might again be about another person.
             Ok(shows) if [put_shows, shows].contains(&Shows::TenDigits) => HandlerError::GiveUp {
                 reason: DeadReason::Rejected,
                 destination: Some(Destination::TextUs),
@@ -244,7 +245,7 @@ impl RecordOptOut {
         (PutAnswer::Unproven(status), Err(error))
     }
 
-    /// 409 and 422 may say "already there" (docs/textus-api.md, "Opt-outs"): a GET tells.
+    /// Finds out with a GET whether a 409 or 422 means "already there" (docs/textus-api.md, "Opt-outs").
     async fn read_back(
         &self,
         attempt: &Attempt<'_>,
@@ -280,7 +281,7 @@ impl Handler for RecordOptOut {
         NAME
     }
 
-    /// None: what was opted in or out is recorded whether or not TextUs can be called; only the PUT waits.
+    /// Returns none: opt-outs and opt-ins are recorded whether or not TextUs can be called; only the PUT waits.
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         Vec::new()
     }
@@ -301,7 +302,7 @@ impl Handler for RecordOptOut {
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
         }
         let outcome = if payload.keyword == Some(Keyword::Start) {
-            // The ledger keeps it: what was PUT before stands in for no later opt-out.
+            // The ledger keeps the START, so that no earlier PUT stands in for a later opt-out.
             self.skip(&event, SkipReason::NoAction).await?
         } else if payload.opted_out {
             let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
@@ -313,7 +314,8 @@ impl Handler for RecordOptOut {
     }
 }
 
-/// What a GET that failed asks for. Reads that are held, because they fail in one account, keep no PUT from the others.
+/// Returns what to do after a failed GET. Reads may be held because they fail in one account; that must not keep PUTs
+/// from the other accounts.
 fn reads_failed(error: DestinationError) -> HandlerError {
     match error.disposition() {
         Disposition::Hold { until, .. } => {
@@ -325,8 +327,8 @@ fn reads_failed(error: DestinationError) -> HandlerError {
     }
 }
 
-/// What a PUT that failed asks for. What says that the account is not ours to write to, or not there, is mended in
-/// TextUs or in the configuration: the opt-out is tried until it is too old, and somebody told at once.
+/// Returns what to do after a failed PUT. A 403 or 404 for the account has to be fixed in TextUs or in the
+/// configuration. So the opt-out is retried until it is too old, and an error is logged at once.
 fn failed(attempt: &Attempt<'_>, account: &str, error: DestinationError) -> HandlerError {
     let Some(status @ (403 | 404)) = error.status().filter(|_| is_final(&error)) else {
         return HandlerError::textus(error);

@@ -52,8 +52,9 @@ impl SyncContact {
         Ok(once.outcome(attempt))
     }
 
-    /// The effect key for a contact that was synced before and whose payload names numbers that its person does not
-    /// have; `None` where it tells nothing new. A repeat is not worth a call: numbers that are elsewhere are left there.
+    /// Returns the effect key for news about a contact that was synced before: its payload names numbers that its
+    /// person lacks. `None` if there is no news. A repeat isn't worth a call, so numbers that aren't in the payload are
+    /// not fetched.
     async fn news(&self, attempt: &Attempt<'_>, payload: &ContactPayload) -> Result<Option<String>, HandlerError> {
         let PhonesRef::Known(numbers) = &payload.phones else { return Ok(None) };
         let people = self.records.find_people(attempt, Some(&payload.raw_id), None).await?;
@@ -61,7 +62,7 @@ impl SyncContact {
         let mut unknown: Vec<&str> =
             numbers.usable.iter().filter(|(phone, _)| !is_known(phone)).map(|(phone, _)| phone.as_e164()).collect();
         unknown.sort_unstable();
-        // A person who is no longer there was erased, and is not made anew by a repeat.
+        // A person who is gone was erased; a repeat must not create them again.
         Ok((!people.is_empty() && !unknown.is_empty()).then(|| format!("{} {}", payload.raw_id, unknown.join(" "))))
     }
 
@@ -85,12 +86,12 @@ impl SyncContact {
                 return Err(HandlerError::Wait { until, why }.into());
             }
         }
-        // Again: the answer may have come in between.
+        // Check again: the answer may have come in between.
         if self.store.created_by_us(&payload.raw_id).await? {
             return Ok(Written::nothing(Outcome::skipped(SkipReason::Echo).with_remarks(remark)));
         }
         self.effects.begin_write(&claim).await?;
-        // An upsert needs no look before it: by contact id and phone it meets the person it made.
+        // An upsert needs no look-up first: by contact id and phone it finds the person that it created.
         let upserted = people::upsert(&self.store, self.records.as_ref(), attempt, &facts).await;
         let (upserted, remarks) = upserted.map_err(WriteError::of_write)?;
         let outcome = if upserted.changed { Outcome::done() } else { Outcome::skipped(SkipReason::Unchanged) };
@@ -105,21 +106,22 @@ impl Handler for SyncContact {
     }
 
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
-        // TextUs is asked only for what a payload leaves out: its trouble must not hold the others up.
+        // This handler calls TextUs only for what a payload leaves out. Trouble there must not hold up the other
+        // deliveries.
         Vec::new()
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let payload = contact_payload(attempt)?;
         if self.store.created_by_us(&payload.raw_id).await? {
-            // The person was synced by the event that made us create this contact.
+            // The event that made us create this contact also synced the person.
             return Ok(Outcome::skipped(SkipReason::Echo));
         }
         let outcome = self.sync(attempt, &payload, &payload.raw_id).await?;
         if outcome.ending != Ending::Skipped(SkipReason::Duplicate) {
             return Ok(outcome);
         }
-        // The contact is there. What a later event says of its numbers may be news.
+        // The contact is there. A later event may still bring new numbers.
         match self.news(attempt, &payload).await? {
             None => Ok(outcome),
             Some(effect_key) => Ok(self.sync(attempt, &payload, &effect_key).await?),

@@ -1,5 +1,5 @@
-//! The built-in system of record: people, notes and opt-out flags in Hookline's own store, so that the whole job is
-//! done with no CRM. Truly idempotent: a note is unique by its message id, a flag by its phone and event time.
+//! The built-in system of record: people, notes and opt-out flags in Hookline's own store, so that Hookline works
+//! without a CRM. It is truly idempotent: a note is unique by its message id, a flag by its phone and event time.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl From<PersonRow> for Person {
 #[async_trait]
 impl SystemOfRecord for Builtin {
     fn settle_after(&self) -> Duration {
-        // A write is a transaction of the store's: when its caller is gone, it is committed or never will be.
+        // A write is a transaction of the store. Once its caller is gone, it is committed or never will be.
         Duration::ZERO
     }
 

@@ -1,5 +1,4 @@
-//! Systems of record: where people and notes live. One is configured; each says in its module what idempotency it
-//! can give.
+//! Systems of record, which hold people and notes. One is configured. Each system's module says how idempotent it is.
 
 pub mod builtin;
 
@@ -12,27 +11,27 @@ use hookline_store::model::{NewNote, PersonFacts};
 
 use crate::delivery::handler::{Attempt, HandlerError};
 
-/// A person's id at the system of record.
+/// A person's id in the system of record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonId(pub String);
 
-/// Somebody whom the system of record knows.
+/// A person whom the system of record knows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Person {
     pub id: PersonId,
-    /// Their TextUs contact, where the system of record keeps it.
+    /// The person's TextUs contact, if the system of record stores it.
     pub contact_id: Option<String>,
-    /// All their numbers.
+    /// All numbers of the person.
     pub phones: Vec<Phone>,
 }
 
-/// How an upsert ended.
+/// The result of an upsert.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Upserted {
-    /// With all their numbers, those from before too.
+    /// The person with all numbers, including earlier ones.
     pub person: Person,
     pub created: bool,
-    /// The person was created, or something about them is new.
+    /// Whether the person was created, or something about them is new.
     pub changed: bool,
 }
 
@@ -40,17 +39,17 @@ pub struct Upserted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedNote {
     pub id: String,
-    /// `false` where the note was there.
+    /// `false` if the note already existed.
     pub created: bool,
 }
 
 #[async_trait]
 pub trait SystemOfRecord: Send + Sync + 'static {
-    /// How long after a call without an answer its effect may still appear.
+    /// Returns how long the effect of a call without an answer may still appear.
     fn settle_after(&self) -> Duration;
 
-    /// The people a message could belong to: the one with this contact id or, where there is none, all who have this
-    /// phone among their numbers.
+    /// Returns the people whom a message may belong to: the one with this contact id or, if there is none, all who have
+    /// this phone among their numbers.
     async fn find_people(
         &self,
         attempt: &Attempt<'_>,
@@ -58,10 +57,10 @@ pub trait SystemOfRecord: Send + Sync + 'static {
         phone: Option<&Phone>,
     ) -> Result<Vec<Person>, HandlerError>;
 
-    /// Makes the person, or links the contact to the one who is there. Numbers are added to those that the person has.
+    /// Creates the person, or links the contact to an existing one. Numbers are added to those that the person has.
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError>;
 
-    /// The note of this message, where one was written.
+    /// Returns the id of this message's note, if there is one.
     async fn find_note(&self, attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError>;
 
     /// Attaches a note, keyed by its message id.
@@ -72,7 +71,7 @@ pub trait SystemOfRecord: Send + Sync + 'static {
         note: &NewNote,
     ) -> Result<LoggedNote, HandlerError>;
 
-    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer one is there; `true` where
+    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer flag is there. Returns `true` if
     /// something changed. A person counts as opted out as long as any of their numbers does.
     async fn set_opt_out(
         &self,

@@ -1,8 +1,10 @@
 //! The calls that Hookline makes to TextUs, and what their answers mean
-//! (<https://apidocs.next.textus.com/docs/opt_outs/update>, <https://apidocs.next.textus.com/docs/contacts/create-contact/>,
+//! (<https://apidocs.next.textus.com/docs/opt_outs/update>,
+//! <https://apidocs.next.textus.com/docs/contacts/create-contact/>,
 //! <https://apidocs.next.textus.com/docs/messages/get>, <https://apidocs.next.textus.com/docs/accounts/conversation/>).
 //!
-//! Every call may fail with any [`DestinationError`]; a method's doc names what it reads as an answer instead.
+//! Every call may fail with any [`DestinationError`]. A method's doc names the errors that it reads as an answer
+//! instead.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,26 +32,26 @@ use crate::destinations::error::DestinationError;
 use crate::destinations::segment::Segment;
 use crate::gate::Gate;
 
-/// <https://apidocs.next.textus.com/overview/making_requests/>.
+/// The media type that the API asks for (<https://apidocs.next.textus.com/overview/making_requests/>).
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.textus+jsonld");
-/// A search for one number that has more pages than this is not searching for it.
+/// Most pages of a search for one number. An answer with more isn't an answer to that search.
 const MAX_PAGES: usize = 20;
 
-/// Clones share connections, the gate, and requests in flight.
+/// The TextUs client. Clones share connections, the gate, and requests in flight.
 #[derive(Clone)]
 pub struct TextUs {
     http: Http,
     gate: Arc<Gate>,
     world: Arc<World>,
     base: Url,
-    /// Where the token is checked.
+    /// The account in which the token is checked.
     account: String,
     credentials: Arc<RwLock<Credentials>>,
 }
 
 #[derive(Clone)]
 struct Credentials {
-    /// Must not come back in an error.
+    /// Must not appear in an error.
     token: Secret,
     bearer: HeaderValue,
 }
@@ -65,20 +67,22 @@ impl Credentials {
     }
 }
 
-/// A contact to create. No `Debug`: it is personal through and through.
+/// A contact to create. It has no `Debug`, because all of it is personal data.
 #[derive(Clone)]
 pub struct NewContact {
-    /// TextUs splits it into first and last name.
+    /// The full name; TextUs splits it into first and last name.
     pub name: String,
-    /// With their types: `Mobile`, `Work`.
+    /// The phones with their types: `Mobile`, `Work`.
     pub phones: Vec<(Phone, String)>,
-    /// Free-form; `null`: none.
+    /// Free-form; `null` for none.
     pub data: Value,
 }
 
 impl TextUs {
+    /// Builds the client from the settings.
+    ///
     /// # Errors
-    /// Where the token is missing or cannot be sent, or the TLS set-up fails.
+    /// When the token is missing or can't be sent, or the TLS set-up fails.
     pub fn new(settings: &TextUsSettings, gate: Arc<Gate>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let credentials = Arc::new(RwLock::new(Credentials::of(settings)?));
         let headers = HeaderMap::from_iter([(ACCEPT, MEDIA_TYPE)]);
@@ -94,18 +98,18 @@ impl TextUs {
         Ok(Self { http, gate, world, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
     }
 
-    /// For a command, whose configuration may be another than the workers': answers are compared with the store, and
-    /// nothing follows for them.
+    /// Makes the client compare answers with the store without fixing the store's kind or pausing a worker. This is for
+    /// a command, whose configuration may differ from the workers'.
     #[must_use]
     pub fn only_looking(self) -> Self {
         self.world.only_look();
         self
     }
 
-    /// Calls with this token from now on; `false` where it is the one from before.
+    /// Uses the token from these settings from now on. Returns `false` if the token is the same as before.
     ///
     /// # Errors
-    /// Where the token is missing or cannot be sent: the one from before stays.
+    /// When the token is missing or can't be sent; the previous token then stays.
     pub fn take_token(&self, settings: &TextUsSettings) -> anyhow::Result<bool> {
         let new = Credentials::of(settings)?;
         let mut credentials = self.credentials.write().unwrap_or_else(PoisonError::into_inner);
@@ -114,25 +118,25 @@ impl TextUs {
         Ok(is_new)
     }
 
-    /// How long one call may take.
+    /// Returns how long one call may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.http.timeout()
     }
 
-    /// `GET /messages/{slug}`. The slug is a message's or, as the help centre has it, a contact's; the answer one
-    /// message or the first page of a collection. 404: empty.
+    /// `GET /messages/{slug}`. The slug is a message's or, according to the help centre, a contact's. The answer is one
+    /// message or the first page of a collection. Returns an empty list for a 404.
     pub async fn get_message(&self, log: &CallLog, slug: &Segment) -> Result<Vec<Message>, DestinationError> {
         let path = Path::root().word("messages").segment(slug);
         let Some(answer) = known(self.get(log, Operation::GetMessage, &path).await)? else { return Ok(Vec::new()) };
-        // A collection cannot be read as a message: it has no message's id.
+        // A collection can't be read as a message, because it has no message's id.
         if let Ok(messages) = answer.clone().json::<Collection<Message>>() {
             return Ok(messages.members);
         }
         Ok(vec![answer.object()?])
     }
 
-    /// `GET /{account}/conversations/{E.164}`. 404, and a conversation with another number: `None`.
+    /// `GET /{account}/conversations/{E.164}`. Returns `None` for a 404 and for a conversation with another number.
     pub async fn conversation(
         &self,
         log: &CallLog,
@@ -145,7 +149,7 @@ impl TextUs {
         Ok(Some(conversation).filter(|conversation| conversation.phone().is_none_or(|other| other == *phone)))
     }
 
-    /// `GET /{account}/contact_phones?q={digits}`, all pages: the entries with exactly this number.
+    /// `GET /{account}/contact_phones?q={digits}`, all pages. Returns the entries with exactly this number.
     pub async fn contact_phones(
         &self,
         log: &CallLog,
@@ -159,7 +163,7 @@ impl TextUs {
         Ok(found)
     }
 
-    /// `GET /contacts/{slug}`. 404: `None`.
+    /// `GET /contacts/{slug}`. Returns `None` for a 404.
     pub async fn contact(&self, log: &CallLog, slug: &Segment) -> Result<Option<Contact>, DestinationError> {
         let path = Path::root().word("contacts").segment(slug);
         match known(self.get(log, Operation::GetContact, &path).await)? {
@@ -168,7 +172,7 @@ impl TextUs {
         }
     }
 
-    /// `GET /contacts/{slug}/phones`, where a contact gives its phones as a link. 404: none.
+    /// `GET /contacts/{slug}/phones`, for a contact that gives its phones as a link. Returns no numbers for a 404.
     pub async fn contact_phone_list(&self, log: &CallLog, slug: &Segment) -> Result<Numbers, DestinationError> {
         let first = Path::root().word("contacts").segment(slug).word("phones");
         match self.pages(log, Operation::GetContact, first).await {
@@ -178,8 +182,8 @@ impl TextUs {
         }
     }
 
-    /// `POST /{account}/contacts`: makes a contact, each time it is called; look first. `idempotency_key` is sent
-    /// along for the day it is honoured.
+    /// `POST /{account}/contacts`. Creates another contact on each call, so look first. TextUs doesn't honour
+    /// `idempotency_key` yet; it is sent for the day that it does.
     pub async fn create_contact(
         &self,
         log: &CallLog,
@@ -212,7 +216,7 @@ impl TextUs {
         &self.world
     }
 
-    /// A GET whose 403 comes back as `Forbidden`, whatever it is about.
+    /// Makes a GET and returns a 403 as `Forbidden`, without finding out whether it is about the token.
     pub(super) async fn get_as_it_is(
         &self,
         log: &CallLog,
@@ -222,7 +226,7 @@ impl TextUs {
         self.get_as(log, operation, operation.class(), path).await
     }
 
-    /// The same, failing and recovering with calls of this class.
+    /// Does the same, but counts the call towards this class of operation.
     pub(super) async fn get_as(
         &self,
         log: &CallLog,
@@ -238,7 +242,7 @@ impl TextUs {
         &self.base
     }
 
-    /// A call with a body of JSON; `private` texts in it must not come back in an error.
+    /// Builds a call with a JSON body. The `private` texts in it must not appear in an error.
     pub(super) fn call_with(
         &self,
         operation: Operation,
@@ -253,12 +257,12 @@ impl TextUs {
         Ok(call)
     }
 
-    /// A write whose 403 comes back as `Forbidden`, whatever it is about.
+    /// Makes a write and returns a 403 as `Forbidden`, without finding out whether it is about the token.
     pub(super) async fn write_as_it_is(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
         self.http.write(log, call).await
     }
 
-    /// All pages of a collection of phones.
+    /// Fetches all pages of a collection of phones.
     async fn pages(
         &self,
         log: &CallLog,
@@ -268,7 +272,7 @@ impl TextUs {
         let mut phones = Vec::new();
         let mut seen = HashSet::new();
         let mut path = first;
-        // A link that was followed before would go round for ever: what is here is all there is.
+        // A link that was already followed would loop for ever, so what has been read is everything.
         while seen.insert(path.sent.clone()) {
             if seen.len() > MAX_PAGES {
                 return Err(unreadable("its list has too many pages to be the answer to this call"));
@@ -276,7 +280,7 @@ impl TextUs {
             let page: Collection<Link<ContactPhone>> = self.get(log, operation, &path).await?.json()?;
             for member in page.members {
                 let Link::Here(phone) = member else {
-                    // Passing it over could hide the contact that is looked for, and make a second one.
+                    // Skipping the entry could hide the contact that is looked for, and lead to a second one.
                     return Err(unreadable("its list holds an entry without a number"));
                 };
                 phones.push(phone);
@@ -297,7 +301,7 @@ impl TextUs {
         self.judged(log, answer).await
     }
 
-    /// A write without a body.
+    /// Makes a write without a body.
     pub(super) async fn write(
         &self,
         log: &CallLog,
@@ -338,7 +342,7 @@ impl NewContact {
             .map(|(phone, kind)| serde_json::json!({"number": phone.dashed(), "type": kind}))
             .collect();
         let mut body = serde_json::json!({"name": self.name, "phones": phones});
-        // Anything else is no object, and TextUs refuses the whole contact for it.
+        // TextUs refuses the whole contact if `data` isn't an object.
         if self.data.is_object() {
             body["data"] = self.data.clone();
         }
@@ -346,7 +350,7 @@ impl NewContact {
     }
 }
 
-/// 404 by meaning: not there.
+/// Reads a 404 as "not there".
 fn known(result: Result<Answer, DestinationError>) -> Result<Option<Answer>, DestinationError> {
     match result {
         Ok(answer) => Ok(Some(answer)),
@@ -355,7 +359,7 @@ fn known(result: Result<Answer, DestinationError>) -> Result<Option<Answer>, Des
     }
 }
 
-/// Every text in a free-form value.
+/// Returns every text in a free-form value.
 fn texts_in(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => vec![text.clone()],

@@ -1,11 +1,12 @@
-//! The Integrations API: where TextUs posts webhooks, and which (<https://apidocs.next.textus.com/docs/integrations/create>,
+//! The Integrations API: where TextUs posts webhooks, and which ones
+//! (<https://apidocs.next.textus.com/docs/integrations/create>,
 //! <https://apidocs.next.textus.com/docs/integrations/update/>).
 //!
-//! Bodies hold webhook secrets in clear, so an [`Integration`] has no `Debug`, and nothing of it goes into an error. Whether
-//! a PUT replaces or merges is not documented: each sends the complete `config`, `active` and `settings`.
+//! Bodies hold webhook secrets in clear, so an [`Integration`] has no `Debug`, and no part of it goes into an error.
+//! Whether a PUT replaces or merges isn't documented, so each PUT sends the complete `config`, `active` and `settings`.
 //!
-//! These calls tell the gate nothing but the rate limit (`Operation::stands_alone`): a token that may not see integrations
-//! is good for all else.
+//! These calls report only the rate limit to the gate (`Operation::stands_alone`): a token that may not see
+//! integrations is valid for everything else.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,9 +25,9 @@ use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::segment::Segment;
 
-/// Sent where `settings` name no actions (<https://apidocs.next.textus.com/overview/webhooks/>).
+/// Event types that TextUs sends if `settings` name no actions (<https://apidocs.next.textus.com/overview/webhooks/>).
 const BY_DEFAULT: [&str; 2] = ["message.received", "message.delivered"];
-/// An account with more pages of integrations than this has none that a person made.
+/// Most pages of integrations. No account that people maintain has more.
 const MAX_PAGES: usize = 100;
 const PREFIX: &str = "/integrations/";
 
@@ -40,7 +41,7 @@ pub struct Integration {
 /// The integrations of an account.
 pub struct Integrations {
     pub all: Vec<Integration>,
-    /// Whether none is missing, as far as the answers tell.
+    /// Whether the list is complete, as far as the answers tell.
     pub is_whole: bool,
 }
 
@@ -54,7 +55,7 @@ impl TextUs {
         let mut seen = HashSet::new();
         let mut path = Path::of_account(account)?.word("integrations");
         let mut total = 0;
-        // A link that was followed before would go round for ever: what is here is all there is.
+        // A link that was already followed would loop for ever, so what has been read is everything.
         while seen.insert(path.sent.clone()) {
             if seen.len() > MAX_PAGES {
                 return Err(unreadable("its list of integrations has too many pages"));
@@ -75,8 +76,8 @@ impl TextUs {
         Ok(found)
     }
 
-    /// `POST /{account}/integrations`: makes one, each time it is called; look first. Where the answer cannot be read,
-    /// [`DestinationError::may_have_taken_effect`] says so.
+    /// `POST /{account}/integrations`. Creates another integration on each call, so look first. If the answer can't be
+    /// read, [`DestinationError::may_have_taken_effect`] says so.
     ///
     /// # Errors
     /// Any [`DestinationError`].
@@ -103,7 +104,8 @@ impl TextUs {
         Integration::read(made).ok_or_else(|| unreadable("its body names no integration"))
     }
 
-    /// `PUT /integrations/{id}` with a complete object. `None`: it was done, and the answer does not show the integration.
+    /// `PUT /integrations/{id}` with a complete object. Returns `None` if the PUT succeeded but the answer doesn't show
+    /// the integration.
     ///
     /// # Errors
     /// Any [`DestinationError`].
@@ -122,9 +124,9 @@ impl TextUs {
     }
 }
 
-/// What a PUT changes; all else goes back as it came.
+/// What a PUT changes. Everything else is sent back as it came.
 pub enum Change<'a> {
-    /// Switches it on, and these event types in it.
+    /// Activates the integration and switches on these event types.
     Subscribe(&'a [&'a str]),
     SwitchOff,
 }
@@ -136,13 +138,13 @@ impl Integration {
         Some(Self { id, fields })
     }
 
-    /// `/integrations/{slug}`.
+    /// Returns the id as `/integrations/{slug}`.
     #[must_use]
     pub fn id(&self) -> String {
         self.id.under(PREFIX)
     }
 
-    /// Whether it posts webhooks, and is not one of another product.
+    /// Returns whether the integration posts webhooks and doesn't belong to another product.
     #[must_use]
     pub fn is_webhook(&self) -> bool {
         match self.fields.get("provider").and_then(Value::as_str) {
@@ -151,39 +153,41 @@ impl Integration {
         }
     }
 
-    /// Where it posts to.
+    /// Returns the URL that the integration posts to.
     #[must_use]
     pub fn url(&self) -> Option<Url> {
         Url::parse(self.config()?.get("baseUrl")?.as_str()?.trim()).ok()
     }
 
-    /// Whether it posts to this URL: case of the host, a slash at the end and a query make no difference.
+    /// Returns whether the integration posts to this URL. The case of the host, a trailing slash and a query don't
+    /// matter.
     #[must_use]
     pub fn posts_to(&self, url: &Url) -> bool {
         let path = |url: &Url| url.path().trim_end_matches('/').to_owned();
         self.url().is_some_and(|own| own.origin() == url.origin() && path(&own) == path(url))
     }
 
-    /// Where an answer leaves it out: it is active.
+    /// Returns whether the integration is active. It counts as active if the answer doesn't say.
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.fields.get("active").is_none_or(|active| is_on(active) || active.is_null())
     }
 
-    /// `None`: TextUs does not say.
+    /// Returns whether the integration is healthy; `None` if TextUs doesn't say.
     #[must_use]
     pub fn is_healthy(&self) -> Option<bool> {
         self.fields.get("isHealthy").and_then(Value::as_bool)
     }
 
-    /// What its webhooks are signed with; `None` where the answer hides it.
+    /// Returns the secret that signs the webhooks; `None` if the answer hides it.
     #[must_use]
     pub fn secret(&self) -> Option<Secret> {
         let secret = self.config()?.get("webhookSecret")?.as_str()?;
         (!secret.trim().is_empty() && !is_filtered(secret)).then(|| Secret::new(secret))
     }
 
-    /// The event types that are switched on, in the normalised spelling, whether or not it is active.
+    /// Returns the event types that are switched on, in the normalised spelling, whether or not the integration is
+    /// active.
     #[must_use]
     pub fn event_types(&self) -> BTreeSet<String> {
         match self.actions() {
@@ -196,7 +200,7 @@ impl Integration {
         self.fields.get("config")?.as_object()
     }
 
-    /// The map of actions; `None` where there is none, or an empty one: the defaults apply.
+    /// Returns the map of actions. `None` if it is missing or empty; the defaults apply then.
     fn actions(&self) -> Option<Map<String, Value>> {
         let actions = match self.fields.get("settings")?.get("actions")? {
             Value::Object(actions) => actions.clone(),
@@ -208,7 +212,7 @@ impl Integration {
         (!actions.is_empty()).then_some(actions)
     }
 
-    /// The body of a PUT: everything that the answer held, but for secrets that it hid.
+    /// Returns the body of a PUT: everything that the answer held, except the secrets that it hid.
     fn complete(&self, change: &Change<'_>) -> Value {
         let mut config = Value::Object(self.config().cloned().unwrap_or_default());
         without_filtered(&mut config);
@@ -223,20 +227,20 @@ impl Integration {
         json!({ "config": config, "active": active, "settings": settings })
     }
 
-    /// The actions with these switched on, and none switched off.
+    /// Returns the actions with these event types switched on, and none switched off.
     fn actions_with(&self, event_types: &[&str]) -> Map<String, Value> {
         let defaults = || BY_DEFAULT.iter().map(|action| ((*action).to_owned(), json!(true))).collect();
         let mut actions = self.actions().unwrap_or_else(defaults);
         let on = self.event_types();
         for event_type in event_types.iter().filter(|event_type| !on.contains(**event_type)) {
-            // In the spelling that is there.
+            // Keep the spelling that the answer used.
             let known = actions.keys().find(|action| normalised(action) == **event_type).cloned();
             actions.insert(known.unwrap_or_else(|| (*event_type).to_owned()), json!(true));
         }
         actions
     }
 
-    /// Texts that must not come back in an error.
+    /// Returns texts that must not appear in an error.
     fn secrets(&self) -> Vec<String> {
         fn collect(value: &Value, found: &mut Vec<String>) {
             match value {
@@ -254,7 +258,7 @@ impl Integration {
     }
 }
 
-/// A boolean, or how a form writes it.
+/// Reads a boolean, or the way a form writes one.
 fn is_on(value: &Value) -> bool {
     match value {
         Value::Bool(on) => *on,
@@ -264,12 +268,12 @@ fn is_on(value: &Value) -> bool {
     }
 }
 
-/// The vendor writes `contact.opted_out` and `contact.opted-out`.
+/// Unifies spellings: the vendor writes both `contact.opted_out` and `contact.opted-out`.
 fn normalised(action: &str) -> String {
     action.trim().replace('-', "_")
 }
 
-/// `[FILTERED]`: sent back, it would be taken for the secret itself.
+/// Recognises a hidden value such as `[FILTERED]`. Sent back, it would be taken for the secret itself.
 fn is_filtered(text: &str) -> bool {
     let text = text.trim();
     text.eq_ignore_ascii_case("[filtered]") || (text.len() > 2 && text.bytes().all(|byte| byte == b'*'))

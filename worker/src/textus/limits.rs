@@ -1,8 +1,9 @@
-//! What a TextUs answer's headers say about when to call again: `Retry-After`, `X-RateLimit-*`, `Date`
-//! (<https://apidocs.next.textus.com/overview/rate_limiting>, <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>).
+//! Reads from a TextUs answer's headers when to call again: `Retry-After`, `X-RateLimit-*`, `Date`
+//! (<https://apidocs.next.textus.com/overview/rate_limiting>,
+//! <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>).
 //!
-//! Points in time are compared with the answer's own `Date`: our clock and theirs may differ, the difference between
-//! two times of theirs does not.
+//! Times are compared with the answer's own `Date`. Our clock and theirs may differ, but the difference between two of
+//! their times is right.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 use crate::destinations::limits::{GateRules, Limits, MAX_WAIT};
 
-/// A turn is waited for in hand for so long at most, whatever a call may take: longer waits are for the queue.
+/// Longest time that a call waits in hand for its turn, whatever the call's time-out. Longer waits happen in the queue.
 const IN_HAND_MAX: Duration = Duration::from_secs(8);
 
-/// What the settings and the vendor fix of the gate: one quota for each token, whose window is 5 minutes long
+/// Returns the gate's rules from the settings. The vendor has one quota for each token, whose window is 5 minutes long
 /// (<https://apidocs.next.textus.com/overview/rate_limiting>).
 #[must_use]
 pub fn rules(settings: &TextUsSettings) -> GateRules {
@@ -29,7 +30,7 @@ pub fn rules(settings: &TextUsSettings) -> GateRules {
     }
 }
 
-/// Reads the headers of an answer that came at `now`; what is missing, unreadable or cannot be true is `None`.
+/// Reads the headers of an answer that came at `now`. Values that are missing, unreadable or impossible become `None`.
 pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Limits {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |name: &'static str| text(HeaderName::from_static(name))?.parse::<i64>().ok();
@@ -57,12 +58,12 @@ enum RetryAfter {
     At(Timestamp),
 }
 
-/// Seconds or an HTTP date. Digits that no clock could wait for are a long wait, not an error.
+/// Reads seconds or an HTTP date. A number too large for any clock is a long wait, not an error.
 fn retry_after(text: &str) -> Option<RetryAfter> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(RetryAfter::Wait(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
     }
-    // Not in the RFC, but sent: "1.5".
+    // The RFC has no fractions, but servers send them: "1.5".
     if let Some((whole, fraction)) = text.split_once('.')
         && !whole.is_empty()
         && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit())
@@ -94,7 +95,7 @@ mod tests {
     }
 
     fn now() -> Timestamp {
-        // Our clock is an hour off theirs.
+        // Our clock is an hour ahead of theirs.
         Timestamp::parse("2025-03-04T16:22:41Z").unwrap()
     }
 

@@ -1,6 +1,6 @@
-//! JSON-LD as TextUs writes it: a related resource is a path, an embedded object or `null`, and the same key varies by
-//! endpoint (<https://apidocs.next.textus.com/docs/conversations/assign_contact>). Readers here never fail on a shape
-//! they don't know: they read it as absent, and whoever needs the thing says that it is missing.
+//! Reads JSON-LD as TextUs writes it. A related resource is a path, an embedded object or `null`, and the same key
+//! varies by endpoint (<https://apidocs.next.textus.com/docs/conversations/assign_contact>). Readers here never fail on
+//! a shape that they don't know: they read it as absent, and the code that needs the resource reports it missing.
 
 use hookline_common::phone::Phone;
 use serde::de::DeserializeOwned;
@@ -10,10 +10,10 @@ use serde_json::Value;
 /// A related resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Link<T> {
-    /// `null`, left out, or of a shape that says nothing.
+    /// `null`, left out, or in a shape that says nothing.
     #[default]
     Absent,
-    /// Where to fetch it: `/contacts/Bn3RkQ8`.
+    /// Where to fetch the resource: `/contacts/Bn3RkQ8`.
     Path(String),
     Here(T),
 }
@@ -48,14 +48,14 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Link<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collection<T> {
     pub members: Vec<T>,
-    /// Of the whole set; may exceed the members of this page.
+    /// Size of the whole set, which may exceed the members of this page.
     pub total_items: Option<u64>,
-    /// The path of the next page; `None` at the end, and where the whole set is here.
+    /// The path of the next page; `None` on the last page, or if the whole set is here.
     pub next: Option<String>,
 }
 
 impl<T> Collection<T> {
-    /// Whether no member is missing.
+    /// Returns whether no member is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let here = u64::try_from(self.members.len()).unwrap_or(u64::MAX);
@@ -63,8 +63,8 @@ impl<T> Collection<T> {
     }
 }
 
-/// Reads `{"members": […]}` or a bare list; refuses everything else. A member that cannot be read is left out, and the
-/// collection then is not whole.
+/// Reads `{"members": […]}` or a bare list, and refuses everything else. A member that can't be read is left out, and
+/// the collection then isn't whole.
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Collection<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (members, total, next) = match Value::deserialize(deserializer)? {
@@ -87,7 +87,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Collection<T> {
     }
 }
 
-/// For `deserialize_with`: a text, or `None` for whatever else stands there.
+/// For `deserialize_with`: reads a text, and anything else as `None`.
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
@@ -95,10 +95,10 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     })
 }
 
-/// Digits of a short code, at most (<https://www.usshortcodes.com>: five or six).
+/// Most digits in a short code (<https://www.usshortcodes.com>: five or six).
 pub(super) const MOST_OF_CODE: usize = 6;
 
-/// As [`text`], and a number as its digits, where it can be a short code or is a telephone number.
+/// Reads like [`text`], and also reads a number as its digits if it may be a short code or is a telephone number.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),

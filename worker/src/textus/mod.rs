@@ -1,5 +1,5 @@
-//! The TextUs REST API (<https://apidocs.next.textus.com/overview/making_requests/>): what we call (`client`), what it
-//! answers (`types`), what proves an opt-out (`opt_outs`), and how its resources refer to each other (`links`).
+//! The TextUs REST API (<https://apidocs.next.textus.com/overview/making_requests/>): the calls we make (`client`), the
+//! answers (`types`), what proves an opt-out (`opt_outs`), and how resources refer to each other (`links`).
 
 pub mod client;
 pub mod integrations;

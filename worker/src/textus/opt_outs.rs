@@ -1,8 +1,8 @@
 //! The Opt Outs API: which form of a number its path takes, and what its answers prove
 //! (<https://apidocs.next.textus.com/docs/opt_outs/update>, <https://apidocs.next.textus.com/docs/opt_outs/show>).
 //!
-//! TextUs documents ten bare digits and nothing for numbers outside the North American plan. Ten bare digits of such a
-//! number would be somebody else's: they are never sent, and in an answer they prove nothing.
+//! TextUs documents ten bare digits, and nothing for numbers outside the North American plan. Ten bare digits of such a
+//! number would be another person's number, so we never send them, and in an answer they prove nothing.
 
 use std::fmt;
 
@@ -20,16 +20,16 @@ use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::segment::Segment;
 
-/// A number as this API is asked about it.
+/// A number in the forms that this API may take.
 #[derive(Clone, Copy)]
 pub struct OptOutNumber<'a> {
     pub phone: &'a Phone,
-    /// The last segment of the `optOut.id` that named it, where there is one: the vendor's own form.
+    /// The last segment of the `optOut.id` that named the number, if there is one. It is the vendor's own form.
     pub in_id: Option<&'a Segment>,
 }
 
 impl fmt::Debug for OptOutNumber<'_> {
-    /// Masked; the number in the id is in clear.
+    /// Shows the masked phone only, because the number in the id is in clear.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.phone.fmt(f)
     }
@@ -48,21 +48,21 @@ pub struct PutAnswered {
     pub shows: Shows,
 }
 
-/// What an answer shows of an opt-out.
+/// What an answer shows about an opt-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// The opt-out of this number or, after a PUT, no body at all: proof.
+    /// Proof: the opt-out of this number or, after a PUT, no body at all.
     This,
-    /// Ten digits only, for a number outside the North American plan: those are somebody else's as well.
+    /// Only ten digits, for a number outside the North American plan. They are another person's number as well.
     TenDigits,
     /// Something else: a page, another resource, another number, half a body.
     SomethingElse,
-    /// It is not there.
+    /// The opt-out isn't there.
     Nothing,
 }
 
 impl TextUs {
-    /// `PUT /{account}/opt_outs/{number}`. 409 and 422 come back as `Rejected`.
+    /// `PUT /{account}/opt_outs/{number}`. Returns 409 and 422 as `Rejected`.
     pub async fn put_opt_out<'a>(
         &self,
         log: &CallLog,
@@ -74,7 +74,7 @@ impl TextUs {
         for form in number.forms() {
             let path = Path::of_account(account)?.word("opt_outs").phone(&form, number.phone);
             answered = self.write(log, Operation::PutOptOut, Method::PUT, &path).await;
-            // The account does not know this form of the number: perhaps the next.
+            // The account doesn't know this form of the number, but may know the next.
             if !matches!(answered, Err(DestinationError::NotFound { .. })) {
                 break;
             }
@@ -95,7 +95,7 @@ impl TextUs {
         for form in number.forms() {
             let path = Path::of_account(account)?.word("opt_outs").phone(&form, number.phone);
             shows = match self.get(log, Operation::GetOptOut, &path).await {
-                // A body that cannot be read is an error here: nothing is lost by asking again.
+                // An unreadable body is an error here: asking again costs nothing.
                 Ok(answer) => answer.object::<OptOut>()?.shows(number.phone),
                 Err(DestinationError::NotFound { .. }) => continue,
                 Err(error) => return Err(error),
@@ -107,8 +107,9 @@ impl TextUs {
 }
 
 impl OptOutNumber<'_> {
-    /// As the path takes it, the likeliest first: ten bare digits for a +1 number; for any other the vendor's own form,
-    /// unless that reads as a +1 number, and E.164. TextUs documents neither of the last two.
+    /// Returns the forms that the path may take, the likeliest first. A +1 number has one: ten bare digits. Any other
+    /// number has the vendor's own form, unless that reads as a +1 number, and E.164. TextUs documents neither of these
+    /// two.
     fn forms(self) -> Vec<String> {
         let Self { phone, in_id } = self;
         if let Some(ten) = phone.plus_one() {
@@ -133,8 +134,8 @@ fn shown_by_put(answer: Answer, phone: &Phone) -> Shows {
     answer.object::<OptOut>().map_or(Shows::SomethingElse, |opt_out| opt_out.shows(phone))
 }
 
-/// An opt-out as the API answers it; its `id` ends in the number, or is opaque. No `phoneNumber`, unlike in a webhook,
-/// but read where there is one.
+/// An opt-out as the API answers it. Its `id` ends in the number, or is opaque. Unlike a webhook, an answer has no
+/// `phoneNumber`, but we read one if it is there.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OptOut {
@@ -177,9 +178,9 @@ impl OptOut {
 enum Names {
     This,
     Another,
-    /// Those of this number, or of a +1 number: only for a number outside the plan.
+    /// The last ten digits of this number, which is outside the plan. They may also be a +1 number.
     TenDigits,
-    /// No number, or one in a form that cannot be compared.
+    /// No number, or one in a form that can't be compared.
     Unclear,
 }
 
@@ -196,7 +197,7 @@ impl Names {
             (false, Some(ten)) if is_this || digits == ten => Self::This,
             (false, Some(_)) if reads_as_plus_one(&digits) => Self::Another,
             (false, None) if reads_as_plus_one(&digits) => {
-                // Others are somebody else's for certain, and say nothing of this number.
+                // Any other ten digits are surely another person's, and say nothing about this number.
                 let may_be_this = phone.digits().ends_with(&digits[digits.len() - 10..]);
                 if may_be_this { Self::TenDigits } else { Self::Another }
             }

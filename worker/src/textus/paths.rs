@@ -1,5 +1,5 @@
-//! Paths of the TextUs API, each twice: as it is sent, and as it may be shown. Every piece from outside is one
-//! percent-encoded segment, so that no payload steers a call.
+//! Builds paths of the TextUs API, each in two forms: as it is sent, and as it may be shown. Every piece from outside
+//! becomes one percent-encoded segment, so that no payload steers a call.
 
 use hookline_common::phone::Phone;
 use url::Url;
@@ -18,7 +18,7 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// `/{account}`.
+    /// Starts a path with `/{account}`.
     pub(super) fn of_account(account: &str) -> Result<Self, DestinationError> {
         match Segment::new(account) {
             Some(account) => Ok(Self::root().segment(&account)),
@@ -33,7 +33,7 @@ impl Path {
         Self { sent: String::new(), shown: String::new() }
     }
 
-    /// A word of ours.
+    /// Adds a fixed word.
     pub(super) fn word(mut self, word: &'static str) -> Self {
         for text in [&mut self.sent, &mut self.shown] {
             text.push('/');
@@ -50,7 +50,7 @@ impl Path {
         self
     }
 
-    /// `form` is the phone as this path takes it.
+    /// Adds a phone; `form` is the phone as this path takes it.
     pub(super) fn phone(mut self, form: &str, phone: &Phone) -> Self {
         self.sent = format!("{}/{}", self.sent, encode(form));
         self.shown = format!("{}/{}", self.shown, phone.masked());
@@ -63,11 +63,12 @@ impl Path {
         self
     }
 
-    /// `view.next` of a collection: a path, followed as it is (<https://apidocs.next.textus.com/overview/collections/>),
-    /// on the host that we call and no other: it must not send our token elsewhere.
+    /// Reads `view.next` of a collection. It is a path to follow as it is
+    /// (<https://apidocs.next.textus.com/overview/collections/>), but only on the host that we call: it must not send
+    /// our token elsewhere.
     ///
     /// # Errors
-    /// `NoAnswer` for a link that leaves the host or is none.
+    /// `NoAnswer` if the link leaves the host or isn't a link.
     pub(super) fn of_next(next: &str, base: &Url) -> Result<Self, DestinationError> {
         let elsewhere = || unreadable("the link to its next page leads elsewhere");
         let url = base.join(next).map_err(|_no_url| elsewhere())?;
@@ -75,7 +76,7 @@ impl Path {
         if !is_path || url.origin() != base.origin() || !url.username().is_empty() || url.password().is_some() {
             return Err(elsewhere());
         }
-        // Site-relative paths leave out what a base URL with a path begins with.
+        // Site-relative paths leave out the path that the base URL begins with.
         let below = url.path().strip_prefix(base.path().trim_end_matches('/')).filter(|rest| rest.starts_with('/'));
         let path = below.unwrap_or(url.path());
         let sent = url.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));

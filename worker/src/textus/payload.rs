@@ -1,7 +1,7 @@
 //! Reads webhook bodies (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>) into what handlers
-//! need. Dispatches on the event type (the body's `action`), never on `@type`: opt-out deliveries carry another one.
+//! need. The event type (the body's `action`) decides, never `@type`: opt-out deliveries carry another one.
 //!
-//! Nothing in a payload steers a call: an id that is not one segment of a path makes the payload unreadable, and so a
+//! Nothing in a payload steers a call. An id that isn't one segment of a path makes the payload unreadable, and so a
 //! dead letter that a person looks at.
 
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::textus::links::Link;
 use crate::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
 pub use crate::textus::types::{ContactRef, Direction, NamedContact, Numbers, PhonesRef};
 
-/// What one of the events that handlers act on says.
+/// The content of an event that handlers act on.
 #[derive(Clone, Debug)]
 pub enum Payload {
     OptOut(OptOutPayload),
@@ -26,35 +26,35 @@ pub enum Payload {
     Contact(ContactPayload),
 }
 
-/// `contact.opted_out` and `contact.opted_in`, or a text that is a keyword alone.
+/// `contact.opted_out` and `contact.opted_in`, or a text that consists only of a keyword.
 #[derive(Clone)]
 pub struct OptOutPayload {
-    /// Slug of the account that raised the event, where it is named.
+    /// Slug of the account that raised the event, if the event names it.
     pub account: Option<String>,
     pub phone: Phone,
     /// The last segment of `optOut.id`: the number in the vendor's own form.
     pub number_in_id: Option<Segment>,
     pub opted_out: bool,
-    /// `action` and `optOut.type` say opposite things; then the opted-out reading is taken.
+    /// `action` and `optOut.type` contradict each other. The event then counts as opted out.
     pub disagrees: bool,
     pub event_time: Option<Timestamp>,
-    /// What the text said, where it was one.
+    /// The keyword, if the event is a text.
     pub keyword: Option<Keyword>,
 }
 
-/// What of a received text tells about opt-outs. Neither the message's own id nor a contact is needed for that.
+/// What a received text says about opt-outs. This needs neither the message's own id nor a contact.
 pub struct Text {
     pub body: Option<String>,
-    /// Who sent it: a number, a short code or a name.
+    /// The sender: a number, a short code or a name.
     pub sender: Option<String>,
-    /// The sender is a short code or a name.
+    /// Whether the sender is a short code or a name.
     pub is_from_code: bool,
     account: Option<String>,
     event_time: Option<Timestamp>,
 }
 
 impl Text {
-    /// `None` where the sender is no telephone number.
+    /// Returns the opt-out; `None` if the sender isn't a telephone number.
     #[must_use]
     pub fn opt_out(&self, keyword: Keyword) -> Option<OptOutPayload> {
         Some(OptOutPayload {
@@ -73,17 +73,17 @@ impl Text {
 #[derive(Clone)]
 pub struct MessagePayload {
     pub message_id: Segment,
-    /// `/messages/…`.
+    /// The id as `/messages/…`.
     pub raw_message_id: String,
     pub direction: Option<Direction>,
     pub body: Option<String>,
     pub occurred_at: Option<Timestamp>,
-    /// Who wrote an outbound message: a name or, where there is only a link, a path.
+    /// The author of an outbound message: a name or, if there is only a link, a path.
     pub user: Option<String>,
     pub delivery_state: Option<String>,
-    /// The person's number; `None` for what is no telephone number.
+    /// The person's number; `None` if it isn't a telephone number.
     pub phone: Option<Phone>,
-    /// The sender is a short code or a name.
+    /// Whether the sender is a short code or a name.
     pub is_from_code: bool,
     /// Slug of the messaging account.
     pub account: Option<String>,
@@ -95,19 +95,19 @@ pub struct MessagePayload {
 #[derive(Clone)]
 pub struct ContactPayload {
     pub id: Segment,
-    /// `/contacts/…`.
+    /// The id as `/contacts/…`.
     pub raw_id: String,
-    /// The body holds only the contact's path: nothing but its id is known yet.
+    /// The body holds only the contact's path, so only the id is known yet.
     pub is_link: bool,
     pub name: Option<String>,
     pub phones: PhonesRef,
-    /// Free-form; `null` where there is none.
+    /// Free-form; `null` if there is none.
     pub data: Value,
     pub event_time: Option<Timestamp>,
 }
 
 impl fmt::Debug for OptOutPayload {
-    /// Without the number in the id, which is in clear.
+    /// Leaves out the number in the id, which is in clear.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OptOutPayload")
             .field("account", &self.account)
@@ -119,8 +119,7 @@ impl fmt::Debug for OptOutPayload {
 
 debug_by_id!(MessagePayload.raw_message_id, ContactPayload.raw_id);
 
-/// The body does not say what is needed to act on it. Says in a sentence of ours what is missing, nothing of what is
-/// there.
+/// The body lacks what is needed to act on it. The message says in our own words what is missing, and quotes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the payload cannot be acted on: {what}")]
 pub struct Unreadable {
@@ -137,7 +136,7 @@ impl Unreadable {
 /// Reads the body of an event that a handler takes.
 ///
 /// # Errors
-/// [`Unreadable`] where it lacks what every handler of its type needs, or holds an id that could steer a call.
+/// [`Unreadable`] if the body lacks what every handler of its type needs, or holds an id that could steer a call.
 pub fn read(event: &Event) -> Result<Payload, Unreadable> {
     let body = json_of(event)?;
     match event.event_type.as_str() {
@@ -152,10 +151,10 @@ pub fn read(event: &Event) -> Result<Payload, Unreadable> {
     }
 }
 
-/// Reads what a received text tells about opt-outs.
+/// Reads what a received text says about opt-outs.
 ///
 /// # Errors
-/// [`Unreadable`] where it is no JSON.
+/// [`Unreadable`] if the body isn't JSON.
 pub fn read_text(event: &Event) -> Result<Text, Unreadable> {
     let body = json_of(event)?;
     let conversation: Conversation = read_field(&body, "conversation").unwrap_or_default();
@@ -165,7 +164,7 @@ pub fn read_text(event: &Event) -> Result<Text, Unreadable> {
         body: message.and_then(|message| message.get("body")).and_then(Value::as_str).map(str::to_owned),
         sender: conversation.sender().map(str::to_owned),
         is_from_code: conversation.is_from_code(),
-        // It names no path that is called: one that cannot be read is none.
+        // No call's path uses this account, so one that can't be read counts as none.
         account: conversation.account().ok().flatten().map(|account| account.as_str().to_owned()),
         event_time: event_time(&body).or_else(occurred_at),
     })
@@ -189,7 +188,7 @@ fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unr
         account: account.map(|account| account.as_str().to_owned()),
         phone,
         number_in_id: parts_of_id(said).and_then(|(_account, number)| Segment::new(number)),
-        // Texting someone who said stop is the one mistake that cannot be made good.
+        // Texting someone who said stop is the one mistake that can't be undone.
         opted_out: opted_out_by_action || disagrees,
         disagrees,
         event_time: event_time(body),
@@ -197,8 +196,8 @@ fn opt_out(body: &Value, opted_out_by_action: bool) -> Result<OptOutPayload, Unr
     })
 }
 
-/// From `account`, or `originatingAccount` as the API calls it or, where both are left out, from the id:
-/// `/{account}/opt_outs/{number}`.
+/// Reads the account from `account` or `originatingAccount`, as the API calls it. If both are missing, reads it from
+/// the id: `/{account}/opt_outs/{number}`.
 fn opt_out_account(said: &Value) -> Result<Option<Segment>, Unreadable> {
     let named = |field: &str| {
         let account = said.get(field).cloned().unwrap_or_default();
@@ -212,7 +211,7 @@ fn opt_out_account(said: &Value) -> Result<Option<Segment>, Unreadable> {
     Ok(named("originatingAccount")?.or_else(from_id))
 }
 
-/// Account and number of `/{account}/opt_outs/{number}`.
+/// Splits `/{account}/opt_outs/{number}` into account and number.
 fn parts_of_id(said: &Value) -> Option<(&str, &str)> {
     said.get("id").and_then(Value::as_str)?.strip_prefix('/')?.split_once("/opt_outs/")
 }
@@ -251,7 +250,8 @@ fn message(body: &Value, direction_by_action: Direction) -> Result<MessagePayloa
     })
 }
 
-/// The shape isn't documented readably: the first of a `contact` object, a `contact` path, the body itself.
+/// Reads the first of a `contact` object, a `contact` path and the body itself. The documentation of the shape isn't
+/// readable.
 fn contact(body: &Value) -> Result<ContactPayload, Unreadable> {
     let sent = body.get("contact").cloned().unwrap_or_default();
     let link: Link<Contact> = serde_json::from_value(sent).unwrap_or_default();
@@ -283,7 +283,7 @@ fn read_field<T: serde::de::DeserializeOwned>(body: &Value, name: &str) -> Optio
     serde_json::from_value(field.clone()).ok()
 }
 
-/// The envelope's `timestamp`.
+/// Reads the envelope's `timestamp`.
 fn event_time(body: &Value) -> Option<Timestamp> {
     body.get("timestamp").and_then(Value::as_str).and_then(Timestamp::parse)
 }

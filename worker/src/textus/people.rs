@@ -11,10 +11,10 @@ use crate::destinations::redact::debug_by_id;
 use crate::destinations::segment::Segment;
 
 pub const CONTACTS: &str = "/contacts/";
-/// The type of a phone that has none.
+/// The type of a phone that names none.
 const DEFAULT_PHONE_TYPE: &str = "Mobile";
 
-/// A contact's id, with its name where the answer had it.
+/// A contact's id, and its name if the answer held it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NamedContact {
     pub id: Segment,
@@ -22,7 +22,7 @@ pub struct NamedContact {
 }
 
 impl NamedContact {
-    /// As TextUs writes it: `/contacts/…`.
+    /// Returns the id as TextUs writes it: `/contacts/…`.
     #[must_use]
     pub fn raw_id(&self) -> String {
         self.id.under(CONTACTS)
@@ -39,7 +39,7 @@ impl NamedContact {
     }
 }
 
-/// An id in an answer or payload that is no single segment of a path.
+/// An id in an answer or payload that isn't a single segment of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id is not one segment of a path")]
 pub struct NotASegment;
@@ -48,7 +48,7 @@ pub struct NotASegment;
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contact {
-    /// `/contacts/…`.
+    /// The id, usually as `/contacts/…`.
     pub id: String,
     #[serde(default, deserialize_with = "text")]
     pub name: Option<String>,
@@ -64,7 +64,7 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// As TextUs writes it: `/contacts/…`, also where the answer had the bare slug.
+    /// Returns the id as TextUs writes it, `/contacts/…`, even if the answer held the bare slug.
     #[must_use]
     pub fn raw_id(&self) -> String {
         self.segment().map_or_else(|| self.id.clone(), |id| id.under(CONTACTS))
@@ -95,7 +95,7 @@ impl Contact {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PhonesRef {
     Known(Numbers),
-    /// They are elsewhere, or not all of them are here.
+    /// The phones are elsewhere, or not all of them are here.
     Link,
     None,
 }
@@ -103,9 +103,9 @@ pub enum PhonesRef {
 /// The numbers of a contact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Each once, with its type (`Mobile`, `Work`), in the sender's order.
+    /// Each number once, with its type (`Mobile`, `Work`), in the sender's order.
     pub usable: Vec<(Phone, String)>,
-    /// How many are there that cannot be read: none is dropped in silence.
+    /// How many numbers can't be read. The count keeps any from being dropped silently.
     pub unreadable: usize,
 }
 
@@ -114,10 +114,10 @@ impl Numbers {
         let mut numbers = Self::default();
         for phone in phones {
             match phone.typed() {
-                // An extension is no part of a number: two of them may be one.
+                // An extension isn't part of a number, so two entries may have the same number.
                 Some((phone, _)) if numbers.usable.iter().any(|(known, _)| *known == phone) => {}
                 Some(typed) => numbers.usable.push(typed),
-                // An entry without any number drops nothing.
+                // An entry without any number loses nothing.
                 None => numbers.unreadable += usize::from(phone.has_text()),
             }
         }
@@ -145,7 +145,7 @@ impl ContactPhone {
         self.phone_number.as_deref().and_then(Phone::parse)
     }
 
-    /// Number and type; `None` where the number is no number.
+    /// Returns the number and its type; `None` if the text isn't a number.
     #[must_use]
     pub fn typed(&self) -> Option<(Phone, String)> {
         let kind = self.kind.as_deref().unwrap_or(DEFAULT_PHONE_TYPE);
@@ -156,7 +156,7 @@ impl ContactPhone {
         self.phone_number.as_deref().is_some_and(|text| !text.trim().is_empty())
     }
 
-    /// Whose number it is.
+    /// Returns the contact that has this number.
     #[must_use]
     pub fn contact(&self) -> Option<NamedContact> {
         NamedContact::read(&self.contact).ok().flatten()

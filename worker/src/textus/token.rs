@@ -1,6 +1,6 @@
-//! Whether the token is good, told apart from what a good token may not see. A 403 may mean either: the vendor documents
-//! no statuses (reference: <https://apidocs.next.textus.com/overview/auth/>). One cheap call in our own account decides,
-//! so that one forbidden message never stops opt-outs.
+//! Finds out whether the token is valid, as opposed to what a valid token may not see. A 403 may mean either: the
+//! vendor documents no statuses (reference: <https://apidocs.next.textus.com/overview/auth/>). One cheap call in our
+//! own account decides, so that one forbidden message never stops opt-outs.
 
 use std::time::{Duration, Instant};
 
@@ -19,19 +19,19 @@ use crate::gate::CheckResult;
 
 /// A search that finds nobody.
 const NOBODY: &str = "0000000000";
-/// A 2xx that is younger shows that the token is good although the check is forbidden.
+/// A 2xx younger than this shows that the token is valid even if the check is forbidden.
 const STILL_GOOD: Duration = Duration::from_secs(300);
-/// How often a process looks whether refused credentials are to be checked.
+/// How often a process looks whether refused credentials must be checked.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the check told.
+/// The result of the check.
 enum Verdict {
     Good,
     Refused {
         status: u16,
     },
     Nothing,
-    /// As `Nothing`, and the check was a probe.
+    /// Like `Nothing`, and the check was a probe.
     ProbeFailed {
         until: Timestamp,
     },
@@ -40,11 +40,11 @@ enum Verdict {
 }
 
 impl TextUs {
-    /// `GET /{account}/contact_phones?q=0000000000` in the account that the settings name. Where it is answered 2xx, a
-    /// pause for refused credentials ends.
+    /// `GET /{account}/contact_phones?q=0000000000` in the account that the settings name. A 2xx ends a pause for
+    /// refused credentials.
     ///
     /// # Errors
-    /// Any [`DestinationError`]; `Forbidden` may be about the token here.
+    /// Any [`DestinationError`]; here `Forbidden` may be about the token.
     pub async fn check_token(&self, log: &CallLog) -> Result<(), DestinationError> {
         self.ask_about_token(log).await.map(|_answer| self.gate().check_ended(CheckResult::Accepted))
     }
@@ -58,18 +58,19 @@ impl TextUs {
         self.get_as(log, Operation::CheckToken, class, &path).await
     }
 
-    /// Whether an answer has told this process already that it may write.
+    /// Returns whether an answer has already told this process that it may write.
     #[must_use]
     pub fn may_write(&self) -> bool {
         self.world().may_write()
     }
 
-    /// Awaited by whoever writes, before the first write of this process: the call that tells whether the token is good tells by its answer, whatever the
-    /// status, whether the sandbox or the real API is there. The others that write meanwhile wait for it. The call goes
-    /// with the `class` of the write, for reads that fail hold up no opt-out. Where any call was answered before, none is made.
+    /// Makes sure that this process may write; await it before the first write. The token check's answer, whatever its
+    /// status, tells whether the sandbox or the real API is there. Concurrent writers wait for that one call. The call
+    /// goes with the `class` of the write, so that failing reads hold up no opt-out. If any call was answered before,
+    /// none is made.
     ///
     /// # Errors
-    /// `GateClosed` where this process must not write now.
+    /// `GateClosed` if this process must not write now.
     pub async fn ask_before_writing(&self, class: OperationClass) -> Result<(), DestinationError> {
         if self.may_write() {
             return Ok(());
@@ -79,11 +80,12 @@ impl TextUs {
         if self.may_write() {
             return Ok(());
         }
-        // What it was told while this one waited is for this one too: else each would wait for a call of its own.
+        // An answer that came while this writer waited counts for it too. Otherwise each would wait for a call of its
+        // own.
         if let Some((_, error)) = last_asked.as_ref().filter(|(ended, _)| *ended >= began) {
             return Err(error.clone());
         }
-        // In no delivery's log: the call is about none of them.
+        // The call is about no delivery, so it goes into no delivery's log.
         let asked = match self.ask_as(&CallLog::default(), class).await {
             _ if self.may_write() => Ok(()),
             Err(closed @ DestinationError::GateClosed { .. }) => Err(closed),
@@ -93,7 +95,8 @@ impl TextUs {
         asked
     }
 
-    /// A 403 is about one resource unless the check says that the token is refused; the other results stay as they are.
+    /// Decides what a 403 is about: one resource, unless the check says that the token is refused. Other results stay
+    /// as they are.
     pub(super) async fn judged(
         &self,
         log: &CallLog,
@@ -105,10 +108,10 @@ impl TextUs {
             Verdict::Good => DestinationError::Forbidden { detail },
             Verdict::Refused { status } => {
                 self.gate().check_ended(CheckResult::Refused(status));
-                // The status of this call: the ledger records what a PUT was answered.
+                // Keep this call's status: the ledger records how a PUT was answered.
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
-            // Another call has found out meanwhile that the token is refused: this one costs no attempt either.
+            // Another call has found out meanwhile that the token is refused, so this one costs no attempt either.
             Verdict::NotAsked if self.gate().check_due_in().is_some() => {
                 DestinationError::CredentialsRefused { status: 403, until: paused_until() }
             }
@@ -138,8 +141,8 @@ impl TextUs {
         }
     }
 
-    /// A background task: while the token is refused, checks it as often as the gate lets it, until `shutdown`. Where the
-    /// check tells nothing, an opt-out that waits may find out.
+    /// Runs in the background until `shutdown`. While the token is refused, checks it as often as the gate allows. If
+    /// the check finds nothing out, a waiting opt-out may probe.
     pub async fn check_refused_token(self, shutdown: CancellationToken) {
         loop {
             let wait = self.gate().check_due_in().map_or(LOOK, |due| due.min(LOOK));

@@ -1,4 +1,4 @@
-//! Resources of the TextUs API, as far as Hookline reads them: unknown fields are passed over, missing ones are `None`
+//! Resources of the TextUs API, as far as Hookline reads them. Unknown fields are ignored, missing ones are `None`
 //! (<https://apidocs.next.textus.com/types/Message/>, <https://apidocs.next.textus.com/types/Conversation/>).
 
 use hookline_common::phone::Phone;
@@ -13,7 +13,7 @@ use crate::destinations::segment::Segment;
 pub const MESSAGES: &str = "/messages/";
 pub const ACCOUNTS: &str = "/accounts/";
 
-/// Which way a text message went.
+/// The direction of a text message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     In,
@@ -21,7 +21,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// The examples use `in` and `out`, the type page says incoming and outgoing.
+    /// Reads both vocabularies: the examples use `in` and `out`, the type page says incoming and outgoing.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
@@ -40,11 +40,11 @@ impl Direction {
     }
 }
 
-/// A text message. It holds no contact and no phone number: both are the conversation's.
+/// A text message. The contact and the phone number belong to its conversation.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// `/messages/…`.
+    /// The id as `/messages/…`.
     pub id: String,
     #[serde(default, deserialize_with = "text")]
     direction: Option<String>,
@@ -62,7 +62,7 @@ pub struct Message {
     sender: Link<User>,
 }
 
-/// Whoever wrote an outbound message.
+/// The author of an outbound message.
 #[derive(Clone, Deserialize)]
 struct User {
     #[serde(default, deserialize_with = "text")]
@@ -72,7 +72,7 @@ struct User {
 }
 
 impl Message {
-    /// The id as a segment; `None` where it names no message.
+    /// Returns the id as a segment; `None` if it names no message.
     #[must_use]
     pub fn segment(&self) -> Option<Segment> {
         Segment::from_path(MESSAGES, &self.id)
@@ -89,7 +89,7 @@ impl Message {
         read(&self.display_timestamp).or_else(|| read(&self.timeline_position))
     }
 
-    /// The name of who wrote it or, where there is only a link, their path.
+    /// Returns the author's name or, if there is only a link, the author's path.
     #[must_use]
     pub fn user(&self) -> Option<String> {
         match &self.sender {
@@ -99,14 +99,14 @@ impl Message {
         }
     }
 
-    /// `deliveryState`; older answers call it `status`.
+    /// Returns `deliveryState`, which older answers call `status`.
     #[must_use]
     pub fn state(&self) -> Option<&str> {
         self.delivery_state.as_deref().or(self.status.as_deref())
     }
 }
 
-/// The talk between one business number and one person's number.
+/// The conversation between one business number and one person's number.
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Conversation {
@@ -126,28 +126,29 @@ pub struct Conversation {
 
 debug_by_id!(Message.id, Conversation.id);
 
-/// An account, where it is embedded.
+/// An embedded account.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Account {
     pub id: String,
 }
 
 impl Conversation {
-    /// The account's slug. `Err`: there is something that isn't one.
+    /// Returns the account's slug, if the conversation names an account.
     ///
     /// # Errors
-    /// [`NotASegment`] where the account's id could steer a call.
+    /// [`NotASegment`] if the account's id could steer a call.
     pub fn account(&self) -> Result<Option<Segment>, NotASegment> {
         account_slug(&self.account)
     }
 
-    /// Who the person is to the network: a number, a short code or a name.
+    /// Returns the person's address in the network: a number, a short code or a name.
     #[must_use]
     pub fn sender(&self) -> Option<&str> {
         self.phone_number.as_deref().map(str::trim).filter(|sender| !sender.is_empty())
     }
 
-    /// Whether a short code or a name sent it. What looks like a number and cannot be read is neither.
+    /// Returns whether the sender is a short code or a name. A text that looks like a number and can't be read is
+    /// neither.
     #[must_use]
     pub fn is_from_code(&self) -> bool {
         let is_code = |sender: &str| {
@@ -157,29 +158,29 @@ impl Conversation {
         self.phone().is_none() && self.sender().is_some_and(is_code)
     }
 
-    /// The person's number.
+    /// Returns the person's number.
     #[must_use]
     pub fn phone(&self) -> Option<Phone> {
         self.phone_number.as_deref().and_then(Phone::parse)
     }
 
-    /// The business number.
+    /// Returns the business number.
     #[must_use]
     pub fn account_phone(&self) -> Option<Phone> {
         self.account_phone_number.as_deref().and_then(Phone::parse)
     }
 
-    /// Whose conversation it is; an id that isn't one counts as none.
+    /// Returns the conversation's contact. An unusable id counts as none.
     #[must_use]
     pub fn contact(&self) -> ContactRef {
         self.read_contact().unwrap_or(ContactRef::None)
     }
 
-    /// The assigned contact or, where none is, the only associated one: several contacts may share one number
-    /// (<https://apidocs.next.textus.com/docs/conversations/assign_contact>), and picking one would be a guess.
+    /// Returns the assigned contact or, if there is none, the only associated one. Several contacts may share one
+    /// number (<https://apidocs.next.textus.com/docs/conversations/assign_contact>), and picking one would be a guess.
     ///
     /// # Errors
-    /// [`NotASegment`] where a contact's id could steer a call.
+    /// [`NotASegment`] if a contact's id could steer a call.
     pub fn read_contact(&self) -> Result<ContactRef, NotASegment> {
         if let Some(contact) = NamedContact::read(&self.assigned_contact)? {
             return Ok(ContactRef::One(contact));
@@ -193,13 +194,13 @@ impl Conversation {
     }
 }
 
-/// Whose conversation it is, as far as one answer or payload tells.
+/// The conversation's contact, as far as one answer or payload tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContactRef {
     One(NamedContact),
-    /// Nobody is named here.
+    /// No contact is named.
     None,
-    /// Several share the number and none is assigned.
+    /// Several contacts share the number and none is assigned.
     Many,
 }
 
@@ -213,7 +214,7 @@ impl ContactRef {
     }
 }
 
-/// The last segment of `/accounts/{slug}`, from a path or an object.
+/// Returns the last segment of `/accounts/{slug}`, from a path or an object.
 pub(crate) fn account_slug(account: &Link<Account>) -> Result<Option<Segment>, NotASegment> {
     let id = match account {
         Link::Absent => return Ok(None),

@@ -18,7 +18,7 @@ fn posts(pipeline: &TestPipeline, account: &str, phone: &str) -> usize {
     pipeline.sandbox.effect_count(EffectKind::ContactCreated, account, phone)
 }
 
-/// None of the echoes made a contact of its own or was given up.
+/// Asserts that no echo created a contact of its own or was given up.
 async fn assert_echoes_are_harmless(pipeline: &TestPipeline, sent: &[&EventId], case: &str) {
     for echo in pipeline.echoes(sent) {
         let end = ending(&pipeline.settled(&echo).await, CreateContact);
@@ -105,7 +105,7 @@ async fn a_post_that_took_effect_and_got_no_answer_leaves_one_contact() {
             assert_eq!(posts(&pipeline, SECOND, &person.phone), 1, "{case}");
             assert_eq!(pipeline.asked(Endpoint::CreateContact).len(), 1, "{case}");
             let end = ending(&pipeline.settled(&id).await, CreateContact);
-            // Where the echo was first to look, the event's own attempt finds the contact there.
+            // If the echo looked first, the event's own attempt finds the contact there.
             assert!(["done", "skipped: already_done"].contains(&end.as_str()), "{case}: {end}");
             for echo in pipeline.echoes(&[&id]) {
                 assert_eq!(ending(&pipeline.settled(&echo).await, CreateContact), "skipped: echo", "{case}");
@@ -137,12 +137,12 @@ async fn a_post_that_was_lost_on_its_way_is_made_after_looking() {
 async fn several_events_about_one_phone_at_once_make_one_post() {
     let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
         settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
-        // Long enough for all of them to be at it together.
+        // Long enough for all of them to run at the same time.
         sandbox.latency = Duration::from_millis(60);
     })
     .await;
     let person = someone();
-    // As when three accounts each learn of the same person: contacts of their own, one phone.
+    // Three accounts may each learn of the same person: separate contacts, one phone.
     let contacts: Vec<SampleFacts> = (0..12)
         .map(|_| SampleFacts { contact_id: SampleFacts::random(ACCOUNT).contact_id, ..person.clone() })
         .collect();
@@ -199,7 +199,7 @@ async fn a_look_up_that_fails_is_tried_again_and_never_followed_by_a_blind_post(
 async fn a_refusal_because_the_phone_is_taken_means_that_the_contact_is_there() {
     let pipeline = TestPipeline::with(|setup| setup.sandbox.unique_phones = true).await;
     let person = someone();
-    // The look-up misses it once, as a search index does that lags behind.
+    // The look-up misses the contact once, like a search index that lags behind.
     let missed = Fault::Status { status: 404, headers: Vec::new(), body: None };
     pipeline.sandbox.fault(FaultRule::new(missed).on(Endpoint::FindConversation).times(1));
     let empty = r#"{"@type":"hydra:Collection","members":[],"totalItems":0}"#.to_owned();
@@ -237,7 +237,7 @@ async fn a_contact_that_the_event_only_links_to_is_fetched() {
     }
 }
 
-/// A created contact with these numbers.
+/// Returns a created contact with these numbers.
 pub(crate) fn with_numbers(person: &SampleFacts, numbers: &[&str]) -> Value {
     let mut body = sample(CREATED, person);
     let members: Vec<Value> = numbers.iter().map(|number| json!({"phoneNumber": number, "type": "Mobile"})).collect();
@@ -253,7 +253,7 @@ async fn numbers_with_an_extension_are_posted_like_the_others() {
     pipeline.quiet().await;
 
     assert_eq!(ending(&pipeline.settled(&id).await, CreateContact), "done");
-    // The echo tells what was posted.
+    // The echo shows what was posted.
     let [echo] = pipeline.echoes(&[&id]).try_into().expect("one POST");
     let Payload::Here(echo) = pipeline.store.event_payload(&echo).await.unwrap() else { panic!("the echo is kept") };
     let echo: Value = serde_json::from_slice(&echo.body).unwrap();
@@ -283,7 +283,7 @@ async fn a_contact_that_the_account_has_under_its_second_number_is_found_and_not
 async fn contacts_that_share_numbers_in_any_order_at_once_make_one_post() {
     let pipeline = TestPipeline::with(|Setup { settings, sandbox }| {
         settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
-        // Long enough for all of them to be at it together.
+        // Long enough for all of them to run at the same time.
         sandbox.latency = Duration::from_millis(60);
     })
     .await;
@@ -322,7 +322,7 @@ async fn a_contact_that_shares_any_number_with_a_post_in_doubt_waits_for_its_out
     pipeline.quiet().await;
 
     assert_eq!(pipeline.effects(EffectKind::ContactCreated).len(), 1);
-    // Whoever looks first finds it: the echo or the other contact too.
+    // The first to look finds the contact, which may be the echo or the other contact's event.
     let end = ending(&pipeline.settled(&first).await, CreateContact);
     assert!(["done", "skipped: already_done"].contains(&end.as_str()), "{end}");
     assert_eq!(ending(&pipeline.settled(&second).await, CreateContact), "skipped: already_done");
@@ -334,7 +334,8 @@ async fn look_ups_that_outlast_the_locks_make_no_second_contact() {
         setup.settings.handlers.create_contact.accounts = vec![SECOND.to_owned()];
     })
     .await;
-    // All of them together take longer than the locks last (three time-outs and five seconds), each less than a time-out.
+    // Together, the look-ups take longer than the locks last (three time-outs and five seconds). Each takes less than a
+    // time-out.
     let numbers: Vec<String> = (60..70).map(|n| format!("+130355501{n}")).collect();
     let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
     for endpoint in [Endpoint::FindConversation, Endpoint::FindContactPhones] {
@@ -342,7 +343,7 @@ async fn look_ups_that_outlast_the_locks_make_no_second_contact() {
     }
 
     let first = pipeline.send(&with_numbers(&someone(), &numbers)).await;
-    // Once the first has looked for the number that both have.
+    // Continue once the first event has looked up the number that both have.
     let looked = |number: &str| {
         let asked = pipeline.asked(Endpoint::FindContactPhones);
         asked.iter().any(|request| request.phone.as_deref() == Some(number))

@@ -1,4 +1,4 @@
-//! What is erased does not wait for a gate to open, and what mentions the person goes on without their number.
+//! Erased deliveries don't wait for a gate to open, and deliveries that mention the person go on without their number.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn copies_of_erased_deliveries_leave_the_queue_while_the_destination_is_pa
         .await;
         let person = someone();
         pause(&pipeline).await;
-        // More than are handed out at once.
+        // More than a consumer prefetches at once.
         let others = texts(&pipeline, (0..150).map(|_| someone())).await;
         let theirs = texts(&pipeline, (0..5).map(|_| now(&person))).await;
         let mention = SampleFacts { body: format!("ask {}", person.phone), ..someone() };
@@ -89,7 +89,7 @@ async fn a_note_that_waited_while_the_number_in_its_text_was_erased_is_written_w
         setup.settings.handlers.log_note.message_lookup = hookline_common::settings::MessageLookup::None;
     })
     .await;
-    // Held by the store's lock on its effect until the erasure is done.
+    // A claim in the store holds the note until the erasure is done.
     let mention = SampleFacts { body: "ask (202) 555-0147, please".to_owned(), ..someone() };
     let body = sample(RECEIVED, &mention);
     let message_id = body["message"]["id"].as_str().expect("an id").to_owned();

@@ -1,4 +1,4 @@
-//! Failures that pass, failures that do not, and what a person can do about those.
+//! Failures that pass, failures that don't, and what a person can do about the latter.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn bursts_of_server_errors_are_ridden_out_and_every_attempt_is_shown() {
             (4, "parked", Some(503)),
             (5, "parked", Some(504)),
             (6, "parked", Some(408)),
-            // Five failures in a row opened the breaker: its probes are no attempts.
+            // Five failures in a row opened the breaker; its probes don't count as attempts.
             (6, "parked", Some(425)),
             (6, "done", Some(201)),
         ]
@@ -78,7 +78,7 @@ async fn retries_end_when_the_delivery_is_too_old() {
         setup.settings.handlers.record_opt_out.basics.retry.max_age = Duration::from_millis(300);
     })
     .await;
-    // No failure of the destination's: behind an open breaker nothing ages.
+    // Only this event fails, not the destination: behind an open breaker nothing ages.
     pipeline.sandbox.fault(FaultRule::new(Fault::status(425)).on(Endpoint::PutOptOut));
 
     let id = pipeline.send_sample(OUT, &someone()).await;
@@ -149,11 +149,11 @@ async fn a_discarded_dead_letter_is_gone_for_good_and_accounted_for() {
     assert_eq!(pipeline.effects(EffectKind::OptOutPut), []);
 }
 
-/// A POST without an answer, and then look-ups that are refused: nobody but a person can tell.
+/// Makes a POST without an answer, followed by look-ups that are refused, so that only a person can tell the outcome.
 async fn outcome_unknown(pipeline: &TestPipeline, lost: Fault) -> (EventId, String, DeadLetterRow) {
     let person = someone();
     pipeline.sandbox.fault(FaultRule::new(lost).on(Endpoint::CreateContact).times(1));
-    // The look before the POST is answered.
+    // The look-up before the POST is answered.
     let refused = refusal(400, r#"{"error":"search is switched off"}"#);
     pipeline.sandbox.fault(FaultRule::new(refused).on(Endpoint::FindConversation).skip(1));
     let id = pipeline.send_sample(CREATED, &person).await;

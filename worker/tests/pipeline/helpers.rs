@@ -1,4 +1,4 @@
-//! A worker with everything around it, all real but for the TextUs API.
+//! A worker with everything around it. Everything is real except the TextUs API.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -97,46 +97,46 @@ impl TestPipeline {
         Self { sandbox, store, broker, metrics, intake, shutdown, _dir: dir }
     }
 
-    /// The value of a metric without labels; `None` where it is absent.
+    /// Returns the value of a metric without labels; `None` if it is absent.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let text = self.metrics.render();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map(|value| value.parse().expect("a number"))
     }
 
-    /// The worker is told to end.
+    /// Tells the worker to end.
     pub(crate) fn end(&self) {
         self.shutdown.cancel();
     }
 
-    /// A webhook arrives.
+    /// Receives a webhook.
     pub(crate) async fn send(&self, body: &Value) -> EventId {
         self.intake.take(Bytes::from(body.to_string())).await
     }
 
-    /// A webhook arrives that `serde_json` would not write.
+    /// Receives a webhook that `serde_json` would not write.
     pub(crate) async fn send_bytes(&self, body: &str) -> EventId {
         self.intake.take(Bytes::copy_from_slice(body.as_bytes())).await
     }
 
-    /// A webhook arrives that was received a while ago: it has waited somewhere.
+    /// Receives a webhook that arrived a while ago and has waited since.
     pub(crate) async fn send_late(&self, body: &Value, late: Duration) -> EventId {
         self.intake.take_at(Bytes::from(body.to_string()), Timestamp::now().minus(late)).await
     }
 
-    /// A sample arrives that TextUs knows nothing of but what its webhook says.
+    /// Receives a sample. TextUs knows nothing about it beyond its webhook.
     pub(crate) async fn send_sample(&self, event_type: &str, facts: &SampleFacts) -> EventId {
         self.send(&samples::sample(event_type, facts)).await
     }
 
-    /// A sample arrives, and TextUs has the message, conversation or contact that it names.
+    /// Receives a sample whose message, conversation or contact TextUs has.
     pub(crate) async fn send_known(&self, event_type: &str, facts: &SampleFacts) -> EventId {
         let body = samples::sample(event_type, facts);
         self.sandbox.learn(&body).expect("a sample's shape");
         self.send(&body).await
     }
 
-    /// The event once every handler that takes it has settled it.
+    /// Returns the event once every handler that takes it has settled it.
     pub(crate) async fn settled(&self, id: &EventId) -> EventRow {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -153,8 +153,8 @@ impl TestPipeline {
         self.store.event(id).await.expect("the store answers").map(|(row, _attempts)| row)
     }
 
-    /// Waits until everything is settled, echoes included, and checks what must hold after any test: nothing was
-    /// asked that a correct client would not ask, and each event is settled once by each handler that takes it.
+    /// Waits until everything is settled, echoes included, and checks what must hold after any test: the worker sent no
+    /// request that a correct client wouldn't send, and each handler that takes an event has settled it once.
     pub(crate) async fn quiet(&self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -162,7 +162,8 @@ impl TestPipeline {
             for id in before.keys() {
                 self.settled(id).await;
             }
-            // An echo is pending from before its write's answer on: with all settled and none pending, none will come.
+            // An echo is pending from before its write is answered. So if all are settled and none is pending, none
+            // will come.
             if self.sandbox.echo_counts().pending == 0 && self.intake.published().len() == before.len() {
                 break;
             }
@@ -174,7 +175,7 @@ impl TestPipeline {
         self.check_accounts().await;
     }
 
-    /// The accounting, by ids: what was published and each handler's settled deliveries are the same sets.
+    /// Checks the accounting by ids: the published events and each handler's settled deliveries are the same sets.
     async fn check_accounts(&self) {
         let published = self.intake.published();
         for handler in HandlerName::ALL {
@@ -190,7 +191,7 @@ impl TestPipeline {
         }
     }
 
-    /// All events but these: the echoes of our own writes.
+    /// Returns all events except these: the echoes of our own writes.
     pub(crate) fn echoes(&self, sent: &[&EventId]) -> Vec<EventId> {
         self.intake.published().into_keys().filter(|id| !sent.contains(&id)).collect()
     }
@@ -223,7 +224,7 @@ impl TestPipeline {
         self.store.dead_letters(&DeadLetterFilter::default(), ALL, None).await.expect("the store answers").rows
     }
 
-    /// Waits for the one dead letter there is to be.
+    /// Waits until there is exactly one dead letter.
     pub(crate) async fn dead_letter(&self) -> DeadLetterRow {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -235,7 +236,7 @@ impl TestPipeline {
         }
     }
 
-    /// `hookline dead-letters redrive`.
+    /// Does what `hookline dead-letters redrive` does.
     pub(crate) async fn redrive(&self, id: &str) {
         let redriven = hookline_worker::background::dead_letters::redrive(&self.store, self.broker.as_ref(), id).await;
         assert!(redriven.expect("store and broker answer"), "{id} is a dead letter");
@@ -248,7 +249,7 @@ impl Drop for TestPipeline {
     }
 }
 
-/// How a handler ended: `done`, `skipped: echo`, `dead_lettered: rejected`.
+/// Returns how a handler ended: `done`, `skipped: echo`, `dead_lettered: rejected`.
 pub(crate) fn ending(row: &EventRow, handler: HandlerName) -> String {
     let delivery = row.deliveries.iter().find(|delivery| delivery.handler == handler).expect("the handler takes it");
     match &delivery.reason {
@@ -261,12 +262,12 @@ pub(crate) fn attempts(row: &EventRow, handler: HandlerName) -> u32 {
     row.deliveries.iter().find(|delivery| delivery.handler == handler).expect("the handler takes it").attempts
 }
 
-/// A new person in [`ACCOUNT`], now.
+/// Returns a new person in [`ACCOUNT`], now.
 pub(crate) fn someone() -> SampleFacts {
     SampleFacts::random(ACCOUNT)
 }
 
-/// The same person, at this moment.
+/// Returns the same person, at this moment.
 pub(crate) fn now(facts: &SampleFacts) -> SampleFacts {
     SampleFacts { timestamp: jiff::Timestamp::now(), ..facts.clone() }
 }

@@ -1,4 +1,4 @@
-//! Payloads that are signed and still not to be trusted: nothing in them steers a call.
+//! Payloads that are signed and still can't be trusted: nothing in them steers a call.
 
 use hookline_common::event::EventId;
 use hookline_common::names::DeadReason;
@@ -137,7 +137,7 @@ async fn what_is_no_json_is_a_dead_letter_of_the_history_and_an_unknown_type_is_
         assert_eq!((dead.handler, dead.info.reason), (RecordHistory, DeadReason::Unreadable));
         assert!(dead.info.detail.contains("discard"), "{}", dead.info.detail);
 
-        // Sent again, and redriven: nothing can be done about it but to look.
+        // Sending it again and redriving it change nothing: a person can only look at it.
         assert_eq!(pipeline.send_bytes("hello").await, unparsed);
         pipeline.redrive(&dead.id).await;
         eventually("it comes back", async || {
@@ -160,7 +160,7 @@ async fn what_is_no_json_is_a_dead_letter_of_the_history_and_an_unknown_type_is_
 #[tokio::test]
 async fn bodies_of_every_wrong_shape_are_settled_and_the_worker_goes_on() {
     let pipeline = TestPipeline::with(|setup| {
-        // A message that is named rightly beside the damage is asked for in vain.
+        // A message that is named correctly next to the damage is looked up in vain.
         setup.settings.handlers.log_note.not_found_grace = std::time::Duration::from_millis(50);
     })
     .await;
@@ -178,7 +178,7 @@ async fn bodies_of_every_wrong_shape_are_settled_and_the_worker_goes_on() {
             }
         }
     }
-    // Still alive, and right.
+    // The worker is still alive and works correctly.
     let good = pipeline.send_known("message.received", &someone()).await;
 
     pipeline.quiet().await;

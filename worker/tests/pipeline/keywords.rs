@@ -1,4 +1,4 @@
-//! A text that is a stop word alone is an opt-out; one that asks for texts again changes no state.
+//! A text that consists only of a stop word is an opt-out. One that asks for texts again changes no state.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::helpers::{ACCOUNT, SECOND, TestPipeline, ending, eventually, now, som
 const OUT: &str = "contact.opted_out";
 const IN: &str = "contact.opted_in";
 
-/// Without look-ups: what is about opt-outs is all that is asked.
+/// Starts a pipeline without look-ups, so that only opt-out calls are made.
 async fn pipeline(rabbit: bool) -> TestPipeline {
     let url = if rabbit { Some(RabbitNode::shared().await.vhost().await) } else { None };
     TestPipeline::with(|setup| {
@@ -163,7 +163,7 @@ async fn start_changes_no_state_and_lets_the_next_stop_be_put_again() {
     let older = pipeline.send(&text(&moved(&person, 5), "STOP")).await;
     pipeline.quiet().await;
     assert_eq!((puts(&pipeline, &person), end(&pipeline, &older).await.as_str()), ([1, 1], "skipped: stale"));
-    // What TextUs made of the first one comes late: the person has asked for texts since.
+    // TextUs's opt-out for the first text comes late, after the person has asked for texts again.
     let late = pipeline.send(&sample(OUT, &moved(&person, 2))).await;
     pipeline.quiet().await;
     assert_eq!((puts(&pipeline, &person), end(&pipeline, &late).await.as_str()), ([1, 1], "skipped: echo"));
@@ -236,7 +236,7 @@ async fn a_stop_word_needs_a_number_and_nothing_else() {
         (json!(72975), "skipped: no_action"),
         (json!("MYBANK"), "skipped: no_action"),
         (json!("442079460958"), "dead_lettered: unknown_contact"),
-        // Ten digits without a plus, of wherever.
+        // Ten digits without a plus, from any country.
         (json!(6_561_234_567_i64), "dead_lettered: unknown_contact"),
         (json!(""), "dead_lettered: unknown_contact"),
         (Value::Null, "dead_lettered: unknown_contact"),

@@ -1,4 +1,4 @@
-//! What RabbitMQ loses, or somebody takes from its queues, comes back from the history.
+//! Deliveries that RabbitMQ loses, or that somebody takes from its queues, come back from the history.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn what_waits_in_a_purged_delay_queue_is_done_with_the_attempt_that_it_wai
     pipeline.quiet().await;
 }
 
-/// Nobody began it: the history alone knows of it.
+/// No handler has begun the delivery: only the history knows about it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_opt_out_that_only_the_history_got_is_put() {
     let node = RabbitNode::shared().await;

@@ -1,5 +1,5 @@
-//! The worker on a real broker, embedded unless a test says otherwise, and a real store, against a stand-in for the TextUs API that checks what it
-//! is asked and answers with the webhooks that the writes raise.
+//! Tests the worker with a real broker, embedded unless a test says otherwise, and a real store. The sandbox stands in
+//! for the TextUs API: it checks its requests, and sends the webhooks that the writes trigger.
 
 mod contacts;
 mod erased;

@@ -89,7 +89,7 @@ async fn an_answer_about_another_message_is_not_taken_for_this_one() {
     let person = SampleFacts { embed_contact: true, ..someone() };
     let earlier = sample(RECEIVED, &person);
     pipeline.sandbox.learn(&earlier).unwrap();
-    // A newer text of the same person is what a look-up by contact answers.
+    // A look-up by contact answers with a newer text of the same person.
     let later = SampleFacts { timestamp: person.timestamp + Duration::from_secs(5), ..person.clone() };
     pipeline.sandbox.learn(&sample(RECEIVED, &later)).unwrap();
 
@@ -262,7 +262,7 @@ async fn a_text_of_a_short_code_or_a_name_is_nobodys_and_never_unreadable() {
             body["conversation"]["phoneNumber"] = sender.clone();
             sent.push((pipeline.send(&body).await, sender, end));
         }
-        // Who is assigned to the conversation is somebody.
+        // A contact assigned to the conversation is a person.
         let mut known = sample(RECEIVED, &SampleFacts { embed_contact: true, ..someone() });
         known["conversation"]["phoneNumber"] = json!("72975");
         let known = pipeline.send(&known).await;

@@ -1,4 +1,4 @@
-//! A person has several numbers: an opt-out of any of them reaches the person, whatever comes first.
+//! A person has several numbers. An opt-out of any of them reaches the person, whatever comes first.
 
 use futures::future::join_all;
 use hookline_common::names::HandlerName::{FlagOptOut, LogNote, SyncContact};
@@ -11,19 +11,19 @@ const OUT: &str = "contact.opted_out";
 const IN: &str = "contact.opted_in";
 const RECEIVED: &str = "message.received";
 
-/// The same person, with another number.
+/// Returns the same person with another number.
 fn at(person: &SampleFacts, phone: &str) -> SampleFacts {
     SampleFacts { phone: phone.to_owned(), embed_contact: true, ..now(person) }
 }
 
-/// The numbers that are opted out.
+/// Returns the numbers that are opted out.
 async fn opted_out(pipeline: &TestPipeline) -> Vec<String> {
     pipeline.flags().await.into_iter().filter(|flag| flag.opted_out).map(|flag| flag.phone).collect()
 }
 
 #[tokio::test]
 async fn an_opt_out_of_any_number_flags_the_person_whichever_comes_first() {
-    // From abroad, and with an extension, too.
+    // One second number is from abroad, and one has an extension.
     let second_numbers = [
         ("+13035550161", "(303) 555-0161"),
         ("+442079460958", "+44 20 7946 0958"),

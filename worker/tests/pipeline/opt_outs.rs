@@ -139,7 +139,7 @@ async fn an_opt_in_that_races_with_the_echo_of_a_put_is_not_undone_by_it() {
     join_all(people.iter().map(|person| async {
         pipeline.send_sample(OUT, &now(person)).await;
         eventually("the PUT", async || puts(&pipeline, ACCOUNT, &person.phone) == 1).await;
-        // Within the millisecond of the echo it would be a tie, which ends opted out.
+        // Within the same millisecond as the echo it would be a tie, which ends opted out.
         tokio::time::sleep(Duration::from_millis(2)).await;
         pipeline.send_sample(IN, &now(person)).await;
     }))
@@ -228,7 +228,7 @@ async fn one_accounts_trouble_does_not_keep_the_put_from_the_other_nor_repeat_it
 
 #[tokio::test]
 async fn a_put_is_recorded_as_made_with_the_attempt_in_which_the_other_account_fails() {
-    // 400 fails for good and lets the other account be tried; 429 holds every call, and ends the attempt.
+    // A 400 fails for good and lets the other account be tried. A 429 holds every call and ends the attempt.
     for (failing, made, status) in [(ACCOUNT, SECOND, 400), (SECOND, ACCOUNT, 429)] {
         let pipeline = TestPipeline::with(|setup| {
             setup.settings.handlers.record_opt_out.accounts = vec![ACCOUNT.to_owned(), SECOND.to_owned()];
@@ -246,7 +246,7 @@ async fn a_put_is_recorded_as_made_with_the_attempt_in_which_the_other_account_f
         })
         .await;
 
-        // Another delivery waits until the attempt has ended, and is then told that the PUT was made.
+        // Another delivery waits until the attempt has ended, and then learns that the PUT was made.
         let claim = ClaimRequest {
             handler: RecordOptOut,
             target: made,
@@ -283,9 +283,9 @@ async fn a_put_that_took_effect_and_got_no_answer_is_sent_again_and_its_echo_rec
         let id = pipeline.send_sample(OUT, &person).await;
         pipeline.quiet().await;
 
-        // A PUT is idempotent there: once more is right where no answer came, a third one would answer an echo.
+        // A PUT is idempotent there. One more is right if no answer came; a third would answer an echo.
         assert!((1..=2).contains(&puts(&pipeline, ACCOUNT, &person.phone)), "{case}");
-        // Whichever came first, the retry or the echo, made the PUT that was answered.
+        // The retry or the echo, whichever came first, made the PUT that was answered.
         let mut ends = Vec::new();
         for event in pipeline.echoes(&[]) {
             ends.push(ending(&pipeline.settled(&event).await, RecordOptOut));
@@ -297,7 +297,7 @@ async fn a_put_that_took_effect_and_got_no_answer_is_sent_again_and_its_echo_rec
     }
 }
 
-/// What the ledger holds of the PUTs of an event, with their reasons.
+/// Returns the ledger's answers to an event's PUTs, with their reasons.
 async fn answers(pipeline: &TestPipeline, id: &EventId, phone: &str) -> Vec<(LedgerKind, Option<u16>, Option<String>)> {
     let own = pipeline.evidence(phone).await.into_iter().filter(|entry| entry.event_id == id.as_str());
     own.filter(|entry| [PutAnswered, ReadBack].contains(&entry.kind))

@@ -1,4 +1,4 @@
-//! PostgreSQL dies while attempts are at work: nothing is lost, nothing is made twice, no attempt is spent.
+//! PostgreSQL dies while attempts run: no event is lost, no effect is repeated, no attempt is spent.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn a_store_that_dies_under_load_costs_no_attempt_and_no_event() {
     }
 }
 
-/// The call is made, and that it was cannot be written down: whoever comes next looks, and does not POST again.
+/// The call is made, but its effect can't be recorded. The next attempt looks first, and doesn't POST again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_effect_that_could_not_be_recorded_is_found_and_not_made_twice() {
     let node = PostgresNode::start().await;
@@ -53,7 +53,7 @@ async fn an_effect_that_could_not_be_recorded_is_found_and_not_made_twice() {
     let id = pipeline.send_known("contact.created", &person).await;
     let posted = || pipeline.sandbox.effect_count(EffectKind::ContactCreated, SECOND, &person.phone);
     eventually("the POST", async || posted() == 1).await;
-    // Its answer comes while nothing can be recorded: starting takes longer.
+    // The POST's answer comes while nothing can be recorded, because starting the node takes longer.
     node.kill().await;
     node.up().await;
 

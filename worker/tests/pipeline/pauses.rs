@@ -1,4 +1,4 @@
-//! What a pause holds is recorded at once, goes round seldom, and goes on when the pause ends.
+//! Deliveries that a pause holds are recorded at once, come back rarely, and go on when the pause ends.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hookline_sandbox::{EffectKind, Endpoint};
 
 use crate::helpers::{ACCOUNT, TestPipeline, attempts, ending, eventually, someone};
 
-/// An opt-out that has waited for so long looks again in minutes.
+/// Age of an opt-out at which it comes back only after minutes.
 const LATE: Duration = Duration::from_secs(3600);
 
 async fn opt_outs_that_waited(pipeline: &TestPipeline, people: &[SampleFacts]) -> Vec<EventId> {
@@ -21,7 +21,7 @@ async fn opt_outs_that_waited(pipeline: &TestPipeline, people: &[SampleFacts]) -
         .await
 }
 
-/// As `hookline pause` does: the worker has seen it when this returns.
+/// Does what `hookline pause` does. The worker has seen the pause when this returns.
 pub(crate) async fn pause(pipeline: &TestPipeline) {
     pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.expect("written down");
     let question = pipeline.store.ask_workers().await.expect("written down");
@@ -36,7 +36,7 @@ async fn each_is_held(pipeline: &TestPipeline, people: &[SampleFacts]) {
     for person in people {
         eventually("its record", async || !pipeline.evidence(&person.phone).await.is_empty()).await;
     }
-    // As others see it: each is parked, for the pause.
+    // Others see each delivery as parked for the pause.
     eventually("all are held", async || {
         let Ok(held) = pipeline.store.held(Destination::TextUs).await else { return false };
         u64::try_from(people.len()).is_ok_and(|all| all == held)

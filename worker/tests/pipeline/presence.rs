@@ -1,4 +1,4 @@
-//! What commands ask a running worker.
+//! Questions that commands ask a running worker.
 
 use hookline_common::names::Destination;
 use hookline_common::names::HandlerName::RecordHistory;

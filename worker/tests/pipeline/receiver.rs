@@ -1,4 +1,4 @@
-//! Where the stand-in posts the webhooks about our own writes: what ingest does, in a few lines.
+//! Receives the sandbox's webhooks about our own writes. It does what ingest does, in a few lines.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 const SECRET: &str = "textus-synthetic-secret-of-the-pipeline";
 
-/// Takes webhooks and publishes them; remembers what it published.
+/// Takes webhooks, publishes them, and remembers what it published.
 #[derive(Clone)]
 pub(crate) struct Intake {
     broker: Arc<dyn Broker>,
@@ -40,7 +40,7 @@ impl Intake {
         self.take_at(bytes, Timestamp::now()).await
     }
 
-    /// The same, as if it had come then.
+    /// Does the same as if the webhook had come at `received_at`.
     pub(crate) async fn take_at(&self, bytes: Bytes, received_at: Timestamp) -> EventId {
         let said: Value = json::read(&bytes).unwrap_or_default();
         let event_type = said["action"].as_str().map_or_else(EventType::unparsed, EventType::new);
@@ -64,7 +64,7 @@ impl Intake {
         event.id
     }
 
-    /// Every event so far, the sender's and the echoes.
+    /// Returns every event so far, both the sender's and the echoes.
     pub(crate) fn published(&self) -> BTreeMap<EventId, EventType> {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -88,7 +88,7 @@ impl Intake {
 async fn answer(intake: Intake, request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, Infallible> {
     let signature = request.headers().get(SIGNATURE_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let mut response = Response::new(Empty::new());
-    // A body that is cut off belongs to a sandbox that is being stopped.
+    // A body that is cut off comes from a sandbox that is being stopped.
     match request.into_body().collect().await.map(http_body_util::Collected::to_bytes) {
         Ok(body) if signature.as_deref() == Some(sign(SECRET, &body).as_str()) => {
             intake.take(body).await;

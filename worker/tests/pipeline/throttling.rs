@@ -1,4 +1,5 @@
-//! A rate limit, refused credentials, a pause: deliveries wait, no attempt is spent, nothing is called too early.
+//! Under a rate limit, refused credentials or a pause, deliveries wait, no attempt is spent, and no call comes too
+//! early.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,7 @@ const OUT: &str = "contact.opted_out";
 
 #[tokio::test]
 async fn no_call_is_made_before_retry_after_has_passed_and_no_attempt_is_spent() {
-    // A date names a whole second, so it may be up to one less than two seconds away.
+    // A date names a whole second, so it may be up to one second nearer than intended.
     let date = httpdate(SystemTime::now() + Duration::from_secs(3));
     for (retry_after, least) in [
         (Some("2"), Duration::from_secs(2)),
@@ -30,7 +31,7 @@ async fn no_call_is_made_before_retry_after_has_passed_and_no_attempt_is_spent()
         let id = pipeline.send_sample(OUT, &person).await;
         eventually("the 429", async || pipeline.asked(Endpoint::PutOptOut).iter().any(|put| put.status == Some(429)))
             .await;
-        // Other work must wait as well: the limit is the token's.
+        // Other work must wait too, because the limit belongs to the token.
         let note = pipeline.send_known("message.received", &someone()).await;
         pipeline.quiet().await;
 
@@ -48,7 +49,7 @@ async fn no_call_is_made_before_retry_after_has_passed_and_no_attempt_is_spent()
 
 #[tokio::test]
 async fn an_opt_out_that_meets_a_short_closing_is_made_when_it_ends() {
-    // A call waits in hand for as long as it may take.
+    // A call waits in hand for up to its time-out.
     let pipeline = TestPipeline::with(|Setup { settings, .. }| settings.textus.timeout = Duration::from_secs(5)).await;
     let headers = vec![("Retry-After".to_owned(), "1".to_owned())];
     let throttled = Fault::Status { status: 429, headers, body: None };
@@ -63,7 +64,7 @@ async fn an_opt_out_that_meets_a_short_closing_is_made_when_it_ends() {
         .filter(|logged| logged.handler == RecordOptOut)
         .map(|logged| logged.requests.iter().map(|request| request.status).collect())
         .collect();
-    // In one go: parked in between, it would be two.
+    // One attempt made both calls. If the delivery had been parked in between, there would be two.
     assert_eq!(statuses, [[Some(429), Some(201)]]);
 }
 
@@ -92,7 +93,7 @@ async fn a_small_quota_is_kept_and_everything_is_done_in_the_end() {
             let row = pipeline.settled(id).await;
             assert_eq!((ending(&row, RecordOptOut).as_str(), attempts(&row, RecordOptOut)), ("done", 1), "{form:?}");
         }
-        // Only calls that were on their way together can meet a spent window.
+        // Only calls that were in flight together can meet a spent window.
         let refused = pipeline.sandbox.requests().iter().filter(|request| request.status == Some(429)).count();
         assert!(refused <= 4 * 4, "{form:?}: {refused} times 429");
     }
@@ -135,7 +136,7 @@ async fn a_refused_token_is_found_out_by_the_look_at_the_subscription() {
     for (endpoint, paused) in [(None, true), (Some(Endpoint::ListIntegrations), false)] {
         let pipeline = TestPipeline::with(|setup| {
             setup.settings.textus.webhook_check_every = Duration::from_millis(300);
-            // Longer than the test: nothing but the look asks.
+            // Longer than the test, so that only the subscription check makes calls.
             setup.settings.textus.paused_probe = Duration::from_mins(10);
         })
         .await;
@@ -161,7 +162,7 @@ async fn a_refused_token_is_found_out_by_the_look_at_the_subscription() {
 async fn an_operators_pause_stops_all_calls_until_it_is_lifted_and_costs_no_attempt() {
     let pipeline = TestPipeline::start().await;
     pipeline.store.pause_gate(Destination::TextUs, "maintenance").await.unwrap();
-    // Told within 250 ms; an event that is sent earlier could still be on its way.
+    // The worker learns of the pause within 250 ms. An event sent earlier could still be in flight.
     let told = std::time::Instant::now() + Duration::from_millis(600);
     eventually("told", async || std::time::Instant::now() > told).await;
 

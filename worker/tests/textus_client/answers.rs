@@ -106,7 +106,7 @@ async fn what_is_not_there_is_an_answer() {
     assert!(api.textus().get_message(&api.log, &nobody).await.unwrap().is_empty());
     assert!(api.textus().contact(&api.log, &nobody).await.unwrap().is_none());
     assert!(api.textus().contact_phone_list(&api.log, &nobody).await.unwrap().usable.is_empty());
-    // An account that is not there is a mistake of ours, not an empty answer.
+    // An unknown account is our own mistake, not an empty answer.
     let error = api.textus().contact_phones(&api.log, "elsewhere", &phone(PHONE)).await.unwrap_err();
     assert!(matches!(error, DestinationError::NotFound { .. }), "{error}");
 }
@@ -395,7 +395,7 @@ async fn a_number_from_abroad_is_never_sent_as_one_of_the_north_american_plan() 
     assert!(!asked[1].contains("6561234567"), "{asked:?}");
 }
 
-/// Has the vendor's example answer the next request.
+/// Makes the vendor's example the answer to the next request.
 fn answer_with_example(api: &TestApi, name: &str) {
     let path = format!("{}/tests/fixtures/textus/{name}.response.json", env!("CARGO_MANIFEST_DIR"));
     let example: Value = serde_json::from_slice(&std::fs::read(path).expect("a fixture")).expect("JSON");

@@ -1,4 +1,4 @@
-//! Identical GETs at the same time are one request.
+//! Identical GETs at the same time share one request.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ async fn the_first_caller_may_go_away() {
 #[tokio::test]
 async fn a_look_after_a_write_does_not_get_an_answer_from_before_it() {
     let api = TestApi::start().await;
-    // The first look is answered late, with what was true when it was asked.
+    // The first look is answered late, with what was true when it was sent.
     api.sandbox.fault(FaultRule::new(Fault::Slow(SLOW)).on(Endpoint::GetOptOut).times(1));
     let textus = api.textus().clone();
     let early = tokio::spawn(async move { textus.get_opt_out(&CallLog::default(), "acme", &phone(PHONE)).await });

@@ -1,4 +1,5 @@
-//! Closed by a rate limit, paused for refused credentials or by an operator: nothing is called, no attempt is spent.
+//! While the gate is closed by a rate limit or paused, for refused credentials or by an operator, no call is made and
+//! no attempt is spent.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,7 +68,7 @@ async fn what_comes_shortly_before_the_gate_opens_waits_in_hand() {
     api.fail_once(Fault::Throttle { retry_after: "1".to_owned() });
     let until = hold(&put(&api.worker, &api).await.unwrap_err());
 
-    // Parked, it would come back by a queue's clock, long after.
+    // A parked delivery would come back by a queue's clock, long after.
     assert_eq!(put(&api.worker, &api).await.unwrap(), 201);
 
     assert!(Timestamp::now() >= until);
@@ -103,7 +104,7 @@ async fn an_absurd_retry_after_holds_for_a_quarter_of_an_hour_at_most() {
 #[tokio::test]
 async fn calls_that_were_on_their_way_all_wait_for_the_same_time() {
     let api = TestApi::with(|options| options.latency = Duration::from_millis(100)).await;
-    // The limit is known from here on: before, one call is made at a time.
+    // From here on the limit is known. Before that, only one call is made at a time.
     put(&api.worker, &api).await.unwrap();
     api.sandbox.fault(FaultRule::new(Fault::Throttle { retry_after: "none".to_owned() }).times(10));
 
@@ -129,7 +130,7 @@ async fn another_process_learns_of_a_closing_in_time() {
 
     assert!(matches!(put(&other, &api).await, Err(DestinationError::GateClosed { .. })));
     assert_eq!(api.asked(), 1);
-    // Four times the promise: two cores are shared by all tests of this binary.
+    // Four times the promise, because all tests of this binary share two cores.
     assert!(told < TOLD_WITHIN * 4, "{told:?}");
 }
 
@@ -223,7 +224,7 @@ async fn refused_credentials_pause_the_destination_until_the_check_is_taken() {
     hold(&error);
     assert!(is_state(&api.worker, "paused"));
 
-    // One check for each interval, and no delivery is a probe.
+    // There is one check per interval, and no delivery is a probe.
     let clock = Instant::now();
     while checks(&api) < 2 {
         let tries = join_all((0..8).map(|_| put(&api.worker, &api))).await;
@@ -243,7 +244,7 @@ async fn refused_credentials_pause_the_destination_until_the_check_is_taken() {
 
 #[tokio::test]
 async fn a_403_with_a_good_token_is_about_one_resource() {
-    // What the check is answered with a good token: 2xx, or a status that is final.
+    // Answers to the check with a valid token: 2xx, or a final status.
     for status in [None, Some(404), Some(400), Some(422)] {
         let api = TestApi::start().await;
         if let Some(status) = status {
@@ -272,7 +273,7 @@ async fn a_403_is_the_tokens_where_the_check_is_refused_as_well() {
 
         let error = put(&api.worker, &api).await.unwrap_err();
 
-        // The call's own status, whatever the check was answered.
+        // The error has the call's own status, whatever the check's answer was.
         let is_refused = matches!(error, DestinationError::CredentialsRefused { status: 403, .. });
         assert!(is_refused, "{status}: {error}");
         assert!(is_state(&api.worker, "paused"), "{status}");
@@ -315,7 +316,7 @@ async fn where_the_check_tells_nothing_an_opt_out_that_waits_ends_the_pause() {
     put(&api.worker, &api).await.unwrap_err();
     let message = segment("/messages/unknown");
 
-    // Reads go on failing, and no note may probe.
+    // Reads keep failing, and no note may probe.
     eventually("an opt-out probes", || async {
         let read = api.textus().get_message(&api.log, &message).await;
         let is_held = matches!(read, Err(DestinationError::GateClosed { .. }));
@@ -355,7 +356,7 @@ async fn an_operators_resume_ends_a_pause_at_once_and_everywhere() {
     put(&api.worker, &api).await.unwrap_err();
     eventually("the other process pauses", || async { is_held(&other) }).await;
 
-    // As `hookline resume` does.
+    // Does what `hookline resume` does.
     api.worker.store.resume_gate(Destination::TextUs).await.unwrap();
 
     let clock = Instant::now();
@@ -373,7 +374,7 @@ async fn an_operators_pause_is_neither_probed_nor_ended_by_an_answer() {
     eventually("the store knows", || async { api.worker.store.gates().await.unwrap().iter().any(|gate| gate.paused) })
         .await;
 
-    // As `hookline pause` does.
+    // Does what `hookline pause` does.
     api.worker.store.pause_gate(Destination::TextUs, "maintenance").await.unwrap();
     tokio::time::sleep(TOLD_WITHIN * 2).await;
     let deadline = Instant::now() + PAUSED_PROBE * 2;

@@ -1,4 +1,4 @@
-//! A sandbox with a client, a gate and a store of its own.
+//! A sandbox with its own client, gate and store.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct TestApi {
     store_dir: TempDir,
 }
 
-/// What one worker process has.
+/// Everything that one worker process has.
 pub(crate) struct TestWorker {
     pub(crate) textus: TextUs,
     pub(crate) gate: Arc<Gate>,
@@ -54,7 +54,7 @@ impl TestApi {
         Self { sandbox, worker, log: CallLog::default(), store_dir }
     }
 
-    /// One more worker process on the same store.
+    /// Starts another worker process on the same store.
     pub(crate) async fn another_worker(&self) -> TestWorker {
         TestWorker::start(&self.sandbox.base_url(), &self.store_dir).await
     }
@@ -75,7 +75,7 @@ impl TestApi {
         self.sandbox.fault(FaultRule::new(fault).on(endpoint).times(1));
     }
 
-    /// The next answer, whatever is asked.
+    /// Sets the next answer, whatever the request.
     pub(crate) fn answer_once(&self, status: u16, headers: &[(&str, &str)], body: &str) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.fail_once(Fault::Status { status, headers, body: Some(body.to_owned()) });
@@ -120,7 +120,7 @@ impl Drop for TestWorker {
     }
 }
 
-/// As a worker's one poll does.
+/// Follows the store as a worker's single poll does.
 async fn follow(store: Store, gate: Arc<Gate>, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         if let Ok((_, rows)) = store.look().await {
@@ -155,7 +155,7 @@ pub(crate) fn segment(text: &str) -> Segment {
     Segment::new(text.rsplit('/').next().unwrap_or(text)).expect("a segment")
 }
 
-/// Waits until it holds, five seconds at most.
+/// Waits for at most five seconds until something holds.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !holds().await {

@@ -1,4 +1,4 @@
-//! The Integrations API tells the gate of the rate limit, and of nothing else.
+//! The Integrations API reports only the rate limit to the gate.
 
 use hookline_common::names::OperationClass::{OptOutWrites, Reads};
 use hookline_sandbox::{Endpoint, Fault, FaultRule};

@@ -1,4 +1,4 @@
-//! The TextUs client and its gate against the sandbox, which checks what it is asked; and webhook bodies as fixtures.
+//! Tests the TextUs client and its gate against the sandbox, which checks its requests, and webhook bodies as fixtures.
 
 mod answers;
 mod coalescing;

@@ -63,7 +63,7 @@ fn refused(body: &Value) -> Unreadable {
     }
 }
 
-/// The fixture with one value replaced.
+/// Returns the fixture with one value replaced.
 fn with(name: &str, pointer: &str, value: Value) -> Value {
     let mut body = fixture(name);
     *body.pointer_mut(pointer).unwrap_or_else(|| panic!("{name} has no {pointer}")) = value;

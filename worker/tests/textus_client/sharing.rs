@@ -1,4 +1,4 @@
-//! Two processes on one PostgreSQL store: what one learns of a destination, the other goes by.
+//! Two processes share one PostgreSQL store: what one learns about a destination also binds the other.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn what_closes_the_breaker_in_one_process_frees_another_that_has_nothing_i
     let url = PostgresNode::shared().await.database().await;
     let one = TestWorker::with(&patient, Location::Url(Secret::new(url.clone()))).await;
     let other = TestWorker::with(&patient, Location::Url(Secret::new(url))).await;
-    // The limit is known from here on: before, one call is made at a time.
+    // From here on the limit is known. Before that, only one call is made at a time.
     assert!(put(&one, &api).await.is_some());
     api.fail_once(Fault::Slow(Duration::from_secs(3)));
     api.sandbox.fault(FaultRule::new(Fault::status(500)).times(5));

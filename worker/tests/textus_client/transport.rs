@@ -65,7 +65,7 @@ async fn a_body_without_an_announced_length_is_read_to_the_cap_only() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
     let worker = TestWorker::start(&base_url, &tempfile::tempdir().unwrap()).await;
-    // Goes on until the client leaves.
+    // The server sends until the client leaves.
     let flood = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();

@@ -1,5 +1,5 @@
-//! The sandbox's world and the real one never meet: what the store is for is compared with who answers. The sandbox
-//! plays the real API where its answers bear no mark.
+//! The sandbox and the real API never mix: a store's kind is compared with who answers. The sandbox plays the real API
+//! when its answers bear no mark.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::helpers::{PHONE, TIMEOUT, TestApi, TestWorker, eventually, phone, seg
 
 const CLASS: OperationClass = OperationClass::OptOutWrites;
 
-/// A store of this kind, which another process made so.
+/// Returns an API whose store another process has fixed to this kind.
 async fn of_kind(kind: StoreKind) -> TestApi {
     let api = TestApi::start().await;
     assert_eq!(api.worker.store.fix_kind(kind).await.expect("a kind"), kind);

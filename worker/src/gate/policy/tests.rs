@@ -1,5 +1,5 @@
-//! Against a simulated destination, millisecond by millisecond: fixed windows that the first call opens, told in whole
-//! seconds, as the sandbox and the vendor do.
+//! Tests against a simulated destination, millisecond by millisecond. Its windows are fixed and begin with the first
+//! call, and it reports them in whole seconds, as the sandbox and the vendor do.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn rules() -> GateRules {
     }
 }
 
-/// For decisions that no end of a window is in the way of.
+/// Rules for decisions that no window's end affects.
 fn long_window() -> GateRules {
     GateRules { window_ms: 800_000, ..rules() }
 }
@@ -33,7 +33,7 @@ fn asked(process: &str, out: i64, waiting: Vec<Call>) -> Exchange {
     Exchange { process: process.to_owned(), rules: rules(), reports: Vec::new(), out, waiting }
 }
 
-/// How many of the calls that wait are let through, by kind.
+/// How many of the waiting calls are let through, by kind.
 fn granted(policy: &mut Policy, now_ms: i64, process: &str, wanted: &[(Call, usize)]) -> Vec<usize> {
     let waiting = wanted.iter().flat_map(|(call, calls)| std::iter::repeat_n(*call, *calls)).collect();
     let granted = policy.exchange(now_ms, &asked(process, 0, waiting));
@@ -56,7 +56,7 @@ fn is_go(policy: &mut Policy, now_ms: i64, call: Call) -> bool {
     policy.decide(now_ms, call, &long_window()).is_ok()
 }
 
-/// A policy for which no quota is in the way.
+/// A policy that no quota limits.
 fn unlimited() -> Policy {
     let mut policy = Policy::default();
     let window = Some(WindowSeen { limit: 100_000, remaining: 100_000, reset_ms: 1_000_000_000, lasts_ms: 800_000 });
@@ -65,7 +65,7 @@ fn unlimited() -> Policy {
     policy
 }
 
-/// The other side.
+/// The simulated destination.
 #[derive(Default)]
 struct Server {
     ends_ms: i64,
@@ -75,15 +75,15 @@ struct Server {
     others_refused: i64,
     is_down: bool,
     headers: bool,
-    /// It tells the same window's end now a second earlier, now later.
+    /// The server reports the end of one window sometimes a second later.
     wavers: bool,
-    /// Its window is the time before each call.
+    /// The server's window is the time before each call.
     slides: bool,
-    /// Its windows begin at multiples of their length, not with the first call.
+    /// The server's windows begin at multiples of their length, not with the first call.
     is_aligned: bool,
-    /// How long its windows are; 0: as the rules say.
+    /// How long the server's windows are; 0 means as long as the rules say.
     window_ms: i64,
-    /// Without headers: calls of the last second; of the last window where it slides.
+    /// Without headers, the calls of the last second; if the window slides, those of the last window.
     recent: Vec<i64>,
 }
 
@@ -126,7 +126,7 @@ impl Server {
             self.others_refused += i64::from(too_many);
         }
         let reset_ms = (self.ends_ms + 999) / 1000 * 1000;
-        // By the `Date` of the answer, in whole seconds.
+        // The reported time left is relative to the answer's `Date`, in whole seconds.
         let waver_ms = if self.wavers && now_ms / 100 % 2 == 0 { 1000 } else { 0 };
         let lasts_ms = reset_ms + waver_ms - now_ms / 1000 * 1000;
         let reset_ms = reset_ms + waver_ms;
@@ -139,22 +139,22 @@ impl Server {
     }
 }
 
-/// Processes that share one policy, each with as many notes waiting as it may call.
+/// Processes that share one policy. Each always has four notes waiting.
 struct Simulation {
     policy: Policy,
     server: Server,
     workers: usize,
     now_ms: i64,
-    /// When each is to ask again; what it has out; what it has to tell.
+    /// For each process: when it asks again, its calls in flight, and its unsent reports.
     again: Vec<i64>,
     out: Vec<i64>,
     reports: Vec<Vec<Report>>,
-    /// Calls on their way: when they arrive, of whom, whether they probe.
+    /// Calls in flight: when each arrives, which process sent it, and whether it is a probe.
     arriving: Vec<(i64, usize, bool)>,
     answering: Vec<(i64, usize, Answer)>,
     calls: Vec<i64>,
     others_per_second: i64,
-    /// Between two exchanges of one process.
+    /// Milliseconds between two exchanges of one process.
     every_ms: i64,
 }
 
@@ -227,7 +227,7 @@ impl Simulation {
         self.again[worker] = now + self.every_ms;
     }
 
-    /// Percent of the quota that were used, and how many calls were refused, over so many windows.
+    /// Returns the percentage of the quota that was used and the number of refused calls, over this many windows.
     fn measure(&mut self, windows: i64) -> (i64, i64) {
         self.server.forget();
         self.run(windows * WINDOW_MS);
@@ -338,7 +338,7 @@ fn without_headers_the_pace_is_found_and_kept() {
     simulation.server.forget();
     simulation.run(60_000);
 
-    // Of 50 a second.
+    // The server takes 50 calls a second.
     assert!(simulation.server.taken > 50 * 60 / 2, "{}", simulation.server.taken);
     assert!(simulation.server.refused * 10 < simulation.server.taken, "{} refused", simulation.server.refused);
 }
@@ -373,7 +373,7 @@ fn reads_that_fail_hold_neither_opt_outs_nor_contacts() {
     for call in [OPT_OUT, CONTACT] {
         assert!(is_go(&mut policy, 10, call), "{call:?}");
     }
-    // A success of another class does not end the outage of this one.
+    // A success of another class doesn't end the outage of this one.
     policy.record(&Report::Answer(answer(OperationClass::OptOutWrites, 20, Meaning::Success)), &long_window());
     assert!(!is_go(&mut policy, 30, NOTE));
 }
@@ -421,7 +421,7 @@ fn where_reads_fail_too_the_check_tells_nothing_and_an_opt_out_probes() {
         policy.record(&Report::Answer(answer(OperationClass::Reads, at_ms, Meaning::Failed)), &long_window());
     }
     policy.record(&Report::Check { at_ms: 10, result: CheckResult::Refused(403) }, &long_window());
-    // The breaker was probed in vain all the time.
+    // Until now, every probe of the breaker has failed.
     policy.breakers[2].probe(60_000);
 
     assert!(!is_go(&mut policy, 60_020, CHECK));
@@ -452,7 +452,7 @@ fn without_retry_after_the_wait_doubles_to_a_minute() {
     let mut now_ms = 1_000;
     for least_s in [1, 2, 4, 8, 16, 32, 60, 60] {
         let too_many = Answer { sent_ms: now_ms, ..answer(OperationClass::Reads, now_ms, Meaning::TooMany) };
-        // The calls that were on their way count once.
+        // Calls that were in flight together count once.
         for _ in 0..3 {
             policy.record(&Report::Answer(too_many), &long_window());
         }
@@ -516,7 +516,7 @@ fn a_server_whose_clock_was_set_back_is_called_as_before_from_the_next_window_on
 #[test]
 fn of_contacts_and_notes_that_wait_every_fourth_call_is_a_notes() {
     let mut policy = Policy::default();
-    // 42 calls are left, and the window lasts for long: 10 are the reserve, one is left over.
+    // 42 calls are left, and the window lasts long. Of these, 10 are the reserve and one is slack.
     let window = Some(WindowSeen { limit: 100, remaining: 42, reset_ms: 30_000, lasts_ms: 29_000 });
     let seen = Answer { window, ..answer(OperationClass::Reads, 1_000, Meaning::Success) };
     policy.record(&Report::Answer(seen), &rules());
