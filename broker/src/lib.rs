@@ -1,5 +1,6 @@
-//! The broker, as ingest and the workers see it: [`Publish`] stores events durably, [`Consume`] hands out deliveries and
-//! settles them, [`QueueAdmin`] inspects and repairs queues. Two implementations pass one test suite, `conformance`.
+//! The broker, as ingest and the workers see it: [`Publish`] stores events durably, [`Consume`] hands out deliveries
+//! and settles them, [`QueueAdmin`] inspects and repairs queues. Two implementations pass one test suite,
+//! `conformance`.
 //!
 //! Every implementation promises (docs/guarantees.md, 1 and 2):
 //! - [`Publish::publish`] returns `Ok` only when the event is durable for every handler that takes it.
@@ -97,8 +98,8 @@ pub struct Resumed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDepth {
     pub queue: Queue,
-    /// On the embedded broker: every delivery that is not settled, whether ready, parked or handed out. RabbitMQ reports
-    /// only ready messages.
+    /// On the embedded broker: every delivery that is not settled, whether ready, parked or handed out. RabbitMQ
+    /// reports only ready messages.
     pub messages: u64,
     /// When the oldest of these messages was received; `None` on RabbitMQ, which does not report it.
     pub oldest: Option<Timestamp>,
@@ -137,8 +138,8 @@ pub trait Consume: Send + Sync + 'static {
     /// process must be the owner.
     async fn consume(&self, queue: Queue, prefetch: u16) -> Result<Deliveries, BrokerError>;
 
-    /// How many unsettled deliveries of a queue this process holds, if the broker's own counts leave them out (RabbitMQ);
-    /// otherwise 0. A delivery that was given back counts until it is in its queue again.
+    /// How many unsettled deliveries of a queue this process holds, if the broker's own counts leave them out
+    /// (RabbitMQ); otherwise 0. A delivery that was given back counts until it is in its queue again.
     async fn held(&self, queue: Queue) -> u64;
 }
 
@@ -149,15 +150,15 @@ pub trait QueueAdmin: Send + Sync + 'static {
     /// waits there, nothing changes.
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError>;
 
-    /// Puts a delivery that is lost, or must wait no longer, on its handler's work queue, where it continues from `from`.
-    /// If the delivery is still parked there, it becomes due at once.
+    /// Puts a delivery that is lost, or must wait no longer, on its handler's work queue, where it continues from
+    /// `from`. If the delivery is still parked there, it becomes due at once.
     async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError>;
 
     /// The depth of every queue of this configuration, including empty ones.
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError>;
 
-    /// Queues other than the handlers' own: the delay queues, and the queue of unrouted messages. The embedded broker has
-    /// none.
+    /// Queues other than the handlers' own: the delay queues, and the queue of unrouted messages. The embedded broker
+    /// has none.
     async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError>;
 
     /// Removes what a queue still holds of one event for one handler (erasure); `true` if something was removed.
