@@ -62,7 +62,7 @@ impl DeliveryBuffer {
         }
         self.state().has_ended = true;
         self.changed.notify_one();
-        // If the consumer is still there, it has seen the end from now on: only it takes what is in the buffer.
+        // We check after setting `has_ended`: a consumer that leaves later has seen the end, and takes the rest itself.
         if self.state().is_abandoned {
             self.give_back().await;
         }
