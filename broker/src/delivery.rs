@@ -140,7 +140,7 @@ impl Delivery {
         }
     }
 
-    /// For a delivery that no consumer took out of its buffer.
+    /// Gives back a delivery that no consumer took out of its buffer.
     pub(crate) async fn give_back(mut self) {
         if let Some(settler) = self.settler.take() {
             settler.give_back().await;

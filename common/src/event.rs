@@ -89,6 +89,7 @@ impl fmt::Display for EventId {
 #[error("an event id is `evt_` and 32 hexadecimal digits, as `hookline events list` prints it")]
 pub struct NotAnEventId;
 
+/// The name of a configured source: `[a-z0-9_-]`, no dot, because the name is one word of a routing key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct SourceName(Arc<str>);

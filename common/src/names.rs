@@ -100,6 +100,7 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why a handler had nothing to do.
     SkipReason {
         Duplicate = "duplicate",
         Echo = "echo",

@@ -71,6 +71,7 @@ impl Subjects {
     }
 }
 
+/// The last segment of a contact's path; `None` if it is empty.
 #[must_use]
 pub fn contact_slug(id: &str) -> Option<&str> {
     id.rsplit('/').next().filter(|slug| !slug.is_empty())

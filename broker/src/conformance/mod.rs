@@ -28,6 +28,7 @@ const NOTES: Queue = Queue::Work(HandlerName::LogNote);
 const DEAD_NOTES: Queue = Queue::Dead(HandlerName::LogNote);
 const HISTORY: Queue = Queue::Work(HandlerName::RecordHistory);
 
+/// Opens brokers, one at a time, on the same durable state, with every handler enabled.
 #[async_trait]
 pub trait Harness: Send + Sync {
     async fn open(&self) -> Arc<dyn Broker>;

@@ -42,6 +42,7 @@ pub(super) struct Dispatcher {
     pub(super) ops: mpsc::UnboundedSender<Op>,
     pub(super) context: Arc<EmbeddedContext>,
     pub(super) consumers: Vec<Consumer>,
+    /// How long a row stays handed out.
     pub(super) lease: Duration,
 }
 

@@ -10,6 +10,7 @@ use crate::BrokerError;
 const PRIVATE_DIR: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
+/// `statfs` magic numbers (<https://man7.org/linux/man-pages/man2/statfs.2.html>).
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 const OVERLAYFS: u64 = 0x794c_7630;

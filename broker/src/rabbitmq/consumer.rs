@@ -85,7 +85,7 @@ pub(super) struct QueueConsumer {
 
 /// Why a consumer ended.
 enum End {
-    /// The consumer was asked to end.
+    /// The consumer is no longer wanted: it was asked to end, or the broker forgot it.
     Asked,
     /// The broker cancelled the consumer; buffered deliveries can still be settled.
     Cancelled,

@@ -81,7 +81,7 @@ impl Handle {
     }
 
     /// Puts the delivery back into its queue. A reject counts towards the delivery limit on every version of RabbitMQ;
-    /// a nack does not.
+    /// a nack does so only before 4.3.
     #[expect(clippy::disallowed_methods, reason = "the one place that rejects")]
     async fn requeue(&self) -> Result<Settled, BrokerError> {
         self.answered(self.acker.reject(BasicRejectOptions { requeue: true })).await

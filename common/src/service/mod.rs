@@ -29,6 +29,7 @@ impl std::fmt::Display for WrongUsage {
 
 impl std::error::Error for WrongUsage {}
 
+/// An error that ends the program with exit code 2.
 pub fn wrong_usage(text: impl Into<String>) -> anyhow::Error {
     anyhow!(WrongUsage(text.into()))
 }

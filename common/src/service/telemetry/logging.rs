@@ -8,7 +8,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::LogFormat;
 
-/// The crates whose logs are shown. Libraries log request lines and headers at `debug` and `trace`, which could hold
+/// The crates whose logs are shown, besides warnings of `actix_server`. Libraries log request lines and headers at `debug` and `trace`, which could hold
 /// phone numbers and tokens, and RUST_LOG must not be able to show them.
 const OUR_CRATES: [&str; 7] = [
     "hookline",

@@ -29,6 +29,7 @@ pub enum Milestone {
     },
 }
 
+/// Handle to the feed; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ProgressFeed {
     sender: broadcast::Sender<Milestone>,

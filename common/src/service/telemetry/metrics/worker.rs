@@ -43,6 +43,7 @@ pub struct WorkerMetrics {
     subscription_missing: IntGaugeVec,
 }
 
+/// Why an API call's effect was not repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suppressed {
     Duplicate,
@@ -264,7 +265,7 @@ impl WorkerMetrics {
         self.queue_messages.with_label_values(&[queue]).set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
-    /// Sets the age of the oldest delivery in a queue; `None` if the queue is empty.
+    /// Sets the age of the oldest delivery in a queue; 0 if there is none.
     pub fn queue_oldest(&self, queue: Queue, age: Option<Duration>) {
         self.queue_oldest_seconds.with_label_values(&[&queue.name()]).set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
