@@ -1,6 +1,6 @@
-//! Durable enqueues on the embedded broker: rate and latency at 1 and 64 producers, with and without consumers in
-//! the same process, beside what the same disk needs for one `fdatasync`. Without consumers, what piled up is
-//! then drained: settlements a second with nothing coming in.
+//! Measures durable enqueues on the embedded broker: rate and latency at 1 and 64 producers, with and without consumers
+//! in the same process, compared with one `fdatasync` on the same disk. Without consumers, the backlog is then drained,
+//! which measures settlements a second with nothing coming in.
 //!
 //! `cargo run --release -p hookline-broker --features testing --example enqueue [DIR] [SECONDS]`
 
@@ -18,7 +18,7 @@ use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use tokio_util::sync::CancellationToken;
 
-/// About what TextUs sends for a text message.
+/// About the size of what TextUs sends for a text message.
 const BODY_BYTES: usize = 1200;
 const PREFETCH: u16 = 64;
 
@@ -133,7 +133,7 @@ async fn consume(broker: &dyn Broker, handler: HandlerName, settled: &Arc<Atomic
     Ok(())
 }
 
-/// What one small durable write costs here: 8 KiB over existing bytes.
+/// The median cost of one small durable write here: 8 KiB over existing bytes.
 fn fdatasync_p50(dir: &Path) -> anyhow::Result<Duration> {
     const SIZE: u64 = 4 << 20;
     let file = OpenOptions::new().create_new(true).read(true).write(true).open(dir.join("probe"))?;

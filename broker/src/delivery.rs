@@ -1,4 +1,4 @@
-//! One event on its way through one handler, and how it ends its stay with this worker.
+//! One event on its way through one handler, and how a worker settles it.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use hookline_common::time::Timestamp;
 
 use crate::{Again, BrokerError};
 
-/// What a failed attempt leaves for the next: shown with the delivery, redacted by whoever made it.
+/// What a failed attempt records for the next one. It is shown with the delivery; the code that makes it redacts it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
     pub status: Option<u16>,
@@ -27,76 +27,77 @@ pub struct DeadLetterInfo {
     pub reason: DeadReason,
     pub destination: Option<Destination>,
     pub status: Option<u16>,
-    /// In words, redacted: what happened and what to do.
+    /// Says in words what happened and what to do; redacted.
     pub detail: String,
     pub attempts: u32,
     pub dead_lettered_at: Timestamp,
 }
 
-/// How a delivery ends its stay with this worker.
+/// How this worker finishes with a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Its next state is recorded elsewhere: the broker forgets it.
+    /// The delivery's next state is recorded elsewhere: the broker forgets the delivery.
     Done,
-    /// The broker hands it out again, not before `until`.
+    /// The broker hands the delivery out again, not before `until`.
     Park { until: Timestamp, spends: Spends, last: Option<LastFailure> },
-    /// The broker moves it to the handler's dead queue.
+    /// The broker moves the delivery to the handler's dead queue.
     DeadLetter(DeadLetterInfo),
-    /// The broker hands it out again, to whoever is there, as if it had not been handed out.
+    /// The broker hands the delivery out again, to any consumer, as if it had not been handed out.
     Release,
 }
 
-/// What the time costs a delivery that is parked.
+/// What being parked costs a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spends {
     /// The delivery comes back with its next attempt, and ages.
     Attempt,
-    /// The delivery comes back with the same attempt, and ages: its time is counted from its first attempt.
+    /// The delivery comes back with the same attempt, and ages: its age is counted from its first attempt.
     Age,
-    /// Neither: nothing was wrong with the destination.
+    /// The delivery spends neither attempt nor age, because nothing was wrong with the destination.
     Nothing,
 }
 
-/// Whether the settlement counts.
+/// Whether the settlement took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Durable.
+    /// The settlement is durable.
     Confirmed,
-    /// The lease had passed to another delivery of the same message, or the connection was gone: the broker hands the
-    /// delivery out again, unless its answer came through just before.
+    /// The lease had passed to another delivery of the same message, or the connection was gone. The broker hands the
+    /// delivery out again, unless its answer arrived just before.
     Lost,
 }
 
-/// Implementation side of [`Delivery::settle`].
+/// The broker's side of [`Delivery::settle`].
 #[async_trait]
 pub trait Settler: Send {
     async fn settle(self: Box<Self>, settlement: Settlement) -> Result<Settled, BrokerError>;
-    /// The delivery was never handed out: the broker hands it out again, and does not count this time. Returns when the
-    /// broker will do so, whatever becomes of this process's other work.
+    /// Gives back a delivery that no consumer took: the broker hands it out again and does not count this time. Returns
+    /// when the broker is certain to do so, whatever becomes of this process's other work.
     async fn give_back(self: Box<Self>);
-    /// The delivery was dropped without a verdict (a panic): it must be delivered again, and it counts towards
-    /// the delivery limit.
+    /// Called for a delivery that was dropped without a settlement (a panic): the broker must deliver it again, and
+    /// counts it towards the delivery limit.
     fn abandon(self: Box<Self>);
 }
 
-/// What a broker knows of a delivery.
+/// What a broker knows about a delivery.
 #[derive(Clone, Debug)]
 pub struct DeliveryParts {
     pub event: Arc<Event>,
     pub queue: Queue,
-    /// Counted from 1; a retry is 2 and up.
+    /// Counted from 1; a retry is 2 or more.
     pub attempt: u32,
-    /// When attempt 1 was first handed out or, where it was not yet, now: retries are limited by age.
+    /// When attempt 1 was first handed out, or now if this is the first time. The age limit on retries counts from
+    /// here.
     pub first_attempt_at: Timestamp,
-    /// How often it was handed out and came back without a settlement.
+    /// How often the delivery was handed out and came back without a settlement.
     pub redeliveries: u32,
     pub again: Option<Again>,
-    /// Where several copies of one delivery may be on their way, when this one was published anew: nothing is expected any
-    /// more of an older one. Zero where it never was; `None` where the broker holds one copy at most.
+    /// When this copy was published anew, if the broker can hold several copies of one delivery; work on an older copy
+    /// is obsolete. Zero if the delivery was never published anew; `None` if the broker holds at most one copy.
     pub copy: Option<Timestamp>,
-    /// What the attempt before ran into.
+    /// Why the previous attempt failed.
     pub last: Option<LastFailure>,
-    /// On a dead queue: why it is there.
+    /// On a dead queue: why the delivery is there.
     pub dead: Option<DeadLetterInfo>,
     /// The handlers whose queues took this event when it was published.
     pub routed_to: Vec<HandlerName>,
@@ -115,10 +116,10 @@ impl DeliveryParts {
     }
 }
 
-/// One event on its way through one handler: its parts, to be read, and the one chance to settle it.
+/// One event on its way through one handler: its parts, which can be read, and one chance to settle it.
 pub struct Delivery {
     parts: DeliveryParts,
-    /// `None` once it is settled.
+    /// `None` once the delivery is settled.
     settler: Option<Box<dyn Settler>>,
 }
 
@@ -128,10 +129,10 @@ impl Delivery {
         Self { parts, settler: Some(settler) }
     }
 
-    /// Carries out the verdict; durable when it returns `Confirmed`. Only `worker::settle` calls this.
+    /// Settles the delivery; the settlement is durable when this returns `Confirmed`. Only `worker::settle` calls this.
     ///
     /// # Errors
-    /// Where the broker cannot be asked: the delivery will be handed out again.
+    /// If the broker is not available: it hands the delivery out again.
     pub async fn settle(mut self, settlement: Settlement) -> Result<Settled, BrokerError> {
         match self.settler.take() {
             Some(settler) => settler.settle(settlement).await,
@@ -139,7 +140,7 @@ impl Delivery {
         }
     }
 
-    /// For a delivery that nobody took out of its buffer.
+    /// Gives back a delivery that no consumer took out of its buffer.
     pub(crate) async fn give_back(mut self) {
         if let Some(settler) = self.settler.take() {
             settler.give_back().await;

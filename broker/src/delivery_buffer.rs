@@ -1,7 +1,8 @@
-//! What lies between a broker and one consumer: deliveries that the broker has handed over and nobody has taken yet.
+//! The buffer between a broker and one consumer: deliveries that the broker has handed over and the consumer has not
+//! taken yet.
 //!
-//! The broker puts them in, and only the broker gives them back. A consumer that goes says so ([`DeliveryBuffer::stopped`]);
-//! what nobody took then was not handed out, and does not count as such.
+//! The broker puts deliveries in, and only the broker gives them back. A consumer that stops cancels
+//! [`DeliveryBuffer::stopped`]; deliveries left in the buffer then do not count as handed out.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,15 +24,15 @@ pub(crate) struct DeliveryBuffer {
 #[derive(Default)]
 struct State {
     buffered: VecDeque<Buffered>,
-    /// The broker puts nothing more in.
+    /// The broker puts in no more deliveries.
     has_ended: bool,
-    /// The consumer's side is gone.
+    /// The consumer dropped its side.
     is_abandoned: bool,
 }
 
 struct Buffered {
     delivery: Delivery,
-    /// Before its lease runs out: later the broker may have handed it to another consumer.
+    /// A moment before the lease runs out: after that, the broker may have handed the delivery to another consumer.
     until: Option<Instant>,
 }
 
@@ -42,31 +43,32 @@ impl Buffered {
 }
 
 impl DeliveryBuffer {
-    /// Adds a delivery, which nobody may take from `until` on.
+    /// Adds a delivery that can no longer be taken from `until` on.
     pub(crate) fn put(&self, delivery: Delivery, until: Option<Instant>) {
         self.state().buffered.push_back(Buffered { delivery, until });
         self.changed.notify_one();
     }
 
-    /// Cancelled when the consumer wants no more.
+    /// Cancelled when the consumer wants no more deliveries.
     pub(crate) const fn stopped(&self) -> &CancellationToken {
         &self.stopped
     }
 
-    /// Nothing more is put in. What is here stays for the consumer, unless it is gone or `gives_back`.
+    /// Ends the stream: no more deliveries come. The rest stays for the consumer, unless `gives_back` or the consumer
+    /// is gone.
     pub(crate) async fn end(&self, gives_back: bool) {
         if gives_back {
             self.give_back().await;
         }
         self.state().has_ended = true;
         self.changed.notify_one();
-        // A consumer that goes from now on has seen the end: nobody but itself takes what is here.
+        // We check after setting `has_ended`: a consumer that leaves later has seen the end, and takes the rest itself.
         if self.state().is_abandoned {
             self.give_back().await;
         }
     }
 
-    /// Gives back what nobody took in its time.
+    /// Gives back the deliveries whose time to be taken is over.
     pub(crate) async fn give_back_expired(&self) {
         let now = Instant::now();
         let expired = {
@@ -79,7 +81,7 @@ impl DeliveryBuffer {
         give_back(expired).await;
     }
 
-    /// Drops what is here: the broker hands it out again by itself.
+    /// Drops the buffered deliveries, when the broker hands them out again by itself.
     pub(crate) fn forget(&self) {
         drop(std::mem::take(&mut self.state().buffered));
     }
@@ -92,7 +94,7 @@ impl DeliveryBuffer {
     fn take(&self) -> Option<Delivery> {
         let now = Instant::now();
         let mut state = self.state();
-        // One that has expired stays until the broker gives it back.
+        // An expired delivery stays in the buffer until the broker gives it back.
         let first = state.buffered.iter().position(|one| !one.has_expired(now))?;
         state.buffered.remove(first).map(|one| one.delivery)
     }
@@ -104,7 +106,7 @@ impl DeliveryBuffer {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock can panic half-way.
+        // No code that runs under this lock can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -113,8 +115,8 @@ async fn give_back(buffered: VecDeque<Buffered>) {
     futures::future::join_all(buffered.into_iter().map(|one| one.delivery.give_back())).await;
 }
 
-/// The consumer's side: a stream of deliveries of one queue; ends when the broker is closed. Dropping it gives back what
-/// was not taken.
+/// The consumer's side: a stream of deliveries of one queue, which ends when the broker is closed. Dropping the stream
+/// gives back the deliveries that were not taken.
 pub struct Deliveries {
     buffer: Arc<DeliveryBuffer>,
 }
@@ -124,10 +126,10 @@ impl Deliveries {
         Self { buffer }
     }
 
-    /// The next delivery; `None` when the broker hands out no more. Cancelling it loses nothing.
+    /// Waits for the next delivery; `None` when the broker hands out no more. Cancel-safe.
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
-            // Before the look, so that the last one is not missed.
+            // We read this before taking, so that we don't miss the last delivery.
             let has_ended = self.buffer.state().has_ended;
             if let Some(delivery) = self.buffer.take() {
                 return Some(delivery);
@@ -139,12 +141,13 @@ impl Deliveries {
         }
     }
 
-    /// What is there now without waiting, at most `most`.
+    /// Takes the deliveries that are buffered now, at most `most`, without waiting.
     pub fn take_waiting(&mut self, most: usize) -> Vec<Delivery> {
         std::iter::from_fn(|| self.buffer.take()).take(most).collect()
     }
 
-    /// Ends the stream and returns what was handed out and not taken, so that it can be released.
+    /// Ends the stream and returns the deliveries that were handed out and not taken, so that the caller can release
+    /// them.
     pub async fn drain(mut self) -> Vec<Delivery> {
         self.buffer.stopped.cancel();
         self.buffer.ended().await;

@@ -1,4 +1,4 @@
-//! What a connection to RabbitMQ counts. Both halves of Hookline have one.
+//! The metrics of a connection to RabbitMQ; ingest and workers both have one.
 
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::service::telemetry::metrics::make::{counter, gauge, gauge_vec};
@@ -13,14 +13,14 @@ pub enum ConnectionRole {
     Consume,
 }
 
-/// Why a connection had to be made anew; the metric label.
+/// Why a connection had to be made again; the metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconnectCause {
-    /// The broker could not be reached, or refused us.
+    /// The broker was unreachable or refused us.
     Refused,
-    /// It was there and went away.
+    /// The connection was up and broke.
     Lost,
-    /// A publish had no answer in time: its connection is not to be trusted.
+    /// A publish had no answer in time, so its connection cannot be trusted.
     Unconfirmed,
     /// An exchange or queue is missing or has other arguments.
     Topology,
@@ -85,7 +85,7 @@ pub struct BrokerMetrics {
 }
 
 impl BrokerMetrics {
-    /// Registers them beside the others of this process; once.
+    /// Registers these metrics beside the process's others. Must be called at most once.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         let registry = metrics.registry();
@@ -133,7 +133,7 @@ impl BrokerMetrics {
         self.reconnects.with_label_values(&[role.as_str(), cause.as_str()]).inc();
     }
 
-    /// Counts publishes to one of our exchanges; others (probes) are no metric.
+    /// Counts a publish to one of our exchanges. Others (probes) are not counted.
     pub fn published(&self, exchange: &str, outcome: PublishOutcome) {
         if [EVENTS, WORK, DELAY, DEAD].contains(&exchange) {
             self.publishes.with_label_values(&[exchange, outcome.as_str()]).inc();

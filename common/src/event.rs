@@ -1,4 +1,4 @@
-//! The envelope that crosses the queue: a fact that a source told us, with the sender's exact bytes.
+//! The envelope that crosses the queue: a fact that a source reported, with the sender's exact bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::time::Timestamp;
 
-/// Event types that TextUs documents (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>),
-/// in the normalised spelling.
+/// Event types that TextUs documents (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>), in
+/// normalised spelling.
 pub const KNOWN_TYPES: &[&str] = &[
     "message.received",
     "message.delivered",
@@ -22,32 +22,33 @@ pub const KNOWN_TYPES: &[&str] = &[
     "contact.created",
 ];
 
-/// What `events list` shows for a signed body in which no event type can be read.
+/// The type of a signed body in which no event type can be read, as `events list` shows it.
 pub const UNPARSED: &str = "unparsed";
 
-/// AMQP short strings end at 255 bytes; a longer type is cut for display, the true one is in the body.
+/// AMQP short strings hold at most 255 bytes. A longer type is cut for display; the body has the whole type.
 const MAX_TYPE_BYTES: usize = 255;
-/// Longer types make the routing key `<source>.unknown` (docs/reference.md, "RabbitMQ").
+/// Events with a longer type get the routing key `<source>.unknown` (docs/reference.md, "RabbitMQ").
 const MAX_ROUTED_TYPE_BYTES: usize = 128;
-/// The type whose body may be a keyword alone, and its routing words then. A sender's own type never is one of these.
+/// The type of texts, and the routing words of a text that is only a keyword. A sender's own type never gets those
+/// words.
 pub const TEXT_RECEIVED: &str = "message.received";
 pub const STOP_RECEIVED: &str = "message.received.stop";
 pub const START_RECEIVED: &str = "message.received.start";
 
-/// `evt_` and 32 hexadecimal digits: a function of the source and the sender's own id for the post, so that a
-/// repeat gets the same id.
+/// `evt_` and 32 hexadecimal digits: a function of the source and the sender's own id for the post, so that a repeat
+/// gets the same id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// Derives the id from the sender's id for the post, or from the bytes where it has none.
+    /// Derives the id from the sender's id for the post, or from the body if there is none.
     #[must_use]
     pub fn derive(source: &SourceName, source_event_id: Option<&str>, body: &[u8]) -> Self {
         let mut hash = Sha256::new();
         hash.update(source.as_str().as_bytes());
         match source_event_id {
-            // The tags keep a body that equals another post's id from meeting its event id.
+            // The tags prevent a collision between a body and another post's id with the same bytes.
             Some(id) => {
                 hash.update(b"\0id\0");
                 hash.update(id.as_bytes());
@@ -64,7 +65,7 @@ impl EventId {
     /// Reads an id that was printed before.
     ///
     /// # Errors
-    /// Says what an id looks like where the text is none.
+    /// If the text is not an id; the error describes what an id looks like.
     pub fn parse(text: &str) -> Result<Self, NotAnEventId> {
         let digits = text.strip_prefix("evt_").ok_or(NotAnEventId)?;
         let well_formed =
@@ -88,13 +89,13 @@ impl fmt::Display for EventId {
 #[error("an event id is `evt_` and 32 hexadecimal digits, as `hookline events list` prints it")]
 pub struct NotAnEventId;
 
-/// The name of a configured source: `[a-z0-9_-]`, no dot (it is one word of a routing key).
+/// The name of a configured source: `[a-z0-9_-]`, no dot, because the name is one word of a routing key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct SourceName(Arc<str>);
 
 impl SourceName {
-    /// `None` where the name is empty, over 64 bytes, or holds anything but `[a-z0-9_-]`.
+    /// `None` if the name is empty, longer than 64 bytes, or has a character outside `[a-z0-9_-]`.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
@@ -113,12 +114,12 @@ impl fmt::Display for SourceName {
     }
 }
 
-/// What a text says that is a keyword alone.
+/// The meaning of a text that is only a keyword.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Keyword {
-    /// No more texts, please: an opt-out.
+    /// The person wants no more texts: an opt-out.
     Stop,
-    /// Texts again, please. No API opts a person in: this changes no state.
+    /// The person wants texts again. No API can opt a person in, so this changes no state.
     Start,
 }
 
@@ -131,16 +132,16 @@ impl Keyword {
         }
     }
 
-    /// `None` for what a newer version may have written.
+    /// `None` for a keyword that only a newer version knows.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Stop, Self::Start].into_iter().find(|keyword| keyword.as_str() == text)
     }
 }
 
-/// The kind of an event, dotted past tense: `message.received`. Known types are normalised (`-` becomes `_`), an
-/// unknown one is kept as sent (cut at 255 bytes). A text that is a keyword alone has the type of every text, and says
-/// so besides: other handlers take it as well.
+/// The kind of an event, dotted past tense: `message.received`. Known types are normalised (`-` becomes `_`); an
+/// unknown type is kept as sent (cut at 255 bytes). A text that is only a keyword has the same type as every text,
+/// because other handlers take it too; the keyword is kept beside the type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventType {
     name: Arc<str>,
@@ -167,7 +168,7 @@ impl EventType {
         Self::named(&sent[..end])
     }
 
-    /// For a signed body in which no type can be read.
+    /// The type of a signed body in which no type can be read.
     #[must_use]
     pub fn unparsed() -> Self {
         Self::named(UNPARSED)
@@ -177,7 +178,7 @@ impl EventType {
         Self { name: name.into(), keyword: None }
     }
 
-    /// The same type, of a text that is this keyword alone; of no other type is that said.
+    /// Adds the keyword if this is the type of texts; any other type stays as it is.
     #[must_use]
     pub fn with_keyword(self, keyword: Option<Keyword>) -> Self {
         let keyword = keyword.filter(|_| self.as_str() == TEXT_RECEIVED);
@@ -204,8 +205,8 @@ impl EventType {
         self.as_str() == UNPARSED
     }
 
-    /// The words of the routing key after the source: the normalised type, with the keyword behind it that a text is, or
-    /// `unknown` where the type would not fit a key, or would be taken for a keyword.
+    /// The words of the routing key after the source: the normalised type, followed by the keyword if the text is only
+    /// a keyword. `unknown` if the type does not fit a routing key, or would be mistaken for a keyword.
     #[must_use]
     pub fn routing_words(&self) -> Cow<'_, str> {
         match self.keyword {
@@ -224,7 +225,7 @@ impl EventType {
         if fits { normalised } else { "unknown".into() }
     }
 
-    /// What may stand in a log line: a stranger's text could hold anything, so only known types are shown.
+    /// The type as it may appear in a log line. A sender's text may hold anything, so only known types are shown.
     #[must_use]
     pub fn log_label(&self) -> &str {
         if self.is_known() || self.is_unparsed() { self.as_str() } else { "unknown" }
@@ -237,21 +238,21 @@ impl fmt::Display for EventType {
     }
 }
 
-/// A fact a source told us; never changes once accepted. `Debug` leaves the body out.
+/// A fact that a source reported; never changes once accepted. `Debug` omits the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     pub id: EventId,
     pub source: SourceName,
-    /// The sender's own id for the post, where it has one.
+    /// The sender's own id for the post, if there is one.
     pub source_event_id: Option<String>,
     pub event_type: EventType,
     pub received_at: Timestamp,
     pub content_type: Option<String>,
-    /// The id of the HTTP request that brought it, for following it through the logs.
+    /// The id of the HTTP request that brought the event, to follow it through the logs.
     pub request_id: Option<String>,
     /// W3C trace context of the request (<https://www.w3.org/TR/trace-context/>).
     pub traceparent: Option<String>,
-    /// The sender's bytes, exactly.
+    /// The sender's exact bytes.
     pub body: Bytes,
 }
 

@@ -1,18 +1,18 @@
-//! Reads JSON that a strict reader refuses for what nobody needs: a text that was cut within an emoji, bytes that are no
-//! UTF-8, a number that no computer holds. The sender's bytes stay what they are; only what is read of them is mended.
+//! Reads JSON that a strict reader refuses because of details that nobody needs: a text that was cut within an emoji,
+//! bytes that are not UTF-8, a number that is too large. We mend only what we read; the sender's bytes stay unchanged.
 
 use serde_json::Value;
 
 const REPLACEMENT: &str = "\\ufffd";
 
-/// The whole body as a tree; `None` where it is no JSON even when it is mended.
+/// Reads the whole body as a tree; `None` if it is not JSON even after mending.
 #[must_use]
 pub fn read(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body).ok().or_else(|| serde_json::from_str(&mended(body)).ok())
 }
 
-/// The body with U+FFFD for what is no character, `null` for numbers that are too large, control characters escaped, and
-/// no byte order mark. What is wrong otherwise stays wrong.
+/// The body with invalid characters replaced by U+FFFD and too large numbers by `null`, with control characters
+/// escaped, and without a byte order mark. Other errors stay in the text.
 #[must_use]
 pub fn mended(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
@@ -72,7 +72,7 @@ impl<'a> Mending<'a> {
 
     fn escape(&mut self) {
         let Some(unit) = code_unit(self.rest) else {
-            // `\"`, `\\` and their kin; what is no escape stays none.
+            // This is `\"`, `\\` or the like, or an invalid escape, which we leave invalid.
             let escaped = self.rest.chars().nth(1).map_or(1, |c| 1 + c.len_utf8());
             let taken = self.take(escaped);
             return self.out.push_str(taken);
@@ -98,7 +98,7 @@ impl<'a> Mending<'a> {
     }
 }
 
-/// The number of `\uXXXX` at the start.
+/// The code unit of a `\uXXXX` at the start.
 fn code_unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?

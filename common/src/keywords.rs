@@ -1,19 +1,19 @@
-//! Texts that are a keyword alone: STOP, or START (<https://help.next.textus.com/en/articles/2856342>). Only the whole
-//! text counts: "please stop by at noon" says nothing about texts.
+//! Recognises texts that are only a keyword: STOP, or START (<https://help.next.textus.com/en/articles/2856342>). Only
+//! the whole text counts: "please stop by at noon" says nothing about texts.
 
 use std::collections::BTreeSet;
 
 use crate::event::Keyword;
 
-/// What opts out where `[handlers.record_opt_out] keywords` is left out.
+/// The default of `[handlers.record_opt_out] keywords`, which opt out.
 pub const STOP: [&str; 9] = ["STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "OPT OUT"];
-/// What asks for texts again.
+/// The keywords that ask for texts again.
 pub const START: [&str; 3] = ["START", "YES", "UNSTOP"];
 
-/// Longer than any keyword, with whatever stands around it: such a text is not looked at further.
+/// The longest text that we check, without what stands around it. It is longer than any keyword.
 const MAX_BYTES: usize = 1024;
 
-/// The keywords that are looked for.
+/// The keywords to look for.
 #[derive(Clone, Debug, Default)]
 pub struct Keywords {
     stop: BTreeSet<String>,
@@ -21,7 +21,7 @@ pub struct Keywords {
 }
 
 impl Keywords {
-    /// `stop`: what opts out. None: no text is a keyword, START neither.
+    /// Uses `stop` as the keywords that opt out. If `stop` is empty, no text is a keyword, not even START.
     #[must_use]
     pub fn new(stop: &[String]) -> Self {
         let start: &[&str] = if stop.is_empty() { &[] } else { &START };
@@ -31,7 +31,7 @@ impl Keywords {
         }
     }
 
-    /// Which keyword a text is, where it is one alone.
+    /// The keyword that the whole text is, if any.
     #[must_use]
     pub fn read(&self, text: &str) -> Option<Keyword> {
         if self.stop.is_empty() || bare(text).len() > MAX_BYTES {
@@ -46,7 +46,8 @@ impl Keywords {
     }
 }
 
-/// As keywords are compared: any case; without what stands around it; one space for any number.
+/// The form in which keywords are compared: upper case, trimmed of blanks, quotes and closing punctuation, with single
+/// spaces.
 #[must_use]
 pub fn compared(text: &str) -> String {
     let words: Vec<String> = bare(text)
@@ -57,14 +58,14 @@ pub fn compared(text: &str) -> String {
     words.join(" ")
 }
 
-/// Without spaces and quotes around it, nor punctuation that closes it.
+/// Removes spaces and quotes around a text, and punctuation at its end.
 fn bare(text: &str) -> &str {
     let opens = |c: char| is_blank(c) || is_quote(c);
     let closes = |c: char| opens(c) || ".!?,;:…。！？，；：".contains(c);
     text.trim_start_matches(opens).trim_end_matches(closes)
 }
 
-/// Spaces, and what shows as nothing at all: telephones put it there.
+/// Whether a character is a space or invisible; telephones add invisible ones.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
 }

@@ -1,5 +1,5 @@
-//! What the two sides of the queue must agree on, and nothing that one of them owns alone: the event, its names, the
-//! settings, and what a service runs on. The crate uses neither actix-web nor reqwest nor lapin.
+//! What both sides of the queue must agree on, and nothing that only one of them owns: the event, its names, the
+//! settings, and the base of a service. The crate uses neither actix-web nor reqwest nor lapin.
 
 pub mod backoff;
 pub mod event;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Implements text forms for a closed set of names, so that each is written once.
+/// Implements the text forms of a closed set of names, so that each name is written once.
 macro_rules! closed_set {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -57,7 +57,7 @@ pub struct UnknownName {
 }
 
 closed_set! {
-    /// The code that does one thing for one kind of event; each has a queue of its own.
+    /// The code that does one thing for one kind of event; each handler has its own queue.
     HandlerName {
         RecordOptOut = "record_opt_out",
         FlagOptOut = "flag_opt_out",
@@ -78,7 +78,7 @@ closed_set! {
 }
 
 closed_set! {
-    /// Where one delivery (one event, one handler) stands.
+    /// The state of one delivery (one event, one handler).
     DeliveryState {
         Waiting = "waiting",
         Done = "done",
@@ -114,7 +114,7 @@ closed_set! {
 }
 
 closed_set! {
-    /// Why we stopped trying.
+    /// Why a delivery was dead-lettered.
     DeadReason {
         Rejected = "rejected",
         NotFound = "not_found",
@@ -129,7 +129,7 @@ closed_set! {
 }
 
 closed_set! {
-    /// What a call to a destination is for; a metric label.
+    /// The purpose of a call to a destination; a metric label.
     Operation {
         PutOptOut = "put_opt_out",
         GetOptOut = "get_opt_out",
@@ -150,19 +150,19 @@ closed_set! {
 }
 
 closed_set! {
-    /// What is known of this endpoint's subscription at TextUs.
+    /// What we know about this endpoint's subscription at TextUs.
     SubscriptionState {
         NotKnown = "not_known",
         Complete = "complete",
-        /// An event type that a handler needs is not sent here.
+        /// TextUs does not send an event type that a handler needs.
         Incomplete = "incomplete",
-        /// Everything is subscribed, and does not arrive or is not taken.
+        /// Every event type is subscribed, but events do not arrive or are not accepted.
         Unhealthy = "unhealthy",
     }
 }
 
 closed_set! {
-    /// Calls that fail and recover together: each class has a breaker of its own.
+    /// Calls that fail and recover together: each class has its own breaker.
     OperationClass {
         OptOutWrites = "opt_out_writes",
         ContactWrites = "contact_writes",
@@ -191,8 +191,8 @@ impl Operation {
         }
     }
 
-    /// Whether how it ends says nothing of other calls, and theirs nothing of it: few tokens may see the account's
-    /// integrations, and one that may not is good for all else.
+    /// Whether the outcome of this operation says nothing about other calls, and theirs nothing about it. Few tokens
+    /// may see the account's integrations, and a token that may not is good for everything else.
     #[must_use]
     pub const fn stands_alone(self) -> bool {
         matches!(self, Self::ListIntegrations | Self::CreateIntegration | Self::UpdateIntegration)
@@ -200,7 +200,7 @@ impl Operation {
 }
 
 impl OperationClass {
-    /// As sentences name it.
+    /// The name in sentences.
     #[must_use]
     pub const fn in_words(self) -> &'static str {
         match self {
@@ -210,7 +210,7 @@ impl OperationClass {
         }
     }
 
-    /// Its place in a table of one row a class.
+    /// The row of this class in a table with one row per class.
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
@@ -224,9 +224,9 @@ impl OperationClass {
 /// A queue that Hookline consumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Queue {
-    /// What a handler still has to do.
+    /// Deliveries that a handler still has to process.
     Work(HandlerName),
-    /// What was given up, on its way into the store's `dead_letters`.
+    /// Dead letters on their way into the store's `dead_letters`.
     Dead(HandlerName),
 }
 
@@ -238,7 +238,7 @@ impl Queue {
         }
     }
 
-    /// The AMQP name, also the metric label: `hookline.work.log_note`.
+    /// The AMQP name, which is also the metric label: `hookline.work.log_note`.
     #[must_use]
     pub fn name(self) -> String {
         match self {

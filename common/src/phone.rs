@@ -1,4 +1,4 @@
-//! Phone numbers: E.164 inside, masked wherever a person who did not ask for them could see them.
+//! Phone numbers: E.164 inside Hookline, masked wherever somebody could see them who did not ask for them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Phone(Arc<str>);
 
-/// Longest text that is read for a number, once what stands around it is gone.
+/// The longest text that is read as a number, without the prefix and invisible characters.
 const MAX_CHARS: usize = 48;
-/// Longest extension: more digits behind a number are another number.
+/// The longest extension. More digits behind a number are another number.
 const MAX_EXTENSION_DIGITS: usize = 9;
-/// What people and programs write before a number, in lower case.
+/// Words that people and programs write before a number, in lower case.
 const PREFIXES: [&str; 6] = ["tel", "phone", "mobile", "cell", "sms", "callto"];
-/// What comes before an extension, in lower case, the longest first.
+/// The marks before an extension, in lower case, the longest first.
 const EXTENSIONS: [&str; 6] = ["extension", "extn", "ext", "x", "#", "*"];
 
 impl Phone {
-    /// Reads a number that came as one: its plus is lost. Only eleven digits from 1 on are a +1 number then; ten may be of
-    /// a number from abroad.
+    /// Reads a phone number that came as a JSON number, which has lost its plus. Only eleven digits that start with 1
+    /// are then a +1 number; ten digits may belong to a number from abroad.
     #[must_use]
     pub fn of_number(number: &serde_json::Number) -> Option<Self> {
         let digits = number.to_string();
         (digits.len() == 11 && digits.starts_with('1')).then(|| Self::parse(&digits))?
     }
 
-    /// Reads a number in any usual form, with what people write around it: an extension (which is no part of E.164),
-    /// `tel:`, marks of writing direction, dashes and spaces of any alphabet. Without a `+`, ten digits, or eleven
-    /// starting with 1, are taken for a number of the North American plan (docs/textus-api.md, "Phone numbers");
-    /// `None` for what names no number, and for what names more than one.
+    /// Reads a number in any usual form, including what people write around it: an extension (which is no part of
+    /// E.164), `tel:`, marks of writing direction, dashes and spaces of any alphabet. Without a `+`, ten digits, or
+    /// eleven that start with 1, are taken for a number of the North American plan (docs/textus-api.md, "Phone
+    /// numbers"). Returns `None` if the text has no number, or more than one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = plain(text);
@@ -43,14 +43,14 @@ impl Phone {
         }
         let is_international = match number.split_once('+') {
             None => false,
-            // "(+65) 6123 4567" too; a plus between digits is no number.
+            // "(+65) 6123 4567" is a number too, but a text with a plus between digits is not.
             Some((before, after)) if before.contains(|c: char| c.is_ascii_digit()) || after.contains('+') => {
                 return None;
             }
             Some(_) => true,
         };
         let digits: String = number.chars().filter(char::is_ascii_digit).collect();
-        // By length alone: test ranges, and newly opened ones, are real numbers to the people who own them.
+        // We check only the length: test ranges, and newly opened ranges, are real numbers to the people who own them.
         match digits.len() {
             10 if !is_international => Some(Self(format!("+1{digits}").into())),
             11 if digits.starts_with('1') => Some(Self(format!("+{digits}").into())),
@@ -59,7 +59,8 @@ impl Phone {
         }
     }
 
-    /// Plausible length and country code are asked for, not `is_valid`, for the same reason.
+    /// Reads an international number. Checks for a plausible length and country code, not `is_valid`, for the same
+    /// reason.
     fn from_abroad(digits: &str) -> Option<Self> {
         let parsed = phonenumber::parse(None, format!("+{digits}")).ok()?;
         let e164 = parsed.format().mode(phonenumber::Mode::E164).to_string();
@@ -71,26 +72,26 @@ impl Phone {
         &self.0
     }
 
-    /// All digits, country code included.
+    /// All digits, including the country code.
     #[must_use]
     pub fn digits(&self) -> &str {
         &self.0[1..]
     }
 
-    /// The ten digits behind `+1`; `None` for a number outside the North American plan.
+    /// The ten digits after `+1`; `None` for a number outside the North American plan.
     #[must_use]
     pub fn plus_one(&self) -> Option<&str> {
         self.0.strip_prefix("+1")
     }
 
-    /// As payloads write it without its country code's plus: ten digits for +1 numbers, all digits otherwise.
+    /// The form without a plus that payloads use: ten digits for +1 numbers, all digits otherwise.
     #[must_use]
     pub fn ten_digits(&self) -> &str {
         self.plus_one().unwrap_or(self.digits())
     }
 
-    /// The form of `q` in searches, which looks for a part of a number: never one that reads as somebody else's +1
-    /// number, so the last nine digits where there are ten in all.
+    /// The form of `q` in searches, which match part of a number. Never a form that reads as somebody else's +1 number:
+    /// if a foreign number has ten digits in all, only the last nine.
     #[must_use]
     pub fn search_digits(&self) -> &str {
         match self.plus_one() {
@@ -124,13 +125,13 @@ impl fmt::Debug for Phone {
     }
 }
 
-/// Whether bare digits, without a plus, are those of a number of the North American plan.
+/// Whether bare digits, without a plus, form a number of the North American plan.
 #[must_use]
 pub fn reads_as_plus_one(digits: &str) -> bool {
     digits.len() == 10 || (digits.len() == 11 && digits.starts_with('1'))
 }
 
-/// Without what cannot be seen, and with ASCII for the signs that other alphabets and typography have.
+/// Removes invisible characters, and replaces the signs of other alphabets and of typography with ASCII.
 fn plain(text: &str) -> String {
     let seen = |c: char| match c {
         // Soft hyphen, zero width, marks and isolates of writing direction, byte order mark.
@@ -156,14 +157,14 @@ fn plain(text: &str) -> String {
 fn without_prefix(text: &str) -> &str {
     let lower = text.to_ascii_lowercase();
     let rest = PREFIXES.iter().find_map(|prefix| lower.strip_prefix(prefix));
-    // Only where the word ends there.
+    // We remove the prefix only if the word ends there.
     match rest.filter(|rest| rest.starts_with([':', '.', ' ', '+', '('])) {
         Some(rest) => text[text.len() - rest.len()..].trim_start_matches([':', '.', ' ', '/']),
         None => text,
     }
 }
 
-/// Whether nothing but an extension, or punctuation, stands behind the number.
+/// Whether the text behind the number is only an extension or punctuation.
 fn is_extension(rest: &str) -> bool {
     let punctuation = |c: char| " ,;:.=-()".contains(c);
     let lower = rest.trim_start_matches(punctuation).to_ascii_lowercase();

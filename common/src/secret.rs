@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Prints as `***`; the text is had only by asking for it by name.
+/// A text that prints as `***`; only [`Secret::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<str>);
 

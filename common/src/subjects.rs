@@ -1,5 +1,5 @@
-//! Whom an event is about, by the fields that say so: the numbers and contacts of its conversation, its opt-out or its
-//! contact. What somebody wrote in a text, and our own numbers, name nobody.
+//! Reads whom an event is about from the fields that say so: the numbers and contacts of its conversation, its opt-out
+//! or its contact. What somebody wrote in a text does not count, nor do our own numbers.
 
 use std::collections::BTreeSet;
 
@@ -8,20 +8,20 @@ use serde_json::Value;
 use crate::json;
 use crate::phone::Phone;
 
-/// What an event's own fields name.
+/// The people that an event's own fields name.
 #[derive(Default)]
 pub struct Subjects {
     pub phones: BTreeSet<Phone>,
     /// The last segments of contacts' paths: `Vx9kQ2` of `/contacts/Vx9kQ2`.
     pub contacts: BTreeSet<String>,
-    /// Numbers of the accounts themselves.
+    /// The numbers of the accounts themselves.
     pub business: BTreeSet<Phone>,
-    /// The body is no JSON object, even when it is mended: there are no fields that could say whom it is about.
+    /// The body is not a JSON object, even after mending: no field can say whom it is about.
     pub is_unreadable: bool,
 }
 
 impl Subjects {
-    /// Reads the body of an event of whatever type.
+    /// Reads the body of an event of any type.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         let mut subjects = Self::default();
@@ -42,7 +42,7 @@ impl Subjects {
         self.phones.extend(first_phone(said, &["phoneNumber", "formattedPhoneNumber"]));
         self.business.extend(first_phone(said, &["accountPhoneNumber", "formattedAccountPhoneNumber"]));
         if said["assignedContact"].is_null() {
-            // Several who share a number: the conversation is of none of them in particular.
+            // If several contacts share a number, the conversation belongs to none of them in particular.
             if let Some([only]) = members(&said["associatedContacts"]) {
                 self.contact_id(only);
             }
@@ -64,21 +64,21 @@ impl Subjects {
         }
     }
 
-    /// From a contact or its path.
+    /// Adds a contact from the contact itself or from its path.
     fn contact_id(&mut self, link: &Value) {
         let id = link.as_str().or_else(|| link["id"].as_str());
         self.contacts.extend(id.and_then(contact_slug).map(str::to_owned));
     }
 }
 
-/// The last segment of a contact's path.
+/// The last segment of a contact's path; `None` if it is empty.
 #[must_use]
 pub fn contact_slug(id: &str) -> Option<&str> {
     id.rsplit('/').next().filter(|slug| !slug.is_empty())
 }
 
-/// The first of these fields that can be read as a number. The others are other forms of it: ten digits of a number from
-/// abroad would name somebody else.
+/// The first of these fields that can be read as a number. The others are other forms of it, and could name somebody
+/// else: ten digits of a number from abroad, for example.
 fn first_phone(said: &Value, names: &[&str]) -> Option<Phone> {
     names.iter().find_map(|name| phone(&said[*name]))
 }
@@ -91,7 +91,7 @@ fn phone(said: &Value) -> Option<Phone> {
     }
 }
 
-/// Of a collection, or of a plain list.
+/// The members of a collection, or of a plain list.
 fn members(collection: &Value) -> Option<&[Value]> {
     collection.as_array().or_else(|| collection["members"].as_array()).map(Vec::as_slice)
 }
@@ -141,7 +141,7 @@ mod tests {
                 vec![],
             ),
             (r#"{"contact":{"id":"Ab1","phones":[{"number":12025550147}]}}"#, vec![THEM], vec!["Ab1"], vec![]),
-            // Ten digits of a number from abroad would be somebody else's.
+            // Ten digits of a number from abroad would be somebody else's number.
             (r#"{"contact":{"id":"Ab1","phones":[{"number":2025550147}]}}"#, vec![], vec!["Ab1"], vec![]),
             (
                 r#"{"optOut":{"phoneNumber":"+6561234567","id":"/acme/opt_outs/6561234567"}}"#,

@@ -1,4 +1,4 @@
-//! Points in time as whole milliseconds since the Unix epoch: what the store, the queue and the headers hold.
+//! Points in time as whole milliseconds since the Unix epoch, as the store, the queue and the headers hold them.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,8 +28,8 @@ impl Timestamp {
         self.0
     }
 
-    /// Reads ISO 8601 with `Z` or any offset, with or without fractions: TextUs sends several forms
-    /// (<https://apidocs.next.textus.com/docs/accounts/index>). `None` where it is not a point in time.
+    /// Reads ISO 8601 with `Z` or any offset, with or without fractions, because TextUs sends several forms
+    /// (<https://apidocs.next.textus.com/docs/accounts/index>). `None` if the text is not a point in time.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.trim().parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
@@ -45,20 +45,20 @@ impl Timestamp {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// Time from `earlier` to `self`; zero where `earlier` is later (clocks step back).
+    /// The time from `earlier` to `self`; zero if `earlier` is later (clocks step back).
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         duration(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Whole milliseconds; what no clock could count is the most.
+/// Converts to whole milliseconds; a duration that is too long becomes `i64::MAX`.
 #[must_use]
 pub fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// So many milliseconds; zero where they are negative.
+/// Converts from milliseconds; a negative number becomes zero.
 #[must_use]
 pub fn duration(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))

@@ -1,27 +1,27 @@
-//! A phone number in running text: found in the forms that people write, and masked.
+//! Finds a phone number in running text, in the forms that people write, and masks it.
 
 use std::ops::Range;
 
 use crate::phone::{Phone, reads_as_plus_one};
 
-/// At most so many signs stand between two digits of one number: `) -`.
+/// How many characters may stand between two digits of one number: `) -`.
 const MOST_BETWEEN: usize = 3;
 
-/// The forms of one number.
+/// The written forms of one number.
 pub struct Written {
-    /// Digits, the longest first; with whether a `+` must stand before them.
+    /// The digits of each form, the longest first, and whether a `+` must stand before them.
     forms: Vec<(String, bool)>,
     needle: String,
 }
 
-/// Whether backslashes and quotes are those of JSON.
+/// Whether backslashes and quotes have their meaning in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Text {
     Plain,
     Json,
 }
 
-/// Where the digits of one occurrence are, and whether they are inside a JSON string.
+/// The positions of one occurrence's digits, and whether they are inside a JSON string.
 struct Found {
     digits: Vec<usize>,
     quoted: bool,
@@ -32,21 +32,21 @@ impl Written {
     pub fn new(phone: &Phone) -> Self {
         let all = phone.digits();
         let mut forms = vec![(format!("011{all}"), false), (format!("00{all}"), false)];
-        // Bare digits that read as a +1 number are somebody else's.
+        // Bare digits that read as a +1 number belong to somebody else.
         forms.push((all.to_owned(), phone.plus_one().is_none() && reads_as_plus_one(all)));
         if let Some(ten) = phone.plus_one() {
             forms.push((ten.to_owned(), false));
         }
-        // Within a country the code is left out, and a zero stands for it.
+        // Within a country people write a zero instead of the country code.
         if let Some(national) = national(phone) {
             forms.push((format!("0{national}"), false));
         }
-        // People keep the last four digits of a +1 number together, elsewhere at least the last two.
+        // People keep the last four digits of a +1 number together, and elsewhere at least the last two.
         let together = if phone.plus_one().is_some() { 4 } else { 2 };
         Self { forms, needle: all[all.len() - together..].to_owned() }
     }
 
-    /// Stands in every text in which the number does: for a first look.
+    /// A text that is part of every text with the number, for a first, cheap search.
     #[must_use]
     pub fn needle(&self) -> &str {
         &self.needle
@@ -57,8 +57,8 @@ impl Written {
         !self.find(text, kind).is_empty()
     }
 
-    /// The text without the number: `*` for its digits, and another number where JSON has it as a number. `None` where
-    /// it isn't there.
+    /// The text without the number: its digits become `*`, or another number if JSON has it as a number. `None` if the
+    /// number isn't there.
     #[must_use]
     pub fn masked(&self, text: &[u8], kind: Text) -> Option<Vec<u8>> {
         let found = self.find(text, kind);
@@ -123,7 +123,7 @@ fn national(phone: &Phone) -> Option<String> {
     phone.digits().strip_prefix(&code).map(str::to_owned)
 }
 
-/// Where the digits are of a number that is written from `at` on, and ends there.
+/// The positions of the form's digits, if it is written from `at` on and no digit follows.
 fn digits_of(form: &str, text: &[u8], at: usize) -> Option<Vec<usize>> {
     let mut places = Vec::with_capacity(form.len());
     let mut next = at;
@@ -142,7 +142,7 @@ fn digits_of(form: &str, text: &[u8], at: usize) -> Option<Vec<usize>> {
     (!text.get(next).is_some_and(u8::is_ascii_digit)).then_some(places)
 }
 
-/// Behind a sign that may stand between two digits.
+/// The position after a character that may stand between two digits.
 fn between(text: &[u8], at: usize) -> Option<usize> {
     const ESCAPES: [Range<u32>; 5] = [0xa0..0xa1, 0x200b..0x2016, 0x202f..0x2030, 0x2212..0x2213, 0xad..0xae];
     let is_sign = |code: u32| ESCAPES.iter().any(|signs| signs.contains(&code));

@@ -1,4 +1,4 @@
-//! Private nodes end with the test process that started them, also when nothing of it runs any more.
+//! Private nodes end with the test process that started them, even if that process can run no more code.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use hookline_common::testing::nodes::{PostgresNode, RabbitNode, root};
 
-/// Not a test of its own: what the other process does.
+/// The code of the other process; not a test of its own.
 #[tokio::test]
 #[ignore = "run by nodes_and_their_folder_end_with_a_killed_process"]
 async fn holds_nodes() {

@@ -1,5 +1,5 @@
-//! What every broker must do, as tests that run against any of them. Each takes a [`Harness`] and panics where the
-//! broker breaks its promise.
+//! The promises that every broker must keep, as tests that run against any broker. Each test takes a [`Harness`] and
+//! panics if the broker breaks a promise.
 
 mod queues;
 mod settlements;
@@ -19,9 +19,9 @@ use hookline_common::names::{HandlerName, Queue};
 use super::{Broker, Deliveries, Delivery, QueueDepth, Settled, Settlement};
 use crate::topology::{self};
 
-/// Whatever is expected to happen has happened by then.
+/// The longest that an expected thing may take.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// What has not happened by then does not happen. Longer than a broker needs to hand something out.
+/// How long we wait to conclude that nothing comes. Longer than a broker needs to hand something out.
 const SILENCE: Duration = Duration::from_millis(400);
 
 const NOTES: Queue = Queue::Work(HandlerName::LogNote);
@@ -33,7 +33,7 @@ const HISTORY: Queue = Queue::Work(HandlerName::RecordHistory);
 pub trait Harness: Send + Sync {
     async fn open(&self) -> Arc<dyn Broker>;
 
-    /// Ends the broker as the end of its process would: nothing is given back, nothing more is settled.
+    /// Ends the broker as a crash of its process would: nothing is given back, and nothing more is settled.
     async fn crash(&self, broker: Arc<dyn Broker>);
 }
 
@@ -41,17 +41,17 @@ async fn consume(broker: &Arc<dyn Broker>, queue: Queue, prefetch: u16) -> Deliv
     broker.consume(queue, prefetch).await.expect("the owner consumes")
 }
 
-/// The next delivery, within the deadline.
+/// Waits for the next delivery, within the deadline.
 pub async fn next(deliveries: &mut Deliveries) -> Delivery {
     within_deadline(deliveries.next()).await.expect("the stream goes on")
 }
 
-/// Settles and expects the settlement to count.
+/// Settles a delivery and asserts that the settlement took effect.
 pub async fn settle(delivery: Delivery, settlement: Settlement) {
     assert_eq!(delivery.settle(settlement).await.expect("settled"), Settled::Confirmed);
 }
 
-/// Nothing is handed out for a while.
+/// Asserts that nothing is handed out for a while.
 pub async fn nothing_comes(deliveries: &mut Deliveries) {
     if let Ok(Some(delivery)) = timeout(SILENCE, deliveries.next()).await {
         panic!("{:?} was handed out: {:?}", delivery.queue, delivery.event);

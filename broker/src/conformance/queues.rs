@@ -1,4 +1,4 @@
-//! What is stored, who gets it and how much of it, and what the queues say of themselves.
+//! What is stored, which queues get it and how much of it, and what the queues report about themselves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub async fn each_type_reaches_its_handlers_and_no_other(harness: &dyn Harness) 
         let text = an_event("message.received");
         events.push(Event { event_type: text.event_type.with_keyword(Some(keyword)), ..text });
     }
-    // A sender's own type is never taken for a keyword.
+    // A sender's own type is never mistaken for a keyword.
     events.push(an_event("message.received.stop"));
     for event in &events {
         broker.publish(event).await.expect("stored");
@@ -144,7 +144,7 @@ pub async fn what_is_published_anew_goes_on_where_it_was(harness: &dyn Harness) 
     settle(first, Settlement::Park { until: far, spends: Spends::Attempt, last: None }).await;
     nothing_comes(&mut notes).await;
 
-    // Parked still; then nowhere.
+    // The first time the delivery is still parked; the second time it is in no queue.
     for copy in [1, 2] {
         let first_attempt_at = Some(Timestamp::from_millis(Timestamp::now().as_millis() - 77_000));
         let from = Resumed { attempt: 2, first_attempt_at, copy: Timestamp::from_millis(copy) };
@@ -152,7 +152,7 @@ pub async fn what_is_published_anew_goes_on_where_it_was(harness: &dyn Harness) 
         let delivery = next(&mut notes).await;
         assert_eq!((&*delivery.event, delivery.attempt, delivery.again), (&event, 2, None));
         assert!(delivery.copy.is_none_or(|of| of == from.copy), "{:?}", delivery.copy);
-        // Where one copy is held at most and is there, its age is its own.
+        // A broker that holds one copy at most keeps the age of the copy that is there.
         let is_its_own = delivery.copy.is_none() && copy == 1;
         assert_eq!(Some(delivery.first_attempt_at) == first_attempt_at, !is_its_own);
         settle(delivery, Settlement::Done).await;

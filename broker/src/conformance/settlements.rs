@@ -1,4 +1,4 @@
-//! How a delivery ends, and what becomes of one that comes to no end.
+//! How a delivery is settled, and what happens to one that is never settled.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub async fn a_parked_delivery_waits_for_its_time_and_counts_its_attempts(harnes
     settle(second, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
     let third = next(&mut deliveries).await;
     assert_eq!((third.attempt, third.redeliveries), (2, 0), "waiting costs no attempt and is no redelivery");
-    // A broker may leave out the time of a hold, and no more than that.
+    // A broker may leave out the time of a hold, but no more than that.
     assert!(third.first_attempt_at.since(first_attempt_at) < Duration::from_millis(500));
     assert_eq!(third.last, Some(failure), "what the attempt before ran into is still known");
     settle(third, Settlement::Done).await;

@@ -1,4 +1,4 @@
-//! When a row is due, on a clock that does not step: a delay keeps its length when somebody sets the wall clock.
+//! A clock for due times that does not step: a delay keeps its length when somebody sets the wall clock.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use hookline_common::time::Timestamp;
 
-/// Wall time at open and what has passed since.
+/// The wall time when the broker was opened, and the monotonic time since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     opened_at: Timestamp,
@@ -22,7 +22,7 @@ impl Clock {
         self.opened_at.plus(self.opened.elapsed()).as_millis()
     }
 
-    /// Wall time in this clock's milliseconds, rounded up: never early.
+    /// Converts a wall time to this clock's milliseconds.
     pub(super) fn due_ms(&self, until: Timestamp) -> i64 {
         let delay = until.since(Timestamp::now());
         self.now_ms() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX >> 1)

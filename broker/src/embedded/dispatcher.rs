@@ -1,5 +1,5 @@
-//! Leases what is due for whoever has room, and hands it out. Sleeps until something comes, is settled or falls
-//! due; asks four times a second whether another process changed the file.
+//! Leases due rows for consumers that have room, and hands them out. Sleeps until a row comes, is settled or falls due;
+//! asks the writer four times a second to check whether another process changed the file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +22,13 @@ use super::settler::EmbeddedSettler;
 use crate::delivery_buffer::DeliveryBuffer;
 use crate::{Delivery, DeliveryParts, Spends};
 
-/// How soon a redrive by the command line is noticed.
+/// How soon we notice a redrive by the command line.
 const POLL: Duration = Duration::from_millis(250);
-/// Before asking again what could not be answered.
+/// How long we wait before we repeat a request that failed.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
-/// Before an unreadable message is tried again.
+/// How long an unreadable message waits before it is tried again.
 const PUT_OFF: Duration = Duration::from_secs(60);
-/// Whatever is due later is asked for again anyway.
+/// The longest sleep; rows that are due later are asked for again anyway.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 pub(super) struct Consumer {
@@ -47,7 +47,7 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Runs until `closing`; gives back what was not handed out.
+    /// Runs until `closing`; then gives back the deliveries that were not handed out.
     pub(super) async fn run(mut self, mut newcomers: mpsc::UnboundedReceiver<Consumer>, closing: CancellationToken) {
         let context = Arc::clone(&self.context);
         let mut poll = interval(POLL);
@@ -57,7 +57,7 @@ impl Dispatcher {
             self.consumers.extend(std::iter::from_fn(|| newcomers.try_recv().ok()));
             let (wants, mut due_in) = self.wants();
             if wants.iter().any(|want| *want > 0) {
-                // Never cancelled half-way: a row that was leased and forgotten would count as handed out.
+                // This is never cancelled half-way: a row that was leased and forgotten would count as handed out.
                 match self.hand_out(wants).await {
                     Ok(()) => continue,
                     Err(()) => due_in = AFTER_FAULT,
@@ -70,7 +70,8 @@ impl Dispatcher {
                 Some(newcomer) = newcomers.recv() => self.consumers.push(newcomer),
                 () = sleep(due_in) => {}
                 _ = poll.tick() => {
-                    // Before the writer looks: what was never taken does not count as handed out.
+                    // This comes before the writer's check, so that deliveries that were never taken don't count as
+                    // handed out.
                     for consumer in &self.consumers {
                         consumer.buffer.give_back_expired().await;
                     }
@@ -83,7 +84,7 @@ impl Dispatcher {
         for consumer in &self.consumers {
             consumer.buffer.end(true).await;
         }
-        // Reading leaves nothing behind; an error here has no consequence.
+        // An error has no consequence, because reading leaves nothing behind.
         drop(self.reader.close().await);
     }
 
@@ -97,7 +98,7 @@ impl Dispatcher {
         }
     }
 
-    /// What is due and has room now, and how long until more is.
+    /// How many due rows each queue has room for now, and how long until more are due.
     fn wants(&self) -> (Wants, Duration) {
         let now_ms = self.context.clock.now_ms();
         let mut wants = [0; SLOTS];
@@ -117,10 +118,10 @@ impl Dispatcher {
 
     async fn hand_out(&mut self, wants: Wants) -> Result<(), ()> {
         let (reply, leased) = oneshot::channel();
-        // From before the writer leases, so that the buffer is never behind it.
+        // We take the time before the writer leases, so that the buffered deliveries expire before their leases.
         let until = Instant::now() + self.lease;
         self.ops.send(Op::Lease { wants, reply }).map_err(drop)?;
-        // No answer: the writer could not ask the file now.
+        // No answer means that the writer could not use the file now.
         let leased = leased.await.map_err(drop)?;
         let mut seqs: Vec<i64> = leased.iter().map(|row| rows::message_of_row(row.lease.row)).collect();
         seqs.sort_unstable();
@@ -130,7 +131,7 @@ impl Dispatcher {
                 for row in leased {
                     match events.get(&rows::message_of_row(row.lease.row)) {
                         Some(event) => self.buffer(row, event.clone(), until),
-                        // Erased since, or not readable.
+                        // The message was erased since, or is not readable.
                         None => self.put_off(row),
                     }
                 }
@@ -167,7 +168,7 @@ impl Dispatcher {
         buffer.put(Delivery::new(parts, Box::new(settler)), Some(until));
     }
 
-    /// A message that a newer version wrote may not be readable here: it waits for that version.
+    /// Parks a message that may have been written by a newer version, so that it waits for that version.
     fn put_off(&self, row: LeasedRow) {
         let due_ms = self.context.clock.now_ms() + i64::try_from(PUT_OFF.as_millis()).unwrap_or_default();
         let change = Change::Back { due_ms: Some(due_ms), spends: Spends::Nothing, count: Count::Undo, last: None };

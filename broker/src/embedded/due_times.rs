@@ -1,4 +1,4 @@
-//! What the writer tells the dispatcher without being asked: when each queue's next row is due.
+//! When each queue's next row is due, which the writer passes to the dispatcher without being asked.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -22,7 +22,7 @@ impl DueTimes {
         self.next_due[slot].load(Ordering::Acquire)
     }
 
-    /// A row that is due now came into `slot`. Only the writer calls this, between its transactions.
+    /// Records that a row that is due now came into `slot`. Only the writer calls this, between its transactions.
     pub(super) fn came(&self, slot: usize, now_ms: i64) {
         self.next_due[slot].fetch_min(now_ms, Ordering::AcqRel);
     }
@@ -33,7 +33,7 @@ impl DueTimes {
         }
     }
 
-    /// Wakes the dispatcher: rows came, or room for them.
+    /// Wakes the dispatcher, because rows came or a consumer has room.
     pub(super) fn wake(&self) {
         self.changed.notify_one();
     }

@@ -1,4 +1,4 @@
-//! What an SQLite error asks for (<https://www.sqlite.org/rescode.html>).
+//! What to do about an SQLite error (<https://www.sqlite.org/rescode.html>).
 
 use crate::PublishError;
 
@@ -6,16 +6,16 @@ const READONLY: i64 = 8;
 const IOERR: i64 = 10;
 const CORRUPT: i64 = 11;
 const NOTADB: i64 = 26;
-/// I/O errors only by name, before anything was written: memory was short, or the disk too full for the index of
-/// the log to grow.
+/// I/O errors only by name: they happen before anything is written, because memory was short, or the disk was too full
+/// for the index of the log to grow.
 const IOERR_NOMEM: i64 = IOERR | 12 << 8;
 const IOERR_SHMSIZE: i64 = IOERR | 19 << 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Nothing was changed; it may work later (lock held too long, disk full, no descriptor free).
+    /// Nothing was changed, and a retry may work (lock held too long, disk full, no descriptor free).
     Passing(String),
-    /// What was written may be gone, or nothing can be written any more.
+    /// Written data may be gone, or nothing can be written any more.
     Fatal(String),
 }
 
@@ -31,7 +31,7 @@ impl Fault {
     }
 }
 
-/// By extended result code.
+/// Judges an extended result code.
 const fn is_fatal(code: i64) -> bool {
     match code {
         IOERR_NOMEM | IOERR_SHMSIZE => false,
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn only_what_may_have_lost_or_can_never_take_a_write_is_fatal() {
-        // Numbers as https://www.sqlite.org/rescode.html lists them.
+        // The numbers are those that https://www.sqlite.org/rescode.html lists.
         let passing = [
             (5, "SQLITE_BUSY"),
             (6, "SQLITE_LOCKED"),

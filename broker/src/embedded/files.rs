@@ -1,4 +1,4 @@
-//! The data directory: who may read it, who owns it, and whether its file system keeps what it is told.
+//! The data directory: who may read it, who owns it, and whether its file system is durable.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -15,13 +15,14 @@ const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 const OVERLAYFS: u64 = 0x794c_7630;
 
-/// Held while this process consumes; the operating system lets go of it when the process ends, however it ends.
+/// The lock that a process holds while it consumes. The operating system releases it when the process ends, however it
+/// ends.
 #[derive(Debug)]
 pub(super) struct OwnerLock {
     _file: File,
 }
 
-/// The name of a file system under `dir` that loses its files with the machine or the container.
+/// The name of the file system under `dir`, if that file system loses its files with the machine or the container.
 #[must_use]
 pub fn forgetful_file_system(dir: &Path) -> Option<&'static str> {
     let magic = rustix::fs::statfs(dir).ok()?.f_type;
@@ -33,8 +34,8 @@ pub fn forgetful_file_system(dir: &Path) -> Option<&'static str> {
     }
 }
 
-/// Makes the directory and an empty file that only this user can read. SQLite gives its log and index the
-/// file's own mode.
+/// Creates the directory, and an empty file that only this user can read. SQLite gives its log and index the file's own
+/// mode.
 pub(super) fn prepare(data_dir: &Path, file: &Path) -> Result<(), BrokerError> {
     let failed = |path: &Path, cause: std::io::Error| open_error(path, &cause);
     if !data_dir.is_dir() {
@@ -42,12 +43,15 @@ pub(super) fn prepare(data_dir: &Path, file: &Path) -> Result<(), BrokerError> {
         made.map_err(|cause| failed(data_dir, cause))?;
     }
     private_file(file).map_err(|cause| failed(file, cause))?;
-    // Without this a power cut may forget the file itself, whatever was synced into it.
+    // Without this a power cut may lose the file itself, whatever was synced into it.
     File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(|cause| failed(data_dir, cause))?;
     Ok(())
 }
 
-/// Takes the owner's role, or says who has it.
+/// Takes the owner's role.
+///
+/// # Errors
+/// `Owned` if another process has the role, `Open` if the lock file cannot be used.
 pub(super) fn lock(data_dir: &Path, path: &Path) -> Result<OwnerLock, BrokerError> {
     let mut file = private_file(path).map_err(|cause| open_error(path, &cause))?;
     match file.try_lock() {
@@ -55,7 +59,7 @@ pub(super) fn lock(data_dir: &Path, path: &Path) -> Result<OwnerLock, BrokerErro
         Err(TryLockError::WouldBlock) => return Err(owned(data_dir, &mut file)),
         Err(TryLockError::Error(cause)) => return Err(open_error(path, &cause)),
     }
-    // The number is for the message above only; the lock itself is what counts.
+    // The number is only for the message above; the lock itself is what counts.
     let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(|cause| open_error(path, &cause))?;
     if let Some(kind) = forgetful_file_system(data_dir) {
@@ -69,7 +73,7 @@ pub(super) fn lock(data_dir: &Path, path: &Path) -> Result<OwnerLock, BrokerErro
     Ok(OwnerLock { _file: file })
 }
 
-/// Whether somebody holds the owner's role.
+/// Whether a process holds the owner's role.
 pub(super) fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

@@ -1,5 +1,5 @@
-//! The maintenance writes: redrive and replay, erasure, forgetting old ids, and what an owner does first. Each is one
-//! script and one transaction.
+//! The maintenance writes: redrive and replay, erasure, forgetting old ids, and what a new owner does first. Each is
+//! one script and one transaction.
 
 use futures::TryStreamExt;
 use sqlx::query::Query;
@@ -12,12 +12,12 @@ use hookline_common::time::Timestamp;
 use super::rows::{self, IdBytes, MessageRow};
 use crate::{Again, Resumed};
 
-/// The id's first byte: ids are hashes, so each slice is a 256th of them.
+/// The first byte of ids: they are hashes, so each slice holds a 256th of them.
 pub(super) type Slice = u8;
 
-/// Stores the event where it is no longer, without fanning it out, then its one queue row. A row that waits stays
-/// as it is; one that is on its way to the dead letters is what was asked to go again, if that was asked. It is due at
-/// once by any clock: the owner's may differ from this process's.
+/// Stores the event if it is no longer there, without fanning it out, and then its one queue row. A waiting row stays
+/// as it is; a row in the dead queue becomes the redriven one. The row is due at once by any clock, because the owner's
+/// clock may differ from this process's.
 const AGAIN: &str = "
      BEGIN IMMEDIATE;
      DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
@@ -28,7 +28,7 @@ const AGAIN: &str = "
              first_attempt_ms = NULL, last = NULL, dead_info = NULL WHERE dead = 1;
      COMMIT";
 
-/// The same for a delivery that goes on where it was. A row that is there knows better than the store where that is.
+/// The same for a delivery that continues where it was. If the row exists, it knows that better than the store.
 const ANEW: &str = "
      BEGIN IMMEDIATE;
      DELETE FROM seen WHERE event_id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.seq = seen.seq);
@@ -90,7 +90,7 @@ pub(super) fn read_again(text: &str) -> Option<Again> {
     [Again::Redrive, Again::Replay].into_iter().find(|why| again_text(*why) == text)
 }
 
-/// `true` where a row was there, waiting or handed out: its holder has lost it.
+/// Removes a queue row; `true` if there was one, waiting or handed out. Its holder has then lost it.
 pub(super) async fn remove(
     conn: &mut SqliteConnection,
     event_id: &IdBytes,
@@ -104,7 +104,7 @@ pub(super) async fn remove(
     Ok(done.rows_affected() > 0)
 }
 
-/// Forgets ids that were stored before `before_ms` and wait nowhere; returns how many.
+/// Forgets ids that were stored before `before_ms` and wait in no queue; returns how many.
 pub(super) async fn forget(conn: &mut SqliteConnection, slice: Slice, before_ms: i64) -> Result<u64, sqlx::Error> {
     let (from, to) = (vec![slice], [vec![slice], vec![0xff; 16]].concat());
     let done = sqlx::query(
@@ -119,10 +119,10 @@ pub(super) async fn forget(conn: &mut SqliteConnection, slice: Slice, before_ms:
     Ok(done.rows_affected())
 }
 
-/// A real write that changes nothing anybody reads, of about the size of a small batch of events: where it
-/// succeeds, events can be stored.
+/// Tries a real write, about as big as a small batch of events, that changes nothing anybody reads. If it succeeds,
+/// events can be stored.
 pub(super) async fn probe(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    // SQLite would leave out writing the same bytes again, hence random ones.
+    // The bytes are random, because SQLite would skip writing the same bytes again.
     conn.execute(
         "INSERT INTO meta (name, value) VALUES ('probe', randomblob(32768))
              ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -131,8 +131,8 @@ pub(super) async fn probe(conn: &mut SqliteConnection) -> Result<(), sqlx::Error
     .map(|_| ())
 }
 
-/// A new owner: no lease of a former one is good any more. What those handed out stays counted. Returns the epoch
-/// that the tokens of this owner start with.
+/// Makes this process the owner: voids all leases of former owners. Their deliveries stay counted. Returns the epoch
+/// with which this owner's tokens start.
 pub(super) async fn take_over(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     conn.execute(
         "UPDATE queue SET lease = 0, first_attempt_ms = CASE WHEN attempt > 1 THEN first_attempt_ms END

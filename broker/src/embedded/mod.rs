@@ -1,5 +1,5 @@
-//! The embedded broker: durable queues in one SQLite file, `<data_dir>/broker.db`, for one machine without
-//! RabbitMQ. Also ingest's spool while RabbitMQ is away.
+//! The embedded broker: durable queues in one SQLite file, `<data_dir>/broker.db`, for one machine without RabbitMQ.
+//! Ingest also uses it as its spool while RabbitMQ is away.
 //!
 //! ```text
 //! publish ──▶ writer ──▶ broker.db ◀── dispatcher (reads what was leased) ──▶ buffer ──▶ consumer
@@ -8,20 +8,20 @@
 //!               └───────────────── settle, lease: one transaction a round ◀──────────────┘
 //! ```
 //!
-//! - **Durable**: write-ahead log with `synchronous=FULL`; `publish` and `settle` answer after the commit's
-//!   `fdatasync`. An I/O error is fatal: [`BrokerState::Failed`], and the process must end.
-//! - **Fan-out** happens inside the storing statement, by a trigger, from a bit mask of the enabled handlers that
-//!   take the event. The message goes with its last queue row; its id stays for `retention`, so that a repeat is
-//!   recognised exactly.
-//! - **Leases** carry a token that is unique to one handing out. A new owner voids all former leases, and what they
-//!   handed out stays counted: a payload that ends its process reaches the delivery limit.
-//! - **For now or for good**: while nothing can be stored (disk full, lock held) the state is
-//!   [`BrokerState::NotReady`], and the writer tries by itself until it can.
-//! - **Erased is gone**: what is settled or removed is overwritten in the file; [`EmbeddedBroker::empty_log`] takes it
-//!   out of the write-ahead log too, which outlives a process that ends without closing.
+//! - **Durable**: the file has a write-ahead log with `synchronous=FULL`; `publish` and `settle` answer after the
+//!   commit's `fdatasync`. An I/O error is fatal: the state is [`BrokerState::Failed`], and the process must end.
+//! - **Fan-out** happens inside the storing statement: a trigger adds the queue rows from a bit mask of the enabled
+//!   handlers that take the event. The message is deleted with its last queue row. Its id stays for `retention`, so
+//!   that a repeat is recognised exactly.
+//! - **Leases** carry a token that is unique to one handing out. A new owner voids all former leases, and those
+//!   deliveries stay counted: a payload that crashes its process reaches the delivery limit.
+//! - **Temporary or permanent**: while nothing can be stored (disk full, lock held) the state is
+//!   [`BrokerState::NotReady`], and the writer retries by itself until it succeeds.
+//! - **Erasure**: settled or removed messages are overwritten in the file. [`EmbeddedBroker::empty_log`] removes them
+//!   from the write-ahead log too, which outlives a process that ends without closing.
 //! - **One owner** consumes. Other processes (the command line) may write short transactions meanwhile; the owner
-//!   looks for their changes four times a second.
-//! - **Not promised**: order. Rows are handed out by due time, and settled in any.
+//!   checks for their changes four times a second.
+//! - **Not promised**: order. Rows are handed out by due time, and may be settled in any order.
 
 mod clock;
 mod dispatcher;
@@ -72,30 +72,30 @@ use super::{
 };
 use crate::delivery_buffer::DeliveryBuffer;
 
-/// Publishes that wait for the writer; above it `Overloaded`.
+/// Publishes that may wait for the writer; further ones get `Overloaded`.
 const MAX_WAITING: usize = 4096;
-/// As long as RabbitMQ waits for an acknowledgement
+/// How long a delivery may stay unsettled: as long as RabbitMQ waits for an acknowledgement
 /// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>).
 const LEASE: Duration = Duration::from_secs(30 * 60);
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The command line's transactions are short.
+/// How long a write waits for another process; enough, because the command line's transactions are short.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct EmbeddedOptions {
-    /// Made, readable by this user only, where it is missing.
+    /// Created, readable by this user only, if missing.
     pub data_dir: PathBuf,
-    /// Stem of the file's name, so that a spool can lie beside the broker.
+    /// The stem of the file's name, so that a spool can lie beside the broker.
     pub name: &'static str,
-    /// Whose queues an event is put on.
+    /// The handlers on whose queues events are put.
     pub handlers: Vec<HandlerName>,
     /// How long an id is remembered after its event was stored.
     pub retention: Duration,
-    /// Consume, and keep the file in order. One process at a time.
+    /// Whether this process consumes and maintains the file. Only one process may do so at a time.
     pub owner: bool,
     /// How long a delivery may stay unsettled before it is handed out again.
     pub lease: Duration,
-    /// How long a write waits for another process's before it fails for now.
+    /// How long a write waits for another process's write before it fails temporarily.
     pub busy_timeout: Duration,
 }
 
@@ -115,13 +115,13 @@ impl EmbeddedOptions {
         }
     }
 
-    /// For the command line: no consuming.
+    /// Turns these options into those of a guest, such as the command line, which does not consume.
     #[must_use]
     pub fn guest(self) -> Self {
         Self { owner: false, ..self }
     }
 
-    /// Whether there is such a file already. Opening makes it.
+    /// Whether the file exists already. Opening creates it.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.file().is_file()
@@ -132,17 +132,17 @@ impl EmbeddedOptions {
     }
 }
 
-/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
+/// Dropping the broker without [`Publish::close`] leaves the same state as a crash of the process.
 pub struct EmbeddedBroker {
     handlers: Vec<HandlerName>,
     retention: Duration,
     context: Arc<EmbeddedContext>,
     publishes: mpsc::Sender<PublishRequest>,
     ops: mpsc::UnboundedSender<Op>,
-    /// Opened by whoever asks first.
+    /// Opened by the first read.
     reader: Mutex<Option<SqliteConnection>>,
     busy_timeout: Duration,
-    /// One at a time empties the log.
+    /// Held while the log is emptied, so that only one task does so at a time.
     erasing: Mutex<()>,
     file: PathBuf,
     owner: Option<Owner>,
@@ -155,10 +155,10 @@ struct Owner {
 }
 
 impl EmbeddedBroker {
-    /// Opens the file, making what is missing.
+    /// Opens the file, and creates what is missing.
     ///
     /// # Errors
-    /// `Owned` where another process consumes from this directory, `Open` where the file cannot be used.
+    /// `Owned` if another process consumes from this directory, `Open` if the file cannot be used.
     pub async fn open(options: EmbeddedOptions) -> Result<Arc<Self>, BrokerError> {
         let file = options.file();
         files::prepare(&options.data_dir, &file)?;
@@ -204,27 +204,28 @@ impl EmbeddedBroker {
         data_dir.join("broker.db").is_file()
     }
 
-    /// Takes what was settled or removed out of the write-ahead log; `false` where readers kept it from being emptied.
+    /// Removes settled and removed messages from the write-ahead log; `false` if readers kept the log from being
+    /// emptied.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub async fn empty_log(&self) -> Result<bool, BrokerError> {
         let _one_at_a_time = self.erasing.lock().await;
         upkeep::empty_log(&self.file).await.map_err(|error| BrokerError::Unavailable(error.to_string()))
     }
 
-    /// What waits in all queues together. Reads every message: for a start, not for a scrape.
+    /// Counts what waits in all queues together. Reads every message, so call it at a start, not for a scrape.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn held(&self) -> Result<Held, BrokerError> {
         self.read(async |conn, _| reader::held(conn).await).await
     }
 
-    /// When the oldest event that waits was received.
+    /// When the oldest waiting event was received.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn oldest(&self) -> Result<Option<Timestamp>, BrokerError> {
         self.read(async |conn, _| reader::oldest(conn).await).await
     }
@@ -249,8 +250,8 @@ impl EmbeddedBroker {
         seen.map_err(unavailable)
     }
 
-    /// Forgets every id that is older than the retention and waits nowhere; returns how many. The owner does this
-    /// by itself, an hour for all of them.
+    /// Forgets every id that is older than the retention and waits in no queue; returns how many. The owner does this
+    /// by itself, and needs an hour for all ids.
     pub async fn forget_old_ids(&self) -> u64 {
         let mut forgotten = 0;
         for slice in 0..=u8::MAX {
@@ -280,7 +281,7 @@ impl EmbeddedBroker {
         Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
     }
 
-    /// What a publish gets that the writer cannot take.
+    /// The error for a publish when the writer is gone.
     fn refusal(&self) -> PublishError {
         match &*self.context.state.borrow() {
             BrokerState::Failed(reason) => PublishError::Fatal(reason.clone()),
@@ -291,8 +292,8 @@ impl EmbeddedBroker {
     }
 }
 
-/// A thread of its own: on a shared scheduler each of its wake-ups, two for every webhook that comes alone, wakes
-/// idle workers as well, and the webhook waits for them.
+/// Runs the writer on its own thread. On a shared scheduler each of its wake-ups, two for every webhook that comes
+/// alone, would wake idle workers as well, and the webhook would wait for them.
 fn start_writer(run: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("broker-writer".to_owned()).spawn(move || runtime.block_on(run)).map(drop)
@@ -311,7 +312,7 @@ impl Publish for EmbeddedBroker {
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }
 
-    /// The same: nothing lies between this process and its file that patience could help.
+    /// Same as `publish`: waiting longer helps nothing between this process and its file.
     async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
         self.publish(event).await
     }
@@ -324,13 +325,13 @@ impl Publish for EmbeddedBroker {
         if let Some(owner) = &self.owner {
             owner.closing.cancel();
             if let Some(dispatcher) = owner.dispatcher.lock().await.take() {
-                // It panicked: what it held is delivered again.
+                // An error means that the dispatcher panicked: what it held is delivered again.
                 let _ = dispatcher.await;
             }
         }
         let (reply, closed) = oneshot::channel();
         if self.ops.send(Op::Close { reply }).is_ok() {
-            // No answer: the writer was already gone.
+            // No answer means that the writer was already gone.
             let _ = closed.await;
         }
         self.context.stop.cancel();
@@ -358,7 +359,7 @@ impl Consume for EmbeddedBroker {
         Ok(Deliveries::new(buffer))
     }
 
-    /// The queues' own counts have them.
+    /// Always 0: the queues' own counts include these deliveries.
     async fn held(&self, _queue: Queue) -> u64 {
         0
     }

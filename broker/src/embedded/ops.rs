@@ -1,4 +1,4 @@
-//! What the rest of the broker asks of the writer, and what they share.
+//! The operations that the rest of the broker asks of the writer, and the state that they share.
 
 use std::sync::atomic::AtomicU64;
 
@@ -22,7 +22,7 @@ pub(super) struct PublishRequest {
 pub(super) type SettleReply = oneshot::Sender<Result<Settled, BrokerError>>;
 
 pub(super) enum Op {
-    /// `reply` is left out where nobody waits.
+    /// `reply` is `None` if nobody waits for the answer.
     Settle {
         lease: Lease,
         change: Change,
@@ -33,9 +33,9 @@ pub(super) enum Op {
         reply: oneshot::Sender<Vec<LeasedRow>>,
     },
     Maintenance(Maintenance),
-    /// Look for what other processes changed and for leases that ran out.
+    /// Checks for changes by other processes and for expired leases.
     Poll,
-    /// Ends the writer when what waits is written.
+    /// Ends the writer when the waiting work is written.
     Close {
         reply: oneshot::Sender<()>,
     },
@@ -64,22 +64,22 @@ pub(super) enum Maintenance {
         before_ms: i64,
         reply: oneshot::Sender<u64>,
     },
-    /// Carries the last pages of the log over, so that it starts again from its beginning.
+    /// Copies the last pages of the log into the file, so that the log restarts from its beginning.
     Checkpoint,
 }
 
-/// What the writer shares with the rest of the broker.
+/// State that the writer shares with the rest of the broker.
 pub(super) struct EmbeddedContext {
     pub(super) clock: Clock,
     pub(super) due_times: DueTimes,
     pub(super) state: watch::Sender<BrokerState>,
-    /// Transactions so far: whether a checkpoint has anything to do.
+    /// Counts transactions, so that the checkpointer knows whether it has anything to do.
     pub(super) commits: AtomicU64,
-    /// Ends every task at once, as the end of the process would.
+    /// Ends every task at once, as a crash of the process would.
     pub(super) stop: CancellationToken,
 }
 
-/// As if it had not been handed out.
+/// The change of a release: the row counts as if it had not been handed out.
 pub(super) const fn released() -> Change {
     Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Undo, last: None }
 }

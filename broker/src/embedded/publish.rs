@@ -9,13 +9,13 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::rows::{IdBytes, MessageRow};
 
-/// Publishes in one statement. More would lengthen the wait of those who come next, and gains nothing.
+/// Publishes in one statement. A larger batch would make the next publishes wait longer, and gain nothing.
 pub(super) const MAX_BATCH: usize = 256;
-/// Bytes of bodies in one statement: SQLite holds them twice while it runs.
+/// Bytes of bodies in one statement. SQLite holds them twice while the statement runs.
 pub(super) const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// One prepared statement per power of two; a batch takes the next larger one and leaves the rest of its rows
-/// unbound, which is NULL.
+/// One prepared statement per power of two. A batch takes the next larger one and leaves the remaining rows unbound,
+/// which means NULL.
 pub(super) struct Inserts {
     by_size: Vec<Arc<str>>,
 }
@@ -26,8 +26,8 @@ impl Inserts {
         Self { by_size: sizes.map(|rows| statement(rows).into()).collect() }
     }
 
-    /// Stores what was not seen before and returns the ids that were. The ids of a batch are distinct. When it
-    /// returns `Ok`, everything is durable.
+    /// Stores the events that were not seen before, and returns the ids of the others. The ids of a batch must be
+    /// distinct. When this returns `Ok`, every event is durable.
     pub(super) async fn store(
         &self,
         conn: &mut SqliteConnection,
@@ -54,7 +54,7 @@ impl Inserts {
         if stored == 0 {
             return Ok(batch.iter().map(|row| row.event_id).collect());
         }
-        // The rows of one statement have consecutive numbers: what is below them was there before.
+        // The rows of one statement have consecutive numbers, so rows with lower numbers were there before.
         let first = done.last_insert_rowid() - i64::try_from(stored).unwrap_or_default();
         seen_up_to(conn, batch, first).await
     }

@@ -1,4 +1,4 @@
-//! Reads beside the writer: what was leased, and how full the queues are.
+//! Reads beside the writer: leased events, and how full the queues are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -16,11 +16,11 @@ use crate::QueueDepth;
 /// An event and the handlers it was routed to.
 pub(super) type Routed = (Arc<Event>, Vec<HandlerName>);
 
-/// What waits, whatever for.
+/// How much waits in all queues, whatever it waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     pub events: u64,
-    /// Of their bodies.
+    /// The size of the events' bodies.
     pub bytes: u64,
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn oldest(conn: &mut SqliteConnection) -> Result<Option<Timesta
     Ok(first.map(Timestamp::from_millis))
 }
 
-/// The events of these message numbers; what is gone or cannot be read is left out.
+/// The events of these message numbers, without those that are gone or cannot be read.
 pub(super) async fn events(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<HashMap<i64, Routed>, sqlx::Error> {
     let found = sqlx::query(
         "SELECT seq, event_id, received_ms, routed, head, body FROM messages
@@ -56,8 +56,8 @@ pub(super) async fn events(conn: &mut SqliteConnection, seqs: &[i64]) -> Result<
     Ok(events)
 }
 
-/// How much each queue holds ready or parked, from its index, and how much is handed out. One `GROUP BY` over all
-/// rows would sort them: ten times as long with a million.
+/// Counts each queue's rows: ready or parked ones from its index, then those that are handed out. A single `GROUP BY`
+/// over all rows would sort them, and take ten times as long with a million rows.
 static COUNTS: LazyLock<Arc<str>> = LazyLock::new(|| {
     let ready = rows::each_slot(|_, handler, dead| {
         format!(
@@ -69,13 +69,13 @@ static COUNTS: LazyLock<Arc<str>> = LazyLock::new(|| {
     (ready.concat() + out).into()
 });
 
-/// Both queues of each of these handlers and of every handler that still holds something, from zero.
+/// The depths of both queues of every enabled handler, and of every other queue that holds something.
 pub(super) async fn depths(
     conn: &mut SqliteConnection,
     enabled: &[HandlerName],
 ) -> Result<Vec<QueueDepth>, sqlx::Error> {
     let counts = sqlx::query(AssertSqlSafe(Arc::clone(&COUNTS))).fetch_all(&mut *conn).await?;
-    // Ids grow with time, so the smallest is the oldest.
+    // Ids grow with time, so the smallest id is the oldest.
     let mut held: BTreeMap<Queue, (u64, i64)> = BTreeMap::new();
     for row in &counts {
         let (Some(handler), Some(first)) = (rows::handler(row.try_get(0)?), row.try_get::<Option<i64>, _>(3)?) else {

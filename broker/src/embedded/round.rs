@@ -1,5 +1,5 @@
-//! Settlements and leases of one moment in one transaction: a fixed script of statements that take their rows as
-//! JSON, so that any number of them is one call to the SQLite thread and one commit.
+//! Runs the settlements and leases of one moment in one transaction: a fixed script whose statements take their rows as
+//! JSON, so that any number of rows needs one call to the SQLite thread and one commit.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -14,25 +14,25 @@ use hookline_common::names::Queue;
 use super::rows::{self, SLOTS};
 use crate::{DeadLetterInfo, Spends};
 
-/// How many rows each queue can take now; by slot.
+/// How many rows each queue can take now, by slot.
 pub(super) type Wants = [u32; SLOTS];
-/// The earliest due time of each queue's rows that are not handed out; `i64::MAX` where there is none.
+/// The earliest due time of each queue's rows that are not handed out; `i64::MAX` if there is none.
 pub(super) type NextDue = [i64; SLOTS];
 
-/// A queue row while it is handed out. The token is unique to this handing out: what a former holder says with
-/// its own changes nothing.
+/// A queue row while it is handed out. The token is unique to this handing out: a settlement with a former holder's
+/// token changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lease {
     pub(super) row: i64,
     pub(super) token: i64,
 }
 
-/// What becomes of a leased row.
+/// The change to a leased row.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Done,
-    /// Ready again at `due_ms` (as it was, where left out). Without an attempt spent, the wait is none of the
-    /// retries' age: a first attempt begins anew, a later one's age stands still until `due_ms`.
+    /// The row is ready again at `due_ms` (`None` leaves its due time). If it spends neither attempt nor age, the wait
+    /// does not count towards its age: a first attempt begins anew, and a later one's age stands still until `due_ms`.
     Back {
         due_ms: Option<i64>,
         spends: Spends,
@@ -45,24 +45,23 @@ pub(super) enum Change {
     },
 }
 
-/// What happens to the count of deliveries that came to no end.
+/// The change to the count of deliveries that ended without a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
-    /// This handing out came to no end either.
+    /// This delivery ended without a settlement too, so it stays counted.
     Keep,
-    /// It is as if it had not been handed out.
+    /// The row counts as if it had not been handed out.
     Undo,
-    /// It came to an end.
+    /// The delivery was settled.
     Reset,
 }
 
-/// A row that this round leased.
 #[derive(Debug)]
 pub(super) struct LeasedRow {
     pub(super) lease: Lease,
     pub(super) queue: Queue,
     pub(super) due_ms: i64,
-    /// Counting this one.
+    /// How often the row was handed out, this time included.
     pub(super) deliveries: u32,
     pub(super) attempt: u32,
     pub(super) first_attempt_ms: i64,
@@ -73,13 +72,13 @@ pub(super) struct LeasedRow {
 
 #[derive(Debug)]
 pub(super) struct RoundOutcome {
-    /// Rows whose change was made; the others' leases had passed on.
+    /// Rows whose change was made. The other rows' leases had passed on.
     pub(super) changed: HashSet<i64>,
     pub(super) leased: Vec<LeasedRow>,
     pub(super) next_due: NextDue,
 }
 
-/// Parameters: settled, changed, token, now, then one limit per slot.
+/// Its parameters are: settled rows, changed rows, token, now, then one limit per slot.
 static SCRIPT: LazyLock<Arc<str>> = LazyLock::new(|| {
     let ready = rows::each_slot(|slot, handler, dead| {
         format!(
@@ -112,7 +111,7 @@ static SCRIPT: LazyLock<Arc<str>> = LazyLock::new(|| {
     .into()
 });
 
-/// Place of each statement in [`SCRIPT`].
+/// The position of each statement in [`SCRIPT`].
 const DELETED: usize = 1;
 const UPDATED: usize = 2;
 const LEASED: usize = 3;
@@ -166,9 +165,9 @@ pub(super) async fn run(
     Ok(outcome)
 }
 
-/// Ends a script that stopped half-way.
+/// Rolls back a script that stopped half-way.
 pub(super) async fn roll_back(conn: &mut SqliteConnection) {
-    // SQLite has often rolled back by itself by now, and then says that there is nothing to roll back.
+    // SQLite has often rolled back by itself by now, and then reports that there is nothing to roll back.
     let _ = conn.execute("ROLLBACK").await;
 }
 

@@ -1,5 +1,4 @@
-//! How queues, handlers and events are written in the file. The codes stay what they are for ever: files outlive
-//! versions.
+//! How queues, handlers and events are encoded in the file. The codes never change, because files outlive versions.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,10 +11,10 @@ use hookline_common::time::Timestamp;
 
 use crate::topology::{self};
 
-/// One slot per queue: the work and the dead queue of each handler.
+/// The number of queues: the work and the dead queue of each handler have a slot each.
 pub(super) const SLOTS: usize = 2 * HandlerName::ALL.len();
 
-/// Bytes of an event id without its prefix.
+/// The bytes of an event id without its prefix.
 pub(super) type IdBytes = [u8; 16];
 
 pub(super) const fn code(handler: HandlerName) -> i64 {
@@ -29,7 +28,7 @@ pub(super) const fn code(handler: HandlerName) -> i64 {
     }
 }
 
-/// `None` for a handler of a newer version.
+/// Decodes a handler; `None` for a handler of a newer version.
 pub(super) fn handler(of: i64) -> Option<HandlerName> {
     HandlerName::ALL.iter().copied().find(|handler| code(*handler) == of)
 }
@@ -58,7 +57,7 @@ pub(super) fn each_slot(sql: impl Fn(usize, i64, u8) -> String) -> Vec<String> {
     pieces
 }
 
-/// A row's id is `seq * 16 + handler`.
+/// The message of a queue row, whose id is `seq * 16 + handler`.
 pub(super) const fn message_of_row(id: i64) -> i64 {
     id >> 4
 }
@@ -82,8 +81,8 @@ pub(super) fn id_bytes(id: &EventId) -> IdBytes {
     bytes
 }
 
-/// The event without id, time and body, as JSON: one value to bind instead of six. Fields of a newer version are
-/// ignored.
+/// The event without id, time and body, as JSON, so that there is one value to bind instead of six. Fields of a newer
+/// version are ignored.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     #[serde(borrow)]
@@ -102,7 +101,7 @@ struct Head<'a> {
     traceparent: Option<String>,
 }
 
-/// An event as `messages` holds it.
+/// An event as a row of `messages`.
 pub(super) struct MessageRow {
     pub(super) event_id: IdBytes,
     pub(super) received_ms: i64,
@@ -126,7 +125,7 @@ impl MessageRow {
             event_id: id_bytes(&event.id),
             received_ms: event.received_at.as_millis(),
             routed: routed(enabled, &event.event_type),
-            // Text in a struct always has a JSON form.
+            // Serialising cannot fail: a struct of strings always has a JSON form.
             head: serde_json::to_string(&head).unwrap_or_default(),
             body: event.body.clone(),
         }
@@ -137,7 +136,7 @@ impl MessageRow {
 pub(super) fn event(row: &SqliteRow) -> Result<(i64, i64, Event), sqlx::Error> {
     let seq = row.try_get(0)?;
     let event_id: &[u8] = row.try_get(1)?;
-    // What it says instead may be a stranger's text: it stays out of the logs.
+    // The error must not quote the value, which may be a sender's text: it stays out of the logs.
     let unreadable = |what: &'static str| sqlx::Error::Decode(what.into());
     let head: &str = row.try_get(4)?;
     let head: Head<'_> = serde_json::from_str(head).map_err(|_| unreadable("event head"))?;

@@ -1,5 +1,5 @@
-//! The file's tables and how each kind of connection opens it. Changes to the tables are expand/contract and
-//! counted in `user_version`: a command line of the next version may open the file while this one runs.
+//! The file's tables, and how each kind of connection opens it. Changes to the tables are expand/contract and counted
+//! in `user_version`: a command line of the next version may open the file while this version runs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Executor};
 
-/// The log is cut to this size when it is restarted. A log that keeps its size is overwritten, which costs a
-/// commit about 0.07 ms less than growing it.
+/// The size to which the log is cut when it restarts. A log that keeps its size is overwritten, which makes a commit
+/// about 0.07 ms cheaper than growing it.
 const LOG_BYTES: u32 = 64 << 20;
 
-/// `seen` remembers every id for exact duplicates; `messages` lives as long as one of its `queue` rows. Apart, so
-/// that a settled body frees whole pages. A queue row's id is `seq * 16 + handler`, which makes (event, handler)
-/// unique without another index. `head` is the event without its body.
+/// `seen` remembers every id for exact duplicates; a row of `messages` lives as long as one of its `queue` rows. The
+/// tables are separate, so that a settled body frees whole pages. A queue row's id is `seq * 16 + handler`, which makes
+/// (event, handler) unique without another index. `head` is the event without its body.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT OR IGNORE INTO meta VALUES ('epoch', 0);
@@ -44,18 +44,18 @@ const TABLES: &str = "
     PRAGMA user_version = 1;
 ";
 
-/// What a connection is for; decides how much memory it may take.
+/// The purpose of a connection; it decides how much memory the connection may take and who checkpoints.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Use {
-    /// The owner's writer: checkpoints are made beside it.
+    /// The owner's writer: a separate task makes the checkpoints.
     OwnersWriter,
-    /// The command line's writer: there may be no owner, so it keeps the log short itself.
+    /// The command line's writer: there may be no owner, so this connection keeps the log short itself.
     GuestsWriter,
     Reader,
     Checkpointer,
 }
 
-/// `busy_timeout`: how long a statement waits for another connection's lock.
+/// Opens a connection; `busy_timeout` is how long a statement waits for another connection's lock.
 pub(super) async fn connect(
     file: &Path,
     purpose: Use,
@@ -77,9 +77,9 @@ pub(super) async fn connect(
         .pragma("wal_autocheckpoint", autocheckpoint)
         .pragma("journal_size_limit", LOG_BYTES.to_string())
         .pragma("temp_store", "MEMORY")
-        // A settled body leaves no readable copy in the file's free space.
+        // Erasure needs this: a settled body leaves no readable copy in the file's free space.
         .pragma("secure_delete", "ON")
-        // Rows are read in batches of hundreds: a short channel would switch threads every 50.
+        // Rows are read in batches of hundreds: a short channel would switch threads every 50 rows.
         .row_buffer_size(512)
         .thread_name(move |_| format!("broker-{purpose:?}"))
         .disable_statement_logging()
@@ -87,7 +87,7 @@ pub(super) async fn connect(
         .await
 }
 
-/// Makes what is missing, in one transaction.
+/// Creates what is missing, in one transaction.
 pub(super) async fn create(conn: &mut SqliteConnection, codes: impl Iterator<Item = i64>) -> Result<(), sqlx::Error> {
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
     let handlers = codes.map(|code| format!("({code})")).collect::<Vec<_>>().join(",");

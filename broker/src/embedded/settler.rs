@@ -1,4 +1,4 @@
-//! Turns a verdict on a delivery into a change of its row.
+//! Turns a settlement of a delivery into a change of its row.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use super::ops::{EmbeddedContext, Op, released};
 use super::round::{Change, Count, Lease};
 use crate::{BrokerError, Settled, Settlement, Settler, Spends};
 
-/// Before a delivery that was dropped (a panic) goes out again, so that it doesn't spin.
+/// How long a dropped delivery (a panic) waits before it is handed out again, so that it doesn't spin.
 const AFTER_ABANDON: Duration = Duration::from_secs(1);
 
 pub(super) struct EmbeddedSettler {
     pub(super) lease: Lease,
     pub(super) ops: mpsc::UnboundedSender<Op>,
     pub(super) context: Arc<EmbeddedContext>,
-    /// The consumer's place; free again when this is dropped.
+    /// The consumer's place, which is free again when this is dropped.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl EmbeddedSettler {
-    /// Nobody waits for the answer.
+    /// Sends the change without waiting for an answer.
     fn send(self, change: Change) {
-        // Without a writer the lease is void when the file is opened again.
+        // If the writer is gone, the lease becomes void when the file is opened again.
         let _ = self.ops.send(Op::Settle { lease: self.lease, change, reply: None });
         drop(self.permit);
         self.context.due_times.wake();
@@ -40,7 +40,7 @@ impl EmbeddedSettler {
             Settlement::Park { until, spends, last } => Change::Back {
                 due_ms: Some(clock.due_ms(until)),
                 spends,
-                // What waits without an attempt came to no end: the panics before it still count.
+                // A delivery that waits without an attempt was not settled for good: earlier panics still count.
                 count: if spends == Spends::Attempt { Count::Reset } else { Count::Undo },
                 last: last.and_then(|last| serde_json::to_string(&last).ok()),
             },
@@ -59,8 +59,8 @@ impl Settler for EmbeddedSettler {
         };
         let (reply, answer) = oneshot::channel();
         let change = self.change(settlement);
-        // The place is free when the outcome is known, not before: a consumer that settles slowly must not be
-        // given more than it asked for.
+        // The place becomes free only when the outcome is known: a consumer that settles slowly must not get more than
+        // it asked for.
         let Self { lease, ops, context, permit } = *self;
         let sent = ops.send(Op::Settle { lease, change, reply: Some(reply) });
         let settled = match sent {
@@ -75,7 +75,7 @@ impl Settler for EmbeddedSettler {
         settled
     }
 
-    /// Waits for nothing: with a full disk the writer would answer when there is room again.
+    /// Does not wait for the writer: with a full disk it would answer only when there is room again.
     async fn give_back(self: Box<Self>) {
         self.send(released());
     }

@@ -1,4 +1,4 @@
-//! What the owner does beside the writer: keeps the log short and forgets old ids.
+//! The owner's tasks besides the writer: they keep the log short and forget old ids.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,18 +15,19 @@ use hookline_common::time::Timestamp;
 use super::ops::{EmbeddedContext, Maintenance, Op};
 use super::schema::{self, Use};
 
-/// Between looks at the log.
+/// How often the log is checked.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(250);
-/// How long a checkpoint waits for other connections: some keep writers out while they wait.
+/// How long a checkpoint waits for other connections. It is short, because some checkpoints block writers while they
+/// wait.
 const MOMENT: Duration = Duration::from_millis(100);
 const EMPTYING_TRIES: u32 = 5;
-/// Pages of 4 KiB in the log above which it is made to start again: from then on it is overwritten in place.
+/// Pages of 4 KiB in the log above which we restart it; from then on the log is overwritten in place.
 const LOG_PAGES: i64 = 2000;
-/// A 256th of all ids is looked at this often: all of them once in an hour, none of them for long.
+/// How often one slice, a 256th of all ids, is checked: all of them once in an hour, and none of them for long.
 const FORGET_EVERY: Duration = Duration::from_secs(14);
 
-/// Copies the log into the file in the background. The writer alone can let the log start again, and only when
-/// all of it was copied: it copies the little that came meanwhile.
+/// Copies the log into the file in the background. Only the writer can restart the log, and only when all of it was
+/// copied: the writer copies the few pages that came meanwhile.
 pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>, context: Arc<EmbeddedContext>) {
     let mut conn = None;
     let mut looked_at = 0;
@@ -46,7 +47,7 @@ pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>
                     break;
                 }
             }
-            // The writer meets the same fault where it matters.
+            // We only log the fault: the writer meets the same fault where it matters.
             Err(error) => {
                 tracing::debug!(%error, "the log was not copied");
                 conn = None;
@@ -58,8 +59,8 @@ pub(super) async fn keep_log_short(file: PathBuf, ops: mpsc::UnboundedSender<Op>
     }
 }
 
-/// Copies the whole log into the file and cuts it to nothing, so that it holds no former content; `false` where readers
-/// stayed in the way.
+/// Copies the whole log into the file and truncates it, so that it holds no former content; `false` if readers kept
+/// blocking it.
 pub(super) async fn empty_log(file: &Path) -> Result<bool, sqlx::Error> {
     let mut conn = schema::connect(file, Use::Checkpointer, MOMENT).await?;
     let mut busy = true;
@@ -74,7 +75,7 @@ pub(super) async fn empty_log(file: &Path) -> Result<bool, sqlx::Error> {
     Ok(!busy)
 }
 
-/// Returns the pages in the log.
+/// Copies the log as far as possible without blocking; returns the number of pages in the log.
 async fn checkpoint(conn: &mut Option<SqliteConnection>, file: &Path) -> Result<i64, sqlx::Error> {
     let conn = match conn {
         Some(conn) => conn,

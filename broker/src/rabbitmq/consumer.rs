@@ -1,10 +1,12 @@
-//! Consumes one queue on a channel of its own, and buffers what comes until the worker takes it.
+//! Consumes one queue on its own channel, and buffers the deliveries until the worker takes them.
 //!
-//! - At most `prefetch` deliveries are out, per consumer; RabbitMQ hands out the next when one is acknowledged.
-//! - What was not taken when the consumer goes, or the broker closes, is given back through the shortest delay:
-//!   closing the channel, or a nack before RabbitMQ 4.3, would count towards the delivery limit, and twenty restarts
-//!   would make dead letters of innocents.
-//! - A consumer that the broker cancelled, or that is silent while its queue is not, ends; the worker consumes again.
+//! - Each consumer has at most `prefetch` deliveries outstanding; RabbitMQ hands out the next one when one is
+//!   acknowledged.
+//! - Deliveries that were not taken when the consumer or the broker closes are given back through the shortest delay.
+//!   Closing the channel, or a nack before RabbitMQ 4.3, would count towards the delivery limit, and twenty restarts
+//!   would turn harmless deliveries into dead letters.
+//! - A consumer ends if the broker cancels it, or if it gets nothing while its queue has messages; the worker then
+//!   consumes again.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -29,16 +31,16 @@ use crate::topology::rabbitmq::{DELAY, delay_key};
 use crate::topology::{Tier, takes};
 use crate::{Delivery, DeliveryParts};
 
-/// Silence for so long while the queue has something ready means that the consumer is not one any more.
+/// How long a consumer may get nothing while its queue has ready messages, before we take it for dead.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What a newer program wrote is looked at again after this: that program's workers may be up by then.
+/// How long a message that a newer program wrote waits: that program's workers may be up by then.
 const NEWER_WAITS: Duration = Duration::from_secs(30);
-/// For the broker to answer that it sends no more.
+/// How long we wait for the broker to confirm a cancel.
 const CANCEL: Duration = Duration::from_secs(5);
-/// For the broker to answer anything.
+/// How long we wait for the broker to answer a request.
 const ASK: Duration = Duration::from_secs(1);
 
-/// What a consumer has out, as others see it.
+/// The outstanding deliveries of a consumer, as the rest of the broker sees them.
 pub(super) struct Outstanding {
     pub(super) queue: Queue,
     channel: Channel,
@@ -51,11 +53,11 @@ impl Outstanding {
         self.out.strong_count() == 0
     }
 
-    /// Deliveries that were handed out and not settled, those on their way here included.
+    /// How many deliveries were handed out and not settled, including those still on their way here.
     pub(super) async fn held(queue: Queue, all: Vec<Arc<Self>>) -> u64 {
         let mut held = 0;
         for consuming in all.iter().filter(|consuming| consuming.queue == queue) {
-            // Its answer comes behind what the broker has sent on this channel before.
+            // The broker's answer comes after everything that it sent on this channel before.
             let asked = consuming.channel.basic_qos(consuming.prefetch, BasicQosOptions { global: false });
             let _ = tokio::time::timeout(ASK, asked).await;
             held += u64::try_from(consuming.out.strong_count().saturating_sub(1)).unwrap_or(u64::MAX);
@@ -64,7 +66,7 @@ impl Outstanding {
     }
 }
 
-/// The broker's end: runs until it is stopped, the broker closes, or the consumer ends.
+/// The broker's end of a consumer: runs until it is stopped, the broker closes, or the consumer ends.
 pub(super) struct QueueConsumer {
     pub(super) queue: Queue,
     pub(super) handlers: Vec<HandlerName>,
@@ -73,23 +75,23 @@ pub(super) struct QueueConsumer {
     pub(super) publisher: Publisher,
     pub(super) prefetch: u16,
     pub(super) buffer: Arc<DeliveryBuffer>,
-    /// The broker closes: everything is given back.
+    /// Cancelled when the broker closes: every delivery is given back.
     pub(super) closing: CancellationToken,
-    /// The broker is gone.
+    /// Cancelled when the broker object was dropped or has ended.
     pub(super) gone: CancellationToken,
-    /// As many clones are out as deliveries are.
+    /// Cloned once per outstanding delivery, so that its count tells how many there are.
     pub(super) out: Arc<()>,
 }
 
 /// Why a consumer ended.
 enum End {
-    /// Nothing more is wanted of it.
+    /// The consumer is no longer wanted: it was asked to end, or the broker forgot it.
     Asked,
-    /// The broker took it away; what is here can still be settled.
+    /// The broker cancelled the consumer; buffered deliveries can still be settled.
     Cancelled,
-    /// Its channel is gone, and with it what is here.
+    /// The consumer's channel is gone, and the buffered deliveries with it.
     Lost,
-    /// The broker object was dropped.
+    /// The broker object was dropped or has ended.
     Gone,
 }
 
@@ -110,7 +112,7 @@ impl QueueConsumer {
             End::Cancelled => {
                 tracing::warn!(queue = self.queue.name(), "consumer.cancelled: by the broker; consuming again");
             }
-            // Its channel hands all of it out again.
+            // The broker hands out again everything that was on the channel.
             End::Lost => self.buffer.forget(),
             End::Gone => {}
         }
@@ -156,7 +158,7 @@ impl QueueConsumer {
         }
     }
 
-    /// Whether the queue has something to hand out, this consumer has room, and yet nothing comes.
+    /// Whether the broker forgot this consumer: its queue has messages, the consumer has room, and yet nothing comes.
     async fn is_forgotten(&self) -> bool {
         let out = Arc::strong_count(&self.out).saturating_sub(1);
         if out >= usize::from(self.prefetch) {
@@ -173,7 +175,7 @@ impl QueueConsumer {
 
     async fn cancel(&self, consumer: &mut Consumer) {
         let cancelled = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
-        // Whatever comes of it: what it sent before is here by then, or comes again.
+        // The outcome does not matter: what the broker sent before is here by then, or comes again.
         let _ = tokio::time::timeout(CANCEL, cancelled).await;
         while let Some(Some(Ok(message))) = consumer.next().now_or_never() {
             self.took(message);
@@ -212,7 +214,7 @@ impl QueueConsumer {
         self.buffer.put(Delivery::new(parts, Box::new(settler)), None);
     }
 
-    /// How long it has to wait in another tier before a handler may have it.
+    /// How long the message must wait in another tier before its handler may have it.
     fn must_wait(&self, message: &Message) -> Option<Duration> {
         if matches!(self.queue, Queue::Dead(_)) {
             return None;
@@ -224,7 +226,7 @@ impl QueueConsumer {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Into a tier as it is, headers that this program does not know included.
+    /// Moves the message unchanged into a tier, including headers that this program does not know.
     fn wait_on(&self, handle: Handle, message: Message, wait: Duration) {
         let routing_key = delay_key(Tier::towards(wait), self.queue.handler());
         let properties = message::again(&message.properties);

@@ -1,4 +1,4 @@
-//! What the parts of a RabbitMQ broker share: the options, what is up, and the signals to end.
+//! State that the parts of a RabbitMQ broker share: the options, the connections that are up, and the signals to end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,24 +10,24 @@ use super::{RabbitOptions, RabbitRole};
 use crate::BrokerState;
 use crate::metrics::{ConnectionRole, ReconnectCause};
 
-/// Number of tries after which a lasting outage is logged again.
+/// After how many tries a lasting outage is logged again.
 const REPORT_AGAIN: u32 = 20;
 
 pub(super) struct RabbitContext {
     pub(super) options: RabbitOptions,
     pub(super) state: watch::Sender<BrokerState>,
-    /// The consuming connection, while there is one.
+    /// The consuming connection, while it is up.
     pub(super) consuming: watch::Sender<Option<Arc<Connection>>>,
-    /// Something is missing: it is declared now.
+    /// Notified when an object is missing, so that it is declared at once.
     pub(super) declare_now: Notify,
-    /// Consumers give back what was not taken, and end.
+    /// Cancelled to make consumers give back what was not taken, and end.
     pub(super) closing: CancellationToken,
-    /// Connections end.
+    /// Cancelled to end the connections.
     pub(super) stop: CancellationToken,
     outages: Mutex<Outages>,
 }
 
-/// `None`: it is up.
+/// Why each connection is down; `None` if it is up.
 struct Outages {
     publishing: Option<String>,
     consuming: Option<String>,
@@ -65,7 +65,7 @@ impl RabbitContext {
         self.change(role, Some(format!("RabbitMQ is away: {why}")));
     }
 
-    /// A try failed, or a connection did: `tries` in a row.
+    /// Records that a try or a connection failed; `tries` counts failures in a row.
     pub(super) fn faulty(&self, role: ConnectionRole, cause: ReconnectCause, why: &str, tries: u32) {
         self.options.metrics.reconnect(role, cause);
         match cause {

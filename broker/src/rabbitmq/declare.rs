@@ -1,8 +1,9 @@
 //! Declares the topology on a broker, compares it with what is there, and removes what earlier versions left. Never
 //! deletes a queue.
 //!
-//! AMQP tells no arguments: an object is declared with ours, and the broker answers 406 where they differ. A user
-//! without the right to configure is refused even where all is well; then it is enough that the object is there.
+//! AMQP cannot read an object's arguments. So we declare each object with our arguments, and the broker answers 406 if
+//! they differ. A user without the right to configure is refused even if all is well; then it is enough that the object
+//! exists.
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions,
@@ -22,33 +23,33 @@ const NOT_FOUND: u16 = 404;
 const ACCESS_REFUSED: u16 = 403;
 const PRECONDITION_FAILED: u16 = 406;
 
-/// Channels that declare at once.
+/// How many channels declare in parallel.
 const CHANNELS: usize = 8;
 
 /// Why the topology is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeclareError {
-    /// With the object, what is wrong with it, and what to do.
+    /// An object is wrong; the text names it, what is wrong, and what to do.
     Mismatch(String),
-    /// The connection is no use any more.
+    /// The connection is no longer usable.
     Connection(String),
 }
 
 /// What is wrong with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
-    /// It is not there.
+    /// The object does not exist.
     Missing { object: String },
-    /// It is there, and is another; with the broker's own words: argument, expected, found.
+    /// The object differs; `words` are the broker's own: argument, expected, found.
     Other { object: String, words: String },
-    /// This user may not look.
+    /// This user may not inspect the object.
     Unknown { object: String, words: String },
-    /// An earlier version declared it, and this one does not use it.
+    /// An earlier version declared the object, and this one does not use it.
     LeftOver { object: String },
 }
 
 impl Difference {
-    /// What to do about it.
+    /// What an operator can do about the difference.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -66,12 +67,12 @@ const OTHER_ARGUMENTS: &str = "arguments cannot be changed: take what it holds o
 const LEFT_OVER: &str = "an earlier version declared it; once none of its processes runs, `hookline topology --apply` \
     removes it, unless something that is not Hookline's is bound to it";
 
-/// Declares everything and binds it: what others name first, and what is alike side by side, because a hundred round
-/// trips one after another are two minutes on a slow link.
+/// Declares everything and binds it. Objects that others refer to come first; objects of one kind are declared in
+/// parallel, because a hundred round trips one after another take two minutes on a slow link.
 pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Result<(), DeclareError> {
     side_by_side(connection, topology.exchanges.iter().map(Object::Exchange)).await?;
     side_by_side(connection, topology.queues.iter().map(Object::Queue)).await?;
-    // The history first: an event that comes before another queue is bound is published anew from there.
+    // The history is bound first: an event that comes before another queue is bound is published anew from there.
     let history = RabbitQueue::Of(Queue::Work(HandlerName::RecordHistory));
     let (to_history, others): (Vec<_>, Vec<_>) = topology.bindings.iter().partition(|binding| binding.queue == history);
     side_by_side(connection, to_history.into_iter().map(Object::Binding)).await?;
@@ -85,7 +86,7 @@ enum Object<'a> {
     Binding(&'a Binding),
 }
 
-/// Shares the objects out to a few channels.
+/// Spreads the objects over a few channels.
 async fn side_by_side<'a>(
     connection: &Connection,
     objects: impl Iterator<Item = Object<'a>>,
@@ -109,7 +110,7 @@ async fn ensure_all(connection: &Connection, objects: Vec<Object<'_>>) -> Result
     Ok(())
 }
 
-/// Takes the work queues of these handlers from `hookline.events`, so that they do not grow.
+/// Unbinds the work queues of these handlers from `hookline.events`, so that they do not grow.
 pub(super) async fn unbind(connection: &Connection, handlers: &[HandlerName]) -> Result<(), DeclareError> {
     let mut channel = Reopening::new(connection);
     for binding in handlers.iter().flat_map(|handler| event_bindings(*handler)) {
@@ -119,8 +120,8 @@ pub(super) async fn unbind(connection: &Connection, handlers: &[HandlerName]) ->
     Ok(())
 }
 
-/// Removes what earlier versions declared. An exchange that has a binding which Hookline did not make stays, and
-/// [`compare`] names it again.
+/// Removes what earlier versions declared. An exchange with a binding that Hookline did not make stays, and [`compare`]
+/// names it again.
 pub(super) async fn remove_left_overs(connection: &Connection) -> Result<(), DeclareError> {
     let mut channel = Reopening::new(connection);
     for left_over in LeftOver::all() {
@@ -132,7 +133,7 @@ pub(super) async fn remove_left_overs(connection: &Connection) -> Result<(), Dec
     Ok(())
 }
 
-/// From its source on: with its own queue unbound first, the exchange would send events to `hookline.unrouted`.
+/// Unbinds the exchange from its source first: if its own queue went first, its events would go to `hookline.unrouted`.
 async fn remove_left_over(channel: &mut Reopening<'_>, left_over: &LeftOver) -> Result<(), DeclareError> {
     let exchange = &left_over.exchange;
     for key in &left_over.event_keys {
@@ -148,7 +149,7 @@ async fn remove_left_over(channel: &mut Reopening<'_>, left_over: &LeftOver) -> 
     let deleted = channel.get().await?.exchange_delete(short(exchange), options).await;
     match unless_missing(deleted) {
         Ok(()) => Ok(()),
-        // Something that is not ours is bound to it, and gets its events again.
+        // Something that is not ours is bound to the exchange; we restore its events.
         Err(Refusal::Soft { code: PRECONDITION_FAILED, .. }) => feed(channel, left_over).await,
         Err(refusal) => Err(refusal.at(&format!("deleting exchange {exchange}"))),
     }
@@ -168,7 +169,7 @@ async fn feed(
     Ok(())
 }
 
-/// A binding that is not there needs no unbinding.
+/// Unbinds a queue; a binding that does not exist is no error.
 async fn unbind_queue(channel: &mut Reopening<'_>, queue: &str, source: &str, key: &str) -> Result<(), DeclareError> {
     let open = channel.get().await?;
     let unbound = open.queue_unbind(short(queue), short(source), short(key), FieldTable::default()).await;
@@ -182,7 +183,7 @@ fn unless_missing(answer: lapin::Result<()>) -> Result<(), Refusal> {
     }
 }
 
-/// Compares without changing anything. Bindings cannot be asked for over AMQP.
+/// Compares without changing anything. AMQP offers no way to ask for bindings.
 pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Vec<Difference>, DeclareError> {
     let mut channel = Reopening::new(connection);
     let mut differences = Vec::new();
@@ -216,10 +217,9 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
     Ok(differences)
 }
 
-/// Whether there is an exchange of this name.
 async fn is_there(channel: &mut Reopening<'_>, exchange: &str) -> Result<Result<(), Refusal>, DeclareError> {
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-    // A passive declaration compares nothing but the name.
+    // A passive declaration compares only the name.
     let asked =
         channel.get().await?.exchange_declare(short(exchange), LapinKind::Fanout, options, FieldTable::default());
     Ok(asked.await.map_err(Refusal::of))
@@ -228,7 +228,7 @@ async fn is_there(channel: &mut Reopening<'_>, exchange: &str) -> Result<Result<
 const PASSIVE: QueueDeclareOptions =
     QueueDeclareOptions { passive: true, durable: false, exclusive: false, auto_delete: false, nowait: false };
 
-/// How many messages are ready in a queue, and its consumers; `None` where there is no such queue.
+/// How many messages are ready in a queue, and how many consumers it has; `None` if there is no such queue.
 pub(super) async fn depth(channel: &mut Reopening<'_>, queue: &str) -> Result<Option<(u32, u32)>, DeclareError> {
     let asked = channel.get().await?.queue_declare(short(queue), PASSIVE, FieldTable::default()).await;
     match asked.map_err(Refusal::of) {
@@ -266,7 +266,7 @@ async fn ensure_bound(channel: &mut Reopening<'_>, binding: &Binding) -> Result<
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     let bound = channel.get().await?.queue_bind(name, source, key, options, arguments).await;
     match bound.map_err(Refusal::of) {
-        // Who may not bind may not look either: an operator binds.
+        // A user who may not bind may not inspect bindings either; then an operator must bind.
         Ok(()) | Err(Refusal::Soft { code: ACCESS_REFUSED, .. }) => Ok(()),
         Err(refusal) => Err(refusal.at(&format!("binding {} to {}", binding.queue.name(), binding.source))),
     }
@@ -311,14 +311,14 @@ fn kind(kind: ExchangeKind) -> LapinKind {
     }
 }
 
-/// Names of ours are far below 255 bytes.
+/// Our names are far below the limit of 255 bytes.
 fn short(name: &str) -> ShortString {
     ShortString::try_new(name).unwrap_or_default()
 }
 
-/// A "no" of the broker's to one request.
+/// The broker's refusal of one request.
 enum Refusal {
-    /// The channel is closed, the connection is not.
+    /// The broker closed the channel, but not the connection.
     Soft {
         code: u16,
         words: String,
@@ -362,7 +362,7 @@ impl Refusal {
     }
 }
 
-/// A channel that is opened again after the broker has closed it for a refused request.
+/// A channel that is reopened after the broker closed it because of a refused request.
 pub(super) struct Reopening<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
@@ -383,7 +383,7 @@ impl<'a> Reopening<'a> {
 
     pub(super) async fn close(self) {
         if let Some(channel) = self.channel {
-            // It ends with its last handle all the same.
+            // An error does not matter: the channel ends with its last handle anyway.
             let _ = channel.close(200, "done".into()).await;
         }
     }

@@ -1,5 +1,5 @@
-//! Makes one connection to the broker: one of several addresses in random order, TLS where the address says so, a
-//! heartbeat of ours, and an end to waiting.
+//! Makes one connection to the broker: to one of several addresses in random order, with TLS if the address asks for
+//! it, with our heartbeat and timeouts.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use rand::seq::SliceRandom as _;
 
 use super::RabbitOptions;
 
-/// A peer that is gone is noticed after twice this. Without it lapin follows the broker's 60 s.
+/// A peer that is gone is noticed after twice this time. Without this setting lapin uses the broker's 60 s.
 const HEARTBEAT_SECONDS: u16 = 10;
 const CONNECT_MILLIS: u64 = 5_000;
-/// lapin keeps two buffers of 32 frames for each connection, and fills them in turn: at the broker's 128 KiB they are 8 MiB
-/// of memory. A longer message is several frames.
+/// The frame size. lapin keeps two buffers of 32 frames per connection and fills them in turn: at the broker's 128 KiB
+/// per frame they take 8 MiB of memory. A longer message takes several frames.
 const FRAME_BYTES: u32 = 32 * 1024;
-/// Beyond the TCP connection's own: the handshake of AMQP and TLS.
+/// How long the handshake of AMQP and TLS may take, including the TCP connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const CLOSE: Duration = Duration::from_secs(2);
-/// How often a connection is looked at while an answer is awaited.
+/// How often the connection's state is checked while we await an answer.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Connects to the first address that answers. The error holds no address: it could hold a password.
+/// Connects to the first address that answers. The error holds no address, because an address may hold a password.
 pub(super) async fn connect(options: &RabbitOptions, name: &str) -> Result<Connection, String> {
     let mut order: Vec<usize> = (0..options.urls.len()).collect();
     order.shuffle(&mut rand::rng());
@@ -59,23 +59,23 @@ async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connec
     }
 }
 
-/// Closes it, and waits no longer than a moment: while the broker blocks a connection, not even its end is written.
+/// Closes the connection, but waits only briefly: while the broker blocks a connection, not even its close is written.
 pub(super) async fn close(connection: &Connection, code: u16, why: &'static str) {
     let text = ShortString::try_new(why).unwrap_or_default();
-    // Whatever comes of it, it is gone when it is dropped.
+    // The outcome does not matter: the connection ends when it is dropped.
     let _ = tokio::time::timeout(CLOSE, connection.close(code, text)).await;
 }
 
-/// Awaits what was asked on a connection. lapin may never answer what it was asked just as its connection ended: such a
-/// question stays in a queue that nobody reads any more.
+/// Awaits a request on a connection. lapin may never answer a request that was made just as the connection ended: the
+/// request stays in a queue that nobody reads any more.
 ///
 /// # Errors
-/// Where the connection is gone, and no answer came.
+/// If the connection is gone and no answer came.
 pub(super) async fn answered<T>(connection: &Connection, asked: impl Future<Output = T>) -> Result<T, String> {
     answered_unless(|| !connection.status().connected(), asked).await.ok_or_else(|| "the connection is gone".to_owned())
 }
 
-/// The same, for whoever knows in another way that it is gone: `None`.
+/// Like [`answered`], with another check of whether the connection is gone; `None` if it is.
 pub(super) async fn answered_unless<T>(is_gone: impl Fn() -> bool, asked: impl Future<Output = T>) -> Option<T> {
     let mut asked = pin!(asked);
     loop {

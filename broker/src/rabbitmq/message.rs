@@ -1,9 +1,10 @@
-//! An event and where it stands, as an AMQP message and back. The body is the sender's bytes; everything else is in
-//! properties and `x-hookline-*` headers.
+//! Converts an event and its delivery state to an AMQP message and back. The body is the sender's bytes; everything
+//! else is in properties and `x-hookline-*` headers.
 //!
-//! Each publish writes its headers anew, from an allow-list: what the broker added (`x-death`, `x-delivery-count` and
-//! their kin) never goes out again. On RabbitMQ 3.10 a redrive with `x-death` kept counts as a cycle and never leaves
-//! the delay queue. Never set: `priority` (it re-orders quorum queues from 4.0 on), `expiration`, `user_id`, `CC`.
+//! Each publish writes its headers anew, from an allow-list: headers that the broker added (`x-death`,
+//! `x-delivery-count` and the like) never go out again. On RabbitMQ 3.10 a redriven message that keeps `x-death` counts
+//! as a cycle and never leaves the delay queue. We never set `priority` (it re-orders quorum queues from 4.0 on),
+//! `expiration`, `user_id` or `CC`.
 
 use bytes::Bytes;
 use lapin::BasicProperties;
@@ -16,17 +17,17 @@ use hookline_common::time::Timestamp;
 
 use crate::{Again, DeadLetterInfo, LastFailure};
 
-/// What is written of most events.
+/// The format version of most messages.
 const VERSION: i64 = 1;
-/// What is written of a text that is a keyword alone: to a program of the first version it is a text like any other, and
-/// an opt-out would be lost on it.
+/// The format version of an event whose text is only a keyword. A program of the first version would read it as an
+/// ordinary text and lose an opt-out.
 const KEYWORD_VERSION: i64 = 2;
-/// The newest that this program can read.
+/// The newest format version that this program can read.
 const NEWEST: i64 = KEYWORD_VERSION;
-/// Survives a restart of the broker.
+/// The delivery mode of a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 const APP_ID: &str = concat!("hookline/", env!("CARGO_PKG_VERSION"));
-/// Where a message that is none of ours has no name of a source.
+/// The source of a message that is not ours and names no source.
 const STRANGER: &str = "unknown";
 
 const HEADER_PREFIX: &str = "x-hookline-";
@@ -50,34 +51,34 @@ const H_TRACESTATE: &str = "tracestate";
 /// The broker's own count of unsettled deliveries (<https://www.rabbitmq.com/docs/quorum-queues>).
 const H_DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// Where one delivery stands: what changes from publish to publish.
+/// The part of a delivery that changes from publish to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeliveryState {
-    /// From 1.
+    /// Counted from 1.
     pub(super) attempt: u32,
-    /// `None` until it was handed out.
+    /// `None` until the delivery was first handed out.
     pub(super) first_attempt_at: Option<Timestamp>,
-    /// It may have to wait in several tiers.
+    /// Until when the delivery must wait, perhaps in several tiers.
     pub(super) not_before: Option<Timestamp>,
     pub(super) last: Option<LastFailure>,
     pub(super) again: Option<Again>,
-    /// When it was published anew.
+    /// When the delivery was published anew.
     pub(super) copy: Option<Timestamp>,
     pub(super) dead: Option<DeadLetterInfo>,
 }
 
 impl DeliveryState {
-    /// Never handed out before.
+    /// The state of a delivery that was never handed out.
     pub(super) const fn new() -> Self {
         Self { attempt: 1, first_attempt_at: None, not_before: None, last: None, again: None, copy: None, dead: None }
     }
 }
 
-/// What a delivery's message says.
+/// The content of a delivery's message.
 pub(super) struct Read {
     pub(super) event: Event,
     pub(super) state: DeliveryState,
-    /// How often it was handed out and came back without a settlement.
+    /// How often the delivery was handed out and came back without a settlement.
     pub(super) redeliveries: u32,
 }
 
@@ -115,8 +116,8 @@ pub(super) fn properties(event: &Event, state: &DeliveryState) -> BasicPropertie
         .with_timestamp(seconds)
         .with_app_id(APP_ID.into())
         .with_headers(headers.0);
-    // Short strings end at 255 bytes, and lapin's `From` panics beyond. Ours are shorter: an event id is 36 bytes, a
-    // type is cut, and a request id or content type that isn't is not worth an event.
+    // Short strings hold at most 255 bytes, and lapin's `From` panics beyond. Ours are shorter: an event id has 36
+    // bytes and a type is cut. We drop a request id or content type that is longer, rather than lose the event.
     if let Ok(id) = ShortString::try_new(event.id.as_str()) {
         properties = properties.with_message_id(id);
     }
@@ -132,7 +133,7 @@ pub(super) fn properties(event: &Event, state: &DeliveryState) -> BasicPropertie
     properties
 }
 
-/// The same message for another turn in a queue: what is not ours, and not a trace, stays behind.
+/// The properties for another round of the same message in a queue. Keeps only our headers and trace headers.
 pub(super) fn again(properties: &BasicProperties) -> BasicProperties {
     let ours = |name: &str| name.starts_with(HEADER_PREFIX) || name == H_TRACEPARENT || name == H_TRACESTATE;
     let mut headers = FieldTable::default();
@@ -162,18 +163,18 @@ pub(super) fn again(properties: &BasicProperties) -> BasicProperties {
     copy
 }
 
-/// Whether a newer program wrote it: this one must not judge it.
+/// Whether a newer program wrote the message; then this one must not handle it.
 pub(super) fn is_newer(properties: &BasicProperties) -> bool {
     number(properties, H_VERSION).is_some_and(|version| version > NEWEST)
 }
 
-/// Until when it has to wait still, having come out of a tier that was shorter than that.
+/// Until when the message must still wait, if its last tier was shorter than its delay.
 pub(super) fn not_before(properties: &BasicProperties) -> Option<Timestamp> {
     number(properties, H_NOT_BEFORE).map(Timestamp::from_millis)
 }
 
-/// Reads a delivery. Whatever it holds becomes an event: a message that somebody else put there is judged by its
-/// handler, and ends as a dead letter that can be looked at.
+/// Reads a delivery. Any content becomes an event: if somebody else put the message there, its handler rejects it, and
+/// it ends as a dead letter that an operator can inspect.
 pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
     let body = Bytes::from(std::mem::take(&mut message.data));
     let properties = &message.properties;
@@ -220,7 +221,7 @@ fn event(properties: &BasicProperties, routing_key: &str, body: Bytes) -> Event 
     }
 }
 
-/// Without a reason of ours the broker put it there: it was handed out too often.
+/// Reads why the message is dead. If it has no reason of ours, the broker moved it: it was handed out too often.
 fn dead(properties: &BasicProperties, attempts: u32, status: Option<u16>, words: Option<&str>) -> DeadLetterInfo {
     let at = number(properties, H_DEAD_AT).map_or_else(Timestamp::now, Timestamp::from_millis);
     match text(properties, H_DEAD_REASON).and_then(|reason| reason.parse::<DeadReason>().ok()) {
@@ -266,7 +267,7 @@ fn text(properties: &BasicProperties, name: &str) -> Option<String> {
 
 fn number(properties: &BasicProperties, name: &str) -> Option<i64> {
     let value = header(properties, name)?;
-    // Other clients write what fits.
+    // Other clients choose the smallest integer type that fits.
     value
         .as_long_long_int()
         .or_else(|| value.as_long_int().map(i64::from))

@@ -1,4 +1,4 @@
-//! RabbitMQ between many machines. Works on 3.10 and 4.x.
+//! The broker for many machines: RabbitMQ, 3.10 and 4.x.
 //!
 //! ```text
 //! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ
@@ -9,13 +9,13 @@
 //!    └── ack, last ──────────────────────────────────────▲
 //! ```
 //!
-//! - `supervisor` keeps both connections up, declares the topology and tells whether that holds ([`BrokerState`]).
-//! - `publisher` knows of each message whether it is stored, refused, unroutable, or unknown.
-//! - `consumer` and `settler`: what is handed out, and how it is answered: publish the next state, await its
-//!   confirm, acknowledge.
+//! - `supervisor` keeps both connections up, declares the topology and reports the state ([`BrokerState`]).
+//! - `publisher` finds out for each message whether it is stored, refused, unroutable, or unknown.
+//! - `consumer` hands out deliveries. `settler` settles them: it publishes the next state, awaits its confirm, and
+//!   acknowledges.
 //! - **Not promised**: order beyond the order of first deliveries, and exact recognition of a sender's repeats.
 //!
-//! Why each part is as it is: docs/decisions/0005-rabbitmq.md.
+//! docs/decisions/0005-rabbitmq.md gives the reasons for each part.
 
 mod consumer;
 mod context;
@@ -63,11 +63,11 @@ use crate::metrics::BrokerMetrics;
 use crate::topology::Tier;
 use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
 
-/// How long a consumer waits for a connection that is being made.
+/// How long a request waits for the consuming connection to come up.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
-/// For consumers to give back what they hold.
+/// How long closing waits for consumers to give back what they hold.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
-/// For connections to end.
+/// How long ending waits for each connection's task.
 const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a process does with RabbitMQ. Ingest and worker declare the topology when they connect, and again every 30 s.
@@ -77,7 +77,7 @@ pub enum RabbitRole {
     Ingest,
     /// Publishes and consumes.
     Worker,
-    /// One command: as a worker, and declares nothing unless asked.
+    /// Runs one command: connects like a worker, but declares nothing unless asked.
     Command,
 }
 
@@ -93,25 +93,25 @@ impl RabbitRole {
 
 #[derive(Clone, Debug)]
 pub struct RabbitOptions {
-    /// `amqp://` or `amqps://`, tried in random order.
+    /// `amqp://` or `amqps://` URLs, tried in random order.
     pub urls: Vec<Secret>,
-    /// Certificates that sign the broker's, as PEM, beside the system's.
+    /// Certificates that sign the broker's certificate, as PEM, in addition to the system's.
     pub ca_pem: Option<String>,
-    /// Which handlers are switched on: theirs are the queues.
+    /// The handlers that are switched on; the topology has their queues.
     pub handlers: Vec<HandlerName>,
     pub role: RabbitRole,
     pub metrics: Arc<BrokerMetrics>,
 }
 
 impl RabbitOptions {
-    /// How the settings say that RabbitMQ is reached; `ca_pem` is what the file `[broker] ca` holds.
+    /// Builds the options from the settings; `ca_pem` is the content of the file `[broker] ca`.
     #[must_use]
     pub fn new(settings: &Settings, ca_pem: Option<String>, role: RabbitRole, metrics: Arc<BrokerMetrics>) -> Self {
         Self { urls: settings.broker.url.clone(), ca_pem, handlers: settings.handlers.enabled(), role, metrics }
     }
 }
 
-/// Dropping it without [`Publish::close`] leaves everything as the end of the process would.
+/// Dropping the broker without [`Publish::close`] leaves the same state as a crash of the process.
 pub struct RabbitBroker {
     context: Arc<RabbitContext>,
     publisher: Publisher,
@@ -122,7 +122,8 @@ pub struct RabbitBroker {
 }
 
 impl RabbitBroker {
-    /// Starts connecting, and goes on for ever: [`Publish::state`] tells. Must be called in a tokio runtime.
+    /// Starts connecting and keeps trying for ever; [`Publish::state`] reports the outcome. Must be called in a tokio
+    /// runtime.
     #[must_use]
     pub fn start(options: RabbitOptions) -> Arc<Self> {
         let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
@@ -137,10 +138,10 @@ impl RabbitBroker {
         Arc::new(Self { context, publisher, recent, consumer_tasks, consumers, tasks })
     }
 
-    /// Waits until it is ready.
+    /// Waits until the broker is ready.
     ///
     /// # Errors
-    /// Why it was not ready `within`.
+    /// If the broker is not ready `within` this time; the error says why.
     pub async fn wait_ready(&self, within: Duration) -> Result<(), BrokerError> {
         let mut state = self.context.state.subscribe();
         let ready = state.wait_for(|state| *state == BrokerState::Ready);
@@ -154,27 +155,27 @@ impl RabbitBroker {
         Err(BrokerError::Unavailable(why))
     }
 
-    /// For what is published beside events: each message with its own answer.
+    /// The publisher for messages other than events: it returns an answer for each message.
     #[must_use]
     pub fn publisher(&self) -> &Publisher {
         &self.publisher
     }
 
-    /// How the broker's exchanges and queues differ from what they must be. Bindings cannot be asked for over AMQP.
+    /// How the broker's exchanges and queues differ from what they must be. AMQP offers no way to ask for bindings.
     ///
     /// # Errors
-    /// Where the broker cannot be asked.
+    /// If the broker is not available.
     pub async fn differences(&self) -> Result<Vec<Difference>, BrokerError> {
         let connection = self.connection().await?;
         let topology = Topology::of(&self.context.options.handlers);
         asked(&connection, declare::compare(&connection, &topology)).await?.map_err(unavailable)
     }
 
-    /// Declares what is missing, binds everything, takes the queues of switched-off handlers from `hookline.events`, and
-    /// removes the exchanges that earlier versions left. Deletes no queue.
+    /// Declares what is missing, binds everything, unbinds the queues of switched-off handlers from `hookline.events`,
+    /// and removes the exchanges that earlier versions left. Deletes no queue.
     ///
     /// # Errors
-    /// Where something is there with other arguments, or the broker cannot be asked.
+    /// If an object exists with other arguments, or the broker is not available.
     pub async fn apply_topology(&self) -> Result<(), BrokerError> {
         let connection = self.connection().await?;
         let enabled = &self.context.options.handlers;
@@ -185,39 +186,39 @@ impl RabbitBroker {
         asked(&connection, declare::remove_left_overs(&connection)).await?.map_err(unavailable)
     }
 
-    /// What no queue took, oldest first, up to `limit`; it stays there.
+    /// The messages that no queue took, oldest first, up to `limit`; they stay in `hookline.unrouted`.
     ///
     /// # Errors
-    /// Where the broker cannot be asked.
+    /// If the broker is not available.
     pub async fn unrouted(&self, limit: usize) -> Result<Vec<Unrouted>, BrokerError> {
         let connection = self.connection().await?;
         asked(&connection, unrouted::list(&connection, limit)).await?
     }
 
-    /// Sends up to `most` of what no queue took where it was going: an event to its handlers, a retry or a dead letter with
-    /// what its headers tell of it. What handlers have done stays done.
+    /// Sends up to `most` messages that no queue took to where they were going: an event to its handlers, a retry or a
+    /// dead letter with the state in its headers. Effects that handlers have done stay done.
     ///
     /// # Errors
-    /// Where one is not stored: it, and those behind it, stay where they are.
+    /// If a message is not stored: this message, and those behind it, stay where they are.
     pub async fn redrive_unrouted(&self, most: usize) -> Result<usize, BrokerError> {
         let connection = self.connection().await?;
         asked(&connection, unrouted::redrive(&connection, &self.publisher, most)).await?
     }
 
-    /// Removes up to `most` of what no queue took for good, and tells what it was.
+    /// Permanently removes up to `most` messages that no queue took, and returns them.
     ///
     /// # Errors
-    /// Where the broker cannot be asked.
+    /// If the broker is not available.
     pub async fn discard_unrouted(&self, most: usize) -> Result<Vec<Unrouted>, BrokerError> {
         let connection = self.connection().await?;
         asked(&connection, unrouted::discard(&connection, most)).await?
     }
 
-    /// Ends as the end of the process would: nothing is given back, connections are cut.
+    /// Ends as a crash of the process would: nothing is given back, and connections are cut.
     pub async fn abandon(&self) {
         self.context.stop.cancel();
         for task in self.tasks.lock().await.drain(..) {
-            // It panicked: then it has ended all the same.
+            // An error means that the task panicked: it has ended all the same.
             let _ = tokio::time::timeout(ENDED_WITHIN, task).await;
         }
     }
@@ -233,7 +234,8 @@ impl RabbitBroker {
         Err(BrokerError::Unavailable(self.context.why_not(crate::metrics::ConnectionRole::Consume)))
     }
 
-    /// What is ready in each of these queues, by its name, and how many consumers it has; zeros where it is missing.
+    /// How many messages are ready in each of these queues, by name, and how many consumers it has; zeros if it is
+    /// missing.
     async fn depths<Q>(&self, queues: Vec<(Q, String)>) -> Result<Vec<(Q, (u32, u32))>, BrokerError> {
         let connection = self.connection().await?;
         let looking = async {
@@ -248,7 +250,7 @@ impl RabbitBroker {
         asked(&connection, looking).await?.map_err(unavailable)
     }
 
-    /// `None`: too many are in flight.
+    /// Maps an answer to a result; `None` means that too many publishes are in flight.
     fn stored(&self, answer: Option<Published>) -> Result<(), PublishError> {
         match answer {
             Some(Published::Stored) => Ok(()),
@@ -266,7 +268,7 @@ impl RabbitBroker {
     }
 }
 
-/// An event that arrived.
+/// The message for an event that arrived.
 fn new(event: &Event) -> Outgoing {
     Outgoing {
         exchange: EVENTS,
@@ -276,7 +278,7 @@ fn new(event: &Event) -> Outgoing {
     }
 }
 
-/// A delivery for one handler.
+/// The message for a delivery to one handler.
 fn to_work(handler: HandlerName, event: &Event, state: &DeliveryState) -> Outgoing {
     Outgoing {
         exchange: WORK,
@@ -345,7 +347,7 @@ impl Consume for RabbitBroker {
         };
         let opening = async {
             let channel = connection.create_channel().await?;
-            // Per consumer: RabbitMQ's quorum queues know no other.
+            // The limit is per consumer: RabbitMQ's quorum queues support no other.
             channel.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             let name = ShortString::try_new(queue.name()).unwrap_or_default();
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());

@@ -1,22 +1,24 @@
-//! Publishes, and knows what became of each message: [`Published`] has four answers and one for what was never sent.
+//! Publishes messages and finds out what became of each: [`Published`] has four answers, and a fifth for messages that
+//! were never sent.
 //!
-//! One task owns the publishing channel. Where tasks share one, lapin 4 gives confirms to the wrong messages, because a
-//! delivery tag is taken under one lock and its frames are queued under another: refused messages were reported as
-//! stored. Here the frames are queued by polling each send once, in order, in this task alone.
+//! One task owns the publishing channel. If tasks share a channel, lapin 4 assigns confirms to the wrong messages,
+//! because it takes a delivery tag under one lock and queues the frames under another; refused messages were reported
+//! as stored. Here only this task queues frames, in order, by polling each send once.
 //!
 //! ```text
 //! callers ──▶ queue (bounded) ──▶ task: takes what waits, no timer ──▶ the channel ──▶ confirms, as they come
 //! ```
 //!
-//! - **Returns are matched by message id.** lapin keeps returned messages in a queue and gives the first of it to whichever
-//!   confirm is resolved next, whatever message that is of. So all confirms that are in are taken before any of them is
-//!   answered, a return marks whoever waits under its id, and a confirm that came with another's return is answered
-//!   once that queue was seen empty: by a later confirm that came with none, or because none is left.
-//! - Where everything is refused for a while the connection is made anew: a channel of RabbitMQ 3.10 that meets a queue
-//!   just after its leader's node died keeps asking the dead node, and refuses for as long as it is open.
-//! - A publish without an answer in time is **unknown**: it may still arrive. Where no confirm at all comes for that
-//!   time, the connection is given up, and all that is on its way there is unknown. On a link that is slow and works,
-//!   whoever can wait (forwarding, retries) waits: giving up would only send everything again.
+//! - **Returns are matched by message id.** lapin keeps returned messages in a queue and attaches the first of them to
+//!   whichever confirm it resolves next, even if that confirm is for another message. So we take all confirms that have
+//!   arrived before we answer any, and a return marks the requests that wait under its id. A confirm that came with
+//!   another message's return is held until lapin's queue was seen empty: until a later confirm comes without a return,
+//!   or no confirm is left.
+//! - If every publish is refused for a while, the supervisor makes a new connection. On RabbitMQ 3.10, a channel that
+//!   meets a queue just after its leader's node died keeps asking the dead node, and refuses as long as it is open.
+//! - A publish without an answer in time is **unknown**: it may still arrive. If no confirm at all comes for that time,
+//!   we give up the connection, and everything in flight on it is unknown. On a link that is slow but works, callers
+//!   that can wait (forwarding, retries) wait: giving up would only send everything again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,37 +42,38 @@ use hookline_common::testing::crash_point;
 
 use crate::metrics::{BrokerMetrics, PublishOutcome};
 
-/// Publishes that wait or are under way. Past it only latency grows; above it a caller hears so at once.
+/// Publishes that may wait or be in flight. More would only add latency; beyond this limit a caller is refused at once.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
-/// How long everything may be refused on one channel. A queue that is full refuses as well, which a new channel tells
-/// again.
+/// How long every publish on one channel may be refused before we make a new connection. A full queue refuses as well;
+/// on a new channel it simply refuses again.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
-/// Sent and not confirmed, callers or not: those that were late are still on their way.
+/// Messages that may be unconfirmed. The number includes late ones whose callers were answered: they are still in
+/// flight.
 const MAX_UNCONFIRMED: usize = 2 * MAX_IN_FLIGHT;
-/// Messages taken at a time, so that confirms are looked at in between.
+/// Messages taken at a time; confirms are processed in between.
 const BATCH: usize = 64;
-/// Until a confirm must be there. A quorum queue commits within milliseconds; one that lost its leader elects another
+/// How long we wait for a confirm. A quorum queue commits within milliseconds; one that lost its leader elects another
 /// within seconds.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(2);
-/// The same for who can wait, where others are confirmed.
+/// The same for callers that can wait, as long as other messages are confirmed.
 const CONFIRM_AT_LAST: Duration = Duration::from_secs(30);
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
-    /// Every queue that takes it has it on disk.
+    /// Every queue that takes the message has it on disk.
     Stored,
-    /// A queue refused it: it is not stored there.
+    /// A queue refused the message, and has not stored it.
     Rejected,
-    /// It reached no queue.
+    /// The message reached no queue.
     Unroutable,
-    /// No answer: it may be stored, or still arrive.
+    /// No answer came: the message may be stored, or may still arrive.
     Unknown,
-    /// It was not sent.
+    /// The message was not sent; the text says why.
     NotSent(String),
 }
 
-/// A message on its way out.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     pub exchange: &'static str,
@@ -88,12 +91,12 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn answer(self, answer: Published) {
-        // Nobody waits where the caller was cancelled.
+        // Sending fails if the caller was cancelled; then nobody needs the answer.
         let _ = self.reply.send(answer);
     }
 }
 
-/// Hands messages to the task that publishes. Clones share its bound.
+/// Hands messages to the publishing task. Clones share the limit on publishes in flight.
 #[derive(Clone)]
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
@@ -116,7 +119,7 @@ impl Publisher {
         (Self { requests, in_flight: Arc::default(), metrics }, waiting)
     }
 
-    /// Publishes and waits for the answer; `None` where too many are in flight already.
+    /// Publishes and waits for the answer; `None` if too many publishes are in flight already.
     pub async fn try_publish(&self, outgoing: Outgoing) -> Option<Published> {
         let in_flight = self.enter();
         if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
@@ -125,13 +128,14 @@ impl Publisher {
         Some(self.send(outgoing, CONFIRM_WITHIN, in_flight).await)
     }
 
-    /// Publishes and waits for the answer, after those that came before, and longer where the link is slow.
+    /// Publishes behind the messages that came before, and waits for the answer, longer than `try_publish` on a slow
+    /// link.
     pub async fn publish(&self, outgoing: Outgoing) -> Published {
         let in_flight = self.enter();
         self.send(outgoing, CONFIRM_AT_LAST, in_flight).await
     }
 
-    /// Publishes that wait or are under way.
+    /// How many publishes wait or are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -144,7 +148,7 @@ impl Publisher {
     }
 
     async fn send(&self, outgoing: Outgoing, within: Duration, _in_flight: InFlight<'_>) -> Published {
-        // Beyond 255 bytes lapin's own conversion panics.
+        // lapin's own conversion panics beyond 255 bytes.
         let Ok(routing_key) = ShortString::try_new(outgoing.routing_key.as_str()) else {
             return Published::NotSent("its routing key is over 255 bytes".to_owned());
         };
@@ -152,7 +156,7 @@ impl Publisher {
         let (reply, answer) = oneshot::channel();
         let request = Request { outgoing, routing_key, within, reply };
         let answer = match self.requests.send(request).await {
-            // Its task was dropped with it under way.
+            // The reply is gone if the task was dropped while the message was in flight.
             Ok(()) => answer.await.unwrap_or(Published::Unknown),
             Err(_) => Published::NotSent("the broker is closed".to_owned()),
         };
@@ -171,11 +175,11 @@ impl Publisher {
 /// Why publishing on a connection ended.
 #[derive(Debug)]
 pub(super) enum PublishingEnded {
-    /// Nobody is left to publish, or it was asked to end: everything taken was answered.
+    /// No publisher is left, or the task was asked to end; every message it took was answered.
     Asked,
     /// A message had no answer in time.
     Unconfirmed,
-    /// Everything was refused for a while.
+    /// Every publish was refused for a while.
     Refused,
     /// The connection or the channel broke.
     Broken(String),
@@ -183,32 +187,32 @@ pub(super) enum PublishingEnded {
 
 type Confirms = FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<Confirmation>)>>;
 
-/// Sent, and not answered yet.
+/// A message that was sent and not answered yet.
 struct Waiting {
     id: Option<ShortString>,
     deadline: Instant,
     was_returned: bool,
-    /// Its confirm came with another's return: its own may still be with lapin.
+    /// The answer, if its confirm came with another message's return: lapin may still hold this message's own return.
     held: Option<Published>,
     reply: oneshot::Sender<Published>,
 }
 
-/// Publishing on one connection.
+/// The state of publishing on one connection.
 pub(super) struct Publishing {
     channel: Channel,
     confirms: Confirms,
-    /// In the order in which they were sent.
+    /// Keyed by send number, so in the order of sending.
     waiting: BTreeMap<u64, Waiting>,
     sent: u64,
-    /// When a confirm came last, or something was sent while none was awaited.
+    /// When the last confirm came, or when a message was sent while no confirm was pending.
     progress: Instant,
-    /// Since when everything was refused.
+    /// Since when every publish has been refused.
     refused_since: Option<Instant>,
     stopping: bool,
 }
 
 impl Publishing {
-    /// The channel is in confirm mode and has no other user.
+    /// `channel` must be in confirm mode and have no other user.
     pub(super) fn new(channel: Channel) -> Self {
         Self {
             channel,
@@ -221,8 +225,8 @@ impl Publishing {
         }
     }
 
-    /// Takes one step: sends what waits, or answers what was confirmed; with a reason why not, what waits is refused.
-    /// Cancelling it loses nothing.
+    /// Takes one step: sends the waiting requests, or answers confirmed messages. With `why_not`, it refuses the
+    /// waiting requests for that reason. Cancel-safe.
     pub(super) async fn step(
         &mut self,
         requests: &mut mpsc::Receiver<Request>,
@@ -256,7 +260,7 @@ impl Publishing {
         None
     }
 
-    /// When the first of those that wait is late, or all of them.
+    /// When the first waiting message is late, or all of them are because no confirm comes.
     fn deadline(&self) -> Option<Instant> {
         let first = self.waiting.values().map(|waiting| waiting.deadline).min()?;
         Some(first.min(self.progress + CONFIRM_WITHIN))
@@ -272,7 +276,7 @@ impl Publishing {
         is_silent.then_some(PublishingEnded::Unconfirmed)
     }
 
-    /// Never waits: a first poll, and no more.
+    /// Sends one message. Never waits, because it polls the send only once.
     async fn send(&mut self, request: Request) {
         let Request { outgoing: Outgoing { exchange, properties, body, .. }, routing_key, within, reply } = request;
         let id = properties.message_id().clone();
@@ -280,7 +284,7 @@ impl Publishing {
         let exchange = ShortString::try_new(exchange).unwrap_or_default();
         let number = self.sent;
         self.sent += 1;
-        // Whatever is unroutable must come back: without an alternate exchange behind it, it would be gone.
+        // An unroutable message must come back: without an alternate exchange it would be lost.
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let mut sending: BoxFuture<'static, _> = Box::pin(async move {
             let sent = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
@@ -290,7 +294,7 @@ impl Publishing {
             };
             (number, confirmed)
         });
-        // It takes the delivery tag and queues the frames; what is left is to hear what became of it.
+        // The first poll takes the delivery tag and queues the frames; the rest of the future awaits the confirm.
         let first = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         let now = Instant::now();
         if self.confirms.is_empty() {
@@ -304,7 +308,7 @@ impl Publishing {
         });
     }
 
-    /// Answers what is confirmed by now.
+    /// Answers every message that is confirmed by now.
     fn confirmed(&mut self, first: (u64, lapin::Result<Confirmation>)) -> Option<PublishingEnded> {
         self.progress = Instant::now();
         let mut confirmed = vec![first];
@@ -316,7 +320,7 @@ impl Publishing {
             answers.push(match confirmation {
                 Ok(Confirmation::Ack(message)) => (number, Published::Stored, message),
                 Ok(Confirmation::Nack(message)) => (number, Published::Rejected, message),
-                // The channel is not in confirm mode: nothing it says of storing can be believed.
+                // The channel is not in confirm mode: we cannot believe what it says about storing.
                 Ok(Confirmation::NotRequested) => {
                     debug_assert!(false, "a publishing channel must be in confirm mode");
                     return Some(PublishingEnded::Broken("the channel gives no confirms".to_owned()));
@@ -332,7 +336,7 @@ impl Publishing {
         }
         for message in answers.iter().filter_map(|(.., message)| message.as_deref()) {
             if !self.mark_returned(message) {
-                // The pairing is off: what else is on its way is as doubtful.
+                // The matching of returns is broken, so everything else in flight is as doubtful.
                 return Some(PublishingEnded::Broken("a message was returned that nobody waits for".to_owned()));
             }
         }
@@ -343,7 +347,7 @@ impl Publishing {
             self.answer_held();
         }
         for (number, answer, message) in answers {
-            // Missing where its time was over.
+            // The message is missing if it was late: its caller already has the answer `Unknown`.
             let Some(waiting) = self.waiting.get_mut(&number) else { continue };
             match message {
                 Some(message) if *message.properties.message_id() != waiting.id => waiting.held = Some(answer),
@@ -360,11 +364,11 @@ impl Publishing {
     fn answer(&mut self, number: u64, answer: Published) {
         let Some(waiting) = self.waiting.remove(&number) else { return };
         let reached_none = waiting.was_returned && answer == Published::Stored;
-        // Nobody waits where the caller was cancelled.
+        // Sending fails if the caller was cancelled; then nobody needs the answer.
         let _ = waiting.reply.send(if reached_none { Published::Unroutable } else { answer });
     }
 
-    /// Every return of theirs is known by now.
+    /// Answers the held messages: by now all their returns are known.
     fn answer_held(&mut self) {
         let held = self.waiting.iter().filter_map(|(number, waiting)| Some((*number, waiting.held.clone()?)));
         for (number, answer) in held.collect::<Vec<_>>() {
@@ -372,7 +376,7 @@ impl Publishing {
         }
     }
 
-    /// Marks whoever waits under the id of a returned message; `false`: nobody does.
+    /// Marks the messages that wait under the id of a returned message; `false` if none does.
     fn mark_returned(&mut self, message: &Delivery) -> bool {
         let id = message.properties.message_id();
         let mut of_ours = 0;

@@ -1,12 +1,12 @@
-//! Ids of events that were stored lately, so that a sender's repeat is called one. Best effort: a replica of ingest
-//! knows its own only, and forgets. That costs nothing but a word in a metric: effects are keyed by the fact.
+//! Ids of events that were stored lately, to recognise a sender's repeats. Best effort: a replica of ingest knows only
+//! its own events, and forgets. A miss costs only a label in a metric, because effects are keyed by the fact.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use hookline_common::event::EventId;
 
-/// Ids of a generation; two are kept. About 3 MiB when full.
+/// Ids per generation; two generations are kept. They take about 3 MiB when full.
 const GENERATION: usize = 32_768;
 
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Recent {
     }
 }
 
-/// The 128 bits that an event id prints.
+/// The 128 bits in an event id.
 fn key(id: &EventId) -> Option<u128> {
     u128::from_str_radix(id.as_str().strip_prefix("evt_")?, 16).ok()
 }

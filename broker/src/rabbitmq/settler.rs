@@ -1,8 +1,8 @@
-//! Turns a verdict on a delivery into messages and an acknowledgement, in that order: what comes next is confirmed
-//! before the delivery is acknowledged. lapin writes acks ahead of publishes that wait, so the confirm is awaited.
+//! Turns a settlement into a message and an acknowledgement, in that order: the next message is confirmed before the
+//! delivery is acknowledged. lapin writes acks ahead of waiting publishes, so we await the confirm.
 //!
-//! What has to be published is tried until it is stored, for as long as the delivery is ours: its channel would hand it
-//! out again if it closed, and until then nobody else has it.
+//! We retry the publish until the message is stored, for as long as the delivery is ours. If the channel closed, the
+//! broker would hand the delivery out again; until then no other consumer has it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,24 +27,25 @@ use crate::{BrokerError, Settled, Settlement, Settler, Spends};
 
 const AGAIN_FIRST: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(5);
-/// A dead letter that cannot be moved waits in its own queue: no delay queue leads back there.
+/// How long a dead letter that cannot be moved waits in this process at most: no delay queue leads back to a dead
+/// queue.
 const DEAD_WAITS_AT_MOST: Duration = Duration::from_secs(30);
-/// What was given back is in its queue again by then: the shortest tier, and the broker's own pace.
+/// When a released delivery is in its queue again: the shortest tier, plus time for the broker.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
 
-/// What it takes to answer the broker about one message.
+/// The means to settle one message with the broker.
 pub(super) struct Handle {
     pub(super) acker: Acker,
-    /// Open for as long as a delivery of it is unsettled.
+    /// Kept so that the channel stays open as long as one of its deliveries is unsettled.
     pub(super) _channel: Channel,
     pub(super) publisher: Publisher,
     pub(super) stop: CancellationToken,
-    /// Counts what the consumer has out.
+    /// A clone of the consumer's counter of outstanding deliveries.
     pub(super) out: Arc<()>,
 }
 
 impl Handle {
-    /// Publishes until it is stored, then acknowledges. `point` is passed between the two.
+    /// Publishes until the message is stored, then acknowledges. Passes the crash point `point` between the two.
     pub(super) async fn replace(
         &self,
         outgoing: Outgoing,
@@ -79,13 +80,14 @@ impl Handle {
         self.answered(self.acker.ack(BasicAckOptions::default())).await
     }
 
-    /// Back into its queue; counts towards the delivery limit on every version of RabbitMQ, which a nack does not.
+    /// Puts the delivery back into its queue. A reject counts towards the delivery limit on every version of RabbitMQ;
+    /// a nack does so only before 4.3.
     #[expect(clippy::disallowed_methods, reason = "the one place that rejects")]
     async fn requeue(&self) -> Result<Settled, BrokerError> {
         self.answered(self.acker.reject(BasicRejectOptions { requeue: true })).await
     }
 
-    /// The broker answers neither; lapin says whether it was written.
+    /// Awaits an ack or a reject. The broker answers neither; lapin says whether it was written.
     async fn answered(&self, asked: impl Future<Output = lapin::Result<bool>>) -> Result<Settled, BrokerError> {
         match link::answered_unless(|| self.acker.poisoned(), asked).await {
             Some(Ok(true)) => Ok(Settled::Confirmed),
@@ -95,8 +97,9 @@ impl Handle {
     }
 }
 
-/// A retry may come late, and what waits for a pause or the store looks again anyway: one round costs least. What an open
-/// breaker or a spent budget holds has a time at which it may go on, and would be late by minutes.
+/// Chooses the delay queue for a wait. A retry may come late, and a delivery that waits for a pause or the store checks
+/// again anyway: one round in a tier costs least. A delivery that an open breaker or a spent budget holds has a time at
+/// which it may continue, and a longer tier would make it late by minutes.
 fn tier_of(wait: Duration, spends: Spends) -> Tier {
     match spends {
         Spends::Attempt | Spends::Nothing => Tier::for_delay(wait),
@@ -108,7 +111,7 @@ pub(super) struct RabbitSettler {
     pub(super) handle: Handle,
     pub(super) event: Arc<Event>,
     pub(super) queue: Queue,
-    /// As it was handed out.
+    /// The state with which the delivery was handed out.
     pub(super) state: DeliveryState,
 }
 
@@ -156,18 +159,19 @@ impl RabbitSettler {
         DeliveryState { attempt: self.state.attempt.saturating_add(1), ..self.state.clone() }
     }
 
-    /// As it came: a first attempt that was not made begins anew.
+    /// The state as it was handed out; a first attempt that was not made begins anew.
     fn released(&self) -> DeliveryState {
         self.held(Duration::ZERO)
     }
 
-    /// Waiting without an attempt does not age a delivery.
+    /// The state after a wait without an attempt, which does not age a delivery.
     fn held(&self, wait: Duration) -> DeliveryState {
         let first = self.state.first_attempt_at.filter(|_| self.state.attempt > 1);
         DeliveryState { first_attempt_at: first.map(|at| at.plus(wait)), ..self.state.clone() }
     }
 
-    /// A dead letter stays in its queue until the store takes it: handed out again costs it nothing there.
+    /// Settles a dead letter, which stays in its queue until the store takes it. Handing it out again costs it nothing
+    /// there.
     async fn settle_dead(self, settlement: Settlement) -> Result<Settled, BrokerError> {
         match settlement {
             Settlement::Done => self.handle.ack().await,
@@ -197,7 +201,7 @@ impl Settler for RabbitSettler {
     }
 
     async fn give_back(self: Box<Self>) {
-        // Where that cannot be published its channel hands it out again when it closes.
+        // If the publish fails, the broker hands the delivery out again when its channel closes.
         let _ = self.settle(Settlement::Release).await;
     }
 
@@ -205,7 +209,7 @@ impl Settler for RabbitSettler {
         if !self.handle.acker.usable() {
             return;
         }
-        // Without a runtime the process ends, and its connection with it, which does the same.
+        // Without a runtime the process is ending; its connection ends with it, which also returns the delivery.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { drop(self.handle.requeue().await) });
         }

@@ -1,12 +1,12 @@
-//! Keeps two connections to the broker up, for ever: one publishes, one consumes. A connection that the broker blocks
-//! (an alarm of its memory or disk) writes nothing, acks included, so the two must not be one.
+//! Keeps two connections to the broker up, for ever: one publishes, one consumes. They must be separate, because a
+//! connection that the broker blocks (an alarm of its memory or disk) writes nothing, not even acks.
 //!
 //! ```text
 //! connect ──▶ declare the topology ──▶ channels ──▶ ready ──▶ run ──(any fault)──▶ not ready ──▶ wait, with jitter ──┐
 //!    ▲───────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! lapin's own recovery stays off: it hides an outage from everybody who should act on it. While there is no
+//! lapin's own recovery stays off: it hides an outage from everything that should act on it. While there is no
 //! connection, or it is blocked, publishes are refused at once, so that ingest can spool.
 
 use std::pin::pin;
@@ -30,11 +30,11 @@ use crate::topology::rabbitmq::Topology;
 
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(15);
-/// A connection that stood for so long was a good one: the next try does not wait as after many failures.
+/// A connection that lasted this long was a good one: the next try waits only as after a first failure.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
-/// What an operator deletes or unbinds by mistake is there again within this.
+/// How often the topology is declared: what an operator deletes or unbinds by mistake is back within this time.
 const DECLARE_EVERY: Duration = Duration::from_secs(30);
-/// Beside its events, a connection's state is looked at.
+/// How often a connection's state is checked, in addition to its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
@@ -58,7 +58,7 @@ impl From<DeclareError> for Fault {
     }
 }
 
-/// Publishes what comes until [`RabbitContext::stop`].
+/// Publishes the requests until [`RabbitContext::stop`].
 pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Receiver<Request>) {
     let mut tries = 0;
     while !context.stop.is_cancelled() {
@@ -90,7 +90,7 @@ pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Rec
     }
 }
 
-/// Awaits `work` while whoever wants to publish hears why that is not possible; `None` where it was stopped.
+/// Awaits `work`, and meanwhile refuses publishes with the current reason; `None` if the broker was stopped.
 async fn refusing<T>(
     requests: &mut mpsc::Receiver<Request>,
     context: &RabbitContext,
@@ -132,7 +132,7 @@ async fn connect(context: &RabbitContext, role: ConnectionRole) -> Result<Connec
     link::connect(&context.options, &name).await.map_err(|words| Fault::new(ReconnectCause::Refused, words))
 }
 
-/// `None`: it was asked to end, and has answered what it took.
+/// Publishes on one connection until it fails; `None` if it was asked to end and has answered every request it took.
 async fn publish_on(
     context: &RabbitContext,
     connection: &Connection,
@@ -143,7 +143,7 @@ async fn publish_on(
     let mut events = pin!(connection.events_listener());
     let mut upkeep = pin!(keep_declared(context, connection));
     let mut look = ticker(LOOK_EVERY);
-    // Answers that never came while it was blocked.
+    // Whether some publishes had no answer while the connection was blocked.
     let mut doubted = false;
     loop {
         let blocked = connection.status().blocked();
@@ -178,8 +178,8 @@ async fn publish_on(
     }
 }
 
-/// Whether the connection is gone. An error event alone does not say so: lapin tells those of a channel here too, such
-/// as the broker's "no" to a look at a queue that is missing.
+/// Why the connection is gone, if it is. An error event alone does not prove that: lapin reports errors of channels
+/// here too, such as the broker's refusal when we ask about a missing queue.
 fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
     let connected = connection.status().connected();
     match event {
@@ -191,7 +191,7 @@ fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
     (!connected).then(|| "the connection is gone".to_owned())
 }
 
-/// Declares everything again and again; ends only with a fault of the connection.
+/// Declares everything again and again; ends only with a fault.
 async fn keep_declared(context: &RabbitContext, connection: &Connection) -> Fault {
     if context.options.role == RabbitRole::Command {
         return std::future::pending().await;
@@ -215,7 +215,7 @@ async fn keep_declared(context: &RabbitContext, connection: &Connection) -> Faul
     }
 }
 
-/// Keeps the consuming connection until [`RabbitContext::stop`].
+/// Keeps the consuming connection up until [`RabbitContext::stop`].
 pub(super) async fn consume(context: Arc<RabbitContext>) {
     let mut tries = 0;
     while !context.stop.is_cancelled() {
@@ -250,7 +250,7 @@ pub(super) async fn consume(context: Arc<RabbitContext>) {
     }
 }
 
-/// Until the connection is lost; `None` where it was asked to end.
+/// Waits until the connection is lost; `None` if the broker was asked to end.
 async fn until_lost(
     context: &RabbitContext,
     connection: &Connection,

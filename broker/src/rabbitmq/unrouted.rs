@@ -1,5 +1,5 @@
-//! `hookline.unrouted`: what no queue took, because a queue or a binding was missing. An operator looks at it, and
-//! puts it back once the topology is whole.
+//! `hookline.unrouted`: messages that no queue took, because a queue or a binding was missing. An operator inspects
+//! them, and redrives them once the topology is repaired.
 
 use bytes::Bytes;
 use lapin::message::BasicGetMessage;
@@ -19,12 +19,12 @@ use crate::topology::rabbitmq::{DEAD, DELAY, EVENTS, RabbitQueue, WORK};
 #[derive(Clone, Debug)]
 pub struct Unrouted {
     pub event: Event,
-    /// The exchange that could not route it.
+    /// The exchange that could not route the message.
     pub exchange: String,
     pub routing_key: String,
 }
 
-/// Looks at up to `limit` messages, oldest first; they stay where they are.
+/// Reads up to `limit` messages, oldest first; they stay where they are.
 pub(super) async fn list(connection: &Connection, limit: usize) -> Result<Vec<Unrouted>, BrokerError> {
     let channel = open(connection).await?;
     let mut found = Vec::new();
@@ -33,12 +33,12 @@ pub(super) async fn list(connection: &Connection, limit: usize) -> Result<Vec<Un
     {
         found.push(unrouted(&mut got));
     }
-    // Everything that was got and not acknowledged goes back; the queue has no delivery limit to reach.
+    // Closing returns every message that we got and did not acknowledge; the queue has no delivery limit to reach.
     channel.close(200, "looked".into()).await.map_err(unavailable)?;
     Ok(found)
 }
 
-/// Sends up to `most` messages where they were going, each acknowledged when it is stored; returns how many.
+/// Sends up to `most` messages to where they were going, and acknowledges each when it is stored; returns how many.
 pub(super) async fn redrive(connection: &Connection, publisher: &Publisher, most: usize) -> Result<usize, BrokerError> {
     let channel = open(connection).await?;
     let mut redriven = 0;
@@ -55,7 +55,7 @@ pub(super) async fn redrive(connection: &Connection, publisher: &Publisher, most
     Ok(redriven)
 }
 
-/// Removes up to `most` messages for good; returns what they were.
+/// Permanently removes up to `most` messages; returns them.
 pub(super) async fn discard(connection: &Connection, most: usize) -> Result<Vec<Unrouted>, BrokerError> {
     let channel = open(connection).await?;
     let mut discarded = Vec::new();
@@ -68,19 +68,19 @@ pub(super) async fn discard(connection: &Connection, most: usize) -> Result<Vec<
     Ok(discarded)
 }
 
-/// The message on its way to where it was going. Made an event, a retry would begin at attempt 1 and be dropped as a stale
-/// copy of itself, and a dead letter would be tried again unasked.
+/// The message to send on to its original target. If we made it an event, a retry would begin at attempt 1 and be
+/// dropped as a stale copy of itself, and a dead letter would be retried although nobody asked.
 fn anew(got: &mut BasicGetMessage) -> Outgoing {
     let ours = [EVENTS, WORK, DELAY, DEAD].into_iter().find(|exchange| got.delivery.exchange.as_str() == *exchange);
     match ours {
-        // As it is: a newer program may have written it.
+        // We send it unchanged, because a newer program may have written it.
         Some(exchange) => Outgoing {
             exchange,
             routing_key: got.delivery.routing_key.to_string(),
             properties: message::again(&got.delivery.properties),
             body: Bytes::from(std::mem::take(&mut got.delivery.data)),
         },
-        // Somebody put it there by hand.
+        // Somebody put the message there by hand.
         None => {
             let Unrouted { event, .. } = unrouted(got);
             Outgoing {
@@ -110,7 +110,7 @@ async fn ack(got: &BasicGetMessage) -> Result<(), BrokerError> {
 
 fn unrouted(got: &mut BasicGetMessage) -> Unrouted {
     let (exchange, routing_key) = (got.delivery.exchange.to_string(), got.delivery.routing_key.to_string());
-    // Read as any work queue's: it is of no handler yet.
+    // The message belongs to no handler yet, so we read it as any work queue's.
     let queue = Queue::Work(hookline_common::names::HandlerName::RecordHistory);
     let event = message::read(&mut got.delivery, queue).event;
     Unrouted { event, exchange, routing_key }

@@ -1,5 +1,6 @@
-//! Every queue name, every delay tier, and which handler takes which event type on every broker; [`rabbitmq`] has the
-//! exchanges and bindings, and [`left_over`] what earlier versions declared there. docs/reference.md has the same in words.
+//! Every queue name, every delay tier, and the event types that each handler takes, on every broker. [`rabbitmq`] has
+//! the exchanges and bindings, [`left_over`] what earlier versions declared there; docs/reference.md describes them in
+//! words.
 
 pub mod left_over;
 pub mod rabbitmq;
@@ -10,12 +11,12 @@ pub use self::tier::Tier;
 use hookline_common::event::{EventType, START_RECEIVED, STOP_RECEIVED};
 use hookline_common::names::HandlerName;
 
-/// A delivery handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
-/// takes the process down with it. Retries don't count: they are settled.
+/// A delivery that was handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
+/// crashes the process. Retries don't count, because they are settled.
 pub const DELIVERY_LIMIT: u32 = 20;
 
-/// What a handler takes: the words of routing keys after the source ([`EventType::routing_words`]). `None`: every event,
-/// of unknown types too.
+/// The event types that a handler takes: the words of routing keys after the source ([`EventType::routing_words`]).
+/// `None` means every event, including unknown types.
 #[must_use]
 pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]> {
     match handler {

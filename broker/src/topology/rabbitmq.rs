@@ -1,5 +1,5 @@
-//! Every exchange, queue and binding on RabbitMQ, as data: the broker declares them, `hookline topology` prints them
-//! (docs/reference.md, "RabbitMQ").
+//! Every exchange, queue and binding on RabbitMQ, as data. The broker declares them, and `hookline topology` prints
+//! them (docs/reference.md, "RabbitMQ").
 //!
 //! ```text
 //! hookline.events ──(event types)──▶ hookline.work.<handler>
@@ -8,27 +8,28 @@
 //! whatever an exchange cannot route ──▶ hookline.unrouted
 //! ```
 //!
-//! - An alternate exchange acts only where *no* queue takes the message, and `record_history` takes every event. What a
-//!   missing queue of another handler does not get is therefore published anew from the history
+//! - An alternate exchange acts only if *no* queue takes the message, and `record_history` takes every event. Events
+//!   that another handler misses because its queue is missing are therefore published anew from the history
 //!   (docs/decisions/0009-no-guard-exchanges.md).
-//! - What safety needs is in fixed arguments, which no policy can weaken. What an operator tunes is left to policies.
+//! - Settings that safety needs are fixed arguments, which no policy can weaken. Settings that operators tune are left
+//!   to policies.
 
 use hookline_common::names::{HandlerName, Queue};
 
 use crate::topology::{DELIVERY_LIMIT, Tier, event_types};
 
-/// Where ingest publishes; the key is `<source>.<event type>`.
+/// The exchange to which ingest publishes; the key is `<source>.<event type>`.
 pub const EVENTS: &str = "hookline.events";
-/// Back from a delay, or redriven; the key is `<handler>` or `<tier>.<handler>`.
+/// The exchange for deliveries that return from a delay or are redriven; the key is `<handler>` or `<tier>.<handler>`.
 pub const WORK: &str = "hookline.work";
-/// To wait; the key is `<tier>.<handler>`.
+/// The exchange for deliveries that must wait; the key is `<tier>.<handler>`.
 pub const DELAY: &str = "hookline.delay";
-/// Given up; the key is `<handler>`.
+/// The exchange for dead letters; the key is `<handler>`.
 pub const DEAD: &str = "hookline.dead";
-/// What nothing else took.
+/// The exchange and queue for messages that no other queue took.
 pub const UNROUTED: &str = "hookline.unrouted";
 
-/// No limit, where leaving it out means 20 (from 4.0 on) and then a drop
+/// Stands for no limit. Without it the limit is 20 (from 4.0 on), and then RabbitMQ drops the message
 /// (<https://www.rabbitmq.com/docs/quorum-queues#poison-message-handling>).
 const UNLIMITED_DELIVERIES: i64 = (1 << 31) - 1;
 
@@ -48,12 +49,12 @@ impl ExchangeKind {
     }
 }
 
-/// Durable, not internal, not deleted by itself.
+/// An exchange that is durable, not internal, and not deleted automatically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     pub name: &'static str,
     pub kind: ExchangeKind,
-    /// Gets what it cannot route.
+    /// The exchange that gets the messages which this one cannot route.
     pub alternate: Option<&'static str>,
 }
 
@@ -63,13 +64,13 @@ pub enum Argument {
     Number(i64),
 }
 
-/// A queue on RabbitMQ: one that is consumed, or one that only holds.
+/// A queue on RabbitMQ: one that workers consume, or one that only holds messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RabbitQueue {
     Of(Queue),
-    /// What waits for its next attempt, of every handler.
+    /// Deliveries of every handler that wait for their next attempt.
     Delay(Tier),
-    /// What no queue took: a queue or a binding was missing.
+    /// Messages that no queue took, because a queue or a binding was missing.
     Unrouted,
 }
 
@@ -88,11 +89,11 @@ impl RabbitQueue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDeclaration {
     pub queue: RabbitQueue,
-    /// Beside `x-queue-type=quorum`.
+    /// The arguments besides `x-queue-type=quorum`.
     pub arguments: Vec<(&'static str, Argument)>,
 }
 
-/// The exchange `source` gives `queue` what has a key like `key`.
+/// Makes the exchange `source` route messages whose key matches `key` to `queue`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     pub source: &'static str,
@@ -106,7 +107,7 @@ impl Binding {
     }
 }
 
-/// All of it for some handlers.
+/// The whole topology for a set of handlers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
     pub exchanges: Vec<Exchange>,
@@ -114,20 +115,20 @@ pub struct Topology {
     pub bindings: Vec<Binding>,
 }
 
-/// The key under which a delivery waits for `tier`, and comes back.
+/// The key with which a delivery waits in `tier` and comes back.
 #[must_use]
 pub fn delay_key(tier: Tier, handler: HandlerName) -> String {
     format!("{tier}.{handler}")
 }
 
-/// What `hookline.events` gives to a handler's work queue.
+/// The bindings of a handler's work queue to `hookline.events`.
 #[must_use]
 pub fn event_bindings(handler: HandlerName) -> Vec<Binding> {
     let queue = RabbitQueue::Of(Queue::Work(handler));
     event_keys(handler).into_iter().map(|key| Binding::new(EVENTS, queue, key)).collect()
 }
 
-/// The keys on `hookline.events` of what a handler takes.
+/// The keys on `hookline.events` of the events that a handler takes.
 pub(super) fn event_keys(handler: HandlerName) -> Vec<String> {
     match event_types(handler) {
         Some(types) => types.iter().map(|event_type| format!("*.{event_type}")).collect(),
@@ -136,7 +137,7 @@ pub(super) fn event_keys(handler: HandlerName) -> Vec<String> {
 }
 
 impl Topology {
-    /// What must be there for these handlers, in the order in which it can be declared.
+    /// The objects that these handlers need, in an order in which they can be declared.
     #[must_use]
     pub fn of(handlers: &[HandlerName]) -> Self {
         let mut topology = Self { exchanges: shared_exchanges(), queues: Vec::new(), bindings: Vec::new() };

@@ -1,10 +1,10 @@
-//! The delays that a delivery can wait: one queue each, because a queue gives out what is at its head only, and a
-//! message's own expiry would wait behind a longer one (<https://www.rabbitmq.com/docs/ttl>).
+//! The delays that a delivery can wait. Each has its own queue, because a queue gives out only the message at its head:
+//! a message with its own expiry would wait behind one with a longer expiry (<https://www.rabbitmq.com/docs/ttl>).
 
 use std::fmt;
 use std::time::Duration;
 
-/// A delay queue's time.
+/// The time that messages stay in a delay queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tier {
     name: &'static str,
@@ -12,7 +12,7 @@ pub struct Tier {
 }
 
 impl Tier {
-    /// From the shortest on.
+    /// All tiers, shortest first.
     pub const ALL: &'static [Self] = &[
         Self { name: "1s", seconds: 1 },
         Self { name: "5s", seconds: 5 },
@@ -30,20 +30,20 @@ impl Tier {
     pub const SHORTEST: Self = Self::ALL[0];
     pub const LONGEST: Self = Self::ALL[Self::ALL.len() - 1];
 
-    /// The shortest that is no shorter than `delay`; the longest where there is none: the delivery then has to hop.
+    /// The shortest tier that is at least `delay`, else the longest; the delivery then passes through several tiers.
     #[must_use]
     pub fn for_delay(delay: Duration) -> Self {
         Self::ALL.iter().copied().find(|tier| tier.time() >= delay).unwrap_or(Self::LONGEST)
     }
 
-    /// The longest that is no longer than `delay`; the shortest where there is none.
+    /// The longest tier that is at most `delay`, or else the shortest.
     #[must_use]
     pub fn within(delay: Duration) -> Self {
         Self::ALL.iter().copied().rfind(|tier| tier.time() <= delay).unwrap_or(Self::SHORTEST)
     }
 
-    /// The longest that ends no later than a second after `delay`, which is as exact as tiers are. What it leaves of the
-    /// delay is waited for in further tiers.
+    /// The longest tier that ends at most a second after `delay`, which is as exact as tiers are. The delivery waits
+    /// for the rest of the delay in further tiers.
     #[must_use]
     pub fn towards(delay: Duration) -> Self {
         Self::within(delay.saturating_add(Self::SHORTEST.time()))
@@ -107,7 +107,7 @@ mod tests {
         for (millis, tier) in [(301_000, "5m"), (300_000, "5m"), (299_990, "5m"), (298_000, "2m"), (u64::MAX, "12h")] {
             assert_eq!(Tier::towards(Duration::from_millis(millis)).name(), tier, "{millis} ms");
         }
-        // As long as Retry-After may be.
+        // Every delay up to the longest that Retry-After may ask for.
         for delay in (0..9_000).step_by(7).map(|tenths| Duration::from_millis(tenths * 100)) {
             let (mut waited, mut rounds) = (Duration::ZERO, 0);
             while waited < delay {

@@ -1,5 +1,5 @@
-//! What only the embedded broker promises: one owner, exact duplicates, leases that run out, private files, and
-//! changes by other processes.
+//! Promises that only the embedded broker makes: one owner, exact duplicates, leases that run out, private files, and
+//! noticing other processes' changes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -200,7 +200,7 @@ async fn an_id_is_forgotten_after_the_retention_but_not_while_its_event_waits() 
     drop(history);
     broker.publish(&waiting).await.unwrap();
 
-    // Not in the same millisecond as it was stored.
+    // An id is not old enough in the millisecond in which it was stored, so we retry.
     let forgotten = async {
         loop {
             let forgotten = broker.forget_old_ids().await;

@@ -1,4 +1,4 @@
-//! Another connection to the file, as the command line or a back-up tool has one: what it writes and what it blocks.
+//! Another connection to the file, as the command line or a back-up tool opens one: what it writes and what it blocks.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn while_nothing_can_be_stored_it_is_not_ready_and_it_recovers_without_tra
     let refused = broker.publish(&an_inbound_message()).await;
     assert!(matches!(refused, Err(PublishError::Unavailable(_))), "{refused:?}");
     assert!(matches!(&*state.borrow_and_update(), BrokerState::NotReady(reason) if reason.contains("lock")));
-    // Its own look changes nothing while the lock is held.
+    // The broker's own probe changes nothing while the lock is held.
     timeout(DEADLINE, state.changed()).await.expect("it looks again by itself").unwrap();
     assert!(matches!(&*state.borrow_and_update(), BrokerState::NotReady(_)));
 
@@ -53,7 +53,7 @@ async fn the_first_event_that_is_stored_makes_it_ready_at_once() {
 
     broker.publish(&an_inbound_message()).await.unwrap();
 
-    // The answer may be heard a moment before the state.
+    // The answer may arrive a moment before the state changes.
     let mut state = broker.state();
     let ready = state.wait_for(|state| *state == BrokerState::Ready);
     timeout(Duration::from_millis(300), ready).await.expect("before it would look by itself").unwrap();
@@ -67,7 +67,7 @@ async fn what_another_process_sends_again_is_due_by_any_clock() {
     guest.publish_again(HandlerName::LogNote, &an_inbound_message(), Again::Redrive).await.unwrap();
     guest.close().await;
 
-    // No test can step the clock of one process: the file tells that none was asked.
+    // No test can step the clock of one process, so we check in the file that no clock was used.
     let mut other = connect(&directory).await;
     let due_ms: i64 = sqlx::query_scalar("SELECT due_ms FROM queue").fetch_one(&mut other).await.unwrap();
     assert_eq!(due_ms, 0);

@@ -1,4 +1,4 @@
-//! What is erased leaves no readable copy, and whoever held it has lost it.
+//! Erased content leaves no readable copy, and a holder of the delivery loses it.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const SECRET: &[u8] = b"what only this person wrote";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erased_body_is_in_no_file_whether_settled_or_waiting() {
-    // Beside other rows, and on pages of its own.
+    // The sizes cover a body on a page with other rows, and bodies on pages of their own.
     for repeats in [1, 200, 2000] {
         let directory = Directory::new();
         let owner = directory.open().await;

@@ -1,4 +1,5 @@
-//! What waits without an attempt spent: its panics stay counted, its age stands still, and nobody gets it late.
+//! Deliveries that wait without spending an attempt: their panics stay counted, their age stands still, and none is
+//! late.
 
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ async fn a_first_attempt_that_was_held_or_released_begins_anew() {
     assert!(held.first_attempt_at >= before_release, "the hold counts towards the age");
 
     settle(held, Settlement::Release).await;
-    // A moment for it to be later than the first.
+    // We read the clock after the release, when the delivery may be out again already: hence the millisecond below.
     let released = Timestamp::now();
     let again = next(&mut notes).await;
     assert!(again.first_attempt_at.plus(Duration::from_millis(1)) >= released, "time before the release counts");
@@ -88,7 +89,7 @@ async fn what_nobody_took_within_its_lease_is_handed_out_once_and_uncounted() {
     let event = an_inbound_message();
     broker.publish(&event).await.unwrap();
 
-    // The consumer's gate is closed for some leases.
+    // The consumer's gate is closed for the time of several leases.
     tokio::time::sleep(lease * 5).await;
 
     let delivery = next(&mut notes).await;

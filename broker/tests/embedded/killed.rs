@@ -1,5 +1,5 @@
-//! `kill -9` at any moment loses nothing that was answered. The publisher is this test binary again, in a process
-//! of its own, which prints what was answered.
+//! `kill -9` at any moment loses no event whose publish was answered. The publisher is this test binary again, in its
+//! own process, which prints the answers.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -15,7 +15,7 @@ use hookline_common::testing::events::an_inbound_message;
 
 use crate::Directory;
 
-/// The child publishes only where this file lies: run by hand, it does nothing.
+/// The child publishes only if this file exists: run by hand, it does nothing.
 const MARKER: &str = "publish-until-killed";
 const PRODUCERS: usize = 16;
 
@@ -48,7 +48,7 @@ async fn what_was_answered_outlives_a_crash_around_the_commit() {
     }
 }
 
-/// Run by the tests above, in the data directory.
+/// The tests above run this in the data directory.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the other process of the tests in this file"]
 async fn publishes_until_it_is_killed() {
@@ -57,7 +57,7 @@ async fn publishes_until_it_is_killed() {
     }
     let options = hookline_broker::embedded::EmbeddedOptions::new("data", HandlerName::ALL.to_vec());
     let broker = hookline_broker::embedded::EmbeddedBroker::open(options).await.unwrap();
-    // Its parent may have failed: it must not stay for ever.
+    // The parent may have failed, so the child must not run for ever.
     let end = Instant::now() + Duration::from_secs(60);
     let producers = (0..PRODUCERS).map(|_| {
         let broker = Arc::clone(&broker);
@@ -95,7 +95,7 @@ fn answers_of(child: &mut Child, enough: Option<usize>) -> BTreeSet<String> {
         if lines.read_line(&mut line).expect("read") == 0 {
             break;
         }
-        // A line cut by the end of the process may be half an id: it says nothing.
+        // A line that the end of the process cut may hold half an id, so we ignore it.
         if let Some(id) = line.strip_prefix("answered ").and_then(|id| id.strip_suffix('\n')) {
             answered.insert(id.to_owned());
         }

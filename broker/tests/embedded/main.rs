@@ -1,4 +1,4 @@
-//! The embedded broker: the suite that every broker passes, and what it alone promises.
+//! The embedded broker: the suite that every broker passes, and tests of what only this broker promises.
 
 mod alone;
 mod beside;
@@ -16,7 +16,6 @@ use hookline_broker::{Broker, BrokerError};
 use hookline_common::names::HandlerName;
 use tempfile::TempDir;
 
-/// One data directory.
 struct Directory {
     dir: TempDir,
 }
@@ -34,7 +33,7 @@ impl Directory {
         self.open_with(self.options()).await
     }
 
-    /// Opens once whoever had the directory before has let go of it.
+    /// Opens the broker as soon as the previous owner has released the directory.
     async fn open_with(&self, options: EmbeddedOptions) -> Arc<EmbeddedBroker> {
         let opened = async {
             loop {

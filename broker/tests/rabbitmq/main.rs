@@ -1,4 +1,4 @@
-//! RabbitMQ, on private nodes: the suite that every broker passes, and what it alone promises.
+//! RabbitMQ, on private nodes: the suite that every broker passes, and tests of what only this broker promises.
 
 mod messages;
 mod outages;
@@ -23,9 +23,9 @@ use hookline_common::secret::Secret;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::testing::nodes::RabbitNode;
 
-/// Whatever is expected to happen has happened by then; a node may be booting on a busy machine.
+/// The longest that an expected thing may take; a node may be booting on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// A queue that hands out nothing for so long is empty.
+/// A queue that hands out nothing for this long is empty.
 const QUIET: Duration = Duration::from_secs(2);
 
 fn options(url: &str, role: RabbitRole) -> RabbitOptions {
@@ -44,7 +44,6 @@ async fn ready(options: RabbitOptions) -> Arc<RabbitBroker> {
     broker
 }
 
-/// A worker's broker, ready.
 async fn worker(url: &str) -> Arc<RabbitBroker> {
     ready(options(url, RabbitRole::Worker)).await
 }
@@ -63,7 +62,7 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// Takes everything out of a handler's work queue.
+/// Takes all deliveries out of a handler's work queue.
 async fn drain(broker: &Arc<RabbitBroker>, handler: HandlerName) -> BTreeSet<EventId> {
     let mut deliveries = broker.consume(Queue::Work(handler), 256).await.expect("consumed");
     let mut found = BTreeSet::new();
@@ -74,7 +73,7 @@ async fn drain(broker: &Arc<RabbitBroker>, handler: HandlerName) -> BTreeSet<Eve
     found
 }
 
-/// A virtual host of its own on the shared node.
+/// A new virtual host on the shared node.
 struct VirtualHost {
     url: String,
     last: Mutex<Option<Arc<RabbitBroker>>>,
@@ -112,7 +111,7 @@ macro_rules! conforms {
     };
 }
 
-// Not among them: RabbitMQ counts only what is ready, and takes nothing out of the middle of a queue.
+// Some tests are missing: RabbitMQ counts only ready messages, and takes nothing out of the middle of a queue.
 conforms! {
     what_was_stored_outlives_a_crash,
     a_repeat_is_called_a_duplicate,

@@ -1,4 +1,5 @@
-//! What is in a message, and what must not be: headers, hops beyond the longest tier, newer versions, strangers.
+//! The content of a message, and what it must not hold: headers, hops beyond the longest tier, newer versions,
+//! strangers.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::{eventually, worker};
 
 const NOTES: Queue = Queue::Work(HandlerName::LogNote);
 
-/// The first message of a queue, taken out of it.
+/// Takes the first message out of a queue.
 async fn take(url: &str, queue: &str) -> lapin::message::Delivery {
     let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("connected");
     let channel = connection.create_channel().await.expect("a channel");
@@ -97,7 +98,7 @@ async fn what_waits_longer_than_the_longest_tier_hops_without_an_attempt() {
         Some(&AMQPValue::LongLongInt(until.as_millis()))
     );
 
-    // Out of the tier after twelve hours, and an hour too early.
+    // The message comes out of its tier after twelve hours, which is an hour too early.
     let early = Outgoing {
         exchange: "hookline.work",
         routing_key: "12h.log_note".to_owned(),
@@ -109,7 +110,7 @@ async fn what_waits_longer_than_the_longest_tier_hops_without_an_attempt() {
     let hopped = take(&url, "hookline.delay.12h").await;
     assert_eq!(hopped.properties.headers(), parked.properties.headers(), "nothing of it has changed");
 
-    // And in time.
+    // The same message, this time not too early.
     let mut headers = FieldTable::default();
     for (name, value) in parked.properties.headers().iter().flatten() {
         headers.insert(name.clone(), value.clone());
@@ -184,7 +185,7 @@ async fn a_strangers_message_is_handed_out_as_what_it_is() {
     broker.close().await;
 }
 
-/// On RabbitMQ 3.10 a message whose `x-death` is kept counts as going in a circle, and never leaves its delay queue.
+/// On RabbitMQ 3.10 a message that keeps its `x-death` counts as going in a circle, and never leaves its delay queue.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_delivery_limit_ended_goes_through_a_tier_when_it_is_redriven() {
     let url = RabbitNode::shared().await.vhost().await;

@@ -1,4 +1,4 @@
-//! The broker away, blocked, or back: what is told meanwhile, and that all goes on by itself.
+//! The broker is away, blocked, or back: what we report meanwhile, and that everything resumes by itself.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -163,8 +163,8 @@ impl Wire {
     }
 }
 
-/// lapin leaves an ack that comes between the end of its connection's reader and that of its command queue without any
-/// answer: every second cut or so shows that.
+/// lapin never answers an ack that comes after its connection's reader has ended and before its command queue ends:
+/// about every second cut shows that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_settlement_that_meets_the_end_of_its_connection_is_answered() {
     const AT_ONCE: u16 = 200;
@@ -197,13 +197,13 @@ async fn a_settlement_that_meets_the_end_of_its_connection_is_answered() {
             }
             settling.push(tokio::spawn(delivery.settle(Settlement::Done)));
             if place % 20 == 0 {
-                // Over a few milliseconds, so that some are on their way when the connection ends.
+                // The acks are spread over a few milliseconds, so that some are in flight when the connection ends.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
         let settled = tokio::time::timeout(DEADLINE, join_all(settling)).await.expect("each is answered");
         let confirmed = settled.iter().filter(|settled| matches!(settled, Ok(Ok(Settled::Confirmed)))).count();
-        // Else the cut came too late to meet one.
+        // If all are confirmed, the cut came too late to meet one.
         cuts_met += usize::from(confirmed < usize::from(AT_ONCE));
         if cuts_met == 5 {
             break;

@@ -1,5 +1,5 @@
-//! The traps of lapin, sprung on our publisher: a confirm belongs to its message, a return fails its batch, a time-out
-//! is unknown, and what is foreign never panics. The scenarios were measured against lapin alone, where each fails.
+//! Tests our publisher against the traps of lapin: a confirm belongs to its message, a return fails its batch, a
+//! time-out is unknown, and foreign messages never cause a panic. Each scenario was measured to fail with lapin alone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn to(queue: &str, id: usize) -> Outgoing {
     }
 }
 
-/// `PROBE_MESSAGES=100000 cargo test …` looks longer for what happens rarely.
+/// `PROBE_MESSAGES=100000 cargo test …` publishes more messages to catch what happens rarely.
 #[expect(clippy::disallowed_methods, reason = "no setting of the product's")]
 fn count() -> usize {
     std::env::var("PROBE_MESSAGES").map_or(14_000, |count| count.parse().expect("a number"))
@@ -64,7 +64,7 @@ const fn is_bad(id: usize) -> bool {
     id.is_multiple_of(7)
 }
 
-/// Many tasks publish `count` messages, every seventh to `bad`; the answers by id.
+/// Publishes `count` messages from many tasks, every seventh to `bad`; returns the answers by id.
 async fn publish_from_many_tasks(
     broker: &Arc<RabbitBroker>,
     count: usize,
@@ -171,7 +171,7 @@ async fn more_than_256_at_once_are_told_so() {
 
     let overloaded =
         answers.iter().filter(|answer| matches!(answer, Ok(Err(hookline_broker::PublishError::Overloaded))));
-    // Who comes after the first have given up finds a place.
+    // A publish that comes after the first have given up finds a place.
     let overloaded = overloaded.count();
     assert!((1..=300 - 256).contains(&overloaded), "{overloaded} of 300");
     assert!(answers.iter().all(|answer| matches!(answer, Ok(Err(_)))), "none is called stored");

@@ -1,4 +1,4 @@
-//! The users of deploy/rabbitmq/definitions.template.json may do what their programs do, on an empty virtual host.
+//! On an empty virtual host, the users of deploy/rabbitmq/definitions.template.json may do what their programs do.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::{options, ready};
 
 const DEFINITIONS: &str = include_str!("../../../deploy/rabbitmq/definitions.template.json");
 
-/// Makes a user like this one of the definitions, with its rights in `vhost`; returns its URL.
+/// Creates a user with the rights that `user` has in the definitions, in `vhost`; returns its URL.
 async fn user_like(node: &RabbitNode, vhost: &str, user: &str) -> String {
     let definitions: Value = serde_json::from_str(DEFINITIONS).expect("JSON");
     let permissions = definitions["permissions"].as_array().expect("a list");
@@ -30,7 +30,7 @@ async fn bindings(node: &RabbitNode, vhost: &str) -> BTreeSet<Vec<String>> {
     let columns = ["source_name", "routing_key", "destination_name"];
     let listed = node.ctl(&[["list_bindings", "-p", vhost, "--no-table-headers"].as_slice(), &columns].concat()).await;
     let rows = listed.lines().map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
-    // The default exchange has one to each queue.
+    // The default exchange has one binding to each queue.
     rows.filter(|row| row.len() == 3 && !row[0].is_empty()).collect()
 }
 

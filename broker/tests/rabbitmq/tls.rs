@@ -1,5 +1,5 @@
-//! `amqps://`: the broker's certificate is checked, and a private authority's is enough. What ends TLS stands before a
-//! plain node, as a load balancer would.
+//! `amqps://`: we check the broker's certificate, and accept one of a private authority. A TLS proxy stands in front of
+//! a plain node, as a load balancer would.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::{options, ready, state_becomes};
 
-/// Ends TLS with a certificate of its own before the shared node; its port, and the certificate as PEM.
+/// Terminates TLS with its own certificate in front of the shared node; returns its port, and the certificate as PEM.
 async fn tls_in_front() -> (u16, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-    // Fails only where a provider is installed already, which serves as well.
+    // This fails only if a provider is installed already, which serves as well.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key);
     let acceptor = TlsAcceptor::from(Arc::new(config.expect("usable")));
@@ -39,7 +39,7 @@ async fn tls_in_front() -> (u16, String) {
     (port, made.cert.pem())
 }
 
-/// The shared node's virtual host, at another address.
+/// The URL of a new virtual host on the shared node, at another address.
 async fn at(scheme: &str, port: u16) -> Secret {
     let plain = RabbitNode::shared().await.vhost().await;
     let (_, vhost) = plain.rsplit_once('/').expect("a path");

@@ -1,5 +1,5 @@
-//! The exchanges, queues and bindings: who gets what, what happens when one is missing or another, and that nothing is
-//! lost without a sign.
+//! The exchanges, queues and bindings: which queue gets what, what happens when one is missing or different, and that
+//! nothing is lost without a sign.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ async fn what_no_queue_takes_is_in_unrouted_and_is_redriven_from_there() {
     broker.close().await;
 }
 
-/// Waits until something is there, and says from where.
+/// Waits until a message is in `hookline.unrouted`, and returns it.
 async fn fallen(broker: &RabbitBroker) -> Unrouted {
     let deadline = std::time::Instant::now() + DEADLINE;
     loop {
@@ -76,7 +76,7 @@ async fn first_of(broker: &RabbitBroker, queue: Queue) -> Delivery {
     tokio::time::timeout(DEADLINE, deliveries.next()).await.expect("in time").expect("a delivery")
 }
 
-/// Parks it for about a second, and it counts.
+/// Fails an attempt and parks the delivery for about a second; returns its next delivery.
 async fn fail_once(broker: &RabbitBroker, queue: Queue) -> Delivery {
     let delivery = first_of(broker, queue).await;
     let (attempt, first_attempt_at) = (delivery.attempt, delivery.first_attempt_at);
@@ -198,7 +198,7 @@ async fn a_consumer_whose_queue_is_deleted_consumes_again_once_it_is_declared() 
         }
     };
     let mut deliveries = tokio::time::timeout(DEADLINE, consuming).await.expect("it is declared again");
-    // It may be there a moment before it is bound.
+    // The queue may exist a moment before it is bound.
     let mut published = BTreeSet::new();
     let delivery = loop {
         let event = an_inbound_message();

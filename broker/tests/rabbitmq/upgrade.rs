@@ -1,4 +1,5 @@
-//! The exchanges of earlier versions: an ingest or a worker of one runs beside this version, and what it leaves is removed.
+//! The exchanges of earlier versions: an older ingest or worker runs beside this version, and its left-overs are
+//! removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,8 +34,9 @@ async fn bind_queue(channel: &Channel, queue: &str, exchange: &str, key: &str) {
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments).await.expect("bound");
 }
 
-/// What a process of an earlier version does when it connects, and its worker every 30 s: all that this version declares
-/// but for the bindings of `hookline.events`, which has a fanout exchange of the same name in front of each work queue.
+/// Does what a process of an earlier version does when it connects, and what its worker does every 30 s. It declares
+/// all that this version declares, except that `hookline.events` is bound to a fanout exchange in front of each work
+/// queue, which has the queue's name.
 async fn declare_as_earlier(channel: &Channel) {
     let today = Topology::of(HandlerName::ALL);
     declare_exchange(channel, "hookline.control", LapinKind::Fanout, None).await;
@@ -70,7 +72,7 @@ async fn declare_as_earlier(channel: &Channel) {
     }
 }
 
-/// How many copies of each event a handler's queue held.
+/// How many copies of each event a handler's queue holds; takes them out.
 async fn copies(broker: &RabbitBroker, handler: HandlerName) -> BTreeMap<EventId, u32> {
     let mut deliveries = broker.consume(Queue::Work(handler), 256).await.expect("consumed");
     let mut copies = BTreeMap::new();
@@ -81,7 +83,7 @@ async fn copies(broker: &RabbitBroker, handler: HandlerName) -> BTreeMap<EventId
     copies
 }
 
-/// Each event is in each queue that takes it, once, and nowhere else.
+/// Asserts that each event is in each queue that takes it, exactly once, and nowhere else.
 async fn are_there_once(broker: &RabbitBroker, opt_outs: &[Event]) {
     let once: BTreeMap<EventId, u32> = opt_outs.iter().map(|event| (event.id.clone(), 1)).collect();
     for handler in [HandlerName::RecordOptOut, HandlerName::FlagOptOut, HandlerName::RecordHistory] {

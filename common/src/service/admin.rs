@@ -1,7 +1,9 @@
-//! The admin listener of every service: `/livez`, `/readyz` and `/metrics`, for orchestrators and Prometheus. Apart
-//! from the webhook listener, so that a flood there doesn't hide how the process is, and strangers don't see it.
+//! The admin listener of every service: `/livez`, `/readyz` and `/metrics`, for orchestrators and Prometheus. It is
+//! separate from the webhook listener, so that a flood there doesn't hide the state of the process, and strangers don't
+//! see that state.
 //!
-//! It is here and on hyper because the worker serves it as well, and must link neither ingest nor its HTTP framework.
+//! It is in this crate and on hyper because the worker serves it too, and must link neither ingest nor its HTTP
+//! framework.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -25,34 +27,33 @@ use tokio_util::task::TaskTracker;
 
 use crate::service::telemetry::metrics::Metrics;
 
-/// Where `hookline-ingest`, `hookline run` and `hookline dev` answer when nothing is configured.
+/// The default address of `hookline-ingest`, `hookline run` and `hookline dev`.
 pub const INGEST_LISTEN: SocketAddr = loopback(9464);
-/// Where `hookline-worker` answers when nothing is configured.
+/// The default address of `hookline-worker`.
 pub const WORKER_LISTEN: SocketAddr = loopback(9465);
 
-/// The Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
-/// Probes and scrapers are few; whoever opens more connections waits.
+/// How many connections are served at a time; further ones wait. Probes and scrapers are few.
 const MAX_CONNECTIONS: usize = 256;
-/// For a request's head, and for a connection that idles.
+/// How long we wait for a request's head, and keep an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// What is still open when the process ends are scrapes: they needn't be waited for long.
+/// How long a shutdown waits for open connections. Those are scrapes, so a short time is enough.
 const CLOSING: Duration = Duration::from_secs(1);
-/// Out of descriptors, say: the next accept would fail at once again.
+/// How long we wait after a failed accept: if descriptors ran out, say, the next one would fail at once again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// How a process stands, for `/readyz`.
+/// The state of a process, for `/readyz`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadinessReport {
-    /// Why it is not ready; empty: it is.
+    /// Why the process is not ready; empty if it is.
     pub not_ready: Vec<String>,
-    /// What an operator should know although it is ready.
+    /// What an operator should know although the process is ready.
     pub degraded: Vec<String>,
 }
 
 impl ReadinessReport {
-    /// Both halves of one process; what both say is told once.
+    /// Merges the reports of both halves of one process; a reason that both give appears once.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         for (ours, theirs) in [(&mut self.not_ready, other.not_ready), (&mut self.degraded, other.degraded)] {
@@ -66,10 +67,10 @@ impl ReadinessReport {
     }
 }
 
-/// Asked at each `GET /readyz`, so it must be quick.
+/// Called at each `GET /readyz`, so it must be quick.
 pub type Readiness = Arc<dyn Fn() -> ReadinessReport + Send + Sync>;
 
-/// Bound, and serving from [`AdminServer::run`] on.
+/// A bound listener; [`AdminServer::run`] serves it.
 pub struct AdminServer {
     listener: StdListener,
     local_addr: SocketAddr,
@@ -84,10 +85,10 @@ struct Health {
 type Answer = Response<Full<Bytes>>;
 
 impl AdminServer {
-    /// Binds `addr`; port 0 means any.
+    /// Binds `addr`; port 0 means any free port.
     ///
     /// # Errors
-    /// Where the address cannot be had.
+    /// If the address cannot be bound.
     pub fn bind(addr: SocketAddr, metrics: Arc<Metrics>, readiness: Readiness) -> anyhow::Result<Self> {
         let listening = || {
             let listener = StdListener::bind(addr)?;
@@ -105,10 +106,10 @@ impl AdminServer {
         self.local_addr
     }
 
-    /// Serves until cancelled. Cancel it after the services: while they drain, `/readyz` has something to say.
+    /// Serves until cancelled. Cancel it after the services, so that `/readyz` still answers while they drain.
     ///
     /// # Errors
-    /// Where the listener cannot be used.
+    /// If the listener cannot be used.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let listener = TcpListener::from_std(self.listener).context("the admin listener failed")?;
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -133,7 +134,7 @@ impl AdminServer {
             }
         }
         connections.close();
-        // What is not done by then is cut off with the process.
+        // Connections that are still open then are cut off when the process ends.
         let _ = tokio::time::timeout(CLOSING, connections.wait()).await;
         Ok(())
     }
@@ -152,7 +153,7 @@ async fn accept(
 }
 
 async fn serve(stream: TcpStream, health: Arc<Health>, stop: CancellationToken) {
-    // A small answer in two writes would wait for the client's delayed acknowledgement.
+    // Without this, a small answer in two writes would wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let answer = answer(&health, &request);
@@ -163,7 +164,7 @@ async fn serve(stream: TcpStream, health: Arc<Health>, stop: CancellationToken) 
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    // A client that goes away or talks nonsense ends its own connection only.
+    // A client that goes away or sends nonsense ends only its own connection.
     tokio::select! {
         _ = &mut connection => return,
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),

@@ -1,5 +1,5 @@
-//! How every service of ours starts and ends: its settings, all problems at once; its log; what was configured, masked;
-//! and the exit code: 0 fine, 1 failed, 2 wrong usage or configuration.
+//! How every service starts and ends: settings with all problems at once, the log, the masked configuration, and the
+//! exit code: 0 for success, 1 for failure, 2 for wrong usage or configuration.
 
 pub mod admin;
 pub mod reload;
@@ -17,7 +17,7 @@ use crate::settings::{Needs, Settings, load};
 
 const EXIT_WRONG: u8 = 2;
 
-/// The command line or the configuration is wrong, nothing was done: exit code 2.
+/// The command line or the configuration is wrong, and nothing was done: exit code 2.
 #[derive(Debug)]
 pub struct WrongUsage(pub String);
 
@@ -51,10 +51,10 @@ pub fn settings(config: Option<&Path>, needs: Needs) -> anyhow::Result<Settings>
     Ok(settings)
 }
 
-/// Reads the file that `[broker] ca` names: certificates, as PEM.
+/// Reads the certificates, as PEM, from the file that `[broker] ca` names.
 ///
 /// # Errors
-/// [`WrongUsage`] where it cannot be read.
+/// [`WrongUsage`] if the file cannot be read.
 pub fn broker_ca(settings: &Settings) -> anyhow::Result<Option<String>> {
     let Some(file) = &settings.broker.ca else { return Ok(None) };
     std::fs::read_to_string(file).map(Some).map_err(|error| {
@@ -62,13 +62,13 @@ pub fn broker_ca(settings: &Settings) -> anyhow::Result<Option<String>> {
     })
 }
 
-/// Runs a service to its end and says on stderr why it failed, if it did.
+/// Runs a service to its end; if it failed, prints the reason to stderr.
 #[must_use]
 pub fn run(program: &str, service: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start its threads");
     match runtime.and_then(|runtime| runtime.block_on(service)) {
         Ok(()) => ExitCode::SUCCESS,
-        // Problems of the configuration stand alone on their lines: FILE:LINE: what is wrong; what to do.
+        // Problems of the configuration have lines of their own: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {
             eprintln!("{error:#}");
             ExitCode::from(EXIT_WRONG)

@@ -1,7 +1,7 @@
-//! Settings that change while a process runs: on SIGHUP the whole file is read again, and every two seconds the files
-//! that hold secrets are. What cannot be used is refused, and the old settings go on.
+//! Settings that change while a process runs. On SIGHUP we read the whole file again; every two seconds we read the
+//! files that hold secrets. We refuse settings that cannot be used and keep the old ones.
 //!
-//! Taken over without a restart: the secrets of sources, `[textus]` token, `opt_out_reserve` and `breaker`.
+//! These keys take effect without a restart: the secrets of sources, `[textus]` token, `opt_out_reserve` and `breaker`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use tokio::sync::watch;
 
 use crate::settings::{Needs, Settings, load};
 
-/// How soon a changed secret is noticed.
+/// How soon we notice a changed secret.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Keys that a running process takes over.
+/// The keys that take effect in a running process.
 const TAKEN_OVER: [&str; 4] = ["sources.", "textus.token", "textus.opt_out_reserve", "textus.breaker."];
 
-/// The settings as they are now; it changes with them.
+/// The current settings; the value changes when they do.
 pub type LiveSettings = watch::Receiver<Arc<Settings>>;
 
-/// Follows the configuration that `settings` came from, from now on.
+/// Starts following the configuration that `settings` came from.
 ///
 /// # Errors
-/// Where the process may not install a signal handler.
+/// If the process may not install a signal handler.
 pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::io::Result<LiveSettings> {
     let (sender, receiver) = watch::channel(Arc::new(settings.clone()));
     let mut hangup = signal(SignalKind::hangup())?;
@@ -48,9 +48,9 @@ pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::
 struct Follower {
     config: Option<PathBuf>,
     needs: Needs,
-    /// The file as it was last taken over: what is written into it counts from SIGHUP on.
+    /// The file as of the last SIGHUP or the start; later changes to it take effect only at the next SIGHUP.
     text: Option<Vec<u8>>,
-    /// What was last refused, told once.
+    /// The problems that were last refused, so that they are logged once.
     refused: String,
     sender: watch::Sender<Arc<Settings>>,
 }
@@ -99,7 +99,7 @@ impl Follower {
     }
 }
 
-/// Names what was changed and needs a restart.
+/// Logs which changed keys need a restart.
 fn report_the_rest(before: &Settings, after: &Settings) {
     let (before, after) = (before.describe(), after.describe());
     let changed: Vec<&str> = after

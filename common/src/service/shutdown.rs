@@ -1,15 +1,15 @@
-//! One signal, one token: SIGTERM or SIGINT asks for a drain, a second one ends the process at once.
+//! Signals: the first SIGTERM or SIGINT cancels a token and so asks for a drain; the second ends the process at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Exit code of a process that a second signal ended in the middle of its drain.
+/// The exit code of a process that a second signal ended during its drain.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// Listens for SIGTERM and SIGINT from now on; the token is cancelled at the first.
+/// Starts listening for SIGTERM and SIGINT; the first signal cancels the token.
 ///
 /// # Errors
-/// Where the process may not install signal handlers.
+/// If the process may not install signal handlers.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let token = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -20,7 +20,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         tracing::info!("shutdown requested: finishing what is in flight; a second signal ends at once");
         cancelled.cancel();
         wait(&mut terminate, &mut interrupt).await;
-        // Nothing is lost: what was not settled is delivered again.
+        // Nothing is lost: unsettled deliveries are delivered again.
         std::process::exit(EXIT_INTERRUPTED);
     });
     Ok(token)

@@ -161,7 +161,7 @@ fn calls_textus(s: &Settings, handler: HandlerName) -> bool {
     }
 }
 
-/// Requires RabbitMQ where ingest and workers are processes of their own, because both must reach the broker. They also
+/// Requires RabbitMQ if ingest and workers are separate processes, because both must reach the broker. They also
 /// share the store, but a single worker may keep it in SQLite. Only the store shows whether there is a second worker,
 /// so `hookline-worker` checks that itself.
 fn distributed(v: &mut Visit<'_, '_>, s: &Settings, role: Role) {

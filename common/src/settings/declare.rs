@@ -65,7 +65,7 @@ pub(super) fn key<K: Kind>(kind: K, default: impl Into<Scalar<'static>>) -> Key<
     Key { kind, default: default.into(), is_required: false }
 }
 
-/// A key that has to be given; the problem of leaving it out proposes `example`.
+/// A required key. If it is missing, the problem proposes `example`.
 pub(super) fn required<K: Kind>(kind: K, example: &'static str) -> Key<K> {
     Key { kind, default: example.into(), is_required: true }
 }
@@ -95,7 +95,7 @@ pub(super) struct Optional<K> {
     example: &'static str,
 }
 
-/// A key that may be left out and has no default: an `Option`, or a text that is empty where it is left out.
+/// A key that may be left out and has no default: an `Option`, or a text that is empty if the key is left out.
 pub(super) fn optional<K: Kind>(kind: K, example: &'static str) -> Optional<K> {
     Optional { kind, example }
 }
@@ -135,7 +135,7 @@ pub(super) struct List<K> {
     is_required: bool,
 }
 
-/// A list with a default. An empty list is legal, and says something else than leaving the key out.
+/// A list with a default. An empty list is legal, and does not mean the same as leaving the key out.
 pub(super) fn list<K: Kind>(kind: K, default: &'static [&'static str]) -> List<K> {
     List { kind, default, example: None, is_required: false }
 }
@@ -145,7 +145,7 @@ pub(super) fn optional_list<K: Kind>(kind: K, example: &'static str) -> List<K> 
     List { kind, default: &[], example: Some(example), is_required: false }
 }
 
-/// A list that has to be given and must not be empty.
+/// A required list, which must not be empty.
 pub(super) fn required_list<K: Kind>(kind: K, example: &'static str) -> List<K> {
     List { is_required: true, ..optional_list(kind, example) }
 }
@@ -208,7 +208,7 @@ impl<T: Table> Declared<Vec<T>> for Repeated {
 
 pub(super) struct Flat<T>(T);
 
-/// The keys of another struct, which stand in this table; `defaults` is what they are when they are left out.
+/// The keys of another struct, which stand in this table; `defaults` holds the values of keys that are left out.
 pub(super) fn keys_of<T: Table + Clone>(defaults: T) -> Flat<T> {
     Flat(defaults)
 }
@@ -238,7 +238,7 @@ impl<T: Default> Declared<T> for NoKey {
     fn visit(&self, _v: &mut Visit<'_, '_>, _name: &str, _help: &'static str, _field: &mut T) {}
 }
 
-/// The tests read every default.
+/// Returns a default, or panics if it is wrong. The tests read every default.
 fn legal<T>(value: Result<T, Wrong>) -> T {
     value.unwrap_or_else(|wrong| panic!("a default in keys.rs is {}; {}", wrong.what, wrong.remedy))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Prefix of the variables that stand for keys, such as `HOOKLINE__INGEST__LISTEN`.
 pub(super) const PREFIX: &str = "HOOKLINE__";
-/// Variable that names the configuration file where `--config` is absent.
+/// Variable that names the configuration file when `--config` is absent.
 pub(super) const CONFIG_VARIABLE: &str = "HOOKLINE_CONFIG";
 
 /// A snapshot of the environment. The type is not `Debug`, because the snapshot holds secrets.

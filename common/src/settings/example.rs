@@ -50,7 +50,7 @@ fn table(text: &mut String, said: &mut HashSet<&'static str>, entry: &'static En
     text.push_str(&format!("{header}\n"));
 }
 
-/// Writes the help once: what all handlers have in common is not repeated for each.
+/// Writes each help text once: help that all handlers share is not repeated for each.
 fn comment(text: &mut String, said: &mut HashSet<&'static str>, doc: &'static str) {
     if !said.insert(doc) {
         return;

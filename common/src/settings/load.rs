@@ -9,13 +9,13 @@ use super::source::{Source, line_of};
 use super::visit::Visit;
 use super::{Settings, check, unknown};
 
-/// File that is read, if it exists, where neither `--config` nor the environment names one.
+/// The file that is read, if it exists, when neither `--config` nor the environment names one.
 const DEFAULT_FILE: &str = "hookline.toml";
 
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    /// `None` where only the defaults and the environment were read.
+    /// `None` if only the defaults and the environment were read.
     pub file: Option<PathBuf>,
     /// Settings that work but deserve attention.
     pub warnings: Vec<Problem>,

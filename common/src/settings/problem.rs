@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum Location {
     File {
         path: PathBuf,
-        /// Counted from 1. `None` where the file could not be read.
+        /// Counted from 1. `None` if the file could not be read.
         line: Option<usize>,
     },
     /// The name of an environment variable.

@@ -15,7 +15,7 @@ use super::{Needs, Role};
 
 /// A table or a key that the walk noted.
 pub(super) struct Entry {
-    /// Such as `ingest.listen` or `sources.0.name`.
+    /// The path, such as `ingest.listen` or `sources.0.name`.
     pub(super) path: String,
     pub(super) doc: &'static str,
     pub(super) form: Form,
@@ -29,7 +29,7 @@ pub(super) enum Form {
 }
 
 pub(super) struct KeyForm {
-    /// The value of the field. `None` where the key is not set.
+    /// The value of the field. `None` if the key is not set.
     pub(super) value: Option<Shown>,
     /// TOML for the annotated example, if the key has no default.
     pub(super) example: Option<String>,

@@ -1,5 +1,5 @@
 //! Crash hooks: `HOOKLINE_TEST_ABORT_AT=<point>[:n]` aborts the process when it passes the point for the n-th time
-//! (default: the first). The points, and who passes them:
+//! (default: the first). The points, and the code that passes them:
 //!
 //! | point | passed | by |
 //! |---|---|---|
@@ -14,13 +14,13 @@
 //! | `call.answered` | the destination answered, nothing is recorded | worker, `calls/http.rs` |
 //! | `ack.before` | the verdict is recorded, the delivery not settled | worker, `delivery/settle.rs` |
 
-/// Ends the process here if the test asked for it.
+/// Aborts the process here if the test asked for it.
 #[cfg(feature = "testing")]
 pub fn crash_point(point: &'static str) {
     armed::pass(point);
 }
 
-/// Nothing: only the feature `testing` arms it.
+/// Does nothing, because only the feature `testing` arms the crash points.
 #[cfg(not(feature = "testing"))]
 #[inline]
 pub fn crash_point(_point: &'static str) {}
@@ -49,7 +49,7 @@ mod armed {
 
     pub(super) fn pass(point: &str) {
         let Some(armed) = ARMED.as_ref().filter(|armed| armed.point == point) else { return };
-        // Zero goes round to the largest number, so that only one passing is the n-th.
+        // Zero wraps around to the largest number, so that only one passing is the n-th.
         if armed.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             std::process::abort();
         }

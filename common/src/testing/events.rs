@@ -1,4 +1,4 @@
-//! Builders of events: each is a new one, and a test sets only what it is about.
+//! Builders of events. Each call makes a new event, and a test sets only the fields that it is about.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use crate::event::{Event, EventId, EventType, SourceName};
 use crate::time::Timestamp;
 
-/// An event of this type with a delivery id of its own; the body names both.
+/// An event of this type with its own delivery id; the body names both.
 ///
 /// # Panics
-/// Never: the source's name is a constant.
+/// Never, because the source's name is a constant.
 #[must_use]
 pub fn an_event(event_type: &str) -> Event {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    // Tests run in several processes against one broker.
+    // The id must be unique across processes, because tests run in several against one broker.
     let delivery =
         format!("/integrations/test/deliveries/{}-{:08x}-{number}", std::process::id(), rand::random::<u32>());
     let body = serde_json::json!({ "id": delivery, "action": event_type }).to_string();
@@ -33,13 +33,13 @@ pub fn an_event(event_type: &str) -> Event {
     }
 }
 
-/// Goes to `record_opt_out`, `flag_opt_out` and `record_history`.
+/// An event that goes to `record_opt_out`, `flag_opt_out` and `record_history`.
 #[must_use]
 pub fn an_opt_out() -> Event {
     an_event("contact.opted_out")
 }
 
-/// Goes to `log_note` and `record_history`.
+/// An event that goes to `log_note` and `record_history`.
 #[must_use]
 pub fn an_inbound_message() -> Event {
     an_event("message.received")

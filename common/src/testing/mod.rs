@@ -1,5 +1,5 @@
-//! Test support, behind the feature `testing`. Only the crash points are always there: they stand in real code
-//! and are nothing without the feature.
+//! Test support, behind the feature `testing`. Only the crash points are always there: they stand in real code, and do
+//! nothing without the feature.
 
 mod crash;
 

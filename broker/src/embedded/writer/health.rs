@@ -1,4 +1,4 @@
-//! What the writer tells the rest of the process about the storage: ready, not ready for now, failed for good.
+//! How the writer reports the state of the storage: ready, temporarily not ready, or failed permanently.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::BrokerState;
 use crate::embedded::fault::Fault;
 use crate::embedded::maintenance;
 
-/// Between two looks at whether events can be stored again.
+/// How often we probe whether events can be stored again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 impl Writer {
-    /// Events can be stored: something was. Never takes back a failure for good.
+    /// Reports that events can be stored, after a write succeeded. Never withdraws a permanent failure.
     pub(super) fn ready_again(&mut self) {
         if self.probe_at.take().is_none() {
             return;
@@ -29,7 +29,7 @@ impl Writer {
         });
     }
 
-    /// Events cannot be stored now: says so and looks again soon, traffic or none.
+    /// Reports that events cannot be stored now, and schedules a probe, whether or not there is traffic.
     pub(super) fn not_ready(&mut self, reason: &str) {
         self.probe_at = Some(Instant::now() + PROBE_EVERY);
         self.context.state.send_if_modified(|state| match state {
@@ -41,7 +41,7 @@ impl Writer {
         });
     }
 
-    /// Tries a small write where storing failed before.
+    /// Tries a small write after storing has failed.
     pub(super) async fn probe(&mut self) {
         match maintenance::probe(&mut self.conn).await {
             Ok(()) => {
@@ -56,7 +56,7 @@ impl Writer {
         }
     }
 
-    /// Tells the rest of the process where storage failed for good.
+    /// Logs a fault, and reports the state as failed if the fault is permanent.
     pub(super) fn note_fault(&mut self, error: &sqlx::Error, doing: &str) -> Fault {
         let fault = Fault::of(error);
         match &fault {

@@ -1,9 +1,9 @@
-//! The one task that writes. Publishes go first and are stored as they come; settlements and leases wait for a
-//! quiet moment, but never longer than [`LONGEST_WAIT`]: each round of them costs a commit that a waiting webhook
-//! would have to sit through.
+//! The only task that writes. Publishes go first and are stored as they come. Settlements and leases wait for a quiet
+//! moment, but never longer than [`LONGEST_WAIT`]: each round of them costs a commit for which a waiting webhook would
+//! have to wait.
 //!
-//! SQLite runs on the thread that sqlx starts per connection; a process that lowers its own priority for
-//! consumers must do so on their threads, not before it opens the broker.
+//! SQLite runs on the thread that sqlx starts per connection. A process that lowers its own priority for consumers must
+//! do so on their threads, not before it opens the broker.
 
 mod health;
 mod rounds;
@@ -29,9 +29,9 @@ use super::round::{Change, Lease, LeasedRow, Wants};
 use super::rows;
 use crate::{BrokerState, PublishError, Stored};
 
-/// Without a publish for this long, rounds are made at once.
+/// How long no publish must have come before rounds run at once.
 const QUIET: Duration = Duration::from_millis(2);
-/// While publishes flow, rounds are this far apart: few of the commits are theirs.
+/// How far apart rounds are while publishes flow, so that few commits are theirs.
 const LONGEST_WAIT: Duration = Duration::from_millis(10);
 
 pub(super) struct Writer {
@@ -46,13 +46,13 @@ pub(super) struct Writer {
     last_publish: Option<Instant>,
     last_round: Instant,
     retry_at: Option<Instant>,
-    /// While events cannot be stored: when to look again.
+    /// When to probe next, while events cannot be stored.
     probe_at: Option<Instant>,
     waiting: Waiting,
     _owner: Option<OwnerLock>,
 }
 
-/// What the next round will do.
+/// The work for the next round.
 #[derive(Default)]
 struct Waiting {
     settlements: Vec<(Lease, Change, Option<SettleReply>)>,
@@ -127,7 +127,7 @@ impl Writer {
                 self.queue(op);
             }
             if !self.waiting.is_empty() && self.round_at() <= Instant::now() && self.round().await {
-                // Whoever still publishes is answered, not left waiting.
+                // Publishers that are still waiting get an answer.
                 publishes.close();
                 while let Some(publish) = publishes.recv().await {
                     take_batch(publish, &mut publishes, &mut batch);
@@ -156,7 +156,7 @@ impl Writer {
         }
     }
 
-    /// When the next round may be made.
+    /// When the next round may run.
     fn round_at(&self) -> Instant {
         let quiet_at = self.last_publish.map_or(self.last_round, |at| at + QUIET);
         quiet_at.min(self.last_round + LONGEST_WAIT).max(self.retry_at.unwrap_or(self.last_round))
@@ -194,7 +194,7 @@ impl Writer {
                 }
                 repeats.into_iter().for_each(|reply| drop(reply.send(Ok(Stored { duplicate: true }))));
                 self.announce(routed, now_ms);
-                // Repeats alone are no write.
+                // A batch of repeats only writes nothing, so it does not prove that storing works.
                 if known.len() < messages.len() {
                     self.ready_again();
                 }
@@ -220,7 +220,7 @@ impl Writer {
     }
 }
 
-/// Never, where there is nothing to wait for.
+/// Sleeps until `instant`; for ever if there is none.
 async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,

@@ -18,13 +18,13 @@ use crate::embedded::rows::{self, SLOTS};
 use crate::topology::DELIVERY_LIMIT;
 use crate::{BrokerError, DeadLetterInfo, PublishError, Settled, Spends};
 
-/// After a round that failed for a passing reason (disk full, lock held).
+/// How long we wait after a round that failed for a passing reason (disk full, lock held).
 const RETRY: Duration = Duration::from_millis(500);
-/// Maintenance writes between two batches of publishes: each of them is a commit.
+/// Maintenance writes between two batches of publishes; the number is small because each write is a commit.
 const MAINTENANCE_AT_ONCE: usize = 8;
 
 impl Writer {
-    /// Does what waits; `true` when the writer is to end.
+    /// Runs one round of the waiting work; `true` if the writer must end.
     pub(super) async fn round(&mut self) -> bool {
         self.retry_at = None;
         if std::mem::take(&mut self.waiting.poll) {
@@ -38,7 +38,7 @@ impl Writer {
             self.maintenance(maintenance).await;
         }
         self.last_round = Instant::now();
-        // A close does not wait for a disk to become free: those settlements are delivered again.
+        // A close does not wait for disk space: the settlements that cannot be written are delivered again.
         self.waiting.close.is_some()
             && self.waiting.maintenance.is_empty()
             && (self.waiting.settlements.is_empty() || self.retry_at.is_some())
@@ -46,7 +46,7 @@ impl Writer {
 
     async fn poll(&mut self) {
         let now = Instant::now();
-        // What is being settled in this very round is its holder's still.
+        // A delivery that is settled in this very round still belongs to its holder.
         let settled: HashSet<_> = self.waiting.settlements.iter().map(|(lease, ..)| *lease).collect();
         let expired = self.out.values().filter(|(lease, until)| *until <= now && !settled.contains(lease));
         let expired = expired.map(|(lease, _)| *lease).collect::<Vec<_>>();
@@ -112,7 +112,8 @@ impl Writer {
             let change = Change::Dead { due_ms: self.context.clock.now_ms(), info: delivery_limit(&row) };
             self.waiting.settlements.push((row.lease, change, None));
         }
-        // The dispatcher asks one question at a time; were it several, the first gets it all and asks no more.
+        // The dispatcher has one request at a time. If there were several, the first would get all rows and the others
+        // none.
         let mut askers = self.waiting.leases.drain(..);
         let unheard = match askers.next() {
             Some((_, reply)) => reply.send(good).err().unwrap_or_default(),
@@ -128,7 +129,7 @@ impl Writer {
         if let Fault::Passing(reason) = &fault {
             self.not_ready(reason);
         }
-        // Dropping the questions lets the dispatcher ask again.
+        // Dropping the requests lets the dispatcher ask again.
         self.waiting.leases.clear();
         let again = changes.into_iter().zip(replies).map(|((lease, change), reply)| (lease, change, reply));
         match fault {
@@ -173,7 +174,7 @@ impl Writer {
         self.context.commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells the consumers of what was published to one handler.
+    /// Announces an event that was published to one handler.
     async fn published(
         &mut self,
         handler: HandlerName,

@@ -1,4 +1,4 @@
-//! Sets the tracing subscriber up: readable text on a terminal, one JSON object a line otherwise, to stderr.
+//! Sets up the tracing subscriber on stderr: readable text on a terminal, otherwise one JSON object a line.
 
 use std::io::IsTerminal;
 
@@ -8,8 +8,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::LogFormat;
 
-/// Our own crates only: libraries log request lines and headers at `debug` and `trace`, which could hold phone
-/// numbers and tokens, and RUST_LOG must not be able to bring them out.
+/// The crates whose logs are shown, besides warnings of `actix_server`. Libraries log request lines and headers at `debug` and `trace`, which could hold
+/// phone numbers and tokens, and RUST_LOG must not be able to show them.
 const OUR_CRATES: [&str; 7] = [
     "hookline",
     "hookline_broker",
@@ -20,8 +20,8 @@ const OUR_CRATES: [&str; 7] = [
     "hookline_sandbox",
 ];
 
-/// Starts logging for this process. `format` left out: text on a terminal, JSON otherwise. The level comes from
-/// `RUST_LOG` (default `default_level`).
+/// Starts logging for this process. Without a `format`, the log is text on a terminal, and JSON otherwise. The level
+/// comes from `RUST_LOG` (default `default_level`).
 pub fn init(format: Option<LogFormat>, default_level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
     let ours = tracing_subscriber::filter::filter_fn(|metadata| {
@@ -55,7 +55,7 @@ pub fn init(format: Option<LogFormat>, default_level: &str) {
     };
 }
 
-/// A panic's message may quote what it was about; where it happened says enough to find it.
+/// Logs only where a panic happened, which is enough to find it: its message may quote personal data.
 fn log_panics_without_their_message() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(|location| format!("{}:{}", location.file(), location.line()));

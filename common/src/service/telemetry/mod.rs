@@ -1,5 +1,5 @@
-//! Logs, metrics and the progress feed: what Hookline tells about itself. Nothing here ever holds a payload, a
-//! phone number, a name or a secret (docs/guarantees.md, 8).
+//! What Hookline reports about itself: logs, metrics and the progress feed. They never hold a payload, a phone number,
+//! a name or a secret (docs/guarantees.md, 8).
 
 pub mod logging;
 pub mod metrics;

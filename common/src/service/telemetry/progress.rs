@@ -1,4 +1,4 @@
-//! A feed of what happens to each event, for `hookline dev`: who listens sees it, nobody waits for it.
+//! A feed of what happens to each event, for `hookline dev`. Listeners see it, and nobody waits for them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub enum Milestone {
         event_type: EventType,
         handler: HandlerName,
         verdict: Verdict,
-        /// A skip or dead-letter reason, or when it is tried again.
+        /// A skip or dead-letter reason, or the time of the next attempt.
         reason: Option<String>,
         /// What was done, in words, masked: `PUT /acme/opt_outs/+1********47 → 201`.
         steps: Vec<String>,
@@ -42,14 +42,14 @@ impl Default for ProgressFeed {
 }
 
 impl ProgressFeed {
-    /// Whether building a milestone is worth the work.
+    /// Whether anybody listens, so that it is worth building a milestone.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 
     pub fn record(&self, milestone: Milestone) {
-        // An error says only that nobody listens.
+        // An error only means that nobody listens.
         let _ = self.sender.send(milestone);
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A good configuration for `run`, to which one mistake is added.
+/// A valid configuration for `run`, to which each test adds one mistake.
 const GOOD: &str = "[textus]
 account = \"acme\"
 token = \"env:TOKEN\"
@@ -10,7 +10,7 @@ secrets = [\"env:HOOK\"]
 ";
 const VARIABLES: [(&str, &str); 2] = [("TOKEN", SECRET), ("HOOK", SECRET)];
 
-/// What stands below `GOOD`, from line 7 on; the line of the only problem; what it says.
+/// The text below `GOOD`, from line 7 on; the line of the only problem; its message.
 #[rustfmt::skip]
 const MISTAKES: &[(&str, usize, &str)] = &[
     ("[ingest]\nlisten_on = 1", 8, "unknown key ingest.listen_on; did you mean ingest.listen?"),

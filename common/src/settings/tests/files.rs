@@ -29,7 +29,7 @@ fn the_example_is_the_defaults() {
 #[test]
 fn the_example_has_every_key_and_all_of_it_is_a_good_configuration() {
     let text = file("hookline.example.toml");
-    // What is commented out is switched on.
+    // We switch on what is commented out.
     let mut all = String::new();
     for line in text.lines() {
         let bare = line.strip_prefix("# ").unwrap_or(line);

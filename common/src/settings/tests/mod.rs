@@ -1,4 +1,4 @@
-//! The loader as its callers see it: what wins over what, what is reported, and what is never shown.
+//! Tests of the loader as its callers see it: what takes precedence, what is reported, and what is never shown.
 
 mod bad_input;
 mod files;
@@ -43,7 +43,7 @@ fn settings(text: &str, variables: &[(&str, &str)]) -> Settings {
     Folder::with(text).load(Needs::NOTHING, variables).expect("a good configuration").settings
 }
 
-/// Line and text of each problem; 0 for those outside the file.
+/// The line and the text of each problem; the line is 0 outside the file.
 fn problems(text: &str, needs: Needs, variables: &[(&str, &str)]) -> Vec<(usize, String)> {
     let folder = Folder::with(text);
     let found = folder.load(needs, variables).expect_err(text);

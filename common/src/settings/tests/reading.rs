@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::secret::Secret;
 
-/// What ingest needs, without the broker that `hookline-ingest` shares with others.
+/// The needs of ingest, without the broker that `hookline-ingest` shares with others.
 const INGEST_ALONE: Needs = Needs { ingest: true, worker: false, role: Role::Run };
 
 #[test]

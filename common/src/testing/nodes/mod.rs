@@ -1,8 +1,8 @@
 //! Private RabbitMQ and PostgreSQL nodes for tests: on free loopback ports, in one temporary folder per test process,
-//! beside whatever services this machine runs. They end with the test process, however that ends: a reaper process
+//! beside the services that this machine runs. They end with the test process, however that ends: a reaper process
 //! waits for the end of a pipe whose other end only the test process holds.
 //!
-//! `scripts/test` installs what is needed. Without it a node panics, and says so.
+//! `scripts/test` installs the servers. Without them a node panics with a hint.
 
 mod ports;
 mod postgres;
@@ -16,13 +16,13 @@ pub use root::root;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Two busy cores have been seen to take 16 s for a boot.
+/// How long a boot may take; on two busy cores one has taken 16 s.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Nothing of the caller's environment reaches a node; Debian's places.
+/// The search path of nodes, as on Debian: nothing of the caller's environment reaches a node.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Looks until there is something to see; `None` after [`BOOT_DEADLINE`].
+/// Calls `look` until it returns something; `None` after [`BOOT_DEADLINE`].
 async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + BOOT_DEADLINE;
     loop {
@@ -36,7 +36,7 @@ async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// The end of a log, for a panic: the folder is gone when somebody could look.
+/// The end of a log, for a panic's message, because the folder is gone by the time somebody could look.
 fn tail(path: &Path) -> String {
     let text = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

@@ -1,19 +1,19 @@
-//! Ports for servers that want to be told theirs.
+//! Free ports, for servers that must be given theirs.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Mutex, PoisonError};
 
-/// Below the ephemeral range: there an outgoing connection may take a port between its choice and its use, or while
-/// a killed node is away.
+/// The range is below the ephemeral ports: there an outgoing connection may take a port between its choice and its use,
+/// or while a killed node is down.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// A port that nothing listens on, never handed out before by this process.
+/// A port that nothing listens on and that this process never handed out before.
 pub(super) fn free_port() -> u16 {
     free_ports(1)
 }
 
-/// The first of `count` neighbours.
+/// The first of `count` consecutive free ports.
 pub(super) fn free_ports(count: u16) -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);

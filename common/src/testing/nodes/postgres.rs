@@ -1,4 +1,4 @@
-//! PostgreSQL. `fsync` stays on: tests of durability mean it.
+//! PostgreSQL. `fsync` stays on, because tests of durability rely on it.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use super::ports::free_port;
 use super::root::{Server, folder};
 use super::{PATH, tail, wait_for};
 
-/// A server with its data in a folder of its own. Ended when dropped.
+/// A server with its data in its own folder. Ended when dropped.
 pub struct PostgresNode {
     port: u16,
     server: Server,
@@ -20,10 +20,10 @@ pub struct PostgresNode {
 }
 
 impl PostgresNode {
-    /// A server of its own, up.
+    /// Starts a new server and waits until it is up.
     ///
     /// # Panics
-    /// Where it does not start: with the end of its log.
+    /// If the server does not start; the message has the end of its log.
     pub async fn start() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let folder = folder(&format!("postgres-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -33,7 +33,7 @@ impl PostgresNode {
         node
     }
 
-    /// The one that the tests of this process share.
+    /// The server that the tests of this process share.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<PostgresNode> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
@@ -63,7 +63,7 @@ impl PostgresNode {
         self.port
     }
 
-    /// `postgres://…` of its database `postgres`.
+    /// The `postgres://…` URL of the server's database `postgres`.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of("postgres")
@@ -73,10 +73,10 @@ impl PostgresNode {
         format!("postgres://hookline@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// `postgres://…` of a new database: a test's own.
+    /// Creates a database for one test; returns its `postgres://…` URL.
     ///
     /// # Panics
-    /// Where the server is away.
+    /// If the server is down.
     pub async fn database(&self) -> String {
         let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let url = url::Url::parse(&self.url()).expect("a URL");
@@ -87,10 +87,10 @@ impl PostgresNode {
         self.url_of(&name)
     }
 
-    /// Starts it, on the data and port that it had.
+    /// Starts the server with the data and port that it had before.
     ///
     /// # Panics
-    /// Where it runs, or does not start: with the end of its log.
+    /// If the server runs already, or does not start; the message has the end of its log.
     pub async fn up(&self) {
         let mut postgres = as_user(&[&bin().join("postgres").display().to_string()]);
         let data = self.data();
@@ -99,7 +99,7 @@ impl PostgresNode {
             postgres.extend(["-c".to_owned(), setting.to_owned()]);
         }
         self.server.start(&postgres, []);
-        // After a kill the children of the one before hold its shared memory until they have noticed.
+        // After a kill, the old server's children hold its shared memory until they notice, so we retry.
         let status = data.join("postmaster.pid");
         let started = wait_for(|| {
             if !self.server.runs() {
@@ -110,19 +110,19 @@ impl PostgresNode {
             }
             let status = std::fs::read_to_string(&status).unwrap_or_default();
             let mut lines = status.lines();
-            // A killed one's file says "ready" too.
+            // The file of a killed server says "ready" too.
             let is_its = lines.next().and_then(|pid| pid.parse().ok()) == self.server.pid();
             (is_its && lines.nth(6).is_some_and(|state| state.trim() == "ready")).then_some(true)
         });
         assert_eq!(started.await, Some(true), "PostgreSQL did not start:\n{}", self.log());
     }
 
-    /// A crash: SIGKILL of the first process; the others notice and end.
+    /// Crashes the server: SIGKILL of the first process; the others notice and end.
     pub async fn kill(&self) {
         self.server.end(Signal::KILL).await;
     }
 
-    /// A fast, clean stop.
+    /// Stops the server fast and cleanly.
     pub async fn stop(&self) {
         self.server.end(Signal::INT).await;
     }
@@ -142,7 +142,7 @@ impl Drop for PostgresNode {
     }
 }
 
-/// The server and initdb refuse to run as root.
+/// The user of the server and initdb, which refuse to run as root.
 const USER: &str = "nobody";
 const GROUP: &str = "nogroup";
 
@@ -156,7 +156,7 @@ fn as_user(command: &[&str]) -> Vec<String> {
     change.iter().chain(command).map(|&word| word.to_owned()).collect()
 }
 
-/// Debian keeps several versions apart; the newest.
+/// The folder of the newest version; Debian keeps versions apart.
 fn bin() -> PathBuf {
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

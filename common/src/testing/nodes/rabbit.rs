@@ -1,4 +1,4 @@
-//! RabbitMQ, without plugins, with the `advanced.config` that is shipped.
+//! RabbitMQ without plugins, with the `advanced.config` that we ship.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,10 +12,10 @@ use super::root::{Server, folder, root};
 use super::{PATH, tail, wait_for};
 
 const SHIPPED: &str = include_str!("../../../../deploy/rabbitmq/advanced.config");
-/// rabbitmqctl is an Erlang node too, and several may run at a time.
+/// How many distribution ports rabbitmqctl may use: it is an Erlang node too, and several may run at a time.
 const CTL_PORTS: u16 = 40;
 
-/// A node with its data in a folder of its own. Killed when dropped.
+/// A node with its data in its own folder. Killed when dropped.
 pub struct RabbitNode {
     name: String,
     port: u16,
@@ -25,26 +25,26 @@ pub struct RabbitNode {
 }
 
 impl RabbitNode {
-    /// A node of its own, up.
+    /// Starts a new node and waits until it is up.
     ///
     /// # Panics
-    /// Where it does not boot: with the end of its log.
+    /// If the node does not boot; the message has the end of its log.
     pub async fn start() -> Self {
         let node = Self::make(&[new_name()]).remove(0);
         node.up().await;
         node
     }
 
-    /// The one that the tests of this process share.
+    /// The node that the tests of this process share.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<RabbitNode> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
     }
 
-    /// Three in one cluster, all up, with no queue declared yet.
+    /// Starts three nodes in one cluster, with no queue declared yet.
     ///
     /// # Panics
-    /// Where they do not boot or do not find each other.
+    /// If the nodes do not boot or do not find each other.
     pub async fn cluster() -> [Self; 3] {
         let nodes = Self::make(&[new_name(), new_name(), new_name()]);
         futures::future::join_all(nodes.iter().map(Self::up)).await;
@@ -83,7 +83,7 @@ impl RabbitNode {
         nodes
     }
 
-    /// Its name in the cluster: `n1@localhost`.
+    /// The node's name in the cluster: `n1@localhost`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}@localhost", self.name)
@@ -94,26 +94,26 @@ impl RabbitNode {
         self.port
     }
 
-    /// `amqp://…` of its virtual host `/`.
+    /// The `amqp://…` URL of the node's virtual host `/`.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_of("%2f")
     }
 
-    /// `amqp://…` of a virtual host of this node's cluster.
+    /// The `amqp://…` URL of a virtual host of this node's cluster.
     #[must_use]
     pub fn url_of(&self, vhost: &str) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port)
     }
 
-    /// `amqp://…` of a new virtual host: a test's own.
+    /// Creates a virtual host for one test; returns its `amqp://…` URL.
     pub async fn vhost(&self) -> String {
         self.url_of(&self.new_vhost().await)
     }
 
-    /// The name of a new virtual host.
+    /// Creates a virtual host; returns its name.
     pub async fn new_vhost(&self) -> String {
-        // One node's counter would collide with another's in a cluster.
+        // The name includes the node's, because the counters of two nodes in a cluster would collide.
         let vhost = format!("{}-{}", self.name, self.vhosts.fetch_add(1, Ordering::Relaxed));
         self.ctl(&["eval", &format!(
             "ok = rabbit_vhost:add(<<\"{vhost}\">>, <<\"tests\">>), ok = rabbit_auth_backend_internal:set_permissions(\
@@ -123,14 +123,14 @@ impl RabbitNode {
         vhost
     }
 
-    /// Starts it, on the data and ports that it had.
+    /// Starts the node with the data and ports that it had before.
     ///
     /// # Panics
-    /// Where it runs, or does not boot: with the end of its log.
+    /// If the node runs already, or does not boot; the message has the end of its log.
     pub async fn up(&self) {
         epmd().await;
         self.server.start([sbin().join("rabbitmq-server").as_os_str(), "-noinput".as_ref()], self.environment());
-        // The port opens before the boot has ended.
+        // We wait for the log line, because the port opens before the boot has ended.
         let booted = wait_for(|| {
             let console = std::fs::read_to_string(self.server.folder().join("console.log")).unwrap_or_default();
             (console.contains(" completed with ") || !self.server.runs()).then(|| self.server.runs())
@@ -140,42 +140,42 @@ impl RabbitNode {
         }
     }
 
-    /// The end of its log.
+    /// The end of the node's log.
     #[must_use]
     pub fn log(&self) -> String {
         tail(&self.server.folder().join(format!("log/{}.log", self.name())))
     }
 
-    /// Whether its process runs.
+    /// Whether the node's process runs.
     #[must_use]
     pub fn runs(&self) -> bool {
         self.server.runs()
     }
 
-    /// A crash: SIGKILL.
+    /// Crashes the node (SIGKILL).
     pub async fn kill(&self) {
         self.server.end(Signal::KILL).await;
     }
 
-    /// A clean stop: clients are told.
+    /// Stops the node cleanly, which informs its clients.
     pub async fn stop(&self) {
         self.server.end(Signal::TERM).await;
     }
 
-    /// Stops the process where it is (SIGSTOP), until [`Self::thaw`]: connections stay open, nothing is answered.
+    /// Suspends the process (SIGSTOP) until [`Self::thaw`]: connections stay open, but nothing is answered.
     pub fn freeze(&self) {
         self.server.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Resumes the process after [`Self::freeze`].
     pub fn thaw(&self) {
         self.server.signal(Signal::CONT);
     }
 
-    /// What `rabbitmqctl` prints.
+    /// Runs `rabbitmqctl` and returns what it prints.
     ///
     /// # Panics
-    /// Where it fails: with what it said.
+    /// If the command fails; the message has its output.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         epmd().await;
         let mut command = Command::new(sbin().join("rabbitmqctl"));
@@ -206,11 +206,11 @@ impl RabbitNode {
             ("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf")),
             ("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config")),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins")),
-            // The script becomes the node instead of watching over it: one process to end.
+            // This makes the script become the node instead of watching over it, so that there is one process to end.
             ("RABBITMQ_ALLOW_INPUT", "1".to_owned()),
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                // No epmd but ours, and no spinning: other tests want the cores.
+                // The node starts no epmd but ours, and does not spin, because other tests need the cores.
                 format!("{LOOPBACK} -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
             ),
         ]);
@@ -230,13 +230,14 @@ impl Drop for RabbitNode {
 
 const LOOPBACK: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
 
-/// Unique in this process: its nodes share an epmd.
+/// A name that is unique in this process, whose nodes share an epmd.
 fn new_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     format!("n{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Debian's `/usr/sbin/rabbitmq-server` changes user and folder and drops the environment; this one does not.
+/// Debian's `/usr/sbin/rabbitmq-server` changes user and folder and drops the environment; the one in this folder does
+/// not.
 fn sbin() -> PathBuf {
     let servers = std::fs::read_dir("/usr/lib/rabbitmq/lib").into_iter().flatten().flatten();
     let mut sbins: Vec<PathBuf> =
@@ -251,12 +252,12 @@ struct Epmd {
     server: Server,
 }
 
-/// Our own: it ends with us and shares no names with a system node.
+/// Our own epmd, which ends with us and shares no names with a system node.
 fn epmd_of_ours() -> &'static Epmd {
     static EPMD: std::sync::OnceLock<Epmd> = std::sync::OnceLock::new();
     EPMD.get_or_init(|| {
         let home = folder("home");
-        // Written before the first node: nodes that boot side by side would each make one.
+        // We write the cookie before the first node: nodes that boot side by side would each make one.
         let cookie = home.join(".erlang.cookie");
         std::fs::write(&cookie, format!("{:032X}", rand::random::<u128>())).expect("written");
         let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o400);
@@ -274,12 +275,12 @@ async fn epmd() {
     assert!(up.is_some(), "epmd did not start: {}", tail(&epmd.server.folder().join("console.log")));
 }
 
-/// What nodes and rabbitmqctl share.
+/// The environment that nodes and rabbitmqctl share.
 fn erlang() -> Vec<(&'static str, String)> {
     let epmd = epmd_of_ours();
     vec![
         ("HOME", root().join("home").display().to_string()),
-        // The machine's own would override ours.
+        // The machine's own file would override ours.
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
         ("ERL_EPMD_PORT", epmd.port.to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),

@@ -1,4 +1,4 @@
-//! The folder of this test process's nodes, and the reaper that outlives the process to end them.
+//! The folder of this test process's nodes, and the reaper, which outlives the process to end them.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATH, wait_for};
 
-/// Where the nodes of this process are, a folder each; made, with its reaper, by the first call.
+/// The folder with a folder for each node of this process. The first call makes it, and starts its reaper.
 ///
 /// # Panics
-/// Where there can be no folder, or no `sh`.
+/// If the folder cannot be made, or there is no `sh`.
 pub fn root() -> &'static Path {
     struct Root {
         path: PathBuf,
@@ -25,11 +25,11 @@ pub fn root() -> &'static Path {
     &ROOT
         .get_or_init(|| {
             let path = tempfile::Builder::new().prefix("hookline-nodes.").tempdir().expect("a directory").keep();
-            // PostgreSQL's user must get through to its own folder.
+            // PostgreSQL's user must be able to reach its own folder.
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o711)).expect("our own directory");
             let mut reaper = Command::new("sh");
             reaper.args(["-c", include_str!("reaper.sh"), "reaper"]).arg(&path);
-            // A group of its own: a Ctrl-C is for the tests.
+            // The reaper has its own process group, because a Ctrl-C is meant for the tests.
             reaper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
             let stdin = reaper.spawn().expect("sh runs").stdin.take().expect("piped");
             Root { path, _open_while_we_live: stdin }
@@ -37,14 +37,14 @@ pub fn root() -> &'static Path {
         .path
 }
 
-/// A new folder for a server; `name` is unique in this process.
+/// Makes a folder for a server; `name` must be unique in this process.
 pub(super) fn folder(name: &str) -> PathBuf {
     let folder = root().join(name);
     std::fs::create_dir(&folder).expect("a new folder");
     folder
 }
 
-/// A server's process, with its id in `pid` of its folder.
+/// A server's process. The file `pid` in its folder holds its id.
 pub(super) struct Server {
     folder: PathBuf,
     child: Mutex<Option<Child>>,
@@ -59,10 +59,10 @@ impl Server {
         &self.folder
     }
 
-    /// Starts `program` with this environment only; what it prints goes to `console.log`.
+    /// Starts the program that `arguments` begin with, in this environment only; its output goes to `console.log`.
     ///
     /// # Panics
-    /// Where it runs.
+    /// If the server runs already.
     pub(super) fn start(
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -71,7 +71,7 @@ impl Server {
         assert!(!self.runs(), "{} runs already", self.folder.display());
         let console = std::fs::File::create(self.folder.join("console.log")).expect("a log");
         let mut command = Command::new("sh");
-        // It writes its id itself, before it is what it will be: there is no moment in which the reaper can miss it.
+        // The shell writes its id before it becomes the server, so there is no moment in which the reaper can miss it.
         command.args(["-ec", "echo $$ >\"$0\"; exec \"$@\""]).arg(self.folder.join("pid")).args(arguments);
         command.env_clear().env("PATH", PATH).env("LC_ALL", "C.UTF-8").envs(environment);
         command.current_dir(&self.folder).process_group(0).stdin(Stdio::null());
@@ -90,15 +90,15 @@ impl Server {
 
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            // It may have ended by itself; not waited for, its number is still its own.
+            // The process may have ended by itself. Its number is still its own, because nobody has waited for it.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Sends it and waits for the end.
+    /// Sends the signal and waits for the process to end.
     ///
     /// # Panics
-    /// Where it does not end.
+    /// If the process does not end.
     pub(super) async fn end(&self, signal: Signal) {
         self.signal(signal);
         wait_for(|| (!self.runs()).then_some(())).await.expect("a signalled server ends");
@@ -110,7 +110,7 @@ impl Server {
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Ends it from a `Drop` and removes its folder.
+    /// Ends the process from a `Drop` and removes its folder.
     pub(super) fn discard(&self, signal: Signal) {
         self.signal(signal);
         for _ in 0..1000 {

@@ -1,5 +1,5 @@
-//! Every metric name, its labels and buckets (docs/reference.md). Label sets are closed and exist from zero, so
-//! that `increase()` sees the first event.
+//! Every metric name, its labels and buckets (docs/reference.md). Label sets are closed, and every series starts at
+//! zero, so that `increase()` sees the first event.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::names::HandlerName;
 
 const ACK_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Results of a webhook request; the metric label.
+/// The results of a webhook request; the metric label.
 pub const INGEST_RESULTS: &[&str] = &[
     "accepted",
     "duplicate_seen",
@@ -29,15 +29,15 @@ pub const INGEST_RESULTS: &[&str] = &[
     "overloaded",
     "not_durable",
 ];
-/// Label value of `source` where the path names none of ours: a stranger's text is no label.
+/// The label value of `source` if the path names no source of ours: a sender's text must not become a label.
 pub const NO_SOURCE: &str = "unknown";
 
-/// Which half of the metrics a process exposes.
+/// The half of the metrics that a process exposes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Ingest,
     Worker,
-    /// `run` and `dev`: both.
+    /// `run` and `dev`, which expose both halves.
     Both,
 }
 
@@ -64,7 +64,7 @@ impl Metrics {
     /// Makes and registers the metrics of `role`; `sources` are the configured source names.
     ///
     /// # Panics
-    /// Never: the names are constants that a test registers.
+    /// Never, because the names are constants that a test registers.
     #[must_use]
     pub fn new(role: Role, sources: &[&str]) -> Self {
         let registry = Registry::new();
@@ -102,24 +102,24 @@ impl Metrics {
         }
     }
 
-    /// A sender's repeat was stored before: none of its effects will be made again by these handlers.
+    /// Counts a sender's repeat of a stored event: these handlers will not repeat its effects.
     pub fn repeated(&self, handlers: impl Iterator<Item = HandlerName>) {
         for handler in handlers.filter(|handler| *handler != HandlerName::RecordHistory) {
             self.worker.suppressed(handler, Suppressed::Duplicate);
         }
     }
 
-    /// Where whoever has metrics of its own registers them; each process does so once.
+    /// The registry in which other parts register their own metrics, once per process.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// The Prometheus text format 0.0.4 of everything that this process exposes.
+    /// Everything that this process exposes, in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = Vec::new();
-        // Writing to memory cannot fail; an inconsistent metric would be a fault of ours, and then nothing is shown.
+        // Writing to memory cannot fail. An inconsistent metric would be our fault, and then we show nothing.
         if TextEncoder::new().encode(&self.registry.gather(), &mut out).is_err() {
             tracing::error!("metrics could not be encoded");
         }
@@ -181,7 +181,7 @@ impl IngestMetrics {
     }
 }
 
-/// Metrics of the other half are made, but registered where nobody looks.
+/// The registry for one half. Metrics of the half that is not exposed go into a registry that nobody reads.
 fn registry_for(exposed: &Registry, is_exposed: bool) -> Registry {
     if is_exposed { exposed.clone() } else { Registry::new() }
 }

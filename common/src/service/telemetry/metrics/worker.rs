@@ -1,4 +1,4 @@
-//! What a worker counts: deliveries, calls, dead letters, effects that were not repeated.
+//! The worker's metrics: deliveries, calls, dead letters, and effects that were not repeated.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub struct WorkerMetrics {
     pub opt_out_latency_seconds: Histogram,
     pub panics: IntCounterVec,
     republished: IntCounterVec,
-    /// Without labels, so that they can be absent: what is not known is not 0.
+    /// A vector without labels, whose only series can be removed: an unknown count is not 0.
     opt_outs_unsent: IntGaugeVec,
     opt_outs_unsent_stuck: IntGaugeVec,
     opt_outs_unsent_oldest_seconds: GaugeVec,
@@ -51,7 +51,7 @@ pub enum Suppressed {
     Stale,
 }
 
-/// What the gate lets through for a destination.
+/// What the gate lets through to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateState {
     Closed,
@@ -245,12 +245,12 @@ impl WorkerMetrics {
         self.delivery_seconds.with_label_values(&[handler.as_str()]).observe(took.as_secs_f64());
     }
 
-    /// A delivery ended for good, `age` after its event was received.
+    /// Records that a delivery was settled for good, `age` after its event was received.
     pub fn settled(&self, handler: HandlerName, age: Duration) {
         self.event_age_seconds.with_label_values(&[handler.as_str()]).observe(age.as_secs_f64());
     }
 
-    /// Deliveries that were in no queue were published anew.
+    /// Counts deliveries that were in no queue and were published anew.
     pub fn republished(&self, handler: HandlerName, deliveries: u64) {
         self.republished.with_label_values(&[handler.as_str()]).inc_by(deliveries);
     }
@@ -260,17 +260,17 @@ impl WorkerMetrics {
         self.in_flight.with_label_values(&[handler.as_str()])
     }
 
-    /// Of a queue of the topology, by its name.
+    /// Sets the depth of a queue of the topology, by its name.
     pub fn queue_messages(&self, queue: &str, messages: u64) {
         self.queue_messages.with_label_values(&[queue]).set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
-    /// `None`: there is none.
+    /// Sets the age of the oldest delivery in a queue; 0 if there is none.
     pub fn queue_oldest(&self, queue: Queue, age: Option<Duration>) {
         self.queue_oldest_seconds.with_label_values(&[&queue.name()]).set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
 
-    /// Opt-outs that are not sent everywhere, how many of them are stuck, and the age of the oldest.
+    /// Sets the opt-outs that are not sent everywhere, how many of them are stuck, and the age of the oldest.
     pub fn opt_outs_unsent(&self, opt_outs: u64, stuck: u64, oldest: Duration) {
         let count = |n| i64::try_from(n).unwrap_or(i64::MAX);
         self.opt_outs_unsent.with_label_values(NO_LABELS).set(count(opt_outs));
@@ -278,15 +278,15 @@ impl WorkerMetrics {
         self.opt_outs_unsent_oldest_seconds.with_label_values(NO_LABELS).set(oldest.as_secs_f64());
     }
 
-    /// They cannot be counted now.
+    /// Removes the counts of unsent opt-outs, when they cannot be counted.
     pub fn opt_outs_unsent_unknown(&self) {
-        // They may be absent already.
+        // The series may be absent already.
         let _ = self.opt_outs_unsent.remove_label_values(NO_LABELS);
         let _ = self.opt_outs_unsent_stuck.remove_label_values(NO_LABELS);
         let _ = self.opt_outs_unsent_oldest_seconds.remove_label_values(NO_LABELS);
     }
 
-    /// What the look at the account's integrations told, and which event types are missing.
+    /// Sets the result of checking the account's integrations, and the event types that are missing.
     pub fn subscription(&self, state: SubscriptionState, missing: &[&str]) {
         for other in SubscriptionState::ALL {
             self.subscription.with_label_values(&[other.as_str()]).set(i64::from(*other == state));
@@ -297,7 +297,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts one call; `status` is the HTTP status, `None` where no answer came.
+    /// Counts one call; `status` is the HTTP status, or `None` if no answer came.
     pub fn api_call(&self, destination: Destination, operation: Operation, status: Option<u16>, took: Duration) {
         let class = match status {
             Some(429) => "429",
@@ -334,7 +334,8 @@ impl WorkerMetrics {
         }
     }
 
-    /// `None`: nobody can tell. Not left out, because a series that is gone looks like a worker that is.
+    /// Sets the time to drain. `None` means unknown, which is shown as NaN: a missing series would look like a missing
+    /// worker.
     pub fn to_drain(&self, destination: Destination, time: Option<Duration>) {
         let seconds = time.map_or(f64::NAN, |time| time.as_secs_f64());
         self.seconds_to_drain.with_label_values(&[destination.as_str()]).set(seconds);
