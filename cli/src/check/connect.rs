@@ -232,8 +232,9 @@ async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String>
     let textus = textus.only_looking();
     let tried = textus.check_token(&CallLog::default()).await;
     // The workers should also learn the rate limit from the answer, and that the credentials are accepted again.
-    // Refused credentials are not passed on, because running workers may hold other credentials. An error that the
-    // closed gate itself raised is not passed on either.
+    // Refused credentials are not passed on, because running workers may hold other credentials. Nothing from an answer
+    // of the wrong API (the sandbox's instead of the real one's, or the reverse) is passed on either; that is one cause
+    // of `GateClosed`.
     if !matches!(tried, Err(DestinationError::CredentialsRefused { .. } | DestinationError::GateClosed { .. })) {
         gate.exchange().await?;
     }
