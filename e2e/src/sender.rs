@@ -1,4 +1,4 @@
-//! Posts webhooks as TextUs does: signed, and again after any answer but a 2xx.
+//! Posts webhooks as TextUs does: signed, and again after a 503 or no answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,7 +99,7 @@ impl Sender {
         answered
     }
 
-    /// Posts until a 2xx comes, and remembers the event's id with the type that the body names.
+    /// Posts until a 200 comes, and remembers the event's id with the type that the body names.
     ///
     /// # Panics
     /// If none comes, or a signed webhook is refused. Only a 503 or no answer at all is worth another post.
