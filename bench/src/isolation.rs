@@ -32,7 +32,8 @@ const EVERY: Duration = Duration::from_millis(20);
 const NOTE_EACH: usize = 2;
 /// Time from the start, or from the beginning of the hang, to the first event that counts.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Length of a phase, in multiples of `--seconds`. It gives enough events for a p99, which is one of a hundred.
+/// Length of the measured window, in multiples of `--seconds`. It gives enough events for a p99, which is one of a
+/// hundred.
 const LENGTHS: u32 = 4;
 const TO_SETTLE: Duration = Duration::from_secs(20);
 const ASKED: Duration = Duration::from_secs(20);
@@ -43,7 +44,7 @@ pub struct IsolationReport {
     pub store: &'static str,
     /// The handler whose deliveries are measured.
     pub handler: &'static str,
-    /// What hangs, and the handler that calls it.
+    /// The destination that hangs, and the handler that calls it.
     pub hanging: &'static str,
     pub hanging_handler: &'static str,
     /// Timeout of a call to the destination that hangs.

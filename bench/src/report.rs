@@ -29,9 +29,9 @@ pub struct Report {
     pub isolation: Option<IsolationReport>,
     pub cost: Vec<ProcessCost>,
     pub targets: Vec<Target>,
-    /// What was not measured, and how to have it measured.
+    /// Parts that were not measured, and how to have them measured.
     pub left_out: Vec<String>,
-    /// What makes these figures doubtful.
+    /// Reasons to doubt these figures.
     pub warnings: Vec<String>,
 }
 

@@ -65,7 +65,7 @@ impl AllInOne {
             Queues::in_rabbitmq(settings, &metrics, broker_metrics).await?
         };
         let worker_threads = Threads::start()?;
-        // The worker is opened on its own threads, so that the store's tasks run there too.
+        // The worker is opened on its own threads, so that the threads that the store starts yield like the worker's.
         let worker = {
             let (settings, metrics, progress) = (settings.clone(), Arc::clone(&metrics), progress.clone());
             let broker = queues.worker;

@@ -65,8 +65,8 @@ pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> 
     Ok(loaded)
 }
 
-/// Replaces the settings that `dev` doesn't take from the configuration: places, and the TLS files. `Needs::DEV` has
-/// already left out the secrets.
+/// Replaces settings that `dev` doesn't take from the configuration: the places where data and files are. `Needs::DEV`
+/// has already left out the secrets.
 fn as_dev(settings: &mut Settings) {
     settings.data_dir = dev_dir();
     settings.ingest.tls = TlsSettings { cert: None, key: None };

@@ -78,8 +78,8 @@ pub(crate) async fn run(place: Place<'_>, command: UnroutedCommand) -> anyhow::R
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Reports that nothing is unrouted. The embedded broker keeps queues and handlers in one file, so no event can miss
-/// its queue.
+/// Reports that nothing is unrouted. The embedded broker keeps the queues of all handlers in one file, so no event can
+/// miss its queue.
 fn embedded(command: &UnroutedCommand) -> anyhow::Result<ExitCode> {
     let (json, document) = match command {
         UnroutedCommand::List(args) => (args.json, json!({ "unrouted": [] })),

@@ -16,7 +16,7 @@ pub(crate) struct Answer {
     pub(crate) media_type: &'static str,
     /// The value of the `Allow` header.
     pub(crate) allow: Option<&'static str>,
-    /// What a correct client would have done differently.
+    /// The request's fault, if a correct client would not have sent the request.
     pub(crate) violation: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Signed bodies, each posted once, because a repeat would be recognised and cost less or more.
+//! Signed bodies, each posted once, because a repeat would be recognised and thus cost the server different work.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

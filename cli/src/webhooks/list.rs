@@ -1,4 +1,4 @@
-//! `hookline webhooks list`.
+//! `hookline webhooks list`: lists the account's integrations and what they send.
 
 use std::path::Path;
 use std::process::ExitCode;

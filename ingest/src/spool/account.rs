@@ -1,4 +1,4 @@
-//! Counts how much the spool holds in memory, so that no webhook waits for a query of the file.
+//! Counts in memory how much the spool holds, so that no webhook waits for a query of the file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

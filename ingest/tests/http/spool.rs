@@ -20,7 +20,7 @@ use crate::helpers::{Answer, TestIngest, eventually};
 const EVENTS: &str = "hookline_ingest_spool_events";
 const BYTES: &str = "hookline_ingest_spool_bytes";
 
-/// What the far side does with a publish while its state is ready.
+/// How the far side treats a publish while its state is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Store,
