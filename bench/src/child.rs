@@ -1,4 +1,4 @@
-//! A measured process, from the benchmark's side: started, asked, looked at in /proc, ended.
+//! A measured process, from the benchmark's side: starts it, asks it, reads its /proc and ends it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,12 +27,12 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts `executable process KIND`, tells it what to be, and waits until it is that. It is killed when
+    /// Starts `executable process KIND`, sends it its specification, and waits until it is ready. It is killed when
     /// dropped.
     pub(crate) async fn start(executable: &Path, kind: Kind, spec: &impl Serialize) -> anyhow::Result<Self> {
         let mut process = Command::new(executable)
             .args(["process", kind.as_str()])
-            // Logging costs time; only trouble is told.
+            // Logging costs time, so the process logs only trouble.
             .env_remove("RUST_LOG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -49,7 +49,7 @@ impl Child {
         Ok(child)
     }
 
-    /// Where it listens.
+    /// Returns the address at which the process listens.
     pub(crate) fn addr(&self) -> anyhow::Result<SocketAddr> {
         self.listening.with_context(|| format!("{} does not listen", self.kind))
     }
@@ -75,12 +75,12 @@ impl Child {
         }
     }
 
-    /// Resident set now.
+    /// Returns the current resident set, in MiB.
     pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         self.status("VmRSS:")
     }
 
-    /// The largest resident set since it was started.
+    /// Returns the largest resident set since the start, in MiB.
     pub(crate) fn peak_resident_mib(&self) -> anyhow::Result<f64> {
         self.status("VmHWM:")
     }
@@ -92,24 +92,25 @@ impl Child {
         Ok(kib / 1024.0)
     }
 
-    /// User and system time used so far.
+    /// Returns the user and system time used so far.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("reading /proc")?;
         cpu_seconds_of(&stat).context("reading /proc/PID/stat")
     }
 
-    /// Lets it end by itself, and kills it where it doesn't.
+    /// Lets the process end by itself, and kills it if it doesn't.
     pub(crate) async fn stop(self) {
         let Self { mut process, stdin, .. } = self;
         drop(stdin);
         if timeout(TO_END, process.wait()).await.is_err() {
-            // Killed on drop; here only so that it is gone when this returns.
+            // The drop would kill the process too; here we also wait until it is gone.
             let _ = process.kill().await;
         }
     }
 }
 
-/// Fields 14 and 15 of `/proc/PID/stat`, counted after the name, which may hold blanks.
+/// Sums fields 14 and 15 of `/proc/PID/stat`. The fields are counted after the name, because the name may contain
+/// blanks.
 fn cpu_seconds_of(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_ascii_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! Rates and latencies of one measurement, and what is made of several.
+//! Rates and latencies of one measurement, and how several measurements are summarised.
 
 use std::time::Duration;
 
@@ -6,26 +6,27 @@ use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// A minute, in microseconds; nothing that is measured takes longer.
+/// Maximum latency that is recorded: a minute, in microseconds. Nothing that is measured takes longer.
 const MAX_MICROS: u64 = 60_000_000;
 
-/// What one measurement gave.
+/// The figures of one measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     pub per_second: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// How many good answers the figures are made of.
+    /// The number of good answers behind the figures.
     pub answered: u64,
-    /// User and system time of the process that answered, per 1,000 good answers: what others do on the machine is not
-    /// in it. `None` where there is no such process.
+    /// User and system time of the answering process per 1,000 good answers; the load of other processes is not in it.
+    /// `None` if there is no such process.
     pub cpu_seconds_per_1000: Option<f64>,
-    /// Answers other than the good one, connections that broke: not in the figures. Above 0 they can't be trusted.
+    /// The number of other answers and broken connections. They are not in the figures; above 0, the figures can't be
+    /// trusted.
     pub failed: u64,
 }
 
 impl Figures {
-    /// Each figure's own median; failures are summed.
+    /// Returns the median of each figure; the numbers of answers and failures are summed.
     #[must_use]
     pub fn median(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure));
@@ -41,7 +42,7 @@ impl Figures {
     }
 }
 
-/// The middle of the values; NaN where there is none.
+/// Returns the median of the values, or NaN without values.
 #[must_use]
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -54,7 +55,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// How values are spread; NaN, which is `null` in JSON, where there are none.
+/// The distribution of values. Without values all are NaN, which is `null` in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub p50: f64,
@@ -66,7 +67,7 @@ pub struct Spread {
 pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Spread {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
-    // The smallest value that so many of a hundred are not above.
+    // Nearest rank: the smallest value that `percent` of all values do not exceed.
     let at = |percent: usize| values.get((values.len() * percent).div_ceil(100).saturating_sub(1)).copied();
     let or_nan = |value: Option<f64>| value.unwrap_or(f64::NAN);
     Spread { p50: or_nan(at(50)), p90: or_nan(at(90)), p99: or_nan(at(99)), max: or_nan(values.last().copied()) }
@@ -89,12 +90,12 @@ impl Tally {
         self.latencies.saturating_record(u64::try_from(took.as_micros()).unwrap_or(MAX_MICROS));
     }
 
-    /// Before or after what counts.
+    /// Counts a good answer before or after the window, which is in no figure.
     pub(crate) fn answered_outside(&mut self) {
         self.outside += 1;
     }
 
-    /// Every good answer.
+    /// Returns the number of all good answers, inside and outside the window.
     pub(crate) fn all(&self) -> u64 {
         self.latencies.len() + self.outside
     }

@@ -1,9 +1,10 @@
-//! Part 1: the durable acknowledgement. Ours beside the same thing written by hand (actix and lapin), a bare publisher
-//! without HTTP, and a handler that verifies and stores nothing.
+//! Part 1: the durable acknowledgement. Compares ours with hand-written programs: the same with actix and lapin, a bare
+//! publisher without HTTP, and a handler that verifies and stores nothing.
 //!
-//! What is compared is equal in what the broker has to do for it: an event type that one handler takes goes to one
-//! quorum queue, and the reference's message to one with the same arguments. The reference is there twice: straight into
-//! its queue, which costs the broker least, and by our exchanges, which shows what ingest itself adds. Nothing consumes while it is measured, and every queue is purged after.
+//! The broker has to do equal work for the programs that are compared: an event type that one handler takes goes to one
+//! quorum queue, and the reference's message to one with the same arguments. The reference is measured in two ways. One
+//! publishes straight into its queue, which costs the broker least; the other publishes by our exchanges, which shows
+//! what ingest itself adds. Nothing consumes during a measurement, and every queue is purged after it.
 
 use std::time::Duration;
 
@@ -21,12 +22,13 @@ use crate::rabbitmq::Rabbitmq;
 use crate::samples::{SOURCE, Template};
 
 const CONCURRENCIES: [u16; 4] = [1, 16, 64, 256];
-/// Where the fan-out is measured.
+/// The concurrency at which the fan-out is measured.
 const FAN_OUT_CONCURRENCY: u16 = 64;
 const WARM_UP: Duration = Duration::from_millis(700);
-/// After it a process has done what it does at its start.
+/// Time after which a process has finished its start-up work.
 const IDLE: Duration = Duration::from_secs(5);
-/// Bodies signed ahead for each second; more than this machine has answered so far, and not too much memory.
+/// Number of bodies that are signed in advance for each second: more than this machine has answered so far, without too
+/// much memory.
 const SIGNED_AHEAD_PER_SECOND: usize = 20_000;
 const SECRET: &str = "synthetic-secret-of-the-benchmark";
 const EMBEDDED: &str = "embedded";
@@ -40,19 +42,20 @@ pub struct IngestReport {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct IngestMeasurement {
-    /// `hookline`; `actix_lapin` straight into a queue, `actix_lapin_routed` by our exchanges; `lapin`; `actix_verify`.
+    /// `hookline`; `actix_lapin` straight into a queue; `actix_lapin_routed` by our exchanges; `lapin`; or
+    /// `actix_verify`.
     pub program: &'static str,
-    /// `embedded`, `rabbitmq`; `None` where nothing is stored.
+    /// `embedded` or `rabbitmq`; `None` if nothing is stored.
     pub broker: Option<&'static str>,
-    /// How many queues each event is stored in.
+    /// Number of queues in which each event is stored.
     pub queues: usize,
-    /// Requests (or messages) in flight.
+    /// Number of requests (or messages) in flight.
     pub concurrency: u16,
     pub median: Figures,
     pub runs: Vec<Figures>,
 }
 
-/// Ours against a reference in the same run.
+/// Our figures compared with a reference's in the same run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     pub broker: &'static str,
@@ -105,14 +108,14 @@ impl Program {
     }
 }
 
-/// How many steps [`measure`] takes.
+/// Returns the number of steps that [`measure`] takes.
 pub(crate) fn steps(options: &Options) -> u64 {
     let groups = groups(options, !options.broker_urls.is_empty());
     let cases: usize = groups.iter().map(Vec::len).sum();
     cases as u64 * u64::from(options.runs) + 1
 }
 
-/// What is measured side by side: each group is run through in one go.
+/// Returns the cases in groups. The cases of a group are compared, so they are measured directly one after another.
 fn groups(options: &Options, rabbitmq: bool) -> Vec<Vec<Case>> {
     let mut groups = Vec::new();
     let concurrencies = options.concurrencies_or(&CONCURRENCIES);
@@ -145,7 +148,7 @@ pub(crate) async fn measure(
     let mut figures: Vec<(Case, Vec<Figures>)> = groups.iter().flatten().map(|case| (*case, Vec::new())).collect();
     for run in 0..options.runs {
         for group in &groups {
-            // In turn first and last: what drifts (heat, neighbours) hits both alike.
+            // The order alternates, so that drift (heat, neighbours) affects first and last alike.
             let order: Vec<Case> = if run % 2 == 0 { group.clone() } else { group.iter().rev().copied().collect() };
             for case in order {
                 let Case { program, queues, concurrency } = case;
@@ -176,7 +179,7 @@ fn measurement((case, runs): (Case, Vec<Figures>)) -> IngestMeasurement {
     IngestMeasurement { program: program.name(), broker: program.broker(), queues, concurrency, median, runs }
 }
 
-/// Every figure of ours against every reference that was measured in the same conditions.
+/// Compares each of our figures with every reference that was measured under the same conditions.
 fn compare(figures: &[(Case, Vec<Figures>)]) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for (case, ours) in figures.iter().filter(|(case, _)| case.program.name() == "hookline") {
@@ -210,7 +213,7 @@ fn compare(figures: &[(Case, Vec<Figures>)]) -> Vec<Comparison> {
     comparisons
 }
 
-/// The processes, and what is posted to them.
+/// The processes, and the bodies that are posted to them.
 struct Bench<'a> {
     options: &'a Options,
     rabbitmq: Option<&'a Rabbitmq>,
@@ -274,7 +277,8 @@ impl<'a> Bench<'a> {
         let figures = match program {
             Program::Verify => load(self.options, &mut self.posts, &self.verify, case).await?,
             Program::OursEmbedded => {
-                // A file of its own: one that grows from measurement to measurement would slow the later ones.
+                // Each measurement gets a new file, because one that grows from measurement to measurement would slow
+                // the later ones.
                 let (child, _dir) = ours(self.options, Vec::new()).await?;
                 let figures = load(self.options, &mut self.posts, &child, case).await?;
                 self.embedded_cost.loaded_mib = self.embedded_cost.loaded_mib.max(child.peak_resident_mib()?);
@@ -308,7 +312,7 @@ impl<'a> Bench<'a> {
         Ok(figures)
     }
 
-    /// Ends the processes; what they cost.
+    /// Ends the processes and returns their costs.
     async fn stop(self) -> anyhow::Result<Vec<ProcessCost>> {
         let mut costs = vec![self.embedded_cost];
         self.verify.stop().await;
@@ -325,7 +329,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Posts to a process of ours or a reference's.
+/// Posts to one of our processes or a reference's.
 async fn load(options: &Options, posts: &mut Posts, child: &Child, case: Case) -> anyhow::Result<Figures> {
     let Case { program, queues, concurrency } = case;
     let path = match program {
@@ -349,7 +353,8 @@ fn cost(broker: &'static str, idle_mib: f64, loaded_mib: f64) -> ProcessCost {
     ProcessCost { process: "ingest", broker, store: None, idle_mib, loaded_mib }
 }
 
-/// Ingest in a directory of its own, which goes with the second value. Without URLs: on the embedded broker.
+/// Starts ingest in its own directory, which is removed when the second value is dropped. Without URLs it uses the
+/// embedded broker.
 async fn ours(options: &Options, urls: Vec<String>) -> anyhow::Result<(Child, TempDir)> {
     let dir = tempfile::Builder::new().prefix("bench-ingest-").tempdir_in(&options.data_dir)?;
     let broker = BrokerSpec { urls, data_dir: dir.path().to_owned() };

@@ -1,8 +1,8 @@
-//! Whether one destination that hangs slows down what has nothing to do with it: `sync_contact`, which writes to the
-//! built-in system of record, while TextUs answers `log_note`, and while it does not.
+//! Measures whether a destination that hangs slows down unrelated work. `sync_contact`, which writes to the built-in
+//! system of record, is measured once while TextUs answers `log_note` and once while it does not.
 //!
-//! Each phase has processes of its own, and the same events at the same pace; healthy and hanging ones take turns. The
-//! latency is from when an event is due to when its delivery is settled.
+//! Each phase has its own processes, and the same events at the same pace; healthy and hanging phases alternate. The
+//! latency runs from the moment when an event is due to the settlement of its delivery.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,14 +25,15 @@ use crate::stage::{Backend, Stage};
 const MEASURED: HandlerName = HandlerName::SyncContact;
 const HANGING: HandlerName = HandlerName::LogNote;
 const API_LATENCY: Duration = Duration::from_millis(50);
-/// Of a call to TextUs, scaled down, so that calls that hang and an open breaker are both in a phase.
+/// Timeout of a call to TextUs. It is scaled down, so that a phase contains both calls that hang and an open breaker.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// An event for the measured handler each time, and one for the other each second time.
+/// Interval between events for the measured handler. Every second one comes with an event for the other handler.
 const EVERY: Duration = Duration::from_millis(20);
 const NOTE_EACH: usize = 2;
-/// From the start, or from when it hangs, to the first event that counts.
+/// Time from the start, or from the beginning of the hang, to the first event that counts.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// What is measured, in lengths of `--seconds`: one event of a hundred is the p99.
+/// Length of the measured window, in multiples of `--seconds`. It gives enough events for a p99, which is one of a
+/// hundred.
 const LENGTHS: u32 = 4;
 const TO_SETTLE: Duration = Duration::from_secs(20);
 const ASKED: Duration = Duration::from_secs(20);
@@ -41,14 +42,14 @@ const ASKED: Duration = Duration::from_secs(20);
 pub struct IsolationReport {
     pub broker: &'static str,
     pub store: &'static str,
-    /// Whose deliveries are measured.
+    /// The handler whose deliveries are measured.
     pub handler: &'static str,
-    /// What hangs, and the handler that calls it.
+    /// The destination that hangs, and the handler that calls it.
     pub hanging: &'static str,
     pub hanging_handler: &'static str,
-    /// Of a call to what hangs.
+    /// Timeout of a call to the destination that hangs.
     pub timeout_ms: u64,
-    /// Events of the measured handler.
+    /// Events per second for the measured handler.
     pub per_second: f64,
     /// Hanging ÷ healthy, median of the runs' ratios.
     pub p99_ratio: f64,
@@ -65,14 +66,14 @@ pub struct IsolationRun {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct IsolationPhase {
     pub latency_ms: Spread,
-    /// How many deliveries that is made of, and how many were not settled in time.
+    /// Number of deliveries behind the latency, and number of those that were not settled in time.
     pub settled: u64,
     pub missing: u64,
-    /// Answers of the API from the first event that counts on: none where it hangs.
+    /// Answers of the API after the first event that counts; none if it hangs.
     pub answered: u64,
 }
 
-/// How many steps [`measure`] takes.
+/// Returns the number of steps that [`measure`] takes.
 pub(crate) fn steps(options: &Options) -> u64 {
     2 * u64::from(options.runs)
 }
@@ -91,7 +92,7 @@ pub(crate) async fn measure(
             progress.begin(&format!("isolation, run {} of {}: TextUs {how}", run + 1, options.runs));
             bench.phase(hangs).await
         };
-        // In turn first and last.
+        // The order of the phases alternates from run to run.
         let (healthy, hanging) = if run % 2 == 0 {
             let healthy = phase(false).await?;
             (healthy, phase(true).await?)
@@ -141,7 +142,7 @@ impl Bench<'_> {
         let counts = |time: Duration| (time.as_millis() / EVERY.as_millis()) as usize;
         let (unmeasured, all) = (counts(2 * WARM_UP), counts(2 * WARM_UP + window));
         let contacts = samples::events("contact.created", &account, 0..all)?;
-        // Other people: two handlers that make the same person wait for each other.
+        // The notes are about other people, because two handlers that create the same person wait for each other.
         let notes = samples::events("message.received", &account, all..all + all.div_ceil(NOTE_EACH))?;
 
         let pace = Pace { contacts: &contacts, notes: &notes, begin: Instant::now() + EVERY };
@@ -166,7 +167,7 @@ impl Bench<'_> {
     }
 }
 
-/// The events of a phase; each is due at its time, whatever became of the one before it.
+/// The events of a phase. Each is due at its time, whatever became of the previous one.
 struct Pace<'a> {
     contacts: &'a [Event],
     notes: &'a [Event],
@@ -174,7 +175,7 @@ struct Pace<'a> {
 }
 
 impl Pace<'_> {
-    /// Publishes these, and tells when those of the measured handler were due.
+    /// Publishes these events, and returns when those of the measured handler were due.
     async fn publish(&self, worker: &mut Child, these: std::ops::Range<usize>) -> anyhow::Result<HashMap<String, u64>> {
         let mut due = HashMap::with_capacity(these.len());
         for nth in these {
@@ -191,7 +192,7 @@ impl Pace<'_> {
     }
 }
 
-/// The latencies of those that were settled in time, in milliseconds.
+/// Returns the latencies of the events that were settled in time, in milliseconds.
 async fn settled(worker: &mut Child, due: &HashMap<String, u64>) -> anyhow::Result<Vec<f64>> {
     let deadline = Instant::now() + TO_SETTLE;
     let mut latencies = Vec::with_capacity(due.len());

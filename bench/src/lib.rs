@@ -1,5 +1,5 @@
-//! The machinery of `hookline-bench`: the processes that are measured, the programs they are measured beside, the
-//! load generator, and the report. The command line is `main.rs`; no other program of Hookline knows of it.
+//! The library of `hookline-bench`: the processes that are measured, the reference programs, the load generator, and
+//! the report. The command line is in `main.rs`; no other program of Hookline depends on this crate.
 //!
 //! ```text
 //!  hookline-bench                    hookline-bench process ingest            (IngestApp, as it ships)
@@ -9,12 +9,12 @@
 //!                                    hookline-bench process reference-worker  (bare lapin and reqwest) ──▶ api
 //! ```
 //!
-//! - Every measured program is a process of its own, made from this same executable; it lives on its stdin and ends
-//!   when that closes, however the benchmark ended.
-//! - Secrets go by stdin, never by the command line.
-//! - A figure of ours and its reference's are taken one after the other, in turn first and last, and compared inside
+//! - Every measured program is a process of its own, started from this same executable. It ends when its stdin closes,
+//!   however the benchmark ended.
+//! - Secrets are passed on stdin, never on the command line.
+//! - A figure of ours and the reference's are measured one after the other, in alternating order, and compared within
 //!   one run. Medians are over runs; ratios are medians of the runs' ratios.
-//! - Everything is on loopback, and bounded in time: what a measurement published is purged after it.
+//! - Everything is on loopback and bounded in time. Messages that a measurement published are purged after it.
 
 mod child;
 mod clock;

@@ -1,4 +1,4 @@
-//! Facts about where the figures come from: without them they mean little.
+//! Facts about the machine, without which the figures mean little.
 
 use serde::Serialize;
 
@@ -8,12 +8,12 @@ pub struct Machine {
     pub cpu: String,
     pub memory_mib: u64,
     pub kernel: String,
-    /// One-minute load average before the first measurement: above 0.5 or so, others used the machine.
+    /// One-minute load average before the first measurement. Above about 0.5, other processes were using the machine.
     pub load_before: f64,
 }
 
 impl Machine {
-    /// What /proc says; empty or 0 where it doesn't.
+    /// Reads the facts from /proc; a fact that is missing there becomes empty or 0.
     #[must_use]
     pub(crate) fn here() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! `hookline-bench`: how fast it is here, beside what one would write by hand, and whether that keeps the promises.
+//! `hookline-bench`: measures Hookline's speed on this machine, compares it with hand-written programs, and checks the
+//! project's targets.
 
 mod tables;
 
@@ -23,7 +24,7 @@ const BROKER_SCHEMES: [&str; 2] = ["amqp", "amqps"];
 const STORE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// The command line or the configuration is wrong.
 const EXIT_WRONG: u8 = 2;
-/// Ended by a signal.
+/// A signal ended the benchmark.
 const EXIT_INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
@@ -98,7 +99,7 @@ enum Process {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Fails only where a provider is installed already, which serves as well.
+    // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -202,7 +203,7 @@ const fn parts_of(what: What) -> &'static [Part] {
     }
 }
 
-/// A URL of one of these schemes, or where it is to be found. Never shown: it may hold a password.
+/// Resolves a flag to a URL with one of these schemes. The URL is never shown, because it may contain a password.
 fn url(flag: &str, text: &str, schemes: &[&str]) -> anyhow::Result<Secret> {
     let secret = secret::given(flag, text)?;
     let known = Url::parse(secret.expose()).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host());

@@ -1,8 +1,8 @@
-//! Part 4: how long an opt-out waits behind a backlog of notes that uses the token's quota up, and how many calls go
-//! before it; with the token to ourselves, and beside another program that spends what is left of each window, the
-//! reserve for opt-outs too.
+//! Part 4: how long an opt-out waits behind a backlog of notes that uses up the token's quota, and how many calls are
+//! made before it. Measured with the token to ourselves, and beside another program that spends what is left of each
+//! window, including the reserve for opt-outs.
 //!
-//! The time is from when the opt-out is given to the broker to when its PUT arrives at the API.
+//! The time runs from publishing the opt-out to the broker until its PUT arrives at the API.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -28,17 +28,17 @@ use crate::rabbitmq::Rabbitmq;
 use crate::samples;
 use crate::stage::{Backend, Stage};
 
-/// Notes that wait, and how many where `--seconds` is too short for figures anyway.
+/// Number of waiting notes, and the number when `--seconds` is too short for figures anyway.
 const WAITING: usize = 10_000;
 const WAITING_BRIEFLY: usize = 2_000;
-/// Workers, where they can share the token.
+/// Number of workers, if they can share the token.
 const WORKERS: usize = 4;
-/// Opt-outs are sent over so many windows, and so many a window on average.
+/// Number of windows over which opt-outs are sent, and the average number of opt-outs per window.
 const WINDOWS: u32 = 3;
 const A_WINDOW: u32 = 10;
-/// Their moments are drawn from this and the number of the run: the same in every benchmark.
+/// The moments are drawn from this seed and the number of the run, so they are the same in every benchmark.
 const SEED: u64 = 0x0b7_0075;
-/// After the last opt-out, for its PUT.
+/// Maximum wait for the PUTs after the last opt-out.
 const TO_ARRIVE: Duration = Duration::from_secs(30);
 const ASKED: Duration = Duration::from_secs(10);
 const HANDLERS: [HandlerName; 2] = [HandlerName::LogNote, HandlerName::RecordOptOut];
@@ -47,45 +47,46 @@ const HANDLERS: [HandlerName; 2] = [HandlerName::LogNote, HandlerName::RecordOpt
 pub struct OptOutsReport {
     pub limit_calls: u32,
     pub window_ms: u64,
-    /// Notes that wait when the workers start.
+    /// Number of notes that wait when the workers start.
     pub waiting: usize,
     pub measurements: Vec<OptOutsMeasurement>,
 }
 
-/// All runs together: the slowest of few say little.
+/// One case, with the opt-outs of all runs together, because the slowest of a few says little.
 #[derive(Clone, Debug, Serialize)]
 pub struct OptOutsMeasurement {
     pub broker: &'static str,
     pub store: &'static str,
     pub workers: usize,
-    /// Another program spends what is left of each window when half of it has passed.
+    /// Whether another program spends what is left of each window after half of it has passed.
     pub beside_another: bool,
     pub opt_outs: u64,
-    /// Their PUT did not arrive within 30 s of the last one: in no other figure.
+    /// Opt-outs whose PUT did not arrive within 30 s after the last one was sent. They are in no other figure.
     pub missing: u64,
-    /// When they came, no call was left in the window.
+    /// Opt-outs that came when no call was left in the window.
     pub without_a_slot: u64,
-    /// Their PUT was answered 429 at first: nobody could know that another program had made the last call.
+    /// Opt-outs whose PUT was first answered 429, because nobody could know that another program had made the last
+    /// call.
     pub met_429: u64,
-    /// Another PUT was made after one was answered well: the worker did not take that for an end.
+    /// Opt-outs that were PUT again after a successful answer, because the worker did not accept that answer as proof.
     pub put_again: u64,
-    /// From the broker to the API.
+    /// Time from the broker to the API.
     pub seconds: Spread,
-    /// The same from when the quota allowed a call.
+    /// The same time, counted from when the quota allowed a call.
     pub beyond_slot_seconds: Spread,
-    /// How many calls of any kind the API took on the token in between.
+    /// Number of calls of any kind that the API took on the token in between.
     pub calls_before: Spread,
     pub calls_before_counts: Vec<CallsBefore>,
-    /// Of our calls, notes too: answered 429.
+    /// How many of our calls, notes included, were answered 429.
     pub refused: u64,
     pub calls: u64,
 }
 
-/// How many opt-outs had so many calls before them.
+/// How many opt-outs had this many calls before them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CallsBefore {
     pub at_least: u64,
-    /// `None`: or more.
+    /// `None` means no upper bound.
     pub at_most: Option<u64>,
     pub opt_outs: u64,
 }
@@ -109,7 +110,7 @@ struct Run {
     calls: u64,
 }
 
-/// How many steps [`measure`] takes.
+/// Returns the number of steps that [`measure`] takes.
 pub(crate) fn steps(options: &Options) -> u64 {
     2 * u64::from(options.runs)
 }
@@ -212,10 +213,10 @@ impl Bench<'_> {
         ran
     }
 
-    /// Sends the opt-outs one after another, at moments that have nothing to do with the windows.
+    /// Sends the opt-outs one after another, at moments unrelated to the windows.
     async fn send(&self, api: &mut Child, worker: &mut Child, opt_outs: &[Event], seed: u64) -> anyhow::Result<Run> {
         let mut calls = await_first_call(api).await?;
-        // In the first window the workers start.
+        // The workers start in the first window, so the opt-outs begin after it.
         let begin = Instant::now() + self.window();
         let mut sent = HashMap::new();
         for (after, event) in moments(opt_outs.len(), WINDOWS * self.window(), seed).into_iter().zip(opt_outs) {
@@ -235,7 +236,7 @@ impl Bench<'_> {
     }
 }
 
-/// So many moments, drawn evenly from this time, in their order.
+/// Draws `count` moments uniformly from this time, in order.
 fn moments(count: usize, within: Duration, seed: u64) -> Vec<Duration> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut moments: Vec<Duration> = (0..count).map(|_| within.mul_f64(random.random())).collect();
@@ -243,7 +244,7 @@ fn moments(count: usize, within: Duration, seed: u64) -> Vec<Duration> {
     moments
 }
 
-/// The ten digits by which the API knows the opt-out.
+/// Returns the ten digits by which the API knows the opt-out.
 fn phone_of(event: &Event) -> anyhow::Result<String> {
     let body: serde_json::Value = serde_json::from_slice(&event.body).context("reading a sample")?;
     let phone = body["optOut"]["phoneNumber"].as_str().context("an opt-out has a phone number")?;
@@ -251,7 +252,7 @@ fn phone_of(event: &Event) -> anyhow::Result<String> {
     Ok(digits.get(digits.len().saturating_sub(10)..).unwrap_or_default().to_owned())
 }
 
-/// When the opt-out's first PUT that was not refused arrived.
+/// Returns when the opt-out's first PUT that was not refused arrived.
 fn put_at(calls: &[ApiCall], phone: &str) -> Option<u64> {
     puts_of(calls, phone).find(|call| call.retry_after_s.is_none()).map(|call| call.at_us)
 }
@@ -287,7 +288,7 @@ fn figures(calls: &[ApiCall], sent: &HashMap<String, u64>, window: Duration) -> 
     run
 }
 
-/// Up to a third of a window's calls, and beyond it.
+/// Upper bounds of the groups: up to a third of a window's calls, and one group beyond.
 const BOUNDS: [u64; 6] = [0, 1, 2, 5, 10, 33];
 
 fn counts(arrived: &[Arrived]) -> Vec<CallsBefore> {
@@ -302,7 +303,7 @@ fn counts(arrived: &[Arrived]) -> Vec<CallsBefore> {
     counts
 }
 
-/// When the quota allowed a call that was wanted at this time.
+/// Returns when the quota first allowed a call that was wanted at this time.
 fn first_slot_us(calls: &[ApiCall], openings: &[u64], window: Duration, wanted_us: u64) -> u64 {
     let Some(opened_us) = openings.iter().rev().find(|opened_us| **opened_us <= wanted_us) else { return wanted_us };
     let before = calls.iter().filter(|call| (*opened_us..wanted_us).contains(&call.at_us));

@@ -1,11 +1,11 @@
-//! What the benchmark is asked to do.
+//! The options of the benchmark.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hookline_common::secret::Secret;
 
-/// What is measured.
+/// A part that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Ingest,
@@ -18,16 +18,17 @@ pub enum Part {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub parts: Vec<Part>,
-    /// RabbitMQ, in a virtual host that is the benchmark's own. Empty: the embedded broker only.
+    /// URLs of RabbitMQ, in a virtual host used only by the benchmark. Empty means the embedded broker only.
     pub broker_urls: Vec<Secret>,
-    /// PostgreSQL, a database that is the benchmark's own. `None`: SQLite only.
+    /// URL of PostgreSQL, with a database used only by the benchmark. `None` means SQLite only.
     pub store_url: Option<Secret>,
-    /// Requests or calls in flight. Empty: 1, 16, 64, 256 for ingest, 10, 100, 1000 for the worker.
+    /// Numbers of requests or calls in flight. Empty means 1, 16, 64, 256 for ingest and 10, 100, 1000 for the worker.
     pub concurrencies: Vec<u16>,
-    /// Length of one measurement.
+    /// Length of one measurement, in seconds.
     pub seconds: u32,
     pub runs: u32,
-    /// Where embedded brokers and SQLite files are made, and removed: the disk that is measured. It must be there.
+    /// Directory in which embedded brokers and SQLite files are created and removed. Its disk is the one that is
+    /// measured, and it must exist.
     pub data_dir: PathBuf,
     /// The executable whose `process KIND` calls [`crate::process::run`].
     pub executable: PathBuf,
@@ -38,7 +39,7 @@ impl Options {
         if self.concurrencies.is_empty() { defaults.to_vec() } else { self.concurrencies.clone() }
     }
 
-    /// Too short for any figure: it is seen that everything can be measured.
+    /// Returns whether the measurements are too short for any figure, and only show that everything can be measured.
     pub(crate) fn is_brief(&self) -> bool {
         self.seconds < 2
     }
@@ -48,10 +49,10 @@ impl Options {
     }
 }
 
-/// Told how far the benchmark is.
+/// Receives the progress of the benchmark.
 pub trait Progress: Sync {
-    /// How many steps there will be.
+    /// Announces the number of steps.
     fn steps(&self, count: u64);
-    /// A step begins.
+    /// Announces that a step begins.
     fn begin(&self, step: &str);
 }

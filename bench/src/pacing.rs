@@ -1,7 +1,8 @@
-//! Part 3: how much of a token's quota workers use, how little they overrun it, and whether they wait when they are
-//! told to; with the token to themselves and beside another program that takes half of it evenly.
+//! Part 3: how much of a token's quota the workers use, how little they overrun it, and whether they wait when told to.
+//! Measured with the token to themselves, and beside another program that takes half of it evenly.
 //!
-//! The handler is `log_note`: one call a note, and nothing else in its way. More notes wait than can be called in time.
+//! The handler is `log_note`, which makes one call per note and nothing else. More notes wait than can be called in
+//! time.
 
 use std::time::{Duration, Instant};
 
@@ -21,23 +22,23 @@ use crate::samples;
 use crate::stage::{Backend, Stage};
 
 const WORKERS: [usize; 3] = [1, 4, 10];
-/// More than can be called until the end.
+/// Number of waiting notes: more than can be called until the end.
 const WAITING: usize = 2000;
-/// Whole windows that a figure is made of.
+/// Number of whole windows behind a figure.
 const WINDOWS: usize = 4;
 const HANDLER: HandlerName = HandlerName::LogNote;
 const TO_BEGIN: Duration = Duration::from_secs(30);
-/// After so many windows what was seen must do: the workers open them too slowly.
+/// Maximum number of windows to watch. If the workers open windows too slowly, the calls seen by then must suffice.
 const LONGEST: u32 = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const ASKED: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct PacingReport {
-    /// The API's limit: so many calls in a window of this length.
+    /// The API's limit: this many calls in a window of `window_ms`.
     pub limit_calls: u32,
     pub window_ms: u64,
-    /// Events that wait when the workers start.
+    /// Number of events that wait when the workers start.
     pub waiting: usize,
     pub measurements: Vec<PacingMeasurement>,
 }
@@ -46,18 +47,19 @@ pub struct PacingReport {
 pub struct PacingMeasurement {
     pub broker: &'static str,
     pub store: &'static str,
-    /// Processes on the one token.
+    /// Number of worker processes that share the token.
     pub workers: usize,
-    /// Another program takes half of the quota.
+    /// Whether another program takes half of the quota.
     pub beside_another: bool,
-    /// Of the calls that the other program left, in whole windows: the one in which the workers start is left out.
+    /// Share that we used of the calls left by the other program, over whole windows. The window in which the workers
+    /// start is left out.
     pub used: f64,
-    /// The same from our first call to our last.
+    /// The same share from our first call to our last.
     pub used_overall: f64,
-    /// Of our calls, from the first on: answered 429. All runs together.
+    /// Share of our calls, from the first on, that were answered 429, over all runs together.
     pub refused_share: f64,
-    /// Our calls that arrived before a `Retry-After` had passed, 250 ms for the other workers to hear of it left out.
-    /// All runs together.
+    /// Number of our calls that arrived before a `Retry-After` had passed, over all runs together. Calls within 250 ms
+    /// are left out, because the other workers take that long to learn of it.
     pub violations: u64,
     pub runs: Vec<PacingRun>,
 }
@@ -69,19 +71,20 @@ pub struct PacingRun {
     pub calls: u64,
     pub refused: u64,
     pub violations: u64,
-    /// How many windows `used` is made of.
+    /// Number of windows behind `used`.
     pub windows: usize,
-    /// Of the other program, answered and refused.
+    /// The other program's calls, all of them and the refused ones.
     pub others_calls: u64,
     pub others_refused: u64,
 }
 
-/// How many steps [`measure`] takes.
+/// Returns the number of steps that [`measure`] takes.
 pub(crate) fn steps(options: &Options) -> u64 {
     cases(options).len() as u64 * u64::from(options.runs)
 }
 
-/// Worker processes, and whether another program is there. Several workers need a store that they share.
+/// Returns pairs of the number of worker processes and whether another program runs. Several workers need a shared
+/// store.
 fn cases(options: &Options) -> Vec<(usize, bool)> {
     let workers = if Backend::largest(options).is_shared() { &WORKERS[..] } else { &WORKERS[..1] };
     workers.iter().flat_map(|workers| [(*workers, false), (*workers, true)]).collect()
@@ -164,7 +167,7 @@ impl Bench<'_> {
     }
 }
 
-/// Every call until enough windows have passed.
+/// Returns every call until enough windows have passed.
 async fn watch(api: &mut Child, window: Duration) -> anyhow::Result<Vec<ApiCall>> {
     let mut calls = await_first_call(api).await?;
     let deadline = Instant::now() + LONGEST * window;
@@ -177,7 +180,7 @@ async fn watch(api: &mut Child, window: Duration) -> anyhow::Result<Vec<ApiCall>
     Ok(calls)
 }
 
-/// The calls that the API noted until one of ours was among them.
+/// Returns the calls that the API recorded until one of ours was among them.
 pub(crate) async fn await_first_call(api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
     let deadline = Instant::now() + TO_BEGIN;
     let mut calls = Vec::new();
@@ -189,7 +192,7 @@ pub(crate) async fn await_first_call(api: &mut Child) -> anyhow::Result<Vec<ApiC
     Ok(calls)
 }
 
-/// What the API noted since it was asked last.
+/// Returns the calls that the API recorded since the previous request.
 pub(crate) async fn calls_of(api: &mut Child) -> anyhow::Result<Vec<ApiCall>> {
     api.ask(&ApiQuestion::Calls, ASKED).await
 }

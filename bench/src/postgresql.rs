@@ -1,4 +1,4 @@
-//! The database that is measured with: looked at before it is used.
+//! The database of the measurements. It is checked before it is used.
 
 use anyhow::Context as _;
 use hookline_common::secret::Secret;
@@ -7,16 +7,17 @@ use sqlx::postgres::PgConnection;
 
 use crate::run::Refused;
 
-/// Marks a database as the benchmark's; a later one may use it again.
+/// Marks a database as the benchmark's, so that a later benchmark may use it again.
 const MARK: &str = "CREATE TABLE IF NOT EXISTS hookline_bench ()";
 const TABLES: &str = "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()";
 const HAS_GATES: &str = "SELECT to_regclass('gates') IS NOT NULL";
 const FORGET: &str = "TRUNCATE gates, records_people, records_notes, records_opt_flags, contact_links";
 
-/// Thousands of invented opt-outs do not belong into anyone's ledger.
+/// Checks that the database belongs to the benchmark, and marks it. Thousands of invented opt-outs do not belong in
+/// anyone's ledger.
 ///
 /// # Errors
-/// [`Refused`] where the database has tables that no benchmark made.
+/// [`Refused`] if the database has tables that no benchmark created.
 pub(crate) async fn claim(url: &Secret) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url.expose()).await.context("cannot connect to PostgreSQL")?;
     let tables: Vec<String> =
@@ -34,16 +35,16 @@ pub(crate) async fn claim(url: &Secret) -> anyhow::Result<()> {
     connection.close().await.context("leaving the database")
 }
 
-/// Takes away what workers learned of a destination's limit and state, and whom they met: the next ones call another API,
-/// and people that several measurements made share their few phone numbers, which makes a note's person ambiguous.
+/// Deletes what workers learned of destinations and people. The next workers call another API, with another limit and
+/// state. People that several measurements created share the few phone numbers, which makes a note's person ambiguous.
 ///
 /// # Errors
-/// Where the database does not answer.
+/// Fails when the database does not answer.
 pub(crate) async fn forget(url: &Secret) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url.expose()).await.context("cannot connect to PostgreSQL")?;
     let has_gates: bool =
         sqlx::query_scalar(HAS_GATES).fetch_one(&mut connection).await.context("looking at the database")?;
-    // Made by the first worker.
+    // The first worker creates these tables.
     if has_gates {
         sqlx::query(FORGET).execute(&mut connection).await.context("forgetting destinations and people")?;
     }

@@ -1,4 +1,4 @@
-//! The quota that paced workers are measured against, and how it was used by the calls that the API noted. Pure.
+//! The quota for measuring paced workers, and its use by the calls that the API recorded. All functions are pure.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -6,23 +6,24 @@ use std::time::Duration;
 use crate::options::Options;
 use crate::process::{ApiCall, Caller};
 
-/// TextUs's 1,000 calls in 5 minutes, scaled down: windows pass quickly enough to see several of them.
+/// Calls per window: TextUs's 1,000 calls in 5 minutes, scaled down so that several windows pass quickly.
 pub(crate) const CALLS: u32 = 100;
-/// The headers tell a window's end in whole seconds: the shorter a window is, the larger a share of it a second is.
+/// Length of a window. The headers give a window's end in whole seconds, and the shorter a window is, the larger is a
+/// second's share of it.
 const WINDOW: Duration = Duration::from_secs(20);
-/// Where `--seconds` is below 2, nothing but the benchmark itself is looked at.
+/// Length of a window when `--seconds` is below 2 and only the benchmark itself is tested.
 const WINDOW_BRIEFLY: Duration = Duration::from_secs(3);
-/// What a call takes there.
+/// Duration of a call at this API.
 pub(crate) const LATENCY: Duration = Duration::from_millis(50);
-/// A worker that was not told itself may still call for so long after another one was told to wait.
+/// Time for which a worker may still call after another one was told to wait.
 const TOLD_TO_ALL: Duration = Duration::from_millis(250);
 
-/// The length of the limit's windows, which the workers are configured with too.
+/// Returns the length of the limit's windows, with which the workers are configured too.
 pub(crate) fn window(options: &Options) -> Duration {
     if options.is_brief() { WINDOW_BRIEFLY } else { WINDOW }
 }
 
-/// When the API opened its windows, each with the first call after the last one's end.
+/// Returns when the API opened its windows, each with the first call after the previous window's end.
 pub(crate) fn openings(calls: &[ApiCall], window: Duration) -> Vec<u64> {
     let mut openings: Vec<u64> = Vec::new();
     for call in calls {
@@ -33,13 +34,13 @@ pub(crate) fn openings(calls: &[ApiCall], window: Duration) -> Vec<u64> {
     openings
 }
 
-/// The calls that we made, answered or refused.
+/// Returns our calls, answered or refused.
 pub(crate) fn ours(calls: &[ApiCall]) -> impl Iterator<Item = &ApiCall> {
     calls.iter().filter(|call| call.caller != Caller::Other)
 }
 
-/// The share of what others left that was used between these two times, with the time that passed between one window
-/// and the next.
+/// Returns the share that we used of the calls left by others between these two times. The allowed calls are
+/// proportional to the time, which includes the pauses between windows.
 pub(crate) fn used(calls: &[ApiCall], span_us: Range<u64>, window: Duration) -> f64 {
     let within = calls.iter().filter(|call| span_us.contains(&call.at_us) && call.retry_after_s.is_none());
     let (mut ours, mut others) = (0.0, 0.0);
@@ -53,17 +54,17 @@ pub(crate) fn used(calls: &[ApiCall], span_us: Range<u64>, window: Duration) -> 
     ours / (allowed - others)
 }
 
-/// The openings of the windows that follow the one our first call came in, for in that one the workers start. Between
-/// the first and the last of them lie whole windows.
+/// Returns the openings of the windows after the one in which our first call came, because the workers start in that
+/// one. Between the first and the last of these openings lie whole windows.
 pub(crate) fn following<'a>(openings: &'a [u64], calls: &[ApiCall]) -> &'a [u64] {
     let first_us = ours(calls).next().map_or(u64::MAX, |call| call.at_us);
     &openings[openings.partition_point(|opened_us| *opened_us <= first_us)..]
 }
 
-/// Our calls that arrived before a `Retry-After` that we were told had passed.
+/// Counts our calls that arrived before a `Retry-After` given to us had passed.
 pub(crate) fn early(calls: &[ApiCall]) -> u64 {
     let mut early = 0;
-    // Of those we were told: when everyone knows, and until when.
+    // For each refusal: from when all workers know of it, and until when they must wait.
     let mut told: Vec<(u64, u64)> = Vec::new();
     for call in ours(calls) {
         if told.iter().any(|(known_us, until_us)| (*known_us..*until_us).contains(&call.at_us)) {
@@ -95,7 +96,7 @@ mod tests {
         ApiCall { retry_after_s: Some(seconds), ..call(at_ms, Caller::Ours) }
     }
 
-    /// A window that opens at this second: so many of ours and of others', evenly.
+    /// A window that opens at this second, with these numbers of our and others' calls, evenly spread.
     fn window(at_s: u64, ours: u64, others: u64) -> Vec<ApiCall> {
         let all = ours + others;
         let caller =

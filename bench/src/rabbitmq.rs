@@ -1,5 +1,5 @@
-//! The virtual host that is measured in: looked at before it is used, purged after each measurement, empty at
-//! the end.
+//! The virtual host of the measurements. It is checked before it is used, purged after each measurement, and left empty
+//! at the end.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ use url::Url;
 use crate::process::{self, Route};
 use crate::run::Refused;
 
-/// Most queues that one event of ours goes to.
+/// Maximum number of queues that one of our events goes to.
 const MOST_QUEUES: usize = 3;
-/// AMQP's code for "there is no such queue".
+/// AMQP's code for a queue that doesn't exist.
 const NOT_FOUND: u16 = 404;
 
 pub(crate) struct Rabbitmq {
@@ -32,11 +32,11 @@ pub(crate) struct Rabbitmq {
 }
 
 impl Rabbitmq {
-    /// Connects, and looks whether the virtual host is free to be measured in.
+    /// Connects, and checks whether the virtual host is free for measurements.
     ///
     /// # Errors
-    /// [`Refused`] where it has queues of Hookline's that no benchmark left behind, or consumers: then it is a
-    /// deployment's, and what arrives meanwhile would be purged.
+    /// [`Refused`] if the virtual host has consumers, or queues of Hookline that no benchmark left behind. It then
+    /// belongs to a deployment, and messages that arrive meanwhile would be purged.
     pub(crate) async fn open(urls: &[Secret]) -> anyhow::Result<Self> {
         let urls: Vec<String> = urls.iter().map(|url| url.expose().to_owned()).collect();
         let connection = process::connect(&urls).await?;
@@ -62,21 +62,21 @@ impl Rabbitmq {
         Ok(this)
     }
 
-    /// Nothing of ours, and the references' queues, empty: another part enables other handlers.
+    /// Deletes our queues and declares the references' queues, empty, because another part enables other handlers.
     pub(crate) async fn begin_anew(&self) -> anyhow::Result<()> {
         self.clean_up().await.context("removing what was left behind")?;
         self.declare_references().await
     }
 
-    /// `None`: there is no such queue.
+    /// Returns the state of a queue, or `None` if it doesn't exist.
     async fn look(&self, queue: &ShortString) -> anyhow::Result<Option<Seen>> {
-        // The broker closes the channel where there is none: one for each look.
+        // The broker closes the channel if the queue doesn't exist, so each look uses a new channel.
         let channel = self.connection.create_channel().await.context("opening a channel")?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         match channel.queue_declare(queue.clone(), passive, FieldTable::default()).await {
             Ok(found) => {
                 let seen = Seen { messages: found.message_count(), consumers: found.consumer_count() };
-                // Many looks, few channels.
+                // Closing keeps the number of channels small.
                 let _ = channel.close(200, "looked".into()).await;
                 Ok(Some(seen))
             }
@@ -89,7 +89,7 @@ impl Rabbitmq {
         self.connection.create_channel().await.context("opening a channel")
     }
 
-    /// The references' queues. First the one that marks the virtual host as the benchmark's.
+    /// Declares the references' queues, first the one that marks the virtual host as the benchmark's.
     async fn declare_references(&self) -> anyhow::Result<()> {
         let channel = self.channel().await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
@@ -133,8 +133,8 @@ impl Rabbitmq {
         Ok(())
     }
 
-    /// Empties the queues that an event of ours, with these handlers, and the references' go to; how many messages
-    /// were there.
+    /// Empties the queues that the references' messages and our events with these handlers go to, and returns how many
+    /// messages were there.
     pub(crate) async fn purge(&self, handlers: &[HandlerName]) -> anyhow::Result<u64> {
         let ours = handlers.iter().map(|handler| Queue::Work(*handler).name().into());
         let theirs = process::reference_queues(MOST_QUEUES).into_iter().chain([process::REFERENCE_WORK_QUEUE.into()]);
@@ -169,7 +169,7 @@ impl Rabbitmq {
         Ok(())
     }
 
-    /// Leaves nothing behind. The reference worker's queue goes last: it is what marks the virtual host as the
+    /// Deletes everything. The reference worker's queue is deleted last, because it marks the virtual host as the
     /// benchmark's.
     pub(crate) async fn clean_up(&self) -> anyhow::Result<()> {
         self.delete(our_queues(), our_exchanges()).await?;
@@ -192,12 +192,12 @@ fn our_queues() -> impl Iterator<Item = ShortString> {
     Topology::of(HandlerName::ALL).queues.into_iter().map(|queue| queue.queue.name().into())
 }
 
-/// Deleting one that others are bound to takes the bindings with it, so any order will do.
+/// Deleting an exchange also deletes its bindings, so any order works.
 fn our_exchanges() -> impl Iterator<Item = ShortString> {
     Topology::of(HandlerName::ALL).exchanges.into_iter().map(|exchange| exchange.name.into())
 }
 
-/// The version that a broker tells in its first frame, before anyone has logged in. `None` over TLS.
+/// Returns the version that a broker announces in its first frame, before any login. `None` over TLS.
 async fn version_of(url: &str) -> Option<String> {
     let url = Url::parse(url).ok().filter(|url| url.scheme() == "amqp")?;
     let ask = async {

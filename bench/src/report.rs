@@ -1,4 +1,4 @@
-//! What came out: the document of `--json`, whose keys are stable, and what the tables are made of.
+//! The report: the document of `--json`, whose keys are stable, and the data of the tables.
 
 use serde::Serialize;
 
@@ -16,11 +16,11 @@ pub use crate::worker::{WorkerMeasurement, WorkerReport, WorkerRun};
 pub struct Report {
     pub hookline: Build,
     pub machine: Machine,
-    /// When it began, RFC 3339.
+    /// When the benchmark began, in RFC 3339.
     pub measured_at: String,
     pub seconds: u32,
     pub runs: u32,
-    /// `None` where RabbitMQ was not measured, or does not tell (TLS).
+    /// `None` if RabbitMQ was not measured or does not announce its version (TLS).
     pub rabbitmq_version: Option<String>,
     pub ingest: Option<IngestReport>,
     pub worker: Option<WorkerReport>,
@@ -29,16 +29,16 @@ pub struct Report {
     pub isolation: Option<IsolationReport>,
     pub cost: Vec<ProcessCost>,
     pub targets: Vec<Target>,
-    /// What was not measured, and how to have it measured.
+    /// Parts that were not measured, and how to have them measured.
     pub left_out: Vec<String>,
-    /// What makes these figures doubtful.
+    /// Reasons to doubt these figures.
     pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Build {
     pub version: &'static str,
-    /// Given at build time by `HOOKLINE_COMMIT`.
+    /// Set at build time by `HOOKLINE_COMMIT`.
     pub commit: &'static str,
     pub release: bool,
 }

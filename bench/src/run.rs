@@ -1,4 +1,4 @@
-//! The whole benchmark, from the look at the machine to the report.
+//! Runs the whole benchmark, from reading the machine's facts to the report.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::stage::Backend;
 use crate::targets::targets;
 use crate::{ingest, isolation, open_files, opt_outs, pacing, postgresql, worker};
 
-/// Others than the benchmark were at work where the load before it was above this.
+/// Load average above which other processes than the benchmark were using the machine.
 const CALM: f64 = 0.5;
 
 /// The benchmark was pointed at something that it must not touch.
@@ -28,10 +28,10 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Measures.
+/// Measures all requested parts.
 ///
 /// # Errors
-/// [`Refused`] where a broker or a store is in use; otherwise where something could not be measured.
+/// [`Refused`] if a broker or a store is in use; otherwise fails when something could not be measured.
 pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<Report> {
     open_files::raise_limit();
     let machine = Machine::here();
@@ -47,7 +47,7 @@ pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<R
     let measured = parts(options, rabbitmq.as_ref(), progress).await;
     if let Some(rabbitmq) = &rabbitmq {
         let cleaned = rabbitmq.clean_up().await;
-        // What went wrong first says more.
+        // If a measurement failed first, its error says more.
         if measured.is_ok() {
             cleaned.context("removing what was measured with")?;
         }
@@ -72,7 +72,7 @@ pub async fn run(options: &Options, progress: &dyn Progress) -> anyhow::Result<R
     })
 }
 
-/// What each part gave.
+/// The results of each part.
 #[derive(Default)]
 pub(crate) struct Measured {
     pub(crate) ingest: Option<ingest::IngestReport>,

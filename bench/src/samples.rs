@@ -1,4 +1,5 @@
-//! What is sent: webhooks as TextUs posts them, each with an id of its own, and events of distinct people.
+//! The data that the benchmark sends: webhooks as TextUs posts them, each with its own id, and events of distinct
+//! people.
 
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ impl Template {
         Ok(Self { body: body.into_bytes(), serial_at })
     }
 
-    /// The body with this serial number: the same for the same number.
+    /// Returns the body with this serial number; the same number gives the same body.
     pub(crate) fn body(&self, serial: u64) -> Vec<u8> {
         let mut body = self.body.clone();
         let digits = format!("{serial:0width$x}", width = SERIAL_DIGITS);
@@ -39,13 +40,13 @@ impl Template {
     }
 }
 
-/// A name that no earlier measurement used: what was done for its account would be skipped.
+/// Returns a name that no earlier measurement used, because effects that are done for an account would be skipped.
 pub(crate) fn new_account() -> String {
     format!("bench-{:016x}", rand::random::<u64>())
 }
 
-/// An event of this type for each of these people, as ingest would have stored it. Its payload names the contact, so
-/// nobody has to be looked up.
+/// Returns an event of this type for each of these people, as ingest would have stored it. The payload names the
+/// contact, so no look-up is necessary.
 pub(crate) fn events(event_type: &str, account: &str, people: Range<usize>) -> anyhow::Result<Vec<Event>> {
     let these = phones().skip(people.start).take(people.len());
     let event = |phone: String| {
@@ -57,7 +58,7 @@ pub(crate) fn events(event_type: &str, account: &str, people: Range<usize>) -> a
     Ok(events)
 }
 
-/// A webhook as ingest would have stored it.
+/// Returns a webhook as ingest would have stored it.
 pub(crate) fn event(event_type: &str, body: String) -> anyhow::Result<Event> {
     let source = SourceName::new(SOURCE).context("a source's name")?;
     let read: serde_json::Value = serde_json::from_str(&body).context("reading a sample")?;
@@ -76,7 +77,7 @@ pub(crate) fn event(event_type: &str, body: String) -> anyhow::Result<Event> {
     })
 }
 
-/// Distinct numbers that are nobody's: 555-01xx is reserved for fiction in every area code.
+/// Returns distinct numbers that belong to nobody: 555-01xx is reserved for fiction in every area code.
 fn phones() -> impl Iterator<Item = String> {
     let areas = (200..1000).filter(|area| area / 10 % 10 != 9 && area % 100 != 11);
     areas.flat_map(|area| (0..100).map(move |line| format!("+1{area}55501{line:02}")))

@@ -1,5 +1,5 @@
-//! What the measurements of workers stand on: where a worker has its queues and its store, the API it calls, and what
-//! waits for it when it starts.
+//! The environment for measuring workers: their queues and store, the API they call, and the events that wait when they
+//! start.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -18,7 +18,7 @@ use crate::rabbitmq::Rabbitmq;
 
 const PUBLISHED_AT_ONCE: usize = 200;
 
-/// Where a worker of ours has its queues and its store.
+/// The broker and the store of one of our workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backend {
     pub(crate) rabbitmq: bool,
@@ -26,7 +26,8 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    /// The largest deployment that can be measured. Several workers can share this one only if it has both.
+    /// Returns the largest deployment that can be measured. Several workers can share it only with both RabbitMQ and
+    /// PostgreSQL.
     pub(crate) fn largest(options: &Options) -> Self {
         let both = !options.broker_urls.is_empty() && options.store_url.is_some();
         Self { rabbitmq: both, postgresql: both }
@@ -45,7 +46,7 @@ impl Backend {
     }
 }
 
-/// What the benchmark was given to measure with.
+/// The resources that the benchmark was given.
 #[derive(Clone, Copy)]
 pub(crate) struct Stage<'a> {
     pub(crate) options: &'a Options,
@@ -53,7 +54,7 @@ pub(crate) struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Nothing waits anywhere, and nothing is known of any destination or person.
+    /// Empties all queues, and makes the store forget every destination and person.
     pub(crate) async fn begin_anew(&self, backend: Backend) -> anyhow::Result<()> {
         if let Some(rabbitmq) = self.rabbitmq.filter(|_| backend.rabbitmq) {
             rabbitmq.begin_anew().await?;
@@ -81,7 +82,7 @@ impl Stage<'_> {
         self.rabbitmq.map(|rabbitmq| rabbitmq.urls.clone()).unwrap_or_default()
     }
 
-    /// A worker as it ships that has no API and no account yet.
+    /// Specifies a worker as it ships, with no API and no account yet.
     pub(crate) fn worker(&self, backend: Backend, dir: &TempDir, handlers: &[HandlerName]) -> WorkerSpec {
         let store_url = self.options.store_url.as_ref().filter(|_| backend.postgresql);
         WorkerSpec {
@@ -100,7 +101,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Puts events on the queues that such a worker consumes.
+    /// Publishes events to the queues that such a worker consumes.
     pub(crate) async fn fill(&self, worker: WorkerSpec, events: &[Event]) -> anyhow::Result<()> {
         let settings = process::worker_settings(worker)?;
         let broker = process::open_broker(&settings, &Metrics::new(Role::Worker, &[])).await?;

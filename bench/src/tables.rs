@@ -144,7 +144,7 @@ fn worker_figures(worker: &WorkerReport) -> Table {
             format!("{:.0}", one.per_second),
             format!("{:.3}", one.share),
             or_dash(one.of_reference.map(|ratio| format!("{ratio:.3}"))),
-            // Seconds for 1,000 are milliseconds for one.
+            // Seconds per 1,000 are milliseconds per one.
             format!("{:.2}", one.cpu_seconds_per_1000),
             format!("{:.1}", one.peak_resident_mib),
         ]);

@@ -1,4 +1,4 @@
-//! What the project promises of these figures, and whether they keep it.
+//! The project's targets for these figures, and whether they are met.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::pacing::PacingReport;
 use crate::run::Measured;
 use crate::worker::WorkerReport;
 
-/// A promise.
+/// A target.
 #[derive(Clone, Debug, Serialize)]
 pub struct Target {
     pub name: String,
@@ -31,7 +31,7 @@ impl Target {
     }
 }
 
-/// The promises that something was measured for.
+/// Returns the targets of everything that was measured.
 pub(crate) fn targets(measured: &Measured) -> Vec<Target> {
     let mut targets = Vec::new();
     targets.extend(measured.ingest.iter().flat_map(of_ingest));
@@ -98,7 +98,7 @@ fn of_opt_outs(opt_outs: &OptOutsReport) -> Vec<Target> {
     for one in &opt_outs.measurements {
         let whose = if one.beside_another { "opt-outs beside another program" } else { "opt-outs" };
         let waited = one.beyond_slot_seconds.p99;
-        // Seconds as they are: scaled up as the limit is scaled down, they would be many more.
+        // The seconds are not scaled up with the limit, which would make them many more.
         targets.push(Target::at_most(format!("{whose}: p99 beyond the budget's slot, s"), 5.0, waited));
         targets.push(Target::at_most(format!("{whose}: PUTs that did not come"), 0.0, one.missing as f64));
     }

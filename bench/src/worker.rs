@@ -1,7 +1,8 @@
-//! Part 2: throughput against an API that answers after 50 ms, as a share of what is possible: concurrency ÷ latency.
+//! Part 2: throughput against an API that answers after 50 ms, as a share of the possible maximum: concurrency ÷
+//! latency.
 //!
-//! The handler is `record_opt_out`: exactly one call an event, and the most that any handler writes to its store. Its
-//! queue is filled before the worker starts; the rate is taken at the API, between two moments in the middle.
+//! The handler is `record_opt_out`, which makes exactly one call per event and writes more to its store than any other.
+//! Its queue is filled before the worker starts; the rate is taken at the API, between two moments in the middle.
 
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,11 @@ use crate::stage::{Backend, Stage};
 
 const LATENCY: Duration = Duration::from_millis(50);
 const CONCURRENCIES: [u16; 3] = [10, 100, 1000];
-/// Beyond it memory and CPU are another question.
+/// Maximum concurrency whose memory counts as the cost; beyond it, memory and CPU are another question.
 const LOADED_CONCURRENCY: u16 = 100;
-/// Where there is more to do than this, the measurement is shorter.
+/// Maximum number of events. A measurement that would need more is shorter.
 pub(crate) const MOST_EVENTS: usize = 60_000;
-/// From the first call to when the rate is steady.
+/// Time from the first call until the rate is steady.
 const WARM_UP: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const TO_BEGIN: Duration = Duration::from_secs(30);
@@ -37,31 +38,31 @@ const HANDLER: HandlerName = HandlerName::RecordOptOut;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerReport {
-    /// Of the API, as configured.
+    /// Latency of the API, as configured.
     pub latency_ms: u64,
     pub measurements: Vec<WorkerMeasurement>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct WorkerMeasurement {
-    /// `hookline`, `lapin_reqwest` (no store), `reqwest` (no store and no queue).
+    /// `hookline`, `lapin_reqwest` (no store) or `reqwest` (no store and no queue).
     pub program: &'static str,
-    /// `embedded`, `rabbitmq`, `none`.
+    /// `embedded`, `rabbitmq` or `none`.
     pub broker: &'static str,
-    /// `sqlite`, `postgresql`; `None` for the references.
+    /// `sqlite` or `postgresql`; `None` for the references.
     pub store: Option<&'static str>,
     pub concurrency: u16,
     /// Concurrency ÷ latency.
     pub limit_per_second: f64,
     pub per_second: f64,
-    /// Of the limit.
+    /// Share of the limit that was reached.
     pub share: f64,
-    /// Ours ÷ the reference's rate (with RabbitMQ `lapin_reqwest`, else `reqwest`), median of the runs' ratios: what a
-    /// busy machine takes from both is not in it. `None` for the references.
+    /// Ours ÷ the reference's rate (with RabbitMQ `lapin_reqwest`, else `reqwest`), median of the runs' ratios. A busy
+    /// machine slows both, so its effect is not in this figure. `None` for the references.
     pub of_reference: Option<f64>,
     /// User and system time of the worker's process, per 1,000 events.
     pub cpu_seconds_per_1000: f64,
-    /// What an answer of the API really took there, median.
+    /// Median time that an answer of the API really took.
     pub api_p50_ms: f64,
     pub peak_resident_mib: f64,
     pub runs: Vec<WorkerRun>,
@@ -73,14 +74,14 @@ pub struct WorkerRun {
     pub cpu_seconds_per_1000: f64,
     pub api_p50_ms: f64,
     pub peak_resident_mib: f64,
-    /// How many calls the rate is made of.
+    /// The number of calls behind the rate.
     pub answered: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
     Ours(Backend),
-    /// Without RabbitMQ it only calls.
+    /// Without RabbitMQ the reference only calls.
     Reference {
         rabbitmq: bool,
     },
@@ -111,7 +112,7 @@ impl Program {
     }
 }
 
-/// The combinations that one would deploy, each beside what is possible.
+/// Returns the combinations that one would deploy, each with its reference.
 fn programs(options: &Options) -> Vec<Program> {
     let postgresql = options.store_url.is_some();
     let mut programs =
@@ -125,7 +126,7 @@ fn programs(options: &Options) -> Vec<Program> {
     programs
 }
 
-/// How many steps [`measure`] takes.
+/// Returns the number of steps that [`measure`] takes.
 pub(crate) fn steps(options: &Options) -> u64 {
     let programs = programs(options);
     let ours = programs.iter().filter(|program| program.store().is_some()).count();
@@ -234,14 +235,14 @@ impl Bench<'_> {
         let mut api = self.api().await?;
         let dir = self.0.dir()?;
         let count = self.events(concurrency);
-        // An account of its own: opt-outs that were put already would be skipped.
+        // A new account, because opt-outs that were already PUT would be skipped.
         let account = samples::new_account();
         let events = samples::events("contact.opted_out", &account, 0..count)?;
         self.fill(program, &events, &dir).await?;
         drop(events);
 
         let worker = self.start(program, &api, &dir, &account, concurrency).await?;
-        // Where nothing is queued, it calls for ever.
+        // Without a queue the reference calls for ever.
         let last = if program == (Program::Reference { rabbitmq: false }) { u64::MAX } else { count as u64 };
         let run = self.watch(&mut api, &worker, concurrency, last).await;
         worker.stop().await;
@@ -252,11 +253,11 @@ impl Bench<'_> {
         run
     }
 
-    /// Enough for warm-up, window and a little more.
+    /// Returns the number of events for the warm-up, the window and a little more.
     fn events(&self, concurrency: u16) -> usize {
         let seconds = WARM_UP.as_secs_f64() + f64::from(self.0.options.seconds) + 0.5;
         let wanted = f64::from(concurrency) / LATENCY.as_secs_f64() * seconds + 4.0 * f64::from(concurrency);
-        // Positive and small: it is cut to the whole number below.
+        // The value is positive and small; the cast truncates it to a whole number.
         (wanted as usize).min(MOST_EVENTS)
     }
 
@@ -264,7 +265,7 @@ impl Bench<'_> {
         self.0.api(&ApiSpec { latency: LATENCY, limit: None }).await
     }
 
-    /// Puts the events on the queue that the program consumes.
+    /// Publishes the events to the queue that the program consumes.
     async fn fill(&self, program: Program, events: &[Event], dir: &TempDir) -> anyhow::Result<()> {
         match (program, self.0.rabbitmq) {
             (Program::Reference { rabbitmq: false }, _) => Ok(()),
@@ -311,7 +312,7 @@ impl Bench<'_> {
 
         let (begin, cpu_before) = (snapshot(api).await?, worker.cpu_seconds()?);
         let window = self.0.options.window();
-        // With less than this left, not all places are taken any more.
+        // With fewer events left than this, not all places are in use any more.
         let near = last.saturating_sub(2 * u64::from(concurrency));
         let (mut end, mut cpu) = (begin, cpu_before);
         while end.at < begin.at + window {

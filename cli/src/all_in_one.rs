@@ -1,5 +1,5 @@
-//! Ingest and worker under one roof: what `run` and `dev` both start. The webhooks' acknowledgements come first: the
-//! worker has threads of its own, which give way to the others when the machine is busy.
+//! Ingest and worker in one process, as `run` and `dev` start them. Acknowledging webhooks has priority: the worker has
+//! its own threads, which yield to ingest's when the machine is busy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use hookline_worker::service::WorkerService;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-/// How much the worker's threads give way (`nice`): a webhook has a sender who waits, a delivery has a queue.
+/// `nice` value of the worker's threads. Behind a webhook a sender is waiting; a delivery waits in a queue.
 const WORKER_NICENESS: i32 = 5;
 const WORKER_THREADS: usize = 2;
-/// Beyond `shutdown_grace`: for giving back and closing files.
+/// Time beyond `shutdown_grace` for releasing deliveries and closing files.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Everything open, nothing running yet.
+/// Ingest and worker with everything open and nothing running yet.
 pub(crate) struct AllInOne {
     pub(crate) progress: ProgressFeed,
-    /// What ingest publishes to; closing it closes what is behind it.
+    /// The broker that ingest publishes to. Closing it also closes the brokers behind it.
     broker: Arc<dyn Publish>,
     ingest: IngestApp,
     admin: AdminServer,
@@ -44,7 +44,7 @@ pub(crate) struct AllInOne {
 struct Queues {
     ingest: Arc<dyn Publish>,
     worker: Arc<dyn Broker>,
-    /// Where they are in RabbitMQ: what ingest sees, once more.
+    /// Ingest's broker once more, if the queues are in RabbitMQ.
     spooling: Option<Arc<Spooling>>,
 }
 
@@ -65,7 +65,7 @@ impl AllInOne {
             Queues::in_rabbitmq(settings, &metrics, broker_metrics).await?
         };
         let worker_threads = Threads::start()?;
-        // Opened there, so that the store's own threads are the worker's too.
+        // The worker is opened on its own threads, so that the threads that the store starts yield like the worker's.
         let worker = {
             let (settings, metrics, progress) = (settings.clone(), Arc::clone(&metrics), progress.clone());
             let broker = queues.worker;
@@ -81,7 +81,7 @@ impl AllInOne {
         Ok(Self { progress, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })
     }
 
-    /// Takes changed settings over while it runs.
+    /// Applies changed settings from `live` while it runs.
     pub(crate) fn following(self, live: &LiveSettings) -> Self {
         Self { ingest: self.ingest.following(live.clone()), worker: self.worker.following(live.clone()), ..self }
     }
@@ -94,8 +94,8 @@ impl AllInOne {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown`, then drains: no new webhooks, no new attempts, what is in flight is finished, the
-    /// rest given back.
+    /// Serves until `shutdown`, then drains: no new webhooks and no new attempts start, those in flight are finished,
+    /// and the other deliveries are released.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { broker, ingest, admin, worker, worker_threads, grace, .. } = self;
         let admin_stop = CancellationToken::new();
@@ -111,7 +111,7 @@ impl AllInOne {
         };
         let served = tokio::spawn(async move {
             let served = ingest.run(stop_all.clone()).await;
-            // Where one half ended on its own, the other must not go on as if nothing were.
+            // If one half ends on its own, the other must not go on as if nothing had happened.
             stop_all.cancel();
             served
         });
@@ -156,7 +156,7 @@ impl Queues {
     }
 }
 
-/// The worker's runtime; ends without blocking when dropped in the middle of another.
+/// The worker's runtime. Dropping it inside another runtime doesn't block.
 struct Threads(Option<Runtime>);
 
 impl Threads {
@@ -165,7 +165,7 @@ impl Threads {
             .worker_threads(WORKER_THREADS)
             .thread_name("hookline-worker")
             .on_thread_start(|| {
-                // Refused at worst, and then the threads are equals.
+                // If the call is refused, the worker's threads have the same priority as the others.
                 let _ = rustix::process::nice(WORKER_NICENESS);
             })
             .enable_all()

@@ -1,4 +1,5 @@
-//! `hookline check`: reports every problem of the configuration at once; with `--connect` also tries what it names.
+//! `hookline check`: reports every problem of the configuration at once; with `--connect` it also tries what the
+//! configuration names.
 
 mod connect;
 
@@ -14,7 +15,7 @@ use self::connect::Finding;
 use crate::output;
 use crate::table::Table;
 
-/// The contract's exit code for a wrong configuration.
+/// The documented exit code for a wrong configuration.
 const WRONG_CONFIGURATION: u8 = 2;
 
 #[derive(Args, Clone, Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn run(config: Option<&Path>, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    // What `hookline run` needs, so that what is fine here starts there.
+    // Checks what `hookline run` needs, so that a configuration that passes here starts there.
     let loaded = match load(config, Needs::RUN) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -105,7 +106,7 @@ fn summary(loaded: &Loaded) -> Table {
     table
 }
 
-/// Without the URLs: they hold passwords.
+/// Describes the broker without its URLs, because they contain passwords.
 fn broker(settings: &Settings) -> String {
     let spool = match settings.ingest.on_broker_outage {
         OnBrokerOutage::Spool => "spool in data_dir",

@@ -1,4 +1,4 @@
-//! `hookline dead-letters`: what was given up. Looking, and the three ways out: redrive, discard, resolve.
+//! `hookline dead-letters`: lists and shows dead letters, and offers three ways out: redrive, discard, resolve.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::table::{Table, or_dash, printable};
 use crate::when::{in_words, when};
 use crate::{progress, unrouted};
 
-/// How long a list waits for RabbitMQ, for a hint.
+/// How long a list waits for RabbitMQ before it does without the hint.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
-/// How many rows `--all` reads at a time.
+/// Number of rows that `--all` reads at a time.
 const PAGE: u32 = 1_000;
 
 #[derive(Subcommand, Clone, Debug)]
@@ -152,7 +152,8 @@ pub(crate) async fn run(place: Place<'_>, command: DeadLettersCommand) -> anyhow
     }
 }
 
-/// What no queue took is given up in a way too. A broker that is away is no reason to wait here.
+/// Hints at events that no queue took, because they are given up in a way too. If the broker is away, the command
+/// doesn't wait for it.
 async fn hint_at_unrouted(settings: &Settings) {
     if settings.broker.url.is_empty() {
         return;
@@ -202,7 +203,7 @@ async fn show(store: &Store, args: &ShowArgs) -> anyhow::Result<ExitCode> {
         match rows.as_slice() {
             [] => {}
             [one] => output::print_json(&document(one))?,
-            // An event may have one per handler.
+            // An event may have one dead letter per handler.
             several => listing(several, None).print(true)?,
         }
     } else {
@@ -245,7 +246,7 @@ async fn run_redrive(settings: &Settings, store: &Store, args: &RedriveArgs) -> 
         dry_run(settings, store, &rows, args.json).await?;
         return Ok(report_unknown(&unknown));
     }
-    // What an interrupted redrive left between store and queue is in no list.
+    // A redrive that was interrupted between store and queue is in no list, so we finish it first.
     let resumed = finish_interrupted(settings, store).await?;
     if resumed > 0 {
         output::hint(&format!("finished {resumed} redrives that had been interrupted"));
@@ -273,7 +274,7 @@ async fn finish_interrupted(settings: &Settings, store: &Store) -> anyhow::Resul
     resumed
 }
 
-/// How many were redriven, and the ids of those that could not be.
+/// Returns how many dead letters were redriven, and the ids of those that could not be.
 async fn redrive_all(settings: &Settings, store: &Store, rows: &[DeadLetterRow]) -> anyhow::Result<(u64, Vec<String>)> {
     let broker = open::broker(settings).await?;
     let bar = progress::bar(rows.len() as u64, "redriven");
@@ -332,7 +333,7 @@ async fn discard(store: &Store, args: &DiscardArgs) -> anyhow::Result<ExitCode> 
     Ok(changed_all(discarded, rows.len(), report_unknown(&unknown)))
 }
 
-/// Failure where some of what was asked for had been dealt with meanwhile, or is being redriven.
+/// Returns a failure if some of the dead letters were dealt with meanwhile or are being redriven, else `otherwise`.
 fn changed_all(changed: u64, asked: usize, otherwise: ExitCode) -> ExitCode {
     if usize::try_from(changed).is_ok_and(|changed| changed == asked) {
         return otherwise;
@@ -377,7 +378,7 @@ async fn resolve(settings: &Settings, store: &Store, args: &ResolveArgs) -> anyh
     Ok(changed_all(resolved, asked, ExitCode::SUCCESS))
 }
 
-/// Every dead letter that the filter lets through, as of now: one that comes back meanwhile is not taken again.
+/// Returns every dead letter that matches the filter now. One that dies again meanwhile is not taken a second time.
 async fn every(store: &Store, filter: &DeadLetterFilter) -> anyhow::Result<Vec<DeadLetterRow>> {
     let mut rows = Vec::new();
     let mut cursor = None;
@@ -391,7 +392,7 @@ async fn every(store: &Store, filter: &DeadLetterFilter) -> anyhow::Result<Vec<D
     }
 }
 
-/// The dead letters of these ids, each once, and the ids that name none.
+/// Returns the dead letters with these ids, each once, and the ids that match none.
 async fn named(store: &Store, ids: &[String]) -> anyhow::Result<(Vec<DeadLetterRow>, Vec<String>)> {
     let mut rows: Vec<DeadLetterRow> = Vec::new();
     let mut unknown = Vec::new();
@@ -413,7 +414,7 @@ fn unknown(id: &str) -> anyhow::Error {
     anyhow::anyhow!("no dead letter {id:?}, and no event of this id with one; `hookline dead-letters list` shows them")
 }
 
-/// The known ones were dealt with; the command has failed all the same where one was unknown.
+/// Reports unknown ids. The known ones were dealt with, but the command still fails if any id was unknown.
 fn report_unknown(ids: &[String]) -> ExitCode {
     for id in ids {
         output::error(&unknown(id).to_string());

@@ -1,4 +1,5 @@
-//! What a running `hookline dev` tells other commands: where it takes webhooks, where it says how it is, and what signs.
+//! The file in which a running `hookline dev` publishes its webhook URL, its admin URL and its secret file for other
+//! commands.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,13 +13,13 @@ use crate::open;
 
 const NAME: &str = "dev.json";
 
-/// Lies in the data directory while `dev` runs.
+/// The contents of the file, which exists in the data directory while `dev` runs.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct DevFile {
     pub(crate) webhook_url: String,
     /// The origin of `/livez`, `/readyz` and `/metrics`.
     pub(crate) admin_url: String,
-    /// Relative to the data directory, or absolute.
+    /// Path of the secret, absolute or relative to the data directory.
     pub(crate) secret_file: PathBuf,
 }
 
@@ -32,7 +33,8 @@ impl DevFile {
         Ok(Written(path))
     }
 
-    /// What a `dev` says that runs in this directory. One that was killed has left its file behind and says nothing.
+    /// Reads the file of the `dev` that runs in this directory; returns `None` if none runs. A `dev` that was killed
+    /// leaves its file behind, and that file doesn't count.
     pub(crate) fn of_running() -> anyhow::Result<Option<Self>> {
         let dir = open::dev_dir();
         let path = dir.join(NAME);
@@ -52,7 +54,7 @@ impl DevFile {
 
 impl Drop for Written {
     fn drop(&mut self) {
-        // Left behind at worst: nobody owns the directory then, and the file counts for nothing.
+        // If the removal fails, the file stays; without an owner of the directory it doesn't count.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `hookline healthcheck`: asks `/readyz` for images that hold no shell and no curl.
+//! `hookline healthcheck`: queries `/readyz`, for container images without a shell and curl.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -13,9 +13,10 @@ use crate::dev_file::DevFile;
 use crate::open::{self, Place, wrong_usage};
 use crate::output;
 
-/// Orchestrators give a probe a few seconds; an answer later than this is no answer.
+/// Maximum wait for an answer. Orchestrators give a probe a few seconds, so a later answer would be useless.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Reasons are short; whatever else answers there need not be read to its end.
+/// Maximum bytes of the answer that are shown. Reasons are short; if something else answers, it need not be read to its
+/// end.
 const MAX_SHOWN_BYTES: usize = 2048;
 
 #[derive(Args, Clone, Debug)]
@@ -59,7 +60,7 @@ pub(crate) async fn run(place: Place<'_>, args: &HealthcheckArgs) -> anyhow::Res
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where the configuration says that a service tells how it is.
+/// Returns the `/readyz` URL of the configured admin listener.
 fn configured(place: Place<'_>) -> anyhow::Result<Url> {
     let listen = open::settings(place)?.admin.listen.unwrap_or(INGEST_LISTEN);
     if listen.port() == 0 {
@@ -75,7 +76,7 @@ fn printable(c: char) -> char {
     if c.is_control() && c != '\n' { '\u{fffd}' } else { c }
 }
 
-/// A bare origin means its `/readyz`.
+/// Adds `/readyz` to a URL without a path.
 fn with_path(mut url: Url) -> Url {
     if url.path() == "/" {
         url.set_path("/readyz");
@@ -83,7 +84,8 @@ fn with_path(mut url: Url) -> Url {
     url
 }
 
-/// Where a listener is reached from this machine: "every address" is no address to call.
+/// Returns an address at which the listener is reachable from this machine, because the unspecified address cannot be
+/// called.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listen.port()),

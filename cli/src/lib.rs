@@ -1,7 +1,7 @@
-//! The `hookline` command: everything an operator types, one file per subcommand. This file reads the command line,
-//! hands over, and turns how it ended into an exit code: 0 fine, 1 failed, 2 wrong usage or configuration.
+//! The `hookline` command, with one file per subcommand. This file parses the command line, runs the subcommand and
+//! turns its result into an exit code: 0 success, 1 failure, 2 wrong usage or configuration.
 //!
-//! How a command reads its configuration and writes to the terminal is public, for `hookline-bench`.
+//! The functions that read the configuration and write to the terminal are public, for `hookline-bench`.
 
 mod all_in_one;
 mod check;
@@ -107,9 +107,9 @@ enum Command {
 }
 
 impl Command {
-    /// Whether there is something of `dev`'s for it to look at.
+    /// Returns whether `--dev` makes sense for this command.
     fn takes_dev(&self) -> bool {
-        // The sandbox's integration is made with it.
+        // `webhooks` is excluded because `dev` creates the sandbox's integration itself.
         !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Webhooks(_))
     }
 }
@@ -129,11 +129,11 @@ pub(crate) struct RunArgs {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Reads the command line, does what it says, and returns the exit code.
+/// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Fails only where a provider is installed already, which serves as well.
+    // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -144,7 +144,7 @@ pub fn main() -> ExitCode {
     };
     match runtime.block_on(dispatch(cli)) {
         Ok(code) => code,
-        // Problems of the configuration stand alone on their lines: FILE:LINE: what is wrong; what to do.
+        // Problems of the configuration are printed without a label, one a line: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {
             output::hint(&format!("{error:#}"));
             ExitCode::from(2)

@@ -1,4 +1,4 @@
-//! The `hookline` command; all of it is in the library beside it.
+//! The `hookline` command; its code is in the library.
 
 use std::process::ExitCode;
 

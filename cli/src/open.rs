@@ -1,5 +1,5 @@
-//! Opens what the configuration names: settings, store, broker. The broker is never opened as its owner here, so
-//! every command works while `run` is up and while it is down.
+//! Opens the settings, the store and the broker that the configuration names. Commands never open the embedded broker
+//! as its owner, so every command works both while `run` is up and while it is down.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,15 +21,17 @@ use hookline_worker::open as stores;
 pub use hookline_worker::open::data_dir;
 use tempfile::TempDir;
 
-/// Short writes that long work has under way at once: they share commits, and leave room for the workers' own.
+/// Number of short writes that a long command has in flight at once. They share commits and leave room for the workers'
+/// writes.
 pub(crate) const AT_ONCE: usize = 32;
 
-/// All that `hookline dev` keeps, whatever the configuration says: it never meets what `run` works with.
+/// Directory for all data of `hookline dev`, whatever the configuration says, so that `dev` never touches the data of
+/// `run`.
 const DEV_DIR: &str = "./.hookline/dev";
-/// The account of `dev`'s webhooks, where none is configured.
+/// The account of `dev`'s webhooks if none is configured.
 const DEV_ACCOUNT: &str = "acme";
 
-/// Where a command looks: at what the configuration names, or at what `hookline dev` keeps.
+/// The data that a command works on: that of the configuration, or that of `hookline dev`.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     pub config: Option<&'a Path>,
@@ -42,12 +44,16 @@ impl<'a> From<Option<&'a Path>> for Place<'a> {
     }
 }
 
-/// Reads the configuration and starts logging. Problems are wrong usage.
+/// Reads the configuration and starts logging.
+///
+/// # Errors
+/// Problems of the configuration are reported as wrong usage.
 pub fn settings<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Settings> {
     loaded(place).map(|loaded| loaded.settings)
 }
 
-/// As [`settings`], with what could not be read and is not needed by most commands: secrets of ingest and worker.
+/// Like [`settings`], but also returns warnings about unreadable values that most commands don't need: secrets of
+/// ingest and worker.
 pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> {
     let Place { config, dev } = place.into();
     let needs = if dev { Needs::DEV } else { Needs::NOTHING };
@@ -59,7 +65,8 @@ pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> 
     Ok(loaded)
 }
 
-/// Of the configuration `dev` takes what is no place and no secret: `Needs::DEV` has left out those.
+/// Replaces settings that `dev` doesn't take from the configuration: the places where data and files are. `Needs::DEV`
+/// has already left out the secrets.
 fn as_dev(settings: &mut Settings) {
     settings.data_dir = dev_dir();
     settings.ingest.tls = TlsSettings { cert: None, key: None };
@@ -76,13 +83,13 @@ pub(crate) fn dev_dir() -> PathBuf {
     PathBuf::from(DEV_DIR)
 }
 
-/// The store that is there. Only who begins to work makes one: a command in the wrong directory would find an empty one
-/// whole, and a pause there would hold nothing.
+/// Opens the existing store. Only services create a store; otherwise a command in the wrong directory would report an
+/// empty store as whole, and a pause there would have no effect.
 pub(crate) async fn store(settings: &Settings) -> anyhow::Result<Store> {
     store_or_none(settings).await?.ok_or_else(|| nothing_here(settings))
 }
 
-/// As [`store`]; `None` where there is none.
+/// Like [`store`], but returns `None` if there is no store.
 pub(crate) async fn store_or_none(settings: &Settings) -> anyhow::Result<Option<Store>> {
     match store_if_there(settings).await? {
         Found::Store(store) => Ok(Some(store)),
@@ -95,12 +102,12 @@ pub(crate) async fn store_or_none(settings: &Settings) -> anyhow::Result<Option<
     }
 }
 
-/// The store, where any other finding is no failure.
+/// Opens the store if it exists; any other finding is returned, not treated as a failure.
 pub(crate) async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
     stores::store_if_there(settings).await
 }
 
-/// The store whose pauses and rate limit bind a command's calls.
+/// A store whose pauses and rate limit bind a command's calls.
 pub(crate) struct StoreForCalls {
     pub(crate) store: Store,
     _dir: Option<TempDir>,
@@ -113,7 +120,8 @@ impl From<Store> for StoreForCalls {
 }
 
 impl StoreForCalls {
-    /// Where nothing has ever been called no rate limit is known: one that ends with the command.
+    /// Creates a temporary store that ends with the command. It is for a data directory without a store: no call was
+    /// ever made there, so no rate limit is known.
     pub(crate) async fn new() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("cannot make a directory for files that are needed for a moment")?;
         let ledger_key = hookline_store::ledger_key_file(dir.path())?;
@@ -134,7 +142,7 @@ pub(crate) fn nothing_here(settings: &Settings) -> anyhow::Error {
 /// How long a command waits for RabbitMQ.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// The broker, for reads and short writes beside whoever owns it.
+/// Opens the broker for reads and short writes, beside the process that owns it.
 pub(crate) async fn broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker>> {
     match broker_if_there(settings).await? {
         Some(broker) => Ok(broker),
@@ -145,7 +153,7 @@ pub(crate) async fn broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker
     }
 }
 
-/// As [`broker`]; `None` where there is no file of the embedded one.
+/// Like [`broker`], but returns `None` if the embedded broker's file doesn't exist.
 pub(crate) async fn broker_if_there(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Broker>>> {
     if !settings.broker.url.is_empty() {
         return Ok(Some(rabbit(settings).await?));
@@ -157,7 +165,7 @@ pub(crate) async fn broker_if_there(settings: &Settings) -> anyhow::Result<Optio
     Ok(Some(EmbeddedBroker::open(files.guest()).await.context("cannot open the queues")?))
 }
 
-/// Where the embedded broker's queues are.
+/// Returns where the embedded broker's queues are.
 pub(crate) fn queue_files(settings: &Settings) -> EmbeddedOptions {
     EmbeddedOptions {
         retention: settings.store.retention,
@@ -165,12 +173,12 @@ pub(crate) fn queue_files(settings: &Settings) -> EmbeddedOptions {
     }
 }
 
-/// RabbitMQ, connected.
+/// Connects to RabbitMQ.
 pub(crate) async fn rabbit(settings: &Settings) -> anyhow::Result<Arc<RabbitBroker>> {
     rabbit_within(settings, READY_WITHIN).await
 }
 
-/// RabbitMQ, connected `within` that time.
+/// Connects to RabbitMQ, and fails if that takes longer than `within`.
 pub(crate) async fn rabbit_within(settings: &Settings, within: Duration) -> anyhow::Result<Arc<RabbitBroker>> {
     let metrics = Metrics::new(Role::Worker, &[]);
     let broker = RabbitBroker::start(RabbitOptions::new(

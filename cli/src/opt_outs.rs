@@ -1,4 +1,5 @@
-//! `hookline opt-outs`: the ledger. Who opted out, the evidence for one phone number, and whether the chain is whole.
+//! `hookline opt-outs`: lists the opt-outs, proves the entries of one phone number, and verifies and exports the
+//! ledger.
 
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
-/// A typing error must not look as if the ledger was cut.
+/// Checks the hash's form, because a typing error must not look like a ledger that was cut.
 fn head(text: &str) -> Result<String, &'static str> {
     let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hash { Ok(text.to_owned()) } else { Err("a head is a hash of 64 hexadecimal digits, as `verify` prints it") }
@@ -82,7 +83,7 @@ pub(crate) async fn run(place: Place<'_>, command: OptOutsCommand) -> anyhow::Re
     }
 }
 
-/// The store, for evidence: nobody should take the sandbox's for TextUs's.
+/// Opens the store for evidence, with a note if it is the sandbox's, so that nobody mistakes that for TextUs's.
 async fn evidence(settings: &Settings) -> anyhow::Result<Store> {
     let store = open::store(settings).await?;
     if store.kind().await? == Some(StoreKind::Sandbox) {
@@ -91,7 +92,7 @@ async fn evidence(settings: &Settings) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Reads a phone number as an operator types it.
+/// Parses a phone number as an operator types it.
 pub(crate) fn phone(text: &str) -> anyhow::Result<Phone> {
     Phone::parse(text).ok_or_else(|| {
         open::wrong_usage("that is no phone number; give it in E.164 (+12025550147) or as ten digits (2025550147)")
@@ -172,7 +173,7 @@ fn unsent_row(row: &Unsent) -> serde_json::Value {
     })
 }
 
-/// For programs: a closed set.
+/// The reason as a keyword for programs, from a closed set.
 const fn kind_of(why: &UnsentWhy) -> &'static str {
     match why {
         UnsentWhy::DeadLetter { .. } => "dead_letter",
@@ -184,7 +185,7 @@ const fn kind_of(why: &UnsentWhy) -> &'static str {
     }
 }
 
-/// For people.
+/// The reason in words.
 fn why(row: &Unsent) -> String {
     let answered = |status: Option<u16>| status.map_or_else(String::new, |status| format!(", last answered {status}"));
     match &row.why {
@@ -241,7 +242,7 @@ async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// The kind as the JSON document spells it.
+/// Returns the kind as the JSON document spells it.
 fn kind(entry: &hookline_store::model::LedgerEntry) -> anyhow::Result<String> {
     Ok(serde_json::to_value(entry.kind)?.as_str().unwrap_or_default().to_owned())
 }
@@ -269,7 +270,7 @@ async fn verify(store: &Store, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Entries that are read at a time.
+/// Number of ledger entries that are read at a time.
 const STRIDE: u32 = 1000;
 
 async fn export(store: &Store) -> anyhow::Result<ExitCode> {

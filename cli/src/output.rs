@@ -1,4 +1,4 @@
-//! What goes to the terminal: results to stdout, hints and errors to stderr. A reader that went away (`| head`) is
+//! Writes to the terminal: results to stdout, hints and errors to stderr. A reader that closed the pipe (`| head`) is
 //! no failure.
 
 use std::io::{self, IsTerminal, Write};
@@ -25,7 +25,7 @@ pub(crate) struct ListArgs {
     pub(crate) json: bool,
 }
 
-/// Prints text as it is.
+/// Prints text unchanged.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -47,15 +47,15 @@ pub fn print_table(table: &Table) -> anyhow::Result<()> {
     print(&table.render(colour(&io::stdout())))
 }
 
-/// A page of a list, as the command line shows it.
+/// One page of a list.
 pub(crate) struct Listing<'a> {
     /// Key of the rows in the JSON document.
     pub(crate) key: &'a str,
     pub(crate) rows: Vec<Value>,
     pub(crate) table: Table,
-    /// Cursor of the page after.
+    /// Cursor of the next page.
     pub(crate) next: Option<String>,
-    /// Said instead of an empty table.
+    /// Printed instead of an empty table.
     pub(crate) when_empty: String,
 }
 
@@ -76,20 +76,20 @@ impl Listing<'_> {
     }
 }
 
-/// Whether the commands that are named look at what `dev` keeps, as this one does.
+/// Whether suggested commands should get `--dev`, as this command has.
 static DEV: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn commands_look_at_dev(dev: bool) {
     DEV.store(dev, Ordering::Relaxed);
 }
 
-/// A command as it is typed to look where this one looks.
+/// Formats a suggested command so that it works on the same data as this one.
 pub(crate) fn typed(command: &str) -> String {
     let dev = if DEV.load(Ordering::Relaxed) { " --dev" } else { "" };
     format!("`hookline {command}{dev}`")
 }
 
-/// How to see an event of this type, where nobody is harmed by it: a sample that production takes is PUT to TextUs.
+/// Suggests sending a sample of this event type, but only in `dev`: a sample that production accepts is PUT to TextUs.
 pub(crate) fn try_trigger(event_type: &str) -> String {
     if !DEV.load(Ordering::Relaxed) {
         return String::new();
@@ -97,26 +97,26 @@ pub(crate) fn try_trigger(event_type: &str) -> String {
     format!(" Try {}.", typed(&format!("trigger {event_type}")))
 }
 
-/// Something useful to know beside the result.
+/// Prints useful information beside the result.
 pub fn hint(text: &str) {
-    // Nobody can be told where stderr is gone.
+    // If stderr is closed, there is no way left to report anything.
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Problems and warnings, one a line, as the services print them.
+/// Prints problems and warnings, one a line, as the services print them.
 pub(crate) fn print_problems(lines: &[String]) {
     for line in lines {
         hint(line);
     }
 }
 
-/// Why the command failed.
+/// Prints why the command failed.
 pub fn error(text: &str) {
     let label = if colour(&io::stderr()) { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
     let _ = writeln!(io::stderr(), "{label} {text}");
 }
 
-/// Colour only on a terminal, and not where the user asked for none.
+/// Returns whether to use colour: only on a terminal, and unless the user asked for none.
 #[expect(
     clippy::disallowed_methods,
     reason = "NO_COLOR is the terminal's, not a setting of ours (https://no-color.org)"

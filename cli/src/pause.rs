@@ -1,5 +1,5 @@
-//! `hookline pause` and `hookline resume`: stop and start calls to a destination. Nothing is lost meanwhile:
-//! deliveries wait in their queues and no attempt is spent.
+//! `hookline pause` and `hookline resume`: stop and start calls to a destination. Nothing is lost meanwhile: deliveries
+//! wait in their queues and no attempt is spent.
 
 use std::process::ExitCode;
 
@@ -49,7 +49,7 @@ pub(crate) async fn resume(place: Place<'_>, args: &ResumeArgs) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// The store, where the destination is one that calls are made to.
+/// Opens the store; fails for destinations to which no calls are made.
 async fn gated(place: Place<'_>, destination: Destination) -> anyhow::Result<Store> {
     let settings = open::settings(place)?;
     match destination {
@@ -61,6 +61,9 @@ async fn gated(place: Place<'_>, destination: Destination) -> anyhow::Result<Sto
 }
 
 /// Returns when every running worker has read the store again.
+///
+/// # Errors
+/// Fails when a running worker doesn't answer in time.
 async fn until_workers_know(store: &Store) -> anyhow::Result<()> {
     let Answers { answered, silent } = workers::ask(store).await?;
     if silent > 0 {

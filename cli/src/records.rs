@@ -1,4 +1,5 @@
-//! `hookline records`: what the built-in system of record holds. The operator asked for it, so phones are whole.
+//! `hookline records`: lists the contents of the built-in system of record. Phone numbers are printed in full, because
+//! the operator asked for them.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `hookline run`: one-machine production, ingest and worker in one process.
+//! `hookline run`: production on one machine, with ingest and worker in one process.
 
 use std::process::ExitCode;
 

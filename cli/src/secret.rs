@@ -1,4 +1,4 @@
-//! Secrets on the command line: better named than written there.
+//! Secrets as command-line arguments; naming a variable or a file is better than writing the secret itself.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use hookline_common::secret::Secret;
 
 use crate::open::wrong_usage;
 
-/// What the flag was given: the text itself, `env:NAME` or `file:PATH`.
+/// Resolves a flag's value: the text itself, `env:NAME` or `file:PATH`.
 ///
 /// # Errors
-/// Wrong usage where nothing is there.
+/// Wrong usage if the secret is missing or empty.
 pub fn given(flag: &str, text: &str) -> anyhow::Result<Secret> {
     let secret = if let Some(name) = text.strip_prefix("env:") {
         variable(name).ok_or_else(|| wrong_usage(format!("{flag}: the variable {name} is not set")))?
@@ -26,7 +26,7 @@ fn variable(name: &str) -> Option<Secret> {
     std::env::var(name).ok().map(Secret::new)
 }
 
-/// What a file holds, without its last line's end.
+/// Reads a file without its trailing line breaks.
 pub(crate) fn in_file(path: &Path) -> anyhow::Result<Secret> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| wrong_usage(format!("cannot read the secret in {}: {error}", path.display())))?;

@@ -1,4 +1,5 @@
-//! `hookline status`: queues, destinations, budgets, backlog, and whether everything accepted is accounted for.
+//! `hookline status`: shows queues, destinations, budgets and backlog, and whether all accepted events are accounted
+//! for.
 
 mod unrecorded;
 
@@ -36,7 +37,7 @@ pub(crate) struct StatusArgs {
     state: Option<DeliveryState>,
 }
 
-/// Everything that the document of `status` is made of (docs/reference.md, "JSON documents").
+/// The data for the JSON document of `status` (docs/reference.md, "JSON documents").
 struct Status {
     unrecorded: Unrecorded,
     handlers: Vec<HandlerCounts>,
@@ -49,11 +50,11 @@ struct Status {
 struct QueueStatus {
     name: String,
     messages: u64,
-    /// When the oldest event in it was received, as far as anybody knows.
+    /// When the queue's oldest event was received, if known.
     oldest: Option<Timestamp>,
 }
 
-/// What the broker says of all queues.
+/// The broker's figures for all queues.
 #[derive(Default)]
 struct Queues {
     handlers: Vec<QueueDepth>,
@@ -66,7 +67,7 @@ struct DestinationStatus {
     reason: Option<String>,
     limit: Option<i64>,
     remaining: Option<i64>,
-    /// `None` where no quota says how fast it goes.
+    /// `None` if no quota tells the speed.
     to_drain: Option<Duration>,
 }
 
@@ -96,8 +97,8 @@ async fn print_ids(store: &Store, handler: HandlerName, args: &StatusArgs) -> an
 }
 
 async fn read(settings: &Settings) -> anyhow::Result<Status> {
-    // Spool, queues, workers, store: the way of an event. Whatever has left one of them by the time we look there is
-    // found in the next, and with `unrecorded` 0 the sums hold.
+    // Reads in the order in which an event travels: spool, queues, workers, store. An event that moves on while we read
+    // is found at a later place, and the sums hold when `unrecorded` is 0.
     let spool = spooled(settings).await;
     let queues = queues(settings).await;
     let store = open::store_or_none(settings).await?;
@@ -120,7 +121,7 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
     Ok(Status { unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
 }
 
-/// Before the first worker makes the store, webhooks may wait already.
+/// Returns whether webhooks are waiting. They may be waiting before the first worker creates the store.
 fn is_anything_waiting(spool: &anyhow::Result<Held>, queues: &Result<Queues, String>) -> bool {
     let is_spooled = spool.as_ref().is_ok_and(|held| held.events > 0);
     let is_queued = queues.as_ref().is_ok_and(|queues| {
@@ -129,7 +130,7 @@ fn is_anything_waiting(spool: &anyhow::Result<Held>, queues: &Result<Queues, Str
     is_spooled || is_queued
 }
 
-/// What the broker says; why not, where that is RabbitMQ and away. What the store says is worth showing then too.
+/// Reads the queues, or returns why not (RabbitMQ may be away). The store's figures are worth showing in that case too.
 async fn queues(settings: &Settings) -> Result<Queues, String> {
     let asked = async {
         let Some(broker) = open::broker_if_there(settings).await? else { return Ok(Default::default()) };
@@ -141,8 +142,8 @@ async fn queues(settings: &Settings) -> Result<Queues, String> {
     Ok(Queues { handlers, others })
 }
 
-/// What waits in the spool of this configuration's data directory. Spools on other machines are told by the metrics and
-/// `/readyz` of their own ingest.
+/// Returns what waits in the spool of this configuration's data directory. Ingest on other machines reports its own
+/// spool in its metrics and `/readyz`.
 pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
     let options = spool::options(settings);
     if settings.broker.url.is_empty() || !options.exists() {
@@ -154,7 +155,7 @@ pub(crate) async fn spooled(settings: &Settings) -> anyhow::Result<Held> {
     Ok(held?)
 }
 
-/// Where the broker does not tell the age of what a handler has waiting, the store does.
+/// Adds the ages of the queues. If the broker doesn't report the age of a handler's waiting events, the store does.
 async fn with_ages(queues: Queues, store: Option<&Store>) -> anyhow::Result<Vec<QueueStatus>> {
     let ages_told = !queues.handlers.iter().any(pace::counts_only_ready);
     let waiting = match store.filter(|_| !ages_told) {

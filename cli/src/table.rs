@@ -1,6 +1,6 @@
 //! Plain aligned tables for people.
 
-/// Rows under a header; columns are as wide as their widest cell, except the last, which is never padded.
+/// Rows under a header. Each column is as wide as its widest cell; the last column is never padded.
 pub struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -13,13 +13,13 @@ impl Table {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
-    /// One cell per column of the header; an empty cell prints as `-`.
+    /// Adds a row with one cell per column of the header; an empty cell prints as `-`.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.header.len(), "a cell per column");
         self.rows.push(cells.iter().map(|cell| printable(cell)).collect());
     }
 
-    /// The table, each line ended; with `colour` the header is dimmed.
+    /// Renders the table with a line break after each line. With `colour`, the header is dimmed.
     pub fn render(&self, colour: bool) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -41,7 +41,8 @@ fn line<'a>(cells: impl Iterator<Item = &'a str>, widths: &[usize]) -> String {
     padded.join(GAP).trim_end().to_owned()
 }
 
-/// What may go to a terminal: event types and ids come from strangers and could hold escape sequences.
+/// Replaces control characters, because event types and ids come from strangers and could contain escape sequences. An
+/// empty text becomes `-`.
 pub fn printable(text: &str) -> String {
     if text.is_empty() {
         return "-".to_owned();
@@ -49,7 +50,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// `-` where there is nothing.
+/// Returns the value as text, or `-` for `None`.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

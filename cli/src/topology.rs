@@ -1,6 +1,6 @@
-//! `hookline topology`: the exchanges, queues and bindings that this configuration needs on RabbitMQ, and how the broker
-//! differs from them. `--apply` declares what is missing, and removes exchanges that earlier versions left; no queue is ever
-//! deleted.
+//! `hookline topology`: shows the exchanges, queues and bindings that this configuration needs on RabbitMQ, and how the
+//! broker differs from them. `--apply` declares what is missing and removes exchanges left by earlier versions; it
+//! never deletes a queue.
 
 use std::process::ExitCode;
 
@@ -58,7 +58,7 @@ fn embedded(args: &TopologyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How the broker differs, after `apply` where that was asked for.
+/// Returns how the broker differs, after applying the topology if `apply` is set.
 async fn compare(settings: &Settings, apply: bool) -> anyhow::Result<Vec<Difference>> {
     let broker = open::rabbit(settings).await?;
     let compared = async {
@@ -112,7 +112,7 @@ fn print_differences(differences: &[Difference], applied: bool) -> anyhow::Resul
     Ok(())
 }
 
-/// One difference with its remedy; `hookline check --connect` prints the same.
+/// Formats one difference with its remedy; `hookline check --connect` prints the same.
 pub(crate) fn line(difference: &Difference) -> String {
     let remedy = difference.remedy();
     match difference {

@@ -1,5 +1,5 @@
-//! `hookline unrouted`: what reached RabbitMQ while a queue or a binding was missing, and so was taken by none. Looking,
-//! and the two ways out: redrive once the topology is whole, or discard with a reason.
+//! `hookline unrouted`: handles events that reached RabbitMQ while a queue or a binding was missing, so that no queue
+//! took them. It lists them and offers two ways out: redrive once the topology is whole, or discard with a reason.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use crate::output;
 use crate::table::{Table, printable};
 use crate::topology;
 
-/// Messages that are looked at and discarded at a time.
+/// Number of messages that are read and discarded at a time.
 const PAGE: usize = 500;
 
 #[derive(Subcommand, Clone, Debug)]
@@ -78,7 +78,8 @@ pub(crate) async fn run(place: Place<'_>, command: UnroutedCommand) -> anyhow::R
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Its queues and the handlers are one file: nothing can miss its queue.
+/// Reports that nothing is unrouted. The embedded broker keeps the queues of all handlers in one file, so no event can
+/// miss its queue.
 fn embedded(command: &UnroutedCommand) -> anyhow::Result<ExitCode> {
     let (json, document) = match command {
         UnroutedCommand::List(args) => (args.json, json!({ "unrouted": [] })),
@@ -130,7 +131,7 @@ fn row(Unrouted { event, exchange, routing_key }: &Unrouted) -> serde_json::Valu
     })
 }
 
-/// How many there are.
+/// Returns the number of unrouted events.
 pub(crate) async fn count(broker: &dyn QueueAdmin) -> anyhow::Result<u64> {
     let queues = broker.other_queues().await?;
     Ok(queues.iter().find(|queue| queue.name == UNROUTED).map_or(0, |queue| queue.messages))
@@ -153,7 +154,7 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
             topology::line(difference)
         );
     }
-    // Not more than were there: what still finds no queue comes back to the end.
+    // We redrive no more than were waiting, because an event that still finds no queue returns to the end.
     let redriven = broker.redrive_unrouted(usize::try_from(waiting).unwrap_or(usize::MAX)).await?;
     if args.json {
         output::print_json(&json!({ "redriven": redriven }))
@@ -162,12 +163,13 @@ async fn redrive(broker: &RabbitBroker, args: &RedriveArgs) -> anyhow::Result<()
     }
 }
 
-/// Recorded first, then removed: a crash in between leaves them here, to be discarded again.
+/// Records the events first and removes them second. After a crash in between they are still here and can be discarded
+/// again.
 ///
-/// Their deliveries stay as they are. Nothing on a copy says which handlers missed it:
-/// settling the deliveries of all handlers could give up an opt-out that waits in its queue.
+/// Their deliveries stay unchanged. A copy doesn't show which handlers missed it, and settling the deliveries of all
+/// handlers could give up an opt-out that waits in its queue.
 async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs) -> anyhow::Result<()> {
-    // Made where no worker has made it: what is discarded must be in the history.
+    // This creates the store if no worker has done so, because discarded events must be in the history.
     let store = hookline_worker::open::store(settings).await?;
     let mut left = usize::try_from(count(broker).await?).unwrap_or(usize::MAX);
     let mut discarded = 0;
@@ -179,7 +181,8 @@ async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs)
         if removed.is_empty() {
             break;
         }
-        // The same ones, unless somebody took some meanwhile: recording twice changes nothing.
+        // The removed events are those just recorded, unless somebody removed some meanwhile. Recording an event twice
+        // changes nothing.
         record(settings, &store, &removed).await?;
         let ids: Vec<EventId> = removed.iter().map(|unrouted| unrouted.event.id.clone()).collect();
         store.unrouted_discarded(&ids, &args.reason).await?;
@@ -198,7 +201,8 @@ async fn discard(settings: &Settings, broker: &RabbitBroker, args: &DiscardArgs)
     Ok(())
 }
 
-/// Into the history, with every handler that takes the type: an accepted event never goes without a trace.
+/// Records the events in the history with every handler that takes their type, so that no accepted event disappears
+/// without a trace.
 async fn record(settings: &Settings, store: &Store, found: &[Unrouted]) -> anyhow::Result<()> {
     let enabled = settings.handlers.enabled();
     let routed = |event: &Event| -> Vec<HandlerName> {

@@ -1,10 +1,10 @@
-//! Points in time and durations as people type and read them.
+//! Parses and formats points in time and durations.
 
 use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 
-/// Reads RFC 3339 or a duration before `now`: `2h`, `7d`.
+/// Parses RFC 3339, or a duration before `now` such as `2h` or `7d`.
 pub(crate) fn parse_when(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Some(at) = Timestamp::parse(text) {
         return Ok(at);
@@ -14,12 +14,12 @@ pub(crate) fn parse_when(text: &str, now: Timestamp) -> Result<Timestamp, String
         .ok_or_else(|| format!("{text:?} is no time: give RFC 3339 (2026-03-04T15:24:18Z) or how long ago (2h, 7d)"))
 }
 
-/// For clap.
+/// [`parse_when`] relative to the current time, as a value parser for clap.
 pub(crate) fn when(text: &str) -> Result<Timestamp, String> {
     parse_when(text, Timestamp::now())
 }
 
-/// A whole number and one of `ms`, `s`, `m`, `h`, `d`, `w`.
+/// Parses a whole number followed by `ms`, `s`, `m`, `h`, `d` or `w`.
 fn parse_duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -37,7 +37,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).map(Duration::from_millis)
 }
 
-/// A duration in its two largest units: `2d 3h`, `4m 5s`, `12s`.
+/// Formats a duration in its two largest units: `2d 3h`, `4m 5s`, `12s`.
 pub(crate) fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];

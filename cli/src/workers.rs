@@ -1,4 +1,4 @@
-//! Asks every running worker whether it has looked at the store since, and what only it can know.
+//! Asks every running worker to confirm that it has read the store, and for facts that only the worker knows.
 
 use std::time::{Duration, Instant};
 
@@ -6,21 +6,23 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::WorkerAnswer;
 
-/// Workers look at the store every 150 ms; one that has not answered by then is in trouble.
+/// Maximum wait for the answers. Workers read the store every 150 ms, so one that has not answered by then is in
+/// trouble.
 pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// A worker says every five seconds that it is there: one that was silent for longer is not running.
+/// Age of the last heartbeat after which a worker no longer counts as running. Workers send a heartbeat every five
+/// seconds.
 pub(crate) const ALIVE_WITHIN: Duration = Duration::from_secs(15);
 
-/// What came of a question.
+/// The workers' answers to a question.
 pub(crate) struct Answers {
-    /// Who has answered.
+    /// The workers that answered.
     pub(crate) answered: Vec<WorkerAnswer>,
-    /// How many are running, by their heartbeats, and have not.
+    /// The number of workers that are running, by their heartbeats, and have not answered.
     pub(crate) silent: usize,
 }
 
-/// Returns when all running workers have answered, or time is up.
+/// Returns when all running workers have answered or the time is up.
 pub(crate) async fn ask(store: &Store) -> anyhow::Result<Answers> {
     let question = store.ask_workers().await?;
     let deadline = Instant::now() + WITHIN;

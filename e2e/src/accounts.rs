@@ -1,6 +1,6 @@
-//! The accounting of an accepted event, by ids: per handler that takes its type it is in exactly one state. Read from
-//! what an operator reads, `events list`, `status --ids` and `status`, and compared with each other and with what the
-//! sender was told. Nothing is subtracted.
+//! Accounts for accepted events by their ids: per handler that takes its type, an event is in exactly one state. The
+//! accounts are read from what an operator reads (`events list`, `status --ids` and `status`), and compared with each
+//! other and with the answers that the sender got. Nothing is subtracted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ pub const HANDLERS: [&str; 6] =
     ["record_opt_out", "flag_opt_out", "log_note", "create_contact", "sync_contact", "record_history"];
 pub const STATES: [&str; 5] = ["waiting", "done", "skipped", "dead_lettered", "discarded"];
 
-/// Which handlers take an event type: written down here again on purpose, so that a slip there is seen here.
+/// Returns the handlers that take an event type. The list is repeated here on purpose, so that a mistake in the code
+/// under test shows.
 #[must_use]
 pub fn handlers_of(event_type: &str) -> &'static [&'static str] {
     match event_type {
@@ -21,27 +22,28 @@ pub fn handlers_of(event_type: &str) -> &'static [&'static str] {
     }
 }
 
-/// Which handlers take a text that is a stop word alone, or asks for texts again.
+/// The handlers that take a text consisting only of a stop keyword, or only of a keyword that asks for texts again.
 pub const KEYWORD_HANDLERS: [&str; 4] = ["flag_opt_out", "log_note", "record_history", "record_opt_out"];
 
-/// What the history says.
+/// The accounts that the history gives.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     /// Event ids with their types.
     pub events: BTreeMap<String, String>,
-    /// The texts among them that are a keyword alone.
+    /// The ids of texts that consist of a keyword alone.
     pub keywords: BTreeSet<String>,
-    /// Per handler and state, the event ids.
+    /// The event ids per handler and state.
     pub deliveries: BTreeMap<(String, String), BTreeSet<String>>,
-    /// Why a delivery is skipped, dead-lettered or discarded.
+    /// Why a delivery is skipped, dead-lettered or discarded, per event id and handler.
     pub reasons: BTreeMap<(String, String), String>,
 }
 
 impl Accounts {
-    /// Reads the lists, and checks that they agree.
+    /// Reads the lists and checks that they agree.
     ///
     /// # Panics
-    /// Where an event is missing, twice, or in two states of one handler, or a count is not the size of its set.
+    /// If an event is missing, appears twice, or is in two states of one handler, or if a count is not the size of its
+    /// set.
     pub(crate) async fn read(commands: &Commands) -> Self {
         let mut accounts = Self {
             events: BTreeMap::new(),
@@ -97,17 +99,17 @@ impl Accounts {
         }
     }
 
-    /// The event ids in one state of a handler.
+    /// Returns the event ids in one state of a handler.
     #[must_use]
     pub fn of(&self, handler: &str, state: &str) -> &BTreeSet<String> {
         static NONE: BTreeSet<String> = BTreeSet::new();
         self.deliveries.get(&(handler.to_owned(), state.to_owned())).unwrap_or(&NONE)
     }
 
-    /// How one event ended at a handler: `done`, `skipped: echo`.
+    /// Returns how one event ended at a handler, for example `done` or `skipped: echo`.
     ///
     /// # Panics
-    /// Where the handler does not take it.
+    /// If the handler does not take the event.
     #[must_use]
     pub fn ending(&self, id: &str, handler: &str) -> String {
         let state = STATES.iter().find(|state| self.of(handler, state).contains(id)).expect("the handler takes it");
@@ -117,10 +119,11 @@ impl Accounts {
         }
     }
 
-    /// Every accepted event is here with its type; what is here besides are `echoes` of our own writes.
+    /// Asserts that every accepted event is here with its type, and that the other events are `echoes` of our own
+    /// writes.
     ///
     /// # Panics
-    /// Where one is missing or there are more.
+    /// If an event is missing or there are more.
     pub fn hold(&self, accepted: &BTreeMap<String, String>, echoes: u64) {
         for (id, event_type) in accepted {
             assert_eq!(self.events.get(id), Some(event_type), "{id} was accepted");

@@ -1,4 +1,4 @@
-//! Builds the binaries once per test process and finds them beside the test.
+//! Builds the binaries once per test process, and finds them next to the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,28 +9,28 @@ pub(crate) const HOOKLINE_BENCH: &str = "hookline-bench";
 pub const HOOKLINE_INGEST: &str = "hookline-ingest";
 pub const HOOKLINE_WORKER: &str = "hookline-worker";
 
-/// Where a binary of this workspace is, freshly built.
+/// Returns the path of a freshly built binary of this workspace.
 ///
 /// # Panics
-/// Where the build fails: there is nothing to test then.
+/// If the build fails, since there is nothing to test then.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(build).join(name)
 }
 
-/// Builds into the directory that this test was built into, with its profile. Nothing to do takes cargo a second; cargo
-/// itself locks the directory against other test processes.
+/// Builds into the directory into which this test was built, with the same profile. If nothing changed, cargo takes a
+/// second. cargo itself locks the directory against other test processes.
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    // target/debug/deps/house-0123456789abcdef
+    // The test's path is target/debug/deps/house-0123456789abcdef.
     let profile = test.ancestors().nth(2).expect("a test lies in its profile's deps");
     let target = profile.parent().expect("a profile lies in the target directory");
     let mut build = Command::new(env!("CARGO"));
-    // With the crash points, and so that a test run with --all-features shares what it has built.
+    // All features include the crash points, and let a test run with --all-features share what this builds.
     build.args(["build", "--quiet", "--workspace", "--bins", "--all-features", "--target-dir"]).arg(target);
-    // Cargo tells a test of its package. A build script that looks there (ring's) would run anew each time, and all that
-    // depends on it would be built again: half a minute for each run.
+    // Cargo sets variables about a test's package. A build script that reads them (ring's) would run again each time,
+    // and its dependents would be rebuilt: half a minute for each run.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
             build.env_remove(name);

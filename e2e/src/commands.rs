@@ -1,4 +1,4 @@
-//! `hookline` with one configuration, as an operator types it.
+//! Runs `hookline` with one configuration, as an operator types it.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ impl Commands {
         self.of(HOOKLINE, arguments)
     }
 
-    /// One of the other binaries.
+    /// Prepares another of our binaries.
     pub(crate) fn of(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary(name));
         command.current_dir(&self.dir).env_clear().envs(self.environment.iter().cloned());

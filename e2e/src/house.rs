@@ -1,4 +1,4 @@
-//! A directory with a configuration, a stand-in for TextUs, and the `hookline` that runs in it.
+//! A directory with a configuration, a sandbox of TextUs, and the `hookline` that runs in it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub const ACCOUNT: &str = "acme";
 pub const SECOND_ACCOUNT: &str = "acme_second";
 pub const SECRET: &str = "textus-synthetic-secret-of-the-house";
 pub const TOKEN: &str = "synthetic-token-of-the-house";
-/// Where the webhooks' receiver is before it runs.
+/// Where webhooks go before their receiver runs.
 const NOBODY: &str = "http://127.0.0.1:9/webhooks/textus";
-/// No test is about the vendor's quota unless it sets one.
+/// A rate limit that no test reaches; a test about the vendor's quota sets its own.
 const NO_LIMIT: (u32, Duration) = (1_000_000, Duration::from_secs(300));
 
 pub struct House {
@@ -31,31 +31,32 @@ pub struct House {
     dir: TempDir,
 }
 
-/// `hookline run`, up.
+/// A running `hookline run`.
 pub struct Running {
     pub process: Process,
-    /// `http://127.0.0.1:…/webhooks/textus`.
+    /// The webhook URL, `http://127.0.0.1:…/webhooks/textus`.
     pub webhooks: String,
-    /// `http://127.0.0.1:…`, the admin listener.
+    /// The admin listener's origin, `http://127.0.0.1:…`.
     pub admin: String,
 }
 
 impl House {
-    /// With the defaults of the tests.
+    /// Creates a house with the tests' defaults.
     pub async fn start() -> Self {
         Self::with(|_options| {}, "").await
     }
 
-    /// Changes the sandbox before it starts; `more` is added to the configuration's end.
+    /// Creates a house. `change` changes the sandbox's options before it starts; `more` is added at the end of the
+    /// configuration.
     ///
     /// # Panics
-    /// Where the directory or the sandbox cannot be had.
+    /// If the directory or the sandbox cannot be created.
     pub async fn with(change: impl FnOnce(&mut SandboxOptions), more: &str) -> Self {
         let mut options = SandboxOptions {
             token: TOKEN.to_owned(),
             accounts: vec![ACCOUNT.to_owned(), SECOND_ACCOUNT.to_owned()],
             rate_limit: Some(NO_LIMIT),
-            // Subscribed before anything runs; nobody listens there yet.
+            // The subscription exists before anything runs; nobody listens at its address yet.
             webhook: Some(WebhookTarget { url: NOBODY.to_owned(), secret: SECRET.to_owned() }),
             ..SandboxOptions::default()
         };
@@ -83,13 +84,13 @@ impl House {
         self.commands.config()
     }
 
-    /// A command of ours that sees nothing of the environment of whoever runs the tests.
+    /// Prepares a `hookline` command that inherits no environment variables from the test run.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.commands.command(arguments)
     }
 
-    /// As [`Self::command`], of another of our programs.
+    /// Like [`Self::command`], for another of our programs.
     #[must_use]
     pub fn program(&self, name: &str, arguments: &[&str]) -> Command {
         self.commands.of(name, arguments)
@@ -105,23 +106,23 @@ impl House {
         self.commands.bench(arguments).await
     }
 
-    /// The document that a command prints.
+    /// Returns the JSON document that a command prints.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If the command fails.
     pub async fn json(&self, arguments: &[&str]) -> Value {
         self.commands.json(arguments).await
     }
 
-    /// The rows of a list, all of them.
+    /// Returns all rows of a list.
     ///
     /// # Panics
-    /// Where the command fails, or there are more than one page holds.
+    /// If the command fails, or there are more rows than one page holds.
     pub async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
         self.commands.rows(list, key).await
     }
 
-    /// Starts `hookline run`; the sender and the echoes go there from now on.
+    /// Starts `hookline run`, and directs the sender and the echoes there from now on.
     pub async fn run(&self) -> Running {
         let mut process = Process::start(self.command(&["run"]));
         let (webhooks, admin) = process.line("hookline.started", listeners).await;
@@ -131,19 +132,19 @@ impl House {
         Running { process, webhooks, admin: format!("http://{admin}") }
     }
 
-    /// Waits until every accepted event is recorded and settled, echoes included, and accounts for them.
+    /// Waits until every accepted event is recorded and settled, echoes included, and accounts for all.
     pub async fn settled(&self) -> Accounts {
         eventually("everything is settled", async || {
             let sent_before = self.sandbox.echo_counts();
             let status = self.json(&["status"]).await;
             let handlers = status["handlers"].as_array().expect("handlers");
             let waits = handlers.iter().any(|handler| handler["waiting"] != 0);
-            // A replay of what was settled waits only there until it is begun.
+            // A replay of a settled event waits only in its work queue until it begins.
             let is_work =
                 |queue: &Value| queue["queue"].as_str().is_some_and(|name| name.starts_with("hookline.work."));
             let queues = status["queues"].as_array().expect("queues");
             let queued = queues.iter().any(|queue| is_work(queue) && queue["messages"] != 0);
-            // An echo is pending from before its write's answer on, so with nothing waiting none can still begin.
+            // An echo is pending before its write is answered, so with nothing waiting no new echo can begin.
             let echoes = self.sandbox.echo_counts();
             (status["unrecorded"] == 0 && !waits && !queued && echoes.pending == 0 && echoes == sent_before)
                 .then_some(())
@@ -154,45 +155,45 @@ impl House {
 }
 
 impl Running {
-    /// The body of an admin path.
+    /// Returns the status and body of an admin path.
     ///
     /// # Panics
-    /// Where nothing answers.
+    /// If nothing answers.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         get(&format!("{}{path}", self.admin)).await.expect("the admin listener answers")
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and returns how the process ended.
     pub async fn stop(self) -> Ran {
         self.process.terminate();
         self.process.ended(Duration::from_secs(40)).await
     }
 }
 
-/// Status and body of a URL.
+/// Returns the status and body of a URL.
 ///
 /// # Errors
-/// Where nothing answers.
+/// Fails when nothing answers.
 pub(crate) async fn get(url: &str) -> Result<(u16, String), reqwest::Error> {
     let client = hookline_sandbox::samples::client().expect("a client");
     let answer = client.get(url).send().await?;
     Ok((answer.status().as_u16(), answer.text().await?))
 }
 
-/// The addresses in the log line that says that it has started.
+/// Returns the addresses in the log line of a started process.
 fn listeners(line: &str) -> Option<(String, String)> {
     let started = started(line)?;
     let text = |key: &str| started[key].as_str().map(str::to_owned);
     Some((text("webhooks")?, text("admin")?))
 }
 
-/// The log line that says that a process has started.
+/// Parses the log line that reports that a process has started.
 pub(crate) fn started(line: &str) -> Option<Value> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line["message"] == "hookline.started").then_some(line)
 }
 
-/// Short times, so that tests which wait for them end; all else is as shipped.
+/// The configuration. Its times are short, so that tests that wait for them end; everything else is as shipped.
 fn configuration(dir: &Path, textus: &str, more: &str) -> String {
     let retry = |handler: &str| format!("[handlers.{handler}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n");
     let handlers = ["record_opt_out", "flag_opt_out", "log_note", "create_contact", "sync_contact"];

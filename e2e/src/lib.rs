@@ -1,9 +1,9 @@
-//! Support for tests over the built binaries: builds and finds them, runs them in directories of their own, kills
-//! them, posts webhooks as a sender does, and accounts for every event by its id. The stand-in for the TextUs API runs
-//! in the test's process, so that it outlives a `kill -9` of ours.
+//! Support for tests of the built binaries. It builds and finds the binaries, runs them in their own directories, kills
+//! them, posts webhooks as a sender does, and accounts for every event by its id. The sandbox of the TextUs API runs in
+//! the test's process, so that it outlives a `kill -9` of ours.
 //!
-//! Everything starts on port 0 and in a temporary directory: tests run side by side. Every process is killed when its
-//! handle is dropped. Waiting is for a condition with a deadline, never for a time.
+//! Everything starts on port 0 and in a temporary directory, so tests can run side by side. Every process is killed
+//! when its handle is dropped. Tests wait for a condition with a deadline, never for a fixed time.
 
 mod accounts;
 mod binaries;

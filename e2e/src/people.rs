@@ -1,11 +1,11 @@
-//! People by a seed: as many as a load needs, none twice, all fictional.
+//! Generates people from a seed: as many as a load needs, all different and all fictional.
 
 use hookline_sandbox::SampleFacts;
 use rand::distr::Alphanumeric;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// Area codes: N11 are services, and the middle digit is never 9.
+/// All valid area codes. N11 codes are services, and the middle digit is never 9.
 const AREAS: [u32; 712] = areas();
 
 const fn areas() -> [u32; 712] {
@@ -34,7 +34,7 @@ impl People {
         Self { rng, number }
     }
 
-    /// Somebody with a phone and a contact of their own.
+    /// Returns a new person with a phone and a contact of their own.
     pub fn next(&mut self, account: &str) -> SampleFacts {
         self.number = (self.number + 1) % 71_200;
         let area = AREAS[(self.number / 100) as usize];
@@ -48,7 +48,7 @@ impl People {
         }
     }
 
-    /// A number below `end`.
+    /// Draws a number below `end`.
     pub fn draw(&mut self, end: usize) -> usize {
         self.rng.random_range(0..end)
     }

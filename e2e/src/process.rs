@@ -1,4 +1,4 @@
-//! One process of ours: its output, and the ways to end it.
+//! One of our processes: its output, and the ways to end it.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,17 +15,17 @@ use crate::wait::{DEADLINE, eventually};
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub struct Ran {
-    /// `None`: a signal ended it.
+    /// `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl Ran {
-    /// The one JSON document on stdout.
+    /// Returns the single JSON document on stdout.
     ///
     /// # Panics
-    /// Where it failed or printed something else.
+    /// If the command failed or printed something else.
     #[must_use]
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -36,12 +36,12 @@ impl Ran {
 /// Runs a command to its end.
 ///
 /// # Panics
-/// Where it cannot be started, or does not end in [`DEADLINE`].
+/// If it cannot be started, or does not end within [`DEADLINE`].
 pub async fn run(command: Command) -> Ran {
     run_within(command, DEADLINE).await
 }
 
-/// As [`run`], within another time.
+/// Like [`run`], with another deadline.
 pub(crate) async fn run_within(mut command: Command, within: Duration) -> Ran {
     command.stdin(Stdio::null()).kill_on_drop(true);
     let ended = tokio::time::timeout(within, command.output()).await;
@@ -53,7 +53,7 @@ pub(crate) async fn run_within(mut command: Command, within: Duration) -> Ran {
     }
 }
 
-/// A running process. Killed when dropped.
+/// A running process; killed when dropped.
 pub struct Process {
     child: Child,
     stdout: Lines,
@@ -61,8 +61,10 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a process.
+    ///
     /// # Panics
-    /// Where it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
@@ -72,25 +74,25 @@ impl Process {
         Self { child, stdout, stderr }
     }
 
-    /// What it has written to stdout so far.
+    /// Returns the lines written to stdout so far.
     #[must_use]
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.so_far()
     }
 
-    /// What it has written to stderr so far.
+    /// Returns the lines written to stderr so far.
     #[must_use]
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.so_far()
     }
 
-    /// Waits for a line that `pick` takes, on stdout or stderr.
+    /// Waits for a line on stdout or stderr for which `pick` returns a value.
     ///
     /// # Panics
-    /// Where it ends first, or the line does not come.
+    /// If the process ends first, or the line does not come.
     pub async fn line<T>(&mut self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
         eventually(what, async || {
-            // Asked first: what it wrote before its end is still read.
+            // The status is read before the lines, so that lines written just before the end still count.
             let ended = self.child.try_wait().expect("a child of ours");
             let found = self.stdout().iter().chain(&self.stderr()).find_map(|line| pick(line));
             assert!(found.is_some() || ended.is_none(), "{what}: ended with {ended:?}: {:?}", self.stderr());
@@ -99,58 +101,60 @@ impl Process {
         .await
     }
 
-    /// `kill -9`: no line of ours runs any more.
+    /// Kills the process with `kill -9`, so that none of its code runs any more.
     ///
     /// # Panics
-    /// Where it has ended by itself.
+    /// If it has ended by itself.
     pub async fn kill(mut self) -> Ran {
         self.child.start_kill().expect("it was running");
         self.ended(DEADLINE).await
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     ///
     /// # Panics
-    /// Never: it is a child of ours.
+    /// Never: the process is our child.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("a child of ours").is_none()
     }
 
+    /// Returns the process id.
+    ///
     /// # Panics
-    /// Where it has ended.
+    /// If the process has ended.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id().expect("it is running")
     }
 
-    /// `kill -TERM`.
+    /// Sends `kill -TERM`.
     ///
     /// # Panics
-    /// Where it has ended by itself.
+    /// If the process has ended by itself.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// `kill -HUP`: reads its configuration again.
+    /// Sends `kill -HUP`, which makes the process read its configuration again.
     ///
     /// # Panics
-    /// Where it has ended by itself.
+    /// If the process has ended by itself.
     pub fn hang_up(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// `kill -STOP`: its connections stay, and nothing of it runs until [`Self::thaw`].
+    /// Sends `kill -STOP`: its connections stay open, and none of its code runs until [`Self::thaw`].
     ///
     /// # Panics
-    /// Where it has ended by itself.
+    /// If the process has ended by itself.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// `kill -CONT`.
+    /// Sends `kill -CONT`.
     ///
     /// # Panics
-    /// Where it has ended by itself.
+    /// If the process has ended by itself.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -160,10 +164,10 @@ impl Process {
         kill_process(pid.expect("it is running"), signal).expect("it is running");
     }
 
-    /// How it ends, and everything it wrote.
+    /// Waits for the process to end, and returns its exit code and everything it wrote.
     ///
     /// # Panics
-    /// Where it does not end in `within`.
+    /// If it does not end in `within`.
     pub async fn ended(mut self, within: Duration) -> Ran {
         let status: ExitStatus = tokio::time::timeout(within, self.child.wait())
             .await
@@ -173,7 +177,7 @@ impl Process {
     }
 }
 
-/// Lines of a pipe, read as they come: a full pipe would stop the process.
+/// Reads the lines of a pipe as they arrive, because a full pipe would stop the process.
 struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     reading: JoinHandle<()>,

@@ -1,5 +1,5 @@
-//! A TCP proxy that does to a connection what networks do: before a broker, a database or an API. What it does is said
-//! per direction, and changed while connections are open. One seed decides all jitter and slicing.
+//! A TCP proxy that imitates network faults in front of a broker, a database or an API. The faults are set per
+//! direction and may change while connections are open. One seed decides all jitter and slicing.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -18,34 +18,36 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Read at once; what is on its way inside the proxy is bounded by [`IN_TRANSIT`].
+/// Maximum bytes of one read. The total inside the proxy is bounded by [`IN_TRANSIT`].
 const CHUNK: usize = 16 * 1024;
-/// A network holds some data. More than this waits unread, so that a sender feels a slow link.
+/// Maximum bytes in transit per direction, as a network holds some data. Further data stay unread, so that a sender
+/// notices a slow link.
 const IN_TRANSIT: usize = 256 * 1024;
 const LARGEST_SLICE: usize = 16;
 
-/// Which way bytes go.
+/// The direction in which bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// From who connected to the server.
+    /// From the client to the server.
     Up,
-    /// From the server back.
+    /// From the server to the client.
     Down,
 }
 
-/// What one direction of every connection suffers. By default nothing.
+/// The faults in one direction of every connection; by default none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Toxics {
-    /// Everything arrives this much later, in order.
+    /// Delay of all data; their order stays.
     pub latency: Duration,
-    /// Up to this much more, drawn for each piece.
+    /// Maximum additional delay, drawn for each piece.
     pub jitter: Duration,
     pub bytes_per_second: Option<u32>,
-    /// Nothing arrives, not even an end, until it is lifted; then what was sent does, as TCP would see to it.
+    /// While set, nothing arrives, not even an end. When it is lifted, everything that was sent arrives, as TCP would
+    /// ensure.
     pub blackhole: bool,
-    /// In pieces of 1 to 16 bytes.
+    /// Whether data arrive in pieces of 1 to 16 bytes.
     pub slicer: bool,
-    /// A connection is reset after so many bytes.
+    /// Number of bytes after which a connection is reset.
     pub limit_data: Option<u64>,
 }
 
@@ -62,15 +64,17 @@ struct ProxyState {
     up: watch::Sender<Toxics>,
     down: watch::Sender<Toxics>,
     refuse: watch::Sender<bool>,
-    /// Counts the orders to reset.
+    /// Counts the resets ordered so far.
     resets: watch::Sender<u64>,
     accepted: AtomicU64,
     open: watch::Sender<u64>,
 }
 
 impl Proxy {
+    /// Starts a proxy in front of `upstream`.
+    ///
     /// # Errors
-    /// Where it cannot listen.
+    /// Fails when it cannot listen.
     pub async fn start(upstream: SocketAddr, seed: u64) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -88,46 +92,46 @@ impl Proxy {
         Ok(Self { address, shared, accepting })
     }
 
-    /// Where to connect to.
+    /// Returns the address to connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on, for open connections too.
+    /// Sets the faults of a direction from now on, for open connections too.
     pub fn set(&self, direction: Direction, toxics: Toxics) {
         self.shared.toxics(direction).send_replace(toxics);
     }
 
-    /// The same both ways.
+    /// Sets the same faults in both directions.
     pub fn set_both(&self, toxics: &Toxics) {
         self.set(Direction::Up, toxics.clone());
         self.set(Direction::Down, toxics.clone());
     }
 
-    /// Heals the network; new connections are let in, too.
+    /// Heals the network; new connections are accepted again.
     pub fn heal(&self) {
         self.set_both(&Toxics::default());
         self.refuse(false);
     }
 
-    /// Whether new connections are reset before a byte is read.
+    /// Sets whether new connections are reset before a byte is read.
     pub fn refuse(&self, refuse: bool) {
         self.shared.refuse.send_replace(refuse);
     }
 
-    /// Ends every open connection with an RST, to both sides.
+    /// Ends every open connection with an RST to both sides.
     pub fn reset(&self) {
         self.shared.resets.send_modify(|resets| *resets += 1);
     }
 
-    /// How many connections there were, refused ones too.
+    /// Returns how many connections there were, refused ones included.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// How many are open.
+    /// Returns how many connections are open.
     #[must_use]
     pub fn open(&self) -> u64 {
         *self.shared.open.borrow()
@@ -151,14 +155,14 @@ impl ProxyState {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
-            // Out of descriptors, for example: whoever connects waits, as with a real one.
+            // For example without free descriptors, a client waits, as with a real server.
             let Ok((client, _)) = listener.accept().await else {
                 tokio::task::yield_now().await;
                 continue;
             };
             let number = self.accepted.fetch_add(1, Ordering::SeqCst);
             self.open.send_modify(|open| *open += 1);
-            // Subscribed here: a reset right after the connect is for this connection, too.
+            // Subscribed here, so that a reset right after the connect reaches this connection too.
             let resets = self.resets.subscribe();
             let shared = Arc::clone(&self);
             tokio::spawn(async move {
@@ -175,7 +179,7 @@ impl ProxyState {
         let Ok(server) = TcpStream::connect(self.upstream).await else { return reset(&client) };
         let (mut client, mut server) = (client, server);
         for stream in [&client, &server] {
-            // Slices are to arrive as slices. A socket that is gone already shows it with its first read.
+            // Slices must arrive as slices. A socket that is already gone shows it with its first read.
             let _ = stream.set_nodelay(true);
         }
         let whole = {
@@ -196,9 +200,9 @@ impl ProxyState {
     }
 }
 
-/// Makes the coming drop send an RST.
+/// Makes the following drop send an RST.
 fn reset(stream: &TcpStream) {
-    // Fails where it is gone already.
+    // This fails if the socket is already gone.
     let _ = stream.set_zero_linger();
 }
 
@@ -208,7 +212,7 @@ struct Relay<'stream> {
     to: WriteHalf<'stream>,
     toxics: watch::Receiver<Toxics>,
     rng: StdRng,
-    /// With the time when each may arrive. An empty piece is the end.
+    /// Pieces with the time from which each may arrive. An empty piece marks the end.
     transit: VecDeque<(Instant, Vec<u8>)>,
     in_transit: usize,
     forwarded: u64,
@@ -221,16 +225,16 @@ impl<'stream> Relay<'stream> {
         Self { from, to, toxics, rng, transit, in_transit: 0, forwarded: 0, last_due: Instant::now() }
     }
 
-    /// Until the end was forwarded.
+    /// Relays until the end was forwarded.
     ///
     /// # Errors
-    /// Where a side is gone, or the limit is reached: both are to be reset.
+    /// Fails when a side is gone or the limit is reached; both sides must then be reset.
     async fn run(mut self) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         let mut ended = false;
         loop {
             let toxics = self.toxics.borrow_and_update().clone();
-            // A black hole's packets are still in the sender's hands.
+            // While the black hole is set, the sender keeps its packets.
             let reads = !ended && !toxics.blackhole && self.in_transit < IN_TRANSIT;
             let due = self.transit.front().filter(|_| !toxics.blackhole).map(|(due, _)| *due);
             tokio::select! {
@@ -262,7 +266,7 @@ impl<'stream> Relay<'stream> {
         self.transit.push_back((self.last_due, bytes.to_vec()));
     }
 
-    /// Writes the first of what is in transit; `true` when it was the end.
+    /// Writes the first piece in transit; returns `true` if it was the end.
     async fn arrive(&mut self, toxics: &Toxics) -> io::Result<bool> {
         let Some((due, mut bytes)) = self.transit.pop_front() else { return Ok(false) };
         if bytes.is_empty() {
@@ -270,7 +274,7 @@ impl<'stream> Relay<'stream> {
             return Ok(true);
         }
         let most = if toxics.slicer { self.rng.random_range(1..=LARGEST_SLICE) } else { bytes.len() };
-        // So that a change of the rate is felt soon.
+        // Small pieces make a change of the rate take effect soon.
         let most = toxics.bytes_per_second.map_or(most, |rate| most.min((rate / 20).max(1) as usize));
         let left = toxics.limit_data.map_or(u64::MAX, |limit| limit.saturating_sub(self.forwarded));
         let most = most.min(usize::try_from(left).unwrap_or(usize::MAX)).min(bytes.len());
@@ -300,7 +304,7 @@ impl<'stream> Relay<'stream> {
 
 async fn at(due: Option<Instant>) {
     match due {
-        // A timer has the grain of a millisecond: too coarse for slices.
+        // A timer has a resolution of a millisecond, which is too coarse for slices.
         Some(due) if due <= Instant::now() => {}
         Some(due) => tokio::time::sleep_until(due).await,
         None => pending().await,

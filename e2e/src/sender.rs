@@ -1,4 +1,4 @@
-//! Posts webhooks as TextUs does: signed, and again where no 2xx came.
+//! Posts webhooks as TextUs does: signed, and again after a 503 or no answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,8 +22,10 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns the event id of an acknowledgement.
+    ///
     /// # Panics
-    /// Where it is no acknowledgement.
+    /// If the answer is no acknowledgement.
     #[must_use]
     pub fn event_id(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
@@ -31,7 +33,7 @@ impl Answer {
     }
 }
 
-/// Clones share where they post to and what was accepted.
+/// A sender of webhooks. Clones share the receivers' URLs and the record of accepted events.
 #[derive(Clone)]
 pub struct Sender {
     client: reqwest::Client,
@@ -41,7 +43,7 @@ pub struct Sender {
 #[derive(Default)]
 struct SenderState {
     urls: Mutex<Vec<String>>,
-    /// Posts go to each receiver in turn.
+    /// Counts the posts, which go to each receiver in turn.
     turn: AtomicUsize,
     accepted: Mutex<BTreeMap<String, String>>,
     answers: Mutex<BTreeMap<u16, u64>>,
@@ -55,12 +57,12 @@ impl Default for Sender {
 }
 
 impl Sender {
-    /// Posts go there from now on: a restarted receiver has another port.
+    /// Directs posts to this URL from now on; a restarted receiver has another port.
     pub fn goes_to(&self, url: &str) {
         self.goes_to_all(&[url.to_owned()]);
     }
 
-    /// Posts go to one after another.
+    /// Directs posts to these URLs in turn.
     pub fn goes_to_all(&self, urls: &[String]) {
         *held(&self.shared.urls) = urls.to_vec();
     }
@@ -68,7 +70,7 @@ impl Sender {
     /// Posts once.
     ///
     /// # Errors
-    /// Where no answer came.
+    /// Fails when no answer came.
     pub async fn post(&self, bytes: &[u8]) -> Result<Answer, reqwest::Error> {
         self.post_signed(bytes, &sign(SECRET, bytes)).await
     }
@@ -76,7 +78,7 @@ impl Sender {
     /// Posts once, with this signature.
     ///
     /// # Errors
-    /// Where no answer came.
+    /// Fails when no answer came.
     pub async fn post_signed(&self, bytes: &[u8], signature: &str) -> Result<Answer, reqwest::Error> {
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let url = {
@@ -97,10 +99,10 @@ impl Sender {
         answered
     }
 
-    /// Posts until a 2xx comes, and remembers the event's id with the type that the body names.
+    /// Posts until a 200 comes, and remembers the event's id with the type that the body names.
     ///
     /// # Panics
-    /// Where none comes, or a signed webhook is refused: only 503 and no answer at all are worth another post.
+    /// If none comes, or a signed webhook is refused. Only a 503 or no answer at all is worth another post.
     pub async fn send(&self, body: &Value) -> String {
         let event_type = body["action"].as_str().unwrap_or("unparsed").replace('-', "_");
         let id = self.send_bytes(body.to_string().as_bytes()).await;
@@ -123,25 +125,25 @@ impl Sender {
         }
     }
 
-    /// Event ids that were answered 200, with their types.
+    /// Returns the event ids that were answered 200, with their types.
     #[must_use]
     pub fn accepted(&self) -> BTreeMap<String, String> {
         held(&self.shared.accepted).clone()
     }
 
-    /// How many posts got each status.
+    /// Returns how many posts got each status.
     #[must_use]
     pub fn answers(&self) -> BTreeMap<u16, u64> {
         held(&self.shared.answers).clone()
     }
 
-    /// Which statuses came at all.
+    /// Returns the statuses that occurred.
     #[must_use]
     pub fn statuses(&self) -> BTreeSet<u16> {
         held(&self.shared.answers).keys().copied().collect()
     }
 
-    /// How many posts got no answer.
+    /// Returns how many posts got no answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.shared.unanswered.load(Ordering::Relaxed)

@@ -1,16 +1,16 @@
-//! Waiting for what must come true.
+//! Waiting for a condition.
 
 use std::time::{Duration, Instant};
 
-/// Long for what takes milliseconds: the machine may be busy with other tests.
+/// Maximum wait. It is long for what takes milliseconds, because the machine may be busy with other tests.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Looks again and again until there is something to see.
+/// Calls `look` repeatedly until it returns a value.
 ///
 /// # Panics
-/// Where nothing is seen in [`DEADLINE`]: the test has failed.
+/// If it returns none within [`DEADLINE`]; the test has failed then.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {

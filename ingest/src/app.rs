@@ -29,22 +29,23 @@ use crate::sources::Sources;
 use crate::spool::Spooling;
 use crate::tls;
 
-/// More threads than this only contend: the broker is the limit, not HTTP.
+/// Maximum worker threads. The broker is the bottleneck, not HTTP, so more threads would only contend.
 const MAX_WORKERS: usize = 4;
-/// Longer than load balancers commonly keep an idle connection (60 s), so that it is them who close it: the other way
-/// round, a request can meet a connection that is just being closed.
+/// How long an idle connection is kept. This is longer than the usual 60 s of load balancers, so that the load balancer
+/// closes the connection. If we closed it, a request could arrive on a connection that is just being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Per worker thread. What is in flight is limited apart from this and far lower; idle connections cost some KiB each.
+/// Maximum connections per worker thread. Requests in flight have their own, far lower limit; an idle connection costs
+/// only some KiB.
 const MAX_CONNECTIONS: usize = 8192;
-/// TLS handshakes begun per second and worker thread: they are what a connection costs most.
+/// Maximum TLS handshakes begun per second and worker thread. The handshake is the most expensive part of a connection.
 const MAX_CONNECTION_RATE: usize = 256;
 
-/// The webhook edge: bound, and serving from [`IngestApp::run`] on.
+/// The webhook server. It is bound on creation and serves once [`IngestApp::run`] is called.
 pub struct IngestApp {
     server: Server,
     local_addr: SocketAddr,
     broker_state: watch::Receiver<BrokerState>,
-    /// `None`: the broker itself is what is connected or not.
+    /// `None` when there is no spool; then `broker_state` is also the connection state.
     spooling: Option<Arc<Spooling>>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
@@ -53,10 +54,10 @@ pub struct IngestApp {
 }
 
 impl IngestApp {
-    /// Binds `[ingest] listen`; port 0 means any.
+    /// Binds `[ingest] listen`; port 0 means any free port.
     ///
     /// # Errors
-    /// Where the address cannot be had or the TLS files are unusable; says what to do.
+    /// Fails when the address cannot be bound or the TLS files are unusable; the error says what to do.
     pub fn bind(
         settings: &Settings,
         broker: Arc<dyn Publish>,
@@ -120,13 +121,14 @@ impl IngestApp {
         })
     }
 
-    /// Takes changed secrets over while it runs.
+    /// Applies changed secrets from `live` while the server runs.
     #[must_use]
     pub fn following(self, live: LiveSettings) -> Self {
         Self { live: Some(live), ..self }
     }
 
-    /// Says that the broker is this one: then RabbitMQ is told apart from the spool in `/readyz` and the metrics.
+    /// Declares that the broker is this spool, so that `/readyz` and the metrics report RabbitMQ and the spool
+    /// separately.
     #[must_use]
     pub fn with_spooling(self, spooling: Option<Arc<Spooling>>) -> Self {
         Self { spooling, ..self }
@@ -137,7 +139,7 @@ impl IngestApp {
         self.local_addr
     }
 
-    /// Whether a webhook could be made durable now; lives on after the app.
+    /// Returns a check of whether a webhook could be made durable now. The check may outlive the app.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let broker_state = self.broker_state.clone();
@@ -159,11 +161,12 @@ impl IngestApp {
         })
     }
 
-    /// Serves until cancelled, then takes no more and finishes what is in flight, for `shutdown_grace` at most.
+    /// Serves until `shutdown` is cancelled. Then the server accepts nothing new and finishes the requests in flight,
+    /// within `shutdown_grace`.
     ///
     /// # Errors
-    /// Where the listener fails, or where durable storage failed for good: after that nothing can be promised any
-    /// more, and the process has to end.
+    /// Fails when the listener fails or when durable storage failed for good. In the second case no further promise can
+    /// be kept and the process has to exit.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { server, mut broker_state, spooling, metrics, draining, sources, live, .. } = self;
         let following = live.map(|live| tokio::spawn(follow(live, sources)));
@@ -189,18 +192,18 @@ impl IngestApp {
     }
 }
 
-/// Follows a broker's state into the gauge; never returns.
+/// Copies a broker's state into the `broker_connected` gauge; never returns.
 async fn follow_broker(metrics: &Metrics, mut state: watch::Receiver<BrokerState>) {
     loop {
         metrics.broker_connected.set(i64::from(*state.borrow_and_update() == BrokerState::Ready));
         if state.changed().await.is_err() {
-            // The broker was closed: the last state stands.
+            // The broker was closed, so its last state stays valid.
             std::future::pending().await
         }
     }
 }
 
-/// Returns when storage has failed for good.
+/// Returns the reason once storage has failed for good.
 async fn failed(state: &mut watch::Receiver<BrokerState>) -> String {
     loop {
         match &*state.borrow_and_update() {
@@ -208,20 +211,20 @@ async fn failed(state: &mut watch::Receiver<BrokerState>) -> String {
             BrokerState::Ready | BrokerState::NotReady(_) => {}
         }
         if state.changed().await.is_err() {
-            // The broker was closed: the last state stands.
+            // The broker was closed, so its last state stays valid.
             return std::future::pending().await;
         }
     }
 }
 
-/// Runs `server` until `stop`, then lets it finish what is in flight.
+/// Runs `server` until `stop` completes, then lets it finish the requests in flight.
 async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::Result<()> {
     let handle = server.handle();
     tokio::select! {
         ended = &mut server => return ended,
         () = stop => {}
     }
-    // The server has to be driven on for its own stop to go ahead.
+    // The stop only makes progress while the server itself is polled.
     tokio::join!(handle.stop(true), server).1
 }
 
@@ -229,12 +232,13 @@ fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
     addrs.first().copied().context("nothing was bound")
 }
 
-/// actix counts its grace in whole seconds; rounded up, so that a short one is none at all.
+/// Rounds up to whole seconds, because actix counts its shutdown grace in seconds and a grace below 1 s would become
+/// none.
 fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// Takes changed secrets over.
+/// Applies changed secrets to the sources.
 async fn follow(mut live: LiveSettings, sources: Sources) {
     while live.changed().await.is_ok() {
         let settings = Arc::clone(&live.borrow_and_update());

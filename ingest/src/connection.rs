@@ -1,6 +1,6 @@
-//! Closes connections that hold a place without using it. actix times the first request head of a connection and an
-//! idle keep-alive, but neither a second head that trickles in nor the rest of a body that was refused; this limits
-//! the time between two requests, whatever arrives in it.
+//! Closes connections that hold a place without using it. actix limits the time for the first request head of a
+//! connection and for an idle keep-alive. actix does not limit a second head that trickles in, nor the rest of a
+//! refused body. This module limits the time between two requests, whatever arrives meanwhile.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,7 +16,8 @@ use actix_web::rt::net::TcpStream;
 use actix_web::rt::task::JoinHandle;
 
 struct Connection {
-    /// A second handle, dropped with the connection: shutting it down is what ends a connection that actix owns.
+    /// A second handle to the socket, dropped with the connection. actix owns the connection itself, so shutting down
+    /// this handle is how we end it.
     socket: std::net::TcpStream,
     /// `None` while a request is being handled.
     idle_since: Cell<Option<Instant>>,
@@ -29,10 +30,10 @@ impl Drop for Connection {
     }
 }
 
-/// Watches a new connection: without a request in hand for `limit`, it is closed. For `HttpServer::on_connect`.
+/// Watches a new connection and closes it after `limit` without a request in hand. Meant for `HttpServer::on_connect`.
 pub(crate) fn watch(io: &dyn Any, data: &mut Extensions, limit: Duration) {
     let tcp = io.downcast_ref::<TcpStream>().or_else(|| Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
-    // Out of file descriptors: the connection is served all the same, the next `accept` waits.
+    // Without a free file descriptor the connection is served unwatched; the next `accept` waits.
     let Some(Ok(handle)) = tcp.map(|tcp| tcp.as_fd().try_clone_to_owned()) else { return };
     data.insert(Rc::new_cyclic(|this| Connection {
         socket: handle.into(),
@@ -69,7 +70,7 @@ async fn close_when_idle(connection: Weak<Connection>, limit: Duration) {
         let Some(connection) = connection.upgrade() else { return };
         let idle = connection.idle_since.get().map_or(Duration::ZERO, |since| since.elapsed());
         if idle >= limit {
-            // Already gone is as good.
+            // An error means that the connection is already gone.
             let _ = connection.socket.shutdown(Shutdown::Both);
             return;
         }
@@ -88,7 +89,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(50);
     const DEADLINE: Duration = Duration::from_secs(5);
 
-    /// The server's end of a watched connection, and the client's.
+    /// Returns the server's and the client's end of a watched connection.
     async fn watched(data: &mut Extensions) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,5 +1,5 @@
-//! The way from a verified event to durable storage. Holding the broker here, and nowhere else in ingest, is what
-//! keeps anything unverified out of the queues.
+//! Makes verified events durable. Only this module of ingest holds the broker, which keeps unverified data out of the
+//! queues.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,9 +12,10 @@ use hookline_common::service::telemetry::metrics::Metrics;
 
 use crate::sources::Verified;
 
-/// Events that are brought to all of their queues at a time: they must leave room for those that come.
+/// Maximum events that are being completed in the background at once. The limit leaves room for new events.
 const COMPLETED_AT_ONCE: usize = 64;
-/// Tries while the broker is there; the pauses between them are three and a half minutes at most.
+/// Maximum tries to complete an event while the broker is ready. The pauses between the tries add up to at most three
+/// and a half minutes.
 const COMPLETE_TRIES: u32 = 12;
 const COMPLETE_AGAIN: Duration = Duration::from_secs(1);
 const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
@@ -22,12 +23,13 @@ const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Durable {
     broker: Arc<dyn Publish>,
     metrics: Arc<Metrics>,
-    /// A broker that hangs must not hold requests for ever: the sender has given up long before.
+    /// Maximum time for one publish. A hanging broker must not hold requests for ever, because the sender has given up
+    /// long before.
     deadline: Duration,
     incomplete: Arc<Incomplete>,
 }
 
-/// Which events are being completed.
+/// The ids of the events that are being completed.
 #[derive(Default)]
 struct Incomplete(Mutex<HashSet<EventId>>);
 
@@ -42,8 +44,8 @@ impl Durable {
         Self { broker, metrics, deadline, incomplete: Arc::default() }
     }
 
-    /// Returns when the event is durable. After [`PublishError::Unknown`] it may be, or become so: the sender's repeat
-    /// gets the same id.
+    /// Returns when the event is durable. After [`PublishError::Unknown`] the event may be durable or may become so;
+    /// the sender's retry gets the same event id.
     pub(crate) async fn store(&self, event: &Verified<Event>) -> Result<Stored, PublishError> {
         let started = Instant::now();
         let stored = tokio::time::timeout(self.deadline, self.broker.publish(event.get()))
@@ -57,8 +59,9 @@ impl Durable {
         stored
     }
 
-    /// A broker that died while it stored an event may have it in some of its queues: a handler would act on what the
-    /// history never hears of, should the sender give up. So it is published until it is in all of them.
+    /// Publishes the event in the background until all of its queues have it. A broker that died while it stored the
+    /// event may have it in only some of its queues. If the sender then gave up, a handler would act on an event that
+    /// the history never records.
     fn complete(&self, event: &Event) {
         match self.incomplete.add(&event.id) {
             Added::Yes => {}
@@ -87,11 +90,12 @@ fn not_completed(event: &Event, why: &str) {
     );
 }
 
-/// The end of the process ends it as well: the sender's repeat is what is left then.
+/// Publishes until the event is stored. When the process exits, this task ends with it, and only the sender's retry
+/// remains.
 async fn publish_until_stored(broker: &dyn Publish, event: &Event) -> Result<(), PublishError> {
     let mut tries = 0;
     loop {
-        // An outage may take as long as it likes.
+        // Waiting for the broker does not count as a try, however long the outage lasts.
         let _ = broker.state().wait_for(|state| *state == BrokerState::Ready).await;
         match broker.publish_patiently(event).await {
             Ok(_) => return Ok(()),
@@ -120,7 +124,7 @@ impl Incomplete {
     }
 
     fn ids(&self) -> MutexGuard<'_, HashSet<EventId>> {
-        // Nothing under this lock can panic half-way.
+        // No code panics while it holds this lock, so the data is consistent even if the lock is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

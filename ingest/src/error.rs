@@ -1,4 +1,4 @@
-//! Every way a request is not accepted, and the one place where that becomes an HTTP status (docs/reference.md).
+//! All reasons for refusing a request, and the only place that maps them to an HTTP status (docs/reference.md).
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::sources::Refused;
 
-/// One variant per answer. A fault of ours is never a 4xx: a sender may take that for final.
+/// One variant per answer. A fault of ours never becomes a 4xx, because a sender may take a 4xx for final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IngestError {
     NotFound {
@@ -27,7 +27,7 @@ pub(crate) enum IngestError {
         limit: usize,
     },
     RequestTimeout,
-    /// The sender went away in the middle, or its chunks are malformed.
+    /// The sender disconnected during the body, or the body's chunks are malformed.
     BodyUnreadable,
     Signature {
         header: &'static str,
@@ -36,7 +36,7 @@ pub(crate) enum IngestError {
     NotDurable,
 }
 
-/// Seconds until a sender should come back: a burst is over soon, an outage of storage is not.
+/// Seconds until the sender should retry. A burst is over soon; an outage of storage is not.
 const OVERLOADED_RETRY_AFTER: &str = "1";
 const NOT_DURABLE_RETRY_AFTER: &str = "5";
 
@@ -67,7 +67,7 @@ impl IngestError {
         }
     }
 
-    /// The metric label; `None` where the request is none that is counted: another path, or a sender that went away.
+    /// Returns the metric label, or `None` for requests that are not counted: unknown paths and unreadable bodies.
     pub(crate) fn result(self) -> Option<&'static str> {
         match self {
             Self::NotFound { .. } | Self::BodyUnreadable => None,
@@ -105,7 +105,7 @@ impl IngestError {
         }
     }
 
-    /// The answer. `unread` is what may be left of the request's body.
+    /// Builds the HTTP response. `unread` is the part of the request's body that may still be unread.
     pub(crate) fn response(self, request_id: &str, unread: Payload) -> HttpResponse {
         let mut builder = HttpResponse::build(self.status());
         match self {
@@ -131,9 +131,9 @@ fn retry_after(builder: &mut HttpResponseBuilder, seconds: &'static str) {
     builder.insert_header((header::RETRY_AFTER, seconds));
 }
 
-/// An answer that may be given before the body was read. It keeps the rest of the body until it is sent: then actix
-/// closes the connection after a bounded time, where a dropped chunked body would be drained for as long as the sender
-/// cares to send.
+/// A response body that may be sent before the request's body was read. It holds the unread rest of the request until
+/// the response is sent, so that actix closes the connection after a bounded time. If the rest were dropped, actix
+/// would drain a chunked body for as long as the sender keeps sending.
 struct Answer {
     text: Option<Bytes>,
     _unread: Payload,

@@ -1,8 +1,9 @@
-//! Hookline's HTTP edge: verify, make durable, acknowledge. It knows sources and the broker, and calls no API.
+//! Hookline's HTTP edge: verifies webhooks, makes them durable and acknowledges them. The crate knows the sources and
+//! the broker, and calls no API.
 //!
-//! A request's way: `routes::webhooks` (limits, raw body) → [`sources`] (are these bytes theirs, what do they
-//! say) → the broker, until durable → 200. Everything that is not durable is answered 503 with `Retry-After`
-//! (docs/reference.md, "HTTP: webhooks").
+//! A request passes through `routes::webhooks` (limits, raw body), [`sources`] (signature check and event) and the
+//! broker (until the event is durable), and is then answered 200. A request whose event is not durable is answered 503
+//! with `Retry-After` (docs/reference.md, "HTTP: webhooks").
 
 pub mod app;
 pub mod service;

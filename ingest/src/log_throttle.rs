@@ -1,4 +1,4 @@
-//! Keeps a flood of like events to one log line a second: what strangers can cause must not fill the disk.
+//! Limits repeated log lines to one a second, so that strangers cannot fill the disk by provoking them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,11 +17,11 @@ impl LogThrottle {
         Self { started: Instant::now(), next: AtomicU64::new(0), held_back: AtomicU64::new(0) }
     }
 
-    /// Whether a line may be written now, and how many were held back before it.
+    /// Returns the number of lines held back so far if a line may be written now, else `None`.
     pub(crate) fn pass(&self) -> Option<u64> {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let next = self.next.load(Ordering::Relaxed);
-        // One of those who race wins; the others are held back.
+        // Of several racing threads one wins; the others' lines are held back.
         let wins = now >= next
             && self.next.compare_exchange(next, now + INTERVAL_MILLIS, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if wins {

@@ -1,4 +1,4 @@
-//! Start-up of `hookline-ingest`: the arguments and the settings, both checked before anything is opened.
+//! Starts `hookline-ingest`: checks the arguments and the settings before anything is opened.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Fails only where a provider is installed already, which serves as well.
+    // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-ingest", async {
         let settings = service::settings(arguments.config.as_deref(), Needs::INGEST)?;

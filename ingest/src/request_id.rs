@@ -1,5 +1,5 @@
-//! What of a request's own tracing headers is taken over: an id that follows it through answers and logs, and W3C trace
-//! context. They come from strangers, so only values of a known, harmless form are kept.
+//! Reads the tracing headers of a request: a request id for answers and logs, and the W3C trace context. The headers
+//! come from strangers, so only values of a known, harmless form are kept.
 
 use actix_web::http::header::{HeaderMap, HeaderName};
 
@@ -7,7 +7,7 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const MAX_BYTES: usize = 64;
 
-/// The sender's request id where it is sane (1 to 64 of `[A-Za-z0-9._-]`), else a new random one.
+/// Returns the sender's request id if it is sane (1 to 64 of `[A-Za-z0-9._-]`), else a new random one.
 pub(crate) fn request_id(headers: &HeaderMap) -> String {
     let sent = headers.get(HEADER).and_then(|value| value.to_str().ok());
     match sent.filter(|sent| is_sane(sent)) {
@@ -16,7 +16,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// The `traceparent` header where it is well-formed (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+/// Returns the `traceparent` header if it is well-formed (<https://www.w3.org/TR/trace-context/#traceparent-header>).
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let sent = headers.get(TRACEPARENT)?.to_str().ok()?;
     is_traceparent(sent).then(|| sent.to_owned())

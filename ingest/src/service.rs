@@ -1,4 +1,4 @@
-//! `hookline-ingest` from its settings to its end.
+//! Runs `hookline-ingest` from its settings until it stops.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use crate::app::IngestApp;
 use crate::spool::Spooling;
 
-/// Receives webhooks until a signal, then finishes what is in flight.
+/// Receives webhooks until a signal arrives, then finishes the requests in flight.
 ///
 /// # Errors
-/// Where something cannot be opened, or durable storage failed for good.
+/// Fails when something cannot be opened or when durable storage failed for good.
 pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()> {
     let live = reload::follow(config, Needs::INGEST, &settings)?;
     let shutdown = shutdown::on_signal()?;
     let sources: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(Role::Ingest, &sources));
-    // RabbitMQ may be away at the start as at any other time: the spool takes what comes.
+    // RabbitMQ may be unreachable at the start as at any other time; the spool stores events meanwhile.
     let rabbit = RabbitBroker::start(RabbitOptions::new(
         &settings,
         broker_ca(&settings)?,
@@ -47,7 +47,7 @@ pub async fn run(config: Option<&Path>, settings: Settings) -> anyhow::Result<()
     );
     let admin_stop = CancellationToken::new();
     let admin_task = tokio::spawn(admin.run(admin_stop.clone()));
-    // It keeps to `shutdown_grace` itself.
+    // `run` enforces `shutdown_grace` itself.
     let served = ingest.run(shutdown).await;
     broker.close().await;
     admin_stop.cancel();

@@ -1,12 +1,13 @@
-//! Durable while RabbitMQ is away: the embedded broker with one queue, and a forwarder that republishes from it, oldest
-//! first, under the same event id.
+//! Keeps webhooks durable while RabbitMQ is away: an embedded broker with one queue, and a forwarder that republishes
+//! its events to RabbitMQ, oldest first and under the same event id.
 //!
-//! - Where RabbitMQ is ready an event goes straight there, also while older ones are still being forwarded: order is
-//!   not promised, and a new opt-out must not wait behind an hour of notes.
-//! - Whatever RabbitMQ did not confirm goes into the spool, fsynced, before the answer. Where it may have been stored
-//!   all the same, a second copy is harmless: effects are keyed.
-//! - [`PublishError::Overloaded`] stays what it is: too much at once is no outage.
-//! - Settling a row is last: a crash between the confirm and that line forwards the event twice, and loses none.
+//! - While RabbitMQ is ready, a new event goes straight to it, even while older ones are still being forwarded. We
+//!   promise no order, and a new opt-out must not wait behind an hour of notes.
+//! - An event that RabbitMQ did not confirm goes into the spool, with an fsync, before the answer. RabbitMQ may have
+//!   stored it all the same; a second copy is harmless, because effects are keyed.
+//! - [`PublishError::Overloaded`] is passed on: too much load is no outage.
+//! - The forwarder settles a row last. A crash between the confirm and the settlement forwards the event twice, and
+//!   loses none.
 
 mod account;
 mod forwarder;
@@ -30,27 +31,28 @@ use tokio_util::sync::CancellationToken;
 use self::account::Account;
 pub use self::account::used_bytes;
 
-/// Every event waits in this queue: the one that takes all types.
+/// The queue in which all spooled events wait: the one of the handler that takes all event types.
 const QUEUE_OF: HandlerName = HandlerName::RecordHistory;
-/// How long an id is remembered after its event was spooled, to recognise a sender's repeat.
+/// How long the id of a spooled event is remembered, to recognise the sender's repeats.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
 const TELL_OLDEST_EVERY: Duration = Duration::from_secs(5);
-/// From the start to the first connection, as a rule.
+/// Usual time from the start to the first connection; until it has passed, a missing connection is no outage.
 const CONNECTING: Duration = Duration::from_secs(3);
-/// The forwarder's last confirms come within the publisher's deadline; what does not is forwarded at the next start.
+/// Maximum wait for each background task when closing. The forwarder's last confirms arrive within the publisher's
+/// deadline; an event without one is forwarded after the next start.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Where a spool lies in a data directory, and what it is.
+/// Returns how the spool in the data directory of `settings` is opened: its name, its queue and its retention.
 #[must_use]
 pub fn options(settings: &Settings) -> EmbeddedOptions {
     EmbeddedOptions { name: "spool", retention: REMEMBER, ..EmbeddedOptions::new(&settings.data_dir, vec![QUEUE_OF]) }
 }
 
-/// Ingest's broker where the queues are in RabbitMQ: that one, with the spool behind it.
+/// Ingest's broker when the queues are in RabbitMQ: RabbitMQ, with the spool behind it.
 pub struct Spooling {
     remote: Arc<dyn Publish>,
     spool: Option<Arc<Spool>>,
-    /// `on_broker_outage`: whether new events may go to the spool.
+    /// Whether new events may go to the spool (`on_broker_outage`).
     takes: bool,
     state: watch::Sender<BrokerState>,
     stop: CancellationToken,
@@ -63,10 +65,10 @@ struct Spool {
 }
 
 impl Spooling {
-    /// Opens the spool where `on_broker_outage` wants one, and where one of an earlier start still holds events.
+    /// Opens the spool if `on_broker_outage` wants one, or if one from an earlier start exists and may hold events.
     ///
     /// # Errors
-    /// Where the spool cannot be opened, or another process has it; says what to do.
+    /// Fails when the spool cannot be opened or belongs to another process; the error says what to do.
     pub async fn open(
         settings: &Settings,
         remote: Arc<dyn Publish>,
@@ -93,13 +95,13 @@ impl Spooling {
         Ok(this)
     }
 
-    /// RabbitMQ's own state, whatever the spool can do.
+    /// Returns RabbitMQ's own state, independent of the spool.
     #[must_use]
     pub fn connection(&self) -> watch::Receiver<BrokerState> {
         self.remote.state()
     }
 
-    /// What an operator should know although webhooks are made durable.
+    /// Returns what an operator should know although webhooks are made durable.
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let Some(spool) = &self.spool else { return Vec::new() };
@@ -115,7 +117,7 @@ impl Spooling {
         }
     }
 
-    /// The state of the two together.
+    /// Returns the combined state of RabbitMQ and the spool.
     fn now(&self) -> BrokerState {
         if let Some(spool) = &self.spool
             && let BrokerState::Failed(why) = &*spool.broker.state().borrow()
@@ -130,7 +132,8 @@ impl Spooling {
         }
     }
 
-    /// `publish` is not even begun while RabbitMQ is away.
+    /// Runs `publish`, and spools the event if RabbitMQ is away or doesn't confirm. While RabbitMQ is away, `publish`
+    /// is not even started.
     async fn publish_or_spool(
         &self,
         event: &Event,
@@ -147,11 +150,12 @@ impl Spooling {
         self.spool(event, error).await
     }
 
-    /// Into the spool, because of `error`.
+    /// Stores the event in the spool, or returns `error` if new events may not go there.
     async fn spool(&self, event: &Event, error: PublishError) -> Result<Stored, PublishError> {
         let Some(spool) = self.spool.as_ref().filter(|_| self.takes) else { return Err(error) };
         let (spool, event) = (Arc::clone(spool), event.clone());
-        // A task of its own: a sender that goes away meanwhile must not leave bytes counted that are not there.
+        // Storing runs in its own task. If the sender disconnects meanwhile, the account must not count bytes that are
+        // not there.
         let stored = tokio::spawn(async move { spool.store(&event).await }).await;
         stored.unwrap_or(Err(PublishError::Unknown))
     }
@@ -171,7 +175,7 @@ impl Publish for Spooling {
         self.state.subscribe()
     }
 
-    /// Ends the forwarder: what is on its way is confirmed and settled, the rest stays in the spool.
+    /// Stops the forwarder. Events in flight are confirmed and settled; the others stay in the spool.
     async fn close(&self) {
         self.stop.cancel();
         for mut task in self.tasks.lock().await.drain(..) {
@@ -204,7 +208,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// Why it takes no events now.
+    /// Returns why the spool accepts no events now, or `None` if it does.
     fn why_not(&self) -> Option<String> {
         why_not(&self.broker.state().borrow()).or_else(|| self.account.is_full().then(|| self.account.full()))
     }
@@ -224,7 +228,7 @@ async fn open_spool(settings: &Settings, takes: bool, metrics: Arc<Metrics>) -> 
     }
     let opened = EmbeddedBroker::open(options).await;
     let broker = match opened {
-        // Without a spool of its own a process may share the directory with one that has.
+        // A process that needs no spool may share the directory with one that has a spool.
         Err(BrokerError::Owned(_)) if !takes => return Ok(None),
         Err(error @ BrokerError::Owned(_)) => {
             return Err(error).context(
@@ -248,11 +252,11 @@ async fn open_spool(settings: &Settings, takes: bool, metrics: Arc<Metrics>) -> 
     Ok(Some(Spool { broker, account }))
 }
 
-/// Keeps the state up to date and tells how old the oldest event is, until `stop`.
+/// Keeps the state up to date and reports the age of the oldest event, until the broker is closed or dropped.
 async fn follow(spooling: Arc<Spooling>) {
     let mut remote = spooling.remote.state();
     let spool = spooling.spool.clone();
-    // Without a spool its own state stands in for that of one: it never changes but with the remote's.
+    // Without a spool, our own state stands in for the spool's; it changes only when RabbitMQ's does.
     let mut local = spool.as_ref().map_or_else(|| spooling.state.subscribe(), |spool| spool.broker.state());
     let stop = spooling.stop.clone();
     let weak = Arc::downgrade(&spooling);
@@ -266,7 +270,7 @@ async fn follow(spooling: Arc<Spooling>) {
         spooling.state.send_if_modified(|state| (*state != now).then(|| *state = now).is_some());
         let ready = *remote.borrow_and_update() == BrokerState::Ready;
         has_been_ready |= ready;
-        // The first connection takes a moment, and that is no outage.
+        // The first connection takes a moment; that is no outage.
         let is_away = spooling.takes && !ready && (has_been_ready || started.elapsed() >= CONNECTING);
         report_change(&spooling, was_away, is_away);
         was_away = is_away;
@@ -287,7 +291,7 @@ async fn follow(spooling: Arc<Spooling>) {
     }
 }
 
-/// One line each time webhooks change their way.
+/// Logs one line each time webhooks switch between RabbitMQ and the spool.
 fn report_change(spooling: &Spooling, was_away: bool, is_away: bool) {
     let waiting = spooling.spool.as_ref().map_or(0, |spool| spool.account.events());
     match (was_away, is_away) {

@@ -1,4 +1,4 @@
-//! TLS for the webhook listener: PEM files into a rustls configuration (`ring`, TLS 1.2 and 1.3).
+//! TLS for the webhook listener: builds a rustls configuration (`ring`, TLS 1.2 and 1.3) from PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Reads certificate chain and key.
+/// Reads the certificate chain and the key.
 ///
 /// # Errors
-/// Names the key of the settings, the file and what to give instead.
+/// The error names the setting, the file and what to give instead.
 pub(crate) fn server_config(cert: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
     let chain = read_chain(cert)?;
     let private_key = PrivateKeyDer::from_pem_file(key).with_context(|| {

@@ -1,10 +1,11 @@
-//! The stand-in as a process of its own, for scripts that run the services by hand. SIGTERM ends it.
+//! The sandbox as a process of its own, for scripts that run the services by hand. SIGTERM ends it.
 //!
 //! ```text
 //! cargo run -p hookline-sandbox --example textus -- 127.0.0.1:8090 TOKEN_FILE WEBHOOK_URL WEBHOOK_SECRET_FILE
 //! ```
 //!
-//! Prints its address, and at its end what it was asked against the API's rules, one line each; exit 1 if anything.
+//! The process prints its address and, when it ends, the requests that broke the API's rules, one line each. It exits
+//! with 1 if there were any.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +24,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         std::fs::read_to_string(file).map(|text| text.trim_end().to_owned()).with_context(|| format!("reading {file}"))
     };
     let mut ended = signal(SignalKind::terminate())?;
-    // Fails only where a provider is installed already, which serves as well.
+    // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sandbox = Sandbox::start(SandboxOptions {
         listen: listen.parse().context("LISTEN is no address")?,

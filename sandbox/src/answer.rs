@@ -1,22 +1,22 @@
-//! What an endpoint decided, before it becomes HTTP.
+//! An endpoint's answer, before it becomes HTTP.
 
 use serde_json::{Value, json};
 
-/// <https://apidocs.next.textus.com/overview/making_requests/>
+/// The media type of the API: <https://apidocs.next.textus.com/overview/making_requests/>
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.textus+jsonld";
 
-/// Validation errors are documented for the retired API only, as plain JSON.
+/// Media type of validation errors, which are documented only for the retired API, as plain JSON.
 const ERROR_MEDIA_TYPE: &str = "application/json";
 
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// `None`: no body, and no `Content-Type`.
+    /// `None` means no body and no `Content-Type`.
     pub(crate) body: Option<Value>,
     pub(crate) media_type: &'static str,
-    /// The value of `Allow`.
+    /// The value of the `Allow` header.
     pub(crate) allow: Option<&'static str>,
-    /// What a correct client would not have done.
+    /// The request's fault, if a correct client would not have sent the request.
     pub(crate) violation: Option<String>,
 }
 
@@ -33,12 +33,12 @@ impl Answer {
         Self::bare(404)
     }
 
-    /// A request that can be understood but not fulfilled: `{"error": …}` as the retired API has it.
+    /// Answers a request that can be understood but not fulfilled, with `{"error": …}` as in the retired API.
     pub(crate) fn invalid(message: &str) -> Self {
         Self { body: Some(json!({ "error": message })), media_type: ERROR_MEDIA_TYPE, ..Self::bare(422) }
     }
 
-    /// A request that a correct client would not send: its fault is recorded as a violation.
+    /// Answers a request that a correct client would not send, and records it as a violation.
     pub(crate) fn improper(status: u16, what: impl Into<String>) -> Self {
         let what = what.into();
         Self {

@@ -1,4 +1,5 @@
-//! Posts the webhooks that TextUs would send about the writes it was asked for, in the background, until accepted.
+//! Posts echoes, the webhooks that TextUs would send about the writes it carried out, in the background until each is
+//! accepted.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -10,25 +11,25 @@ use crate::post;
 use crate::server::SandboxState;
 use crate::state::Outgoing;
 
-/// Where the echoes of the writes so far stand.
+/// Counts of the echoes of all writes so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EchoCounts {
-    /// Answered 2xx.
+    /// Echoes that were answered 2xx.
     pub sent: u64,
-    /// Not accepted after all attempts, or the target was taken away.
+    /// Echoes that were not accepted after all attempts, or whose target was removed.
     pub given_up: u64,
     pub pending: u64,
 }
 
-/// Attempts per echo. With the pauses between them they last about 12 seconds: longer than a restart.
+/// Attempts per echo. With the pauses between them they take about 12 seconds, which is longer than a restart.
 const ATTEMPTS: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// A write's answer is normally on its way before its webhook is.
+/// Delay before the first attempt. Normally a write's answer is on its way before its webhook is.
 const AFTER_ANSWER: Duration = Duration::from_millis(20);
 
-/// Starts sending; the handle ends when the echo was accepted or given up.
+/// Starts sending an echo; the task ends when the echo was accepted or given up.
 pub(crate) fn spawn(shared: &Arc<SandboxState>, webhook: Outgoing, timing: EchoTiming) -> JoinHandle<()> {
     let bytes = webhook.payload.to_string().into_bytes();
     count(shared, |counts| counts.pending += 1);
@@ -56,7 +57,7 @@ pub(crate) fn spawn(shared: &Arc<SandboxState>, webhook: Outgoing, timing: EchoT
 async fn deliver(shared: &SandboxState, integration: &str, bytes: &[u8]) -> bool {
     let mut pause = FIRST_PAUSE;
     for attempt in 1..=ATTEMPTS {
-        // Asked for anew each time: the receiver may have moved to another port meanwhile.
+        // The target is read anew for each attempt, because the receiver may have moved to another port meanwhile.
         let Some(target) = shared.state().target(integration) else { return false };
         match post::post_with(&shared.client, &target.url, &target.secret, bytes).await {
             Ok(posted) if posted.is_success() => return true,

@@ -1,4 +1,4 @@
-//! Which requests meet a fault, and how several faults come together.
+//! Rules that decide which requests meet a fault, and how several faults combine.
 
 use std::time::Duration;
 
@@ -8,11 +8,10 @@ use crate::fault::Fault;
 use crate::route::Endpoint;
 use crate::subject::Subject;
 
-/// Which requests meet a fault, and how often. Every condition that is set must hold.
+/// Which requests meet a fault, and how often. All conditions that are set must hold.
 ///
-/// Of the rules that match a request, the first decides how it is answered; those of [`Fault::Delay`] and
-/// [`Fault::Gzip`] come besides, each of them. A rule counts the requests that match it and that no earlier rule
-/// decided.
+/// Of the rules that match a request, the first decides how it is answered. Rules of [`Fault::Delay`] and
+/// [`Fault::Gzip`] all act in addition. A rule counts the requests that match it and that no earlier rule decided.
 ///
 /// ```
 /// use hookline_sandbox::{Endpoint, Fault, FaultRule};
@@ -67,50 +66,51 @@ impl FaultRule {
         self
     }
 
-    /// Compared with the path as sent: percent-encoded, with the query.
+    /// Matches paths with this prefix. The path is compared as it was sent: percent-encoded, with the query.
     #[must_use]
     pub fn path_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.path_prefix = Some(prefix.into());
         self
     }
 
-    /// A pattern for the whole path as sent, with the query; `*` stands for any characters, slashes too, or none.
+    /// Matches the whole path as it was sent, with the query. In the pattern `*` stands for any number of any
+    /// characters, slashes included.
     #[must_use]
     pub fn path(mut self, pattern: impl Into<String>) -> Self {
         self.path = Some(pattern.into());
         self
     }
 
-    /// Requests about this number (E.164), in whatever form they name it: in the path, in `q` or `exact[]`, in a
-    /// contact's body, or by the id of a message, conversation or contact.
+    /// Matches requests about this number (E.164), in whatever form they name it: in the path, in `q` or `exact[]`, in
+    /// a contact's body, or by the id of a message, conversation or contact.
     #[must_use]
     pub fn phone(mut self, e164: impl Into<String>) -> Self {
         self.phone = Some(e164.into());
         self
     }
 
-    /// Requests to this account, or for a message, conversation or contact of it.
+    /// Matches requests to this account, or for a message, conversation or contact of it.
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.account = Some(account.into());
         self
     }
 
-    /// Matching requests that are left alone first.
+    /// Leaves the first so many matching requests alone.
     #[must_use]
     pub fn skip(mut self, requests: usize) -> Self {
         self.skip = requests;
         self
     }
 
-    /// How many requests meet the fault; without it all, until [`crate::Sandbox::clear_faults`].
+    /// Limits how many requests meet the fault. Without a limit all do, until [`crate::Sandbox::clear_faults`].
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
         self
     }
 
-    /// From one matching request to another, both counted from 1.
+    /// Limits the fault to a range of matching requests, counted from 1, both ends included.
     #[must_use]
     pub fn calls(mut self, numbers: std::ops::RangeInclusive<usize>) -> Self {
         self.skip = numbers.start().saturating_sub(1);
@@ -118,8 +118,8 @@ impl FaultRule {
         self
     }
 
-    /// This share of the matching requests, from 0 to 1. The seed and a request's number decide, nothing else: the
-    /// same seed picks the same numbers.
+    /// Limits the fault to this share of the matching requests, from 0 to 1. Only the seed and a request's number
+    /// decide, so the same seed picks the same numbers.
     #[must_use]
     pub fn share(mut self, share: f64, seed: u64) -> Self {
         self.share = Some((share, seed));
@@ -136,7 +136,7 @@ impl FaultRule {
             && self.account.as_ref().is_none_or(|wanted| subject.account.as_ref() == Some(wanted))
     }
 
-    /// Counts a request that matches, and says whether it meets the fault.
+    /// Counts a matching request and returns whether it meets the fault.
     fn hits(&mut self) -> bool {
         self.seen += 1;
         let hit = self.seen > self.skip
@@ -149,10 +149,10 @@ impl FaultRule {
     }
 }
 
-/// All that one request meets.
+/// All faults that one request meets.
 #[derive(Debug, Default)]
 pub(crate) struct Met {
-    /// What decides the answer.
+    /// The fault that decides the answer.
     pub(crate) fault: Option<Fault>,
     pub(crate) delay: Duration,
     pub(crate) gzip: bool,
@@ -163,13 +163,13 @@ impl Met {
         self.fault.as_ref().is_none_or(Fault::carries_out)
     }
 
-    /// Whether the API's own answer is sent, whole.
+    /// Returns whether the API's own answer is sent complete.
     pub(crate) fn leaves_answer(&self) -> bool {
         !self.gzip && self.fault.as_ref().is_none_or(Fault::leaves_answer)
     }
 }
 
-/// Takes what this request meets, and counts it.
+/// Counts this request and returns the faults that it meets.
 pub(crate) fn take<'a>(
     rules: impl Iterator<Item = &'a mut FaultRule>,
     (method, path, endpoint): (&Method, &str, Option<Endpoint>),
@@ -192,7 +192,7 @@ pub(crate) fn take<'a>(
     met
 }
 
-/// Whether a pattern with `*` describes the whole text.
+/// Returns whether a pattern with `*` matches the whole text.
 fn fits(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
@@ -202,7 +202,7 @@ fn fits(pattern: &str, text: &str) -> bool {
         .any(|at| text.get(at..).is_some_and(|text| fits(rest, text)))
 }
 
-/// A number from 0 to 1 that looks drawn (splitmix64), the same for the same seed and count.
+/// Returns a pseudo-random number from 0 to 1 (splitmix64), the same for the same seed and count.
 #[expect(clippy::cast_precision_loss, reason = "53 bits are a double's own precision")]
 fn fraction(seed: u64, count: usize) -> f64 {
     let mut z = seed.wrapping_add((count as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -1,10 +1,11 @@
-//! A gzip stream of stored blocks (RFC 1952, RFC 1951 3.2.4): a client must unpack it, and nothing has to be packed.
+//! Writes a gzip stream of stored blocks (RFC 1952, RFC 1951 3.2.4). A client must unpack it, but we need no
+//! compression.
 
-/// A stored block holds at most this many bytes.
+/// Maximum bytes in a stored block.
 const BLOCK: usize = 0xffff;
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
-    // Magic, deflate, no flags, no time, no hint, an unknown system.
+    // Magic, deflate, no flags, no time, no hint, unknown system.
     let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let mut blocks = bytes.chunks(BLOCK).peekable();
     if blocks.peek().is_none() {
@@ -14,7 +15,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         block(&mut packed, chunk, blocks.peek().is_none());
     }
     packed.extend(crc32(bytes).to_le_bytes());
-    // The length modulo 2³², as the format has it.
+    // The length modulo 2³², as the format requires.
     packed.extend((bytes.len() as u64).to_le_bytes().first_chunk::<4>().expect("eight bytes"));
     packed
 }

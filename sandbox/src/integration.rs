@@ -1,4 +1,4 @@
-//! An integration of an account: where TextUs posts webhooks, what they are signed with, and which events are sent.
+//! An integration of an account: where TextUs posts webhooks, the secret that signs them, and which events are sent.
 //! <https://apidocs.next.textus.com/docs/integrations/create>
 
 use serde_json::{Map, Value, json};
@@ -7,11 +7,11 @@ use crate::model::fresh_slug;
 use crate::options::WebhookTarget;
 use crate::shapes::context;
 
-/// The integration that is there where a test or `dev` names a target for webhooks.
-/// `webhooks::INTEGRATION` names it too.
+/// The slug of the integration that exists when a test or `dev` names a target for webhooks. `webhooks::INTEGRATION`
+/// names it too.
 pub(crate) const GIVEN: &str = "Lp4Xv9";
 
-/// What TextUs can send, and whether it does so where nobody says otherwise.
+/// The events that TextUs can send, and whether it sends each of them by default.
 /// <https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>
 pub(crate) const ACTIONS: [(&str, bool); 8] = [
     ("message.received", true),
@@ -24,26 +24,26 @@ pub(crate) const ACTIONS: [(&str, bool); 8] = [
     ("contact.created", false),
 ];
 
-/// What a secret is answered as that the API does not tell.
+/// Stands in an answer for a secret that the API does not reveal.
 pub(crate) const FILTERED: &str = "[FILTERED]";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Integration {
     pub(crate) slug: String,
     pub(crate) account: String,
-    /// As the API keeps it, secrets included: `active`, `provider`, `config`, `settings`, `isHealthy`.
+    /// The body as the API keeps it, secrets included: `active`, `provider`, `config`, `settings`, `isHealthy`.
     pub(crate) body: Map<String, Value>,
 }
 
 impl Integration {
-    /// A new one with a secret of its own.
+    /// Makes a new integration with a secret of its own.
     pub(crate) fn new(account: &str, active: bool, config: &Map<String, Value>, settings: &Value) -> Self {
         let mut config = config.clone();
         config.insert("webhookSecret".to_owned(), json!(fresh_secret()));
         Self::of(fresh_slug(), account, active, config, settings.clone())
     }
 
-    /// One that sends everything to this target.
+    /// Makes an integration that sends every event to this target.
     pub(crate) fn given(account: &str, target: &WebhookTarget) -> Self {
         let config = Map::from_iter([
             ("baseUrl".to_owned(), json!(target.url)),
@@ -71,13 +71,14 @@ impl Integration {
         format!("/integrations/{}", self.slug)
     }
 
-    /// Where its webhooks go, and what they are signed with; `None` where that is not known.
+    /// Returns where its webhooks go and the secret that signs them, or `None` if either is unknown.
     pub(crate) fn target(&self) -> Option<WebhookTarget> {
         let text = |key: &str| self.body.get("config")?.get(key)?.as_str().map(str::to_owned);
         Some(WebhookTarget { url: text("baseUrl")?, secret: text("webhookSecret")? })
     }
 
-    /// Whether an event of this kind is sent. Without a map, or with an empty one, the two defaults are.
+    /// Returns whether events of this kind are sent. Without a map of actions, or with an empty one, the defaults are
+    /// sent.
     pub(crate) fn sends(&self, action: &str) -> bool {
         if self.body.get("active") != Some(&json!(true)) {
             return false;
@@ -92,7 +93,7 @@ impl Integration {
         }
     }
 
-    /// As the API answers it.
+    /// Returns the integration as the API answers it.
     pub(crate) fn shown(&self, hides_webhook_secret: bool) -> Value {
         let mut shown = Map::from_iter([
             ("@type".to_owned(), json!("Integration")),
@@ -110,7 +111,7 @@ impl Integration {
     }
 }
 
-/// As the vendor's examples have it: a prefix, and letters and digits.
+/// Makes a secret as in the vendor's examples: a prefix, and letters and digits.
 fn fresh_secret() -> String {
     format!("textus-{}{}{}", fresh_slug(), fresh_slug(), fresh_slug())
 }

@@ -1,4 +1,4 @@
-//! Takes a webhook that someone else made up, and makes the stand-in know what it speaks of.
+//! Reads a webhook that someone else made up, and adds the resources that it mentions to the sandbox.
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::world::World;
 
 impl World {
     /// Adds the contacts, the conversation, the message or the opt-out that a webhook names, with the ids it gives.
-    /// `fallback` is the account of a `contact.created`, which names none.
+    /// `fallback` is the account for `contact.created`, which names none.
     pub(crate) fn learn(&mut self, fallback: &str, payload: &Value) -> anyhow::Result<()> {
         let action = text(payload, "/action").context("a webhook has an action")?.replace('-', "_");
         if let Some(contact) = payload.get("contact").filter(|contact| contact.is_object()) {
@@ -75,7 +75,7 @@ impl World {
         Ok(())
     }
 
-    /// A contact that is known already stays as it is: the API's own record is newer than any webhook.
+    /// Adds a contact. A known contact stays as it is, because the API's own record is newer than any webhook.
     fn learn_contact(&mut self, account: &str, contact: &Value) -> anyhow::Result<()> {
         let slug = slug_of(text(contact, "/id").context("a contact has an id")?);
         if self.contact(slug).is_some() {
@@ -107,7 +107,7 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
     value.pointer(pointer).and_then(Value::as_str)
 }
 
-/// A time that is missing or unreadable is now.
+/// Reads a time; a missing or unreadable time becomes the current time.
 fn time(value: &Value, pointer: &str) -> Timestamp {
     text(value, pointer).and_then(|text| text.parse().ok()).unwrap_or_else(Timestamp::now)
 }

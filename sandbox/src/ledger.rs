@@ -1,4 +1,5 @@
-//! What was asked and what took effect: the oracle of tests. Nothing here influences an answer.
+//! Records which requests arrived and which writes took effect, as the tests' oracle. Nothing here influences an
+//! answer.
 
 use std::collections::VecDeque;
 
@@ -12,18 +13,19 @@ use crate::route::Endpoint;
 pub struct Effect {
     pub at: Timestamp,
     pub method: Method,
-    /// As sent: percent-encoded, with the query.
+    /// The path as it was sent: percent-encoded, with the query.
     pub path: String,
     pub account: String,
     pub kind: EffectKind,
-    /// What the write is about. Opt-outs: the phone in E.164. Created contacts: the first phone in E.164, or the
-    /// name where there is none. Updated contacts: the contact's id. Notes: the contact's id, a blank, the content. Integrations: the id.
+    /// The subject of the write. For opt-outs the phone in E.164. For created contacts the first phone in E.164, or the
+    /// name if there is no phone. For updated contacts the contact's id. For notes the contact's id, a blank and the
+    /// content. For integrations the id.
     pub key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EffectKind {
-    /// Also a repeat that changed nothing: each counts.
+    /// Every PUT of an opt-out counts, including a repeat that changed nothing.
     OptOutPut,
     ContactCreated,
     ContactUpdated,
@@ -32,35 +34,36 @@ pub enum EffectKind {
     IntegrationUpdated,
 }
 
-/// One request that reached the stand-in.
+/// One request that reached the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRequest {
-    /// When its head was read.
+    /// When the request's head was read.
     pub at: Timestamp,
     pub method: Method,
-    /// As sent: percent-encoded, with the query.
+    /// The path as it was sent: percent-encoded, with the query.
     pub path: String,
-    /// `None`: no such endpoint.
+    /// `None` if no such endpoint exists.
     pub endpoint: Option<Endpoint>,
-    /// In the path, or that of the message, conversation or contact which the path names.
+    /// The account in the path, or that of the message, conversation or contact that the path names.
     pub account: Option<String>,
-    /// The number that the path or the query is about, E.164, in the likeliest reading.
+    /// The number that the path or the query is about, in E.164 and in its most likely reading.
     pub phone: Option<String>,
-    /// Whether it was carried out as a write, whatever was answered.
+    /// Whether the request was carried out as a write, whatever was answered.
     pub effect: bool,
-    /// The status that was sent; `None` while there is no answer, and where a fault or the client's leaving lost it.
+    /// The status that was sent. `None` while there is no answer, and if a fault prevented it or the client
+    /// disconnected.
     pub status: Option<u16>,
     /// When the status was sent.
     pub answered_at: Option<Timestamp>,
-    /// Whether the answer was the API's own and whole: no fault made it, or changed its body.
+    /// Whether the answer was the API's own and complete: no fault made it or changed its body.
     pub genuine: bool,
-    /// Whether the answer said that it is the sandbox's; `false` while there is none.
+    /// Whether the answer was marked as the sandbox's; `false` while there is none.
     pub marked: bool,
     /// The value of the `Idempotency-Key` header, which TextUs itself ignores.
     pub idempotency_key: Option<String>,
 }
 
-/// Something that a correct client would not have sent.
+/// A request that a correct client would not have sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub at: Timestamp,
@@ -69,7 +72,8 @@ pub struct Violation {
     pub what: String,
 }
 
-/// Requests that are remembered. Enough for any test; a bound, as `hookline dev` may run for weeks.
+/// Maximum number of requests that are kept. The number suffices for any test and bounds the memory of `hookline dev`,
+/// which may run for weeks.
 const MAX_REQUESTS: usize = 1_000_000;
 
 #[derive(Debug, Default)]
@@ -82,7 +86,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Records a request and gives the number by which [`Self::answered`] finds it.
+    /// Records a request and returns the number by which [`Self::answered`] finds it.
     pub(crate) fn record(&mut self, request: RecordedRequest) -> u64 {
         if self.requests.len() == MAX_REQUESTS {
             self.requests.pop_front();
@@ -92,7 +96,7 @@ impl Ledger {
         self.first + self.requests.len() as u64 - 1
     }
 
-    /// A request that was cleared meanwhile is left alone, here and below.
+    /// Records a request's answer. This function and the next ignore a request that was cleared meanwhile.
     pub(crate) fn answered(&mut self, number: u64, status: u16, (genuine, marked): (bool, bool)) {
         if let Some(request) = self.request(number) {
             request.status = Some(status);

@@ -1,6 +1,6 @@
-//! A stand-in for the TextUs API, for tests and for `hookline dev`. It is strict about what it is asked (method,
-//! path, media type, token, body) and answers with the shapes of the vendor's pages: rate-limit headers and 429,
-//! webhooks about the writes it was asked for, and faults on demand.
+//! A sandbox that stands in for the TextUs API, for tests and for `hookline dev`. It is strict about requests (method,
+//! path, media type, token, body) and answers in the shapes of the vendor's pages. It sends rate-limit headers and 429,
+//! webhooks about the writes it carried out, and faults on demand.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -15,8 +15,8 @@
 //! # }
 //! ```
 //!
-//! Where the vendor documents nothing, the answer is the one that is hardest on a client; each such choice says so
-//! where it is made. State is in memory only and lost with the [`Sandbox`].
+//! Where the vendor documents nothing, the sandbox behaves in the way that is hardest on a client, and a comment at the
+//! place says so. State is kept in memory only and lost with the [`Sandbox`].
 
 mod answer;
 mod echo;

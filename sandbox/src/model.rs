@@ -1,4 +1,4 @@
-//! What the stand-in knows of a person: plain data, written into JSON by [`crate::shapes`] only.
+//! What the sandbox knows of a person, as plain data. Only [`crate::shapes`] turns it into JSON.
 
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -19,7 +19,7 @@ pub(crate) struct Contact {
 #[derive(Clone, Debug)]
 pub(crate) struct ContactPhone {
     pub(crate) slug: String,
-    /// E.164.
+    /// The number in E.164.
     pub(crate) number: String,
     pub(crate) extension: Option<String>,
     pub(crate) kind: String,
@@ -40,7 +40,7 @@ pub(crate) struct Conversation {
     pub(crate) phone: String,
     pub(crate) account_phone: String,
     pub(crate) assigned_contact: Option<String>,
-    /// Slugs, oldest first.
+    /// The messages' slugs, oldest first.
     pub(crate) messages: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Message {
     pub(crate) at: Timestamp,
 }
 
-/// Which way a text went, seen from the account.
+/// The direction of a text, seen from the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     In,
@@ -66,21 +66,21 @@ pub enum Direction {
 #[derive(Clone, Debug)]
 pub(crate) struct OptOut {
     pub(crate) account: String,
-    /// E.164.
+    /// The number in E.164.
     pub(crate) phone: String,
-    /// The last segment of its id: the number as it was asked for, or what a webhook called it by.
+    /// The last segment of the id: the number as a request wrote it, or the id that a webhook used.
     pub(crate) slug: String,
     pub(crate) created_at: Timestamp,
 }
 
-/// A fresh id in the vendor's style: letters and digits. Eight of them where its examples have six or seven, so
-/// that long runs do not meet the same one twice.
+/// Makes a new id in the vendor's style, from letters and digits. It has eight characters where the vendor's examples
+/// have six or seven, so that long runs don't meet the same id twice.
 pub(crate) fn fresh_slug() -> String {
     let mut random = rand::rng();
     (0..8).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect()
 }
 
-/// A fresh delivery id as opt-out webhooks have it: a version 4 UUID.
+/// Makes a new delivery id as opt-out webhooks have it: a version 4 UUID.
 pub(crate) fn fresh_uuid() -> String {
     let random: u128 = rand::rng().random();
     let bits = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
@@ -88,7 +88,7 @@ pub(crate) fn fresh_uuid() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// The last segment of an id: `/contacts/Bn3RkQ8` is `Bn3RkQ8`.
+/// Returns the last segment of an id: `Bn3RkQ8` for `/contacts/Bn3RkQ8`.
 pub(crate) fn slug_of(id: &str) -> &str {
     id.rsplit('/').next().unwrap_or(id)
 }

@@ -1,51 +1,52 @@
-//! What a stand-in is told when it starts. Everything but the address can be changed later with
+//! The options with which a sandbox starts. All but the address can be changed later with
 //! [`crate::Sandbox::configure`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How the stand-in behaves; `Default` is the documented API on a free loopback port.
+/// How the sandbox behaves. `Default` is the documented API on a free loopback port.
 #[derive(Clone, Debug)]
 pub struct SandboxOptions {
-    /// Port 0 means any free port.
+    /// The address to listen on; port 0 means any free port.
     pub listen: SocketAddr,
-    /// The one bearer token that is accepted.
+    /// The only bearer token that is accepted.
     pub token: String,
-    /// Account slugs; any other account answers 404. The first is the one to which a learnt `contact.created`
-    /// belongs, as that payload names none.
+    /// Account slugs; any other account answers 404. A learnt `contact.created` belongs to the first account, because
+    /// its payload names none.
     pub accounts: Vec<String>,
-    /// What the token may do in an account; everything in one that is not named here. A message, conversation or
-    /// contact of an account that is not in `accounts` answers 403: the token may not see it.
+    /// What the token may do in an account; in an account that is not named here, everything. A message, conversation
+    /// or contact of an account that is not in `accounts` answers 403, because the token may not see it.
     pub rights: HashMap<String, Rights>,
-    /// Which id `GET /messages/{id}` takes: the vendor's texts disagree.
+    /// Which id `GET /messages/{id}` takes, because the vendor's texts disagree.
     pub message_form: MessageForm,
-    /// Requests per window and token; `None`: [`DOCUMENTED_RATE_LIMIT`].
+    /// Requests per window and token; `None` means [`DOCUMENTED_RATE_LIMIT`].
     pub rate_limit: Option<(u32, Duration)>,
     pub retry_after_form: RetryAfterForm,
     /// Whether contacts of a conversation or a phone are answered as objects or as links.
     pub related: Related,
     /// Members per page of a paged collection.
     pub page_size: usize,
-    /// Refuse a contact whose phone another contact of the account has, as the retired API did. The current one
-    /// documents no such rule.
+    /// Whether to refuse a contact whose phone another contact of the account has, as the retired API did. The current
+    /// API documents no such rule.
     pub unique_phones: bool,
-    /// Time between a request and its answer, besides any fault. An effect is made before it.
+    /// Time between a request and its answer, in addition to any fault. A write takes effect before this time.
     pub latency: Duration,
-    /// How far the stand-in's clock is ahead in what it tells of times: for tests whose events are dated ahead.
+    /// How far the times in answers and webhooks are ahead of the clock, for tests whose events are dated ahead.
     pub clock_ahead: Duration,
     /// Whether a write is followed by the webhook that TextUs would send about it.
     pub echoes: bool,
     pub echo_timing: EchoTiming,
-    /// Whether each answer says that it is the sandbox's: a test that plays the real API turns it off.
+    /// Whether each answer is marked as the sandbox's. A test that plays the real API turns this off.
     pub marked: bool,
-    /// Where webhooks go: an integration of the primary account that is there from the start, with every event
-    /// switched on. Others are made by the Integrations API.
+    /// Where webhooks go: an integration of the primary account that exists from the start, with every event switched
+    /// on. The Integrations API creates others.
     pub webhook: Option<WebhookTarget>,
-    /// The account whose integrations there are; `None`: the first of `accounts`. In another the path is not there.
+    /// The account that has the integrations; `None` means the first of `accounts`. In other accounts the path doesn't
+    /// exist.
     pub primary_account: Option<String>,
     pub integration_updates: IntegrationUpdates,
-    /// Answer `[FILTERED]` for an integration's `webhookSecret` too.
+    /// Whether an integration's `webhookSecret` is answered as `[FILTERED]` too.
     pub hides_webhook_secrets: bool,
 }
 
@@ -78,15 +79,15 @@ impl Default for SandboxOptions {
     }
 }
 
-/// What a token may do in one account; what it may not is answered 403 without a body.
+/// What a token may do in one account. Other calls are answered 403 without a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     pub reads: bool,
     pub writes: bool,
 }
 
-/// The API reference says that `GET /messages/{id}` takes a message id
-/// (<https://apidocs.next.textus.com/docs/messages/get>), a help-centre recipe that it takes a contact id
+/// Which id `GET /messages/{id}` takes. According to the API reference it is a message id
+/// (<https://apidocs.next.textus.com/docs/messages/get>); according to a help-centre recipe it is a contact id
 /// (<https://docs.textus.com/en/articles/8663304-webhooks-use-cases>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageForm {
@@ -96,7 +97,7 @@ pub enum MessageForm {
     Both,
 }
 
-/// How a 429 says when to come back.
+/// How a 429 says when to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfterForm {
     /// Whole seconds, as documented.
@@ -105,16 +106,16 @@ pub enum RetryAfterForm {
     Absent,
 }
 
-/// What a PUT of an integration does to what it leaves out: nobody documents it.
+/// What a PUT of an integration does to the fields that it leaves out. The vendor doesn't document it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegrationUpdates {
-    /// Lost, but for secrets.
+    /// These fields are lost, except for secrets.
     Replace,
-    /// Stays as it was.
+    /// These fields stay as they were.
     Merge,
 }
 
-/// Related resources may be objects or links to them, and clients must take both.
+/// The form of related resources: objects or links to them. Clients must take both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Related {
     Embedded,
@@ -124,11 +125,11 @@ pub enum Related {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EchoTiming {
     AfterAnswer,
-    /// The echo overtakes the answer: the write is answered once the echo was accepted, or its sender gave up.
+    /// The echo overtakes the answer: a write is answered once its echo was accepted or given up.
     BeforeAnswer,
 }
 
-/// Where webhooks are posted and what they are signed with.
+/// Where webhooks are posted, and the secret that signs them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookTarget {
     pub url: String,

@@ -1,9 +1,9 @@
-//! Phone numbers as the vendor's pages write them. Read here on purpose without the code that Hookline itself uses,
-//! so that a mistake there is not repeated by what it is tested against.
+//! Parses and formats phone numbers as the vendor's pages write them. On purpose this module shares no code with
+//! Hookline, so that a mistake there is not repeated in its tests.
 
 use crate::route::Route;
 
-/// A number as it was given in `phones[].number`: E.164 and, after an `x`, the extension.
+/// A number as given in `phones[].number`: E.164 and, after an `x`, the extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Number {
     pub(crate) e164: String,
@@ -11,8 +11,8 @@ pub(crate) struct Number {
 }
 
 impl Number {
-    /// Reads `1-202-555-0162 x318`, `(202) 555-0147`, ten digits, eleven with a leading 1, or E.164; `None` for
-    /// anything else.
+    /// Reads `1-202-555-0162 x318`, `(202) 555-0147`, ten digits, eleven digits with a leading 1, or E.164. Returns
+    /// `None` for anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (main, extension) = match text.split_once(['x', 'X']) {
             Some((main, extension)) => (main.trim(), Some(extension.trim().to_owned())),
@@ -35,8 +35,8 @@ impl Number {
     }
 }
 
-/// The form of `/{account}/conversations/{phone}`: a plus and 8 to 15 digits, the first not zero; eleven where the
-/// country code is 1.
+/// Returns whether the text has the form for `/{account}/conversations/{phone}`: a plus and 8 to 15 digits, the first
+/// of them not zero, and eleven digits if the country code is 1.
 pub(crate) fn is_e164(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         is_digits(digits)
@@ -46,9 +46,9 @@ pub(crate) fn is_e164(text: &str) -> bool {
     })
 }
 
-/// The number that `/{account}/opt_outs/{phone}` names: ten bare digits are one of +1, as on the vendor's pages, and E.164
-/// with the plus encoded is itself. Nobody documents another form, so any other names none.
-/// <https://apidocs.next.textus.com/docs/opt_outs/update>
+/// Returns the number that `/{account}/opt_outs/{phone}` names. Ten bare digits are a +1 number, as on the vendor's
+/// pages, and E.164 with an encoded plus is taken as it is. The vendor documents no other form, so any other names no
+/// number. <https://apidocs.next.textus.com/docs/opt_outs/update>
 pub(crate) fn in_opt_out_path(route: &Route) -> Option<String> {
     let (raw, decoded) = (route.raw_parameter.as_str(), route.parameter.as_str());
     if is_ten_digits(raw) {
@@ -66,12 +66,13 @@ pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `2025550147` for a +1 number, E.164 otherwise: bare digits of a number from abroad can be those of another one.
+/// Returns `2025550147` for a +1 number and E.164 otherwise, because the bare digits of a foreign number could be those
+/// of another number.
 pub(crate) fn bare_digits(e164: &str) -> &str {
     e164.strip_prefix("+1").filter(|national| is_ten_digits(national)).unwrap_or(e164)
 }
 
-/// `(202) 555-0147` for a +1 number, E.164 otherwise.
+/// Returns `(202) 555-0147` for a +1 number and E.164 otherwise.
 pub(crate) fn formatted(e164: &str) -> String {
     match bare_digits(e164) {
         digits if is_ten_digits(digits) => format!("({}) {}-{}", &digits[..3], &digits[3..6], &digits[6..]),

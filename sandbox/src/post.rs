@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::webhooks::{SIGNATURE_HEADER, sign};
 
-/// Longer than any receiver should take, short enough for a test to end.
+/// Timeout of one post: longer than any receiver should take, and short enough for a test to end.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The receiver's answer to one post.
@@ -17,37 +17,37 @@ pub struct Posted {
 }
 
 impl Posted {
-    /// Any 2xx: <https://apidocs.next.textus.com/overview/webhooks/>.
+    /// Returns whether the receiver answered with any 2xx: <https://apidocs.next.textus.com/overview/webhooks/>.
     #[must_use]
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
-/// A client for [`post_with`]: a time-out, no redirects, no proxy.
+/// Makes a client for [`post_with`], with a timeout, no redirects and no proxy.
 ///
 /// # Errors
-/// Where no TLS configuration can be made.
+/// Fails when no TLS configuration can be made.
 pub fn client() -> anyhow::Result<reqwest::Client> {
-    // It fails only where a provider is installed already, which is as good.
+    // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
     Ok(client)
 }
 
-/// Signs these bytes and posts them once, on a connection of its own.
+/// Signs these bytes and posts them once, on a new connection.
 ///
 /// # Errors
-/// Where no answer came; a refusal is an answer.
+/// Fails when no answer came; a refusal is an answer.
 pub async fn post(url: &str, secret: &str, bytes: &[u8]) -> anyhow::Result<Posted> {
     post_with(&client()?, url, secret, bytes).await
 }
 
-/// As [`post`], with a client that is kept for many posts.
+/// Like [`post`], with a client that is reused for many posts.
 ///
 /// # Errors
-/// Where no answer came; a refusal is an answer.
+/// Fails when no answer came; a refusal is an answer.
 pub async fn post_with(client: &reqwest::Client, url: &str, secret: &str, bytes: &[u8]) -> anyhow::Result<Posted> {
     let answer = client
         .post(url)

@@ -1,4 +1,4 @@
-//! The vendor's rate limit: so many requests per window and token, told in three headers on every answer.
+//! The vendor's rate limit: a number of requests per window and token, reported in three headers on every answer.
 //! <https://apidocs.next.textus.com/overview/rate_limiting>
 
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::options::RetryAfterForm;
 
-/// Fixed windows, each opened by the first request after the last one's end.
+/// Counts requests in fixed windows. A window opens with the first request after the previous window's end.
 #[derive(Debug, Default)]
 pub struct RateLimiter {
     windows: HashMap<String, Window>,
@@ -18,20 +18,20 @@ struct Window {
     used: u32,
 }
 
-/// Where a token stands after one request.
+/// The quota of a token after one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
     pub limit: u32,
     pub remaining: u32,
-    /// Unix seconds, rounded up: who comes back then is never early.
+    /// The window's end in Unix seconds, rounded up, so that a client that waits until then is never early.
     pub reset: u64,
-    /// This request is one too many.
+    /// Whether this request is over the limit.
     pub exceeded: bool,
     now: SystemTime,
 }
 
 impl RateLimiter {
-    /// Counts one request; `who` is the token, or the same text for all who sent no valid one.
+    /// Counts one request. `who` is the token, or one fixed text for all requests without a valid token.
     pub fn count(&mut self, who: &str, (limit, window): (u32, Duration), now: SystemTime) -> Quota {
         if !self.windows.contains_key(who) {
             self.windows.insert(who.to_owned(), Window { ends: now, used: 0 });
@@ -58,7 +58,7 @@ impl Quota {
         ]
     }
 
-    /// The value of `Retry-After`. Whole seconds, at least one, and never short of the window's end.
+    /// Returns the value of `Retry-After`. In seconds it is whole, at least one, and never before the window's end.
     #[must_use]
     pub fn retry_after(&self, form: RetryAfterForm) -> Option<String> {
         match form {
@@ -68,7 +68,7 @@ impl Quota {
         }
     }
 
-    /// What `Retry-After` says in seconds.
+    /// Returns the value of `Retry-After` in seconds.
     #[must_use]
     pub fn seconds_left(&self) -> u64 {
         let left = self.end().duration_since(self.now).unwrap_or_default();

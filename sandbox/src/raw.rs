@@ -1,4 +1,4 @@
-//! Bytes of HTTP/1.1 for the answers that hyper's server does not send: interim heads.
+//! Raw HTTP/1.1 bytes for answers that hyper's server does not send: interim heads.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -14,10 +14,10 @@ pub(crate) fn interim_only(head: &http::response::Parts) -> Bytes {
     bytes.into()
 }
 
-/// An interim head, then the whole answer, which ends the connection.
+/// An interim head, then the complete answer, which ends the connection.
 pub(crate) async fn interim_then(interim: StatusCode, response: Response) -> Bytes {
     let (mut head, body) = response.into_parts();
-    // A body that breaks off in the middle is none of these answers.
+    // The body is never one that breaks off, so a failure to read it doesn't occur here.
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     head.headers.remove(TRANSFER_ENCODING);
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

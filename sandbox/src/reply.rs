@@ -1,4 +1,4 @@
-//! Turns an answer into HTTP, whole or spoilt by a fault.
+//! Turns an answer into HTTP, intact or spoilt by a fault.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) fn plain(answer: Answer) -> Response {
     http::Response::from_parts(head, whole(body))
 }
 
-/// 429 without a body: what it holds is not documented.
+/// A 429 without a body, because the vendor doesn't document one.
 pub(crate) fn throttled(retry_after: Option<&str>) -> Response {
     let mut response = plain(Answer::bare(StatusCode::TOO_MANY_REQUESTS.as_u16()));
     if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(text).ok()) {
@@ -32,7 +32,7 @@ pub(crate) fn throttled(retry_after: Option<&str>) -> Response {
     response
 }
 
-/// Headers that HTTP does not allow are left out.
+/// A bare answer with these headers; those that HTTP does not allow are left out.
 pub(crate) fn status(status: u16, headers: &[(String, String)], body: Option<String>) -> Response {
     let mut response = http::Response::new(whole(body.unwrap_or_default().into()));
     *response.status_mut() = status_code(status);
@@ -53,14 +53,14 @@ pub(crate) fn with_body(status: u16, media_type: &str, body: Bytes) -> Response 
     response
 }
 
-/// Half a surrogate pair, as JSON escapes it.
+/// The JSON escape of half a surrogate pair.
 pub(crate) const LONE_SURROGATE: &[u8] = br"\ud83d";
-/// Three of an emoji's four bytes.
+/// The first three of an emoji's four bytes.
 pub(crate) const CUT_UTF8: &[u8] = b"\xf0\x9f\x98";
 
-/// A text of the answer's JSON, that of a message for choice, ends in these bytes.
+/// Makes a text in the answer's JSON end in these bytes; a message's text is preferred.
 pub(crate) fn ending_in(mut answer: Answer, end: &[u8]) -> Response {
-    // No JSON of ours holds this character.
+    // A character that our own JSON never contains.
     const MARK: &str = "\u{e000}";
     if let Some(Value::Object(fields)) = &mut answer.body {
         let key = ["body", "name", "formattedPhoneNumber"]
@@ -78,7 +78,7 @@ pub(crate) fn ending_in(mut answer: Answer, end: &[u8]) -> Response {
     http::Response::from_parts(head, whole(body))
 }
 
-/// The same response with its body packed; one that breaks off becomes empty.
+/// Compresses the body of a response; a body that breaks off becomes empty.
 pub(crate) async fn compressed(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let Ok(body) = body.collect().await else { return http::Response::from_parts(head, whole(Bytes::new())) };
@@ -91,7 +91,7 @@ pub(crate) fn garbage() -> Response {
     with_media_type(whole(Bytes::from_static(b"<html>\xff\xfe}{ no JSON here")))
 }
 
-/// One JSON string of this many bytes, made while it is sent.
+/// A JSON string of this many bytes, generated while it is sent.
 pub(crate) fn huge(bytes: u64) -> Response {
     const CHUNK: usize = 64 * 1024;
     let chunks = stream::unfold((bytes, true), |(left, opening)| async move {
@@ -114,7 +114,7 @@ pub(crate) fn huge(bytes: u64) -> Response {
 
 /// Announces the whole body, sends half of it, and breaks off.
 pub(crate) fn truncated(answer: Answer) -> Response {
-    // Long enough for the half to leave before the connection does.
+    // Long enough for the half to be sent before the connection is cut.
     const BEFORE_THE_CUT: Duration = Duration::from_millis(20);
     let (mut head, body) = parts(answer);
     let announced = body.len().max(2);
@@ -171,7 +171,7 @@ fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|impossible| match impossible {}).boxed_unsync()
 }
 
-/// A number that is no HTTP status becomes 500.
+/// Converts to an HTTP status; an invalid number becomes 500.
 fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

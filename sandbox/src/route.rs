@@ -1,9 +1,9 @@
-//! Reads a request's path and method: which endpoint it means, and with which parameters.
+//! Reads a request's path and method: which endpoint they name, and with which parameters.
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 
-/// The calls that the stand-in answers.
+/// The calls that the sandbox answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `PUT /{account}/opt_outs/{ten digits}`
@@ -45,7 +45,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Whether a request of this kind has a body; the others must have none.
+    /// Returns whether a request of this kind has a body; the others must have none.
     pub(crate) fn takes_body(self) -> bool {
         match self {
             Self::CreateContact
@@ -74,11 +74,11 @@ impl Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
-    /// The account segment, where the path starts with one.
+    /// The account segment, if the path starts with one.
     pub(crate) account: Option<String>,
-    /// The last parameter, decoded: a phone, a contact, a conversation or a message; empty where there is none.
+    /// The last parameter, decoded: a phone, a contact, a conversation or a message. It is empty if there is none.
     pub(crate) parameter: String,
-    /// The same as sent.
+    /// The last parameter as it was sent.
     pub(crate) raw_parameter: String,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Route {
 pub(crate) enum NoRoute {
     BadEncoding,
     Unknown,
-    /// The path is there, for these methods.
+    /// The path exists, but only for these methods.
     WrongMethod(&'static str),
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Route, NoRoute> {
     })
 }
 
-/// The pairs of a query string, decoded; `None` where one cannot be.
+/// Returns the decoded pairs of a query string, or `None` if one cannot be decoded.
 pub(crate) fn query_pairs(query: &str) -> Option<Vec<(String, String)>> {
     query
         .split('&')
@@ -150,7 +150,7 @@ pub(crate) fn query_pairs(query: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
-/// Stricter than the decoder alone, which passes a `%` that no two hexadecimal digits follow.
+/// Decodes strictly: the decoder alone would accept a `%` that no two hexadecimal digits follow.
 fn decoded(text: &str) -> Option<String> {
     let well_formed = text.split('%').skip(1).all(|rest| {
         let digits = rest.as_bytes();

@@ -1,4 +1,4 @@
-//! Sample webhooks of every event type, with the shapes that TextUs sends. Numbers are fictional (555-01xx), names
+//! Sample webhooks of every event type, in the shapes that TextUs sends. Numbers are fictional (555-01xx) and names
 //! invented.
 
 use jiff::Timestamp;
@@ -13,8 +13,7 @@ use crate::model::{Contact, Conversation, Direction, Message, OptOut, fresh_slug
 use crate::world::{ACCOUNT_PHONE, mobile};
 use crate::{shapes, webhooks};
 
-/// The event types that TextUs documents.
-/// <https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>
+/// The event types that TextUs documents. <https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>
 pub const EVENT_TYPES: [&str; 8] = [
     "message.received",
     "message.delivered",
@@ -26,34 +25,34 @@ pub const EVENT_TYPES: [&str; 8] = [
     "contact.created",
 ];
 
-/// Who and what a sample is about. Samples of the same facts are about the same person and conversation; delivery,
-/// message and opt-out ids are fresh in each.
+/// The people and contents of a sample. Samples with the same facts are about the same person and conversation;
+/// delivery, message and opt-out ids are new in each.
 #[derive(Clone, Debug)]
 pub struct SampleFacts {
     /// The account's slug.
     pub account: String,
-    /// The business number, E.164.
+    /// The business number, in E.164.
     pub account_phone: String,
-    /// The person's number, E.164.
+    /// The person's number, in E.164.
     pub phone: String,
     pub contact_name: String,
     /// The last segment of the contact's id.
     pub contact_id: String,
-    /// Whether message and call events hold the contact, or only a link that has to be looked up.
+    /// Whether message and call events contain the contact, or only a link that has to be looked up.
     pub embed_contact: bool,
     /// The last segment of the conversation's id.
     pub conversation_id: String,
     /// The text of message events.
     pub body: String,
-    /// How many attachments message events have.
+    /// The number of attachments of message events.
     pub attachments: usize,
-    /// What else a contact can be called by, E.164.
+    /// The contact's other numbers, in E.164.
     pub more_phones: Vec<String>,
     pub timestamp: Timestamp,
 }
 
 impl SampleFacts {
-    /// A new person in this account, now. The contact is not embedded.
+    /// Invents a new person in this account, at the current time. The contact is not embedded.
     #[must_use]
     pub fn random(account: &str) -> Self {
         let mut random = rand::rng();
@@ -74,8 +73,8 @@ impl SampleFacts {
     }
 }
 
-/// The webhook body of an event type. The hyphen spelling of the help centre (`contact.opted-out`) is kept as given;
-/// a type that TextUs does not document gets the bare envelope.
+/// Returns the webhook body of an event type. The hyphen spelling of the help centre (`contact.opted-out`) is kept as
+/// given. A type that TextUs does not document gets the bare envelope.
 #[must_use]
 pub fn sample(event_type: &str, facts: &SampleFacts) -> Value {
     let at = facts.timestamp;
@@ -91,7 +90,7 @@ pub fn sample(event_type: &str, facts: &SampleFacts) -> Value {
         "message.delivered" => {
             let text = message(Direction::Out, "delivered");
             let mut value = webhooks::message(event_type, &conversation, &text, contacts, at);
-            // The vendor's example of this one has another form of time than the rest.
+            // The vendor's example of this type has another time format than the rest.
             value["timestamp"] = json!(shapes::micros_with_offset(at));
             value
         }
@@ -109,7 +108,7 @@ pub fn sample(event_type: &str, facts: &SampleFacts) -> Value {
     }
 }
 
-/// A sample about a new person in the account `acme`.
+/// Returns a sample about a new person in the account `acme`.
 #[must_use]
 pub fn fresh(event_type: &str) -> Value {
     sample(event_type, &SampleFacts::random("acme"))
@@ -159,7 +158,8 @@ fn opt_out(facts: &SampleFacts) -> OptOut {
     }
 }
 
-/// `+1 NXX 555 01XX`: reserved for fiction in every area code, so it is nobody's.
+/// Returns a number of the form `+1 NXX 555 01XX`, which is reserved for fiction in every area code and thus belongs to
+/// nobody.
 fn fictional_phone() -> String {
     let mut random = rand::rng();
     // The middle digit of an area code is never 9, and N11 codes are services.

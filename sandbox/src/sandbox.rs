@@ -1,4 +1,4 @@
-//! The handle on a running stand-in: start, seed, set faults, ask what happened, stop.
+//! The handle of a running sandbox: start, seed, set faults, query what happened, stop.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -20,13 +20,13 @@ use crate::shapes;
 use crate::state::State;
 use crate::world::mobile;
 
-/// A running stand-in for the TextUs API. It ends with [`Sandbox::stop`], or when it is dropped.
+/// A running sandbox of the TextUs API. It ends with [`Sandbox::stop`], or when it is dropped.
 pub struct Sandbox {
     shared: Arc<SandboxState>,
     addr: SocketAddr,
 }
 
-/// A rule that was added, for [`Sandbox::remove_fault`].
+/// The id of a rule that was added, for [`Sandbox::remove_fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultId(u64);
 
@@ -40,10 +40,10 @@ pub struct MessageIds {
 }
 
 impl Sandbox {
-    /// Listens and serves inside the caller's tokio runtime.
+    /// Listens and serves on the caller's tokio runtime.
     ///
     /// # Errors
-    /// Where the address cannot be bound.
+    /// Fails when the address cannot be bound.
     pub async fn start(options: SandboxOptions) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(options.listen).await.context("binding the sandbox's listener")?;
         let addr = listener.local_addr()?;
@@ -57,33 +57,33 @@ impl Sandbox {
         self.addr
     }
 
-    /// `http://127.0.0.1:{port}`, without a slash at the end.
+    /// Returns `http://127.0.0.1:{port}`, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Closes the listener and every connection, and waits until all of it is gone. Echoes not yet accepted are given
-    /// up.
+    /// Closes the listener and every connection, and waits until all are gone. Echoes that are not yet accepted are
+    /// given up.
     pub async fn stop(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
-    /// Changes how the stand-in behaves from the next request on; the address stays.
+    /// Changes how the sandbox behaves from the next request on; the address stays.
     pub fn configure(&self, change: impl FnOnce(&mut SandboxOptions)) {
         change(&mut self.shared.state().options);
     }
 
-    /// Where webhooks go from now on: one integration, with every event switched on.
+    /// Sets where webhooks go from now on: to one integration, with every event switched on.
     pub fn set_webhook(&self, target: WebhookTarget) {
         let mut state = self.shared.state();
         state.send_all_to(&target);
         state.options.webhook = Some(target);
     }
 
-    /// The integrations as the API keeps them, secrets included, oldest first.
+    /// Returns the integrations as the API keeps them, secrets included, oldest first.
     #[must_use]
     pub fn integrations(&self) -> Vec<Value> {
         let state = self.shared.state();
@@ -95,8 +95,8 @@ impl Sandbox {
         state.integrations.iter().map(body).collect()
     }
 
-    /// Adds an integration as somebody made it by hand, and gives its id: `body` has `active`, `provider`, `config` and
-    /// so on, in whatever shape.
+    /// Adds an integration as if made by hand, and returns its id. `body` has `active`, `provider`, `config` and so on,
+    /// in any shape.
     pub fn add_integration(&self, body: Value) -> String {
         let mut state = self.shared.state();
         let account = state.primary_account().to_owned();
@@ -107,7 +107,7 @@ impl Sandbox {
         id
     }
 
-    /// Changes one integration behind every client's back.
+    /// Changes one integration without any client's involvement.
     pub fn change_integration(&self, id: &str, change: impl FnOnce(&mut Map<String, Value>)) {
         let mut state = self.shared.state();
         if let Some(integration) = state.integrations.iter_mut().find(|one| one.slug == slug_of(id)) {
@@ -115,7 +115,7 @@ impl Sandbox {
         }
     }
 
-    /// Adds a rule after those that are there; [`FaultRule`] says how they come together.
+    /// Adds a rule after the existing ones; [`FaultRule`] describes how they combine.
     pub fn fault(&self, rule: FaultRule) -> FaultId {
         let mut state = self.shared.state();
         state.rules_made += 1;
@@ -124,7 +124,7 @@ impl Sandbox {
         id
     }
 
-    /// Takes one rule away, if it is there.
+    /// Removes a rule, if it exists.
     pub fn remove_fault(&self, id: FaultId) {
         self.shared.state().faults.retain(|(other, _)| *other != id);
     }
@@ -133,18 +133,18 @@ impl Sandbox {
         self.shared.state().faults.clear();
     }
 
-    /// Adds a contact without an effect and without an echo.
+    /// Adds a contact without an effect and without an echo, and returns its id.
     ///
     /// # Panics
-    /// Where `phone` is no phone number.
+    /// If `phone` is no phone number.
     pub fn add_contact(&self, account: &str, name: &str, phone: &str) -> String {
         self.add_contact_with_phones(account, name, &[phone])
     }
 
-    /// As [`Self::add_contact`], with several numbers or none.
+    /// Like [`Self::add_contact`], with several numbers or none.
     ///
     /// # Panics
-    /// Where one of them is no phone number.
+    /// If one of them is no phone number.
     pub fn add_contact_with_phones(&self, account: &str, name: &str, phones: &[&str]) -> String {
         let contact = Contact {
             slug: fresh_slug(),
@@ -160,37 +160,38 @@ impl Sandbox {
         id
     }
 
-    /// Opens an account's conversation with a phone if there is none, and gives its id.
+    /// Opens an account's conversation with a phone if there is none, and returns its id.
     ///
     /// # Panics
-    /// Where `phone` is no phone number.
+    /// If `phone` is no phone number.
     pub fn add_conversation(&self, account: &str, phone: &str) -> String {
         let mut state = self.shared.state();
         format!("/conversations/{}", state.world.open_conversation(account, &e164(phone), None, None).slug)
     }
 
-    /// Makes this contact the `assignedContact` of the account's conversation with a phone, opened if need be.
+    /// Makes this contact the `assignedContact` of the account's conversation with a phone, and opens the conversation
+    /// if necessary.
     ///
     /// # Panics
-    /// Where `phone` is no phone number.
+    /// If `phone` is no phone number.
     pub fn assign_contact(&self, account: &str, phone: &str, contact: &str) {
         let mut state = self.shared.state();
         let conversation = state.world.open_conversation(account, &e164(phone), None, None);
         conversation.assigned_contact = Some(slug_of(contact).to_owned());
     }
 
-    /// Adds a text, newest of its conversation, which is opened if need be.
+    /// Adds a text as the newest of its conversation, and opens the conversation if necessary.
     ///
     /// # Panics
-    /// Where `phone` is no phone number.
+    /// If `phone` is no phone number.
     pub fn add_message(&self, account: &str, phone: &str, direction: Direction, body: &str) -> MessageIds {
         self.add_message_with_attachments(account, phone, direction, body, 0)
     }
 
-    /// As [`Self::add_message`], with so many attachments.
+    /// Like [`Self::add_message`], with this number of attachments.
     ///
     /// # Panics
-    /// Where `phone` is no phone number.
+    /// If `phone` is no phone number.
     pub fn add_message_with_attachments(
         &self,
         account: &str,
@@ -225,31 +226,31 @@ impl Sandbox {
         ids
     }
 
-    /// Makes the stand-in know the message, conversation, contact or opt-out that a webhook body names, with its ids.
-    /// Without an effect and without an echo.
+    /// Adds the message, conversation, contact or opt-out that a webhook body names, with its ids, without an effect
+    /// and without an echo.
     ///
     /// # Errors
-    /// Where the body is not of a shape that TextUs sends.
+    /// Fails when the body does not have a shape that TextUs sends.
     pub fn learn(&self, payload: &Value) -> anyhow::Result<()> {
         let mut state = self.shared.state();
         let first_account = state.options.accounts.first().cloned().unwrap_or_default();
         state.world.learn(&first_account, payload)
     }
 
-    /// Every write that took effect, in order.
+    /// Returns every write that took effect, in order.
     #[must_use]
     pub fn effects(&self) -> Vec<Effect> {
         self.shared.state().ledger.effects.clone()
     }
 
-    /// How many writes of this kind took effect in an account; [`Effect::key`] says what a key is.
+    /// Returns how many writes of this kind took effect in an account. [`Effect::key`] describes the key.
     #[must_use]
     pub fn effect_count(&self, kind: EffectKind, account: &str, key: &str) -> usize {
         let is_it = |effect: &&Effect| effect.kind == kind && effect.account == account && effect.key == key;
         self.shared.state().ledger.effects.iter().filter(is_it).count()
     }
 
-    /// The newest million requests, in order of arrival.
+    /// Returns the newest million requests, in order of arrival.
     #[must_use]
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.state().ledger.requests()
@@ -259,13 +260,13 @@ impl Sandbox {
         self.shared.state().ledger.clear_requests();
     }
 
-    /// What a correct client would not have sent; a test asserts that it is empty.
+    /// Returns the requests that a correct client would not have sent; a test asserts that there are none.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         self.shared.state().ledger.violations.clone()
     }
 
-    /// Echoes that were answered 2xx.
+    /// Returns how many echoes were answered 2xx.
     #[must_use]
     pub fn echoes_sent(&self) -> u64 {
         self.echo_counts().sent

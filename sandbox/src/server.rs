@@ -1,5 +1,5 @@
-//! HTTP/1.1 around the state: the listener, the way of one request, and faults. hyper is used directly because its
-//! connections can be dropped without an answer.
+//! Serves the sandbox's state over HTTP/1.1: accepts connections, takes each request through the state, and applies
+//! faults. We use hyper directly because its connections can be dropped without an answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -31,13 +31,13 @@ use crate::state::{State, sent_path};
 use crate::subject::Subject;
 use crate::{raw, route};
 
-/// On every answer, faults included, unless a test plays the real API: whoever talks to the stand-in can tell.
+/// Header on every answer, faults included, unless a test plays the real API. It lets a client recognise the sandbox.
 const MARK: HeaderName = HeaderName::from_static("x-hookline-sandbox");
 
-/// No call of the API needs more.
+/// Maximum size of a request's body; no call of the API needs more.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// What the listener, its connections and the echoes share.
+/// State shared by the listener, its connections and the echoes.
 pub(crate) struct SandboxState {
     state: Mutex<State>,
     pub(crate) echo_counts: Mutex<EchoCounts>,
@@ -57,13 +57,13 @@ impl SandboxState {
         }
     }
 
-    /// Never held across an await.
+    /// Locks the state. Never hold the guard across an await.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Accepts connections until the stand-in is stopped.
+/// Accepts connections until the sandbox is stopped.
 pub(crate) async fn run(listener: TcpListener, shared: Arc<SandboxState>) {
     loop {
         let accepted = tokio::select! {
@@ -74,7 +74,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<SandboxState>) {
             Ok((stream, _)) => {
                 shared.tasks.spawn(connection(stream, Arc::clone(&shared)));
             }
-            // Out of descriptors, say: the next accept would fail at once again.
+            // For example without free descriptors, the next accept would fail again at once.
             Err(error) => {
                 tracing::debug!(%error, "sandbox accepted no connection");
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -84,7 +84,7 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<SandboxState>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<SandboxState>) {
-    // Small answers in several writes would wait for the client's delayed acknowledgement.
+    // Without this, small answers in several writes would wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(Arc::clone(&shared), request));
     let mut http = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
@@ -98,17 +98,17 @@ async fn connection(stream: TcpStream, shared: Arc<SandboxState>) {
     };
     let mut stream = http.into_parts().io.into_inner();
     match instead {
-        // Zero linger makes the close a reset, which no client can take for the end of an answer.
+        // A linger of zero makes the close a reset, which no client can mistake for the end of an answer.
         Instead::Reset => drop(stream.set_zero_linger()),
         Instead::Raw(bytes) => {
-            // A client that is gone misses it.
+            // A client that has disconnected misses the bytes.
             let _ = stream.write_all(bytes).await;
             let _ = stream.shutdown().await;
         }
     }
 }
 
-/// What a fault wants on the connection instead of an answer of hyper's; either ends it.
+/// What a fault does to the connection instead of an answer from hyper; both end the connection.
 #[derive(Debug)]
 enum Instead {
     Reset,
@@ -146,7 +146,7 @@ async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Resul
     }
     for (name, value) in quota.headers() {
         let name = HeaderName::try_from(name).expect("a constant that is a header name");
-        // A fault may have set its own.
+        // A fault may have set this header itself.
         response.headers_mut().entry(name).or_insert(HeaderValue::try_from(value).expect("digits"));
     }
     let status = response.status();
@@ -169,7 +169,8 @@ struct Arrival {
     quota: Quota,
 }
 
-/// Records and counts a request as soon as its head is there: a client that leaves before the answer has asked too.
+/// Records and counts a request as soon as its head has arrived, because a client that leaves before the answer has
+/// made a request too.
 fn arrive(shared: &SandboxState, head: &Parts) -> Arrival {
     let mut state = shared.state();
     let state = &mut *state;
@@ -197,7 +198,7 @@ fn arrive(shared: &SandboxState, head: &Parts) -> Arrival {
     Arrival { number, quota }
 }
 
-/// What a request meets that is there as a whole: a rule may ask for what its body names.
+/// Returns the faults that a complete request meets. A rule may match what the body names.
 fn meet(shared: &SandboxState, head: &Parts, body: &Bytes) -> Met {
     let mut state = shared.state();
     let state = &mut *state;
@@ -215,7 +216,7 @@ async fn serve(
     let answer = if met.carries_out() {
         carry_out(shared, number, head, body).await
     } else {
-        // Never sent: every fault that carries nothing out has an answer of its own, or none.
+        // This answer is never sent: a fault that carries nothing out has its own answer or none.
         Answer::bare(StatusCode::SERVICE_UNAVAILABLE.as_u16())
     };
     let wait = shared.state().options.latency + met.delay;
@@ -235,13 +236,13 @@ async fn serve(
             return Err(Instead::Reset);
         }
         Some(Fault::LateEffect(time)) => {
-            // In a task of its own: this one ends when the client leaves.
+            // Runs in its own task, because this one ends when the client disconnects.
             let (late, head, body) = (Arc::clone(shared), head.clone(), body.clone());
             let carried_out = shared.tasks.spawn(async move {
                 tokio::time::sleep(time).await;
                 carry_out(&late, number, &head, &body).await;
             });
-            // Its end is all that counts here: a panic has been told.
+            // Only the task's end counts here; a panic has already been reported.
             let _ = carried_out.await;
             return Err(Instead::Reset);
         }
@@ -258,7 +259,8 @@ async fn serve(
     Ok(if met.gzip { reply::compressed(response).await } else { response })
 }
 
-/// The effect is made in one go, under the lock and without an await: a client that leaves cannot halve it.
+/// Carries out the whole effect under the lock and without an await, so that a client that disconnects cannot leave it
+/// half-done.
 async fn carry_out(shared: &Arc<SandboxState>, number: u64, head: &Parts, body: &Bytes) -> Answer {
     let (answer, echoes, timing) = {
         let mut state = shared.state();
@@ -272,7 +274,7 @@ async fn carry_out(shared: &Arc<SandboxState>, number: u64, head: &Parts, body: 
     for webhook in echoes {
         let echo = echo::spawn(shared, webhook, timing);
         if timing == EchoTiming::BeforeAnswer {
-            // It only fails where the stand-in is being stopped.
+            // This fails only while the sandbox is being stopped.
             let _ = echo.await;
         }
     }

@@ -1,6 +1,6 @@
-//! JSON of the vendor's resources, key for key as its pages show them. The one place that knows these shapes: API
-//! answers and webhooks are both written from here.
-//! <https://apidocs.next.textus.com/types/Message/>, <https://apidocs.next.textus.com/types/Conversation/>
+//! JSON of the vendor's resources, key for key as its pages show them. Only this module knows these shapes; it writes
+//! both the API's answers and the webhooks. <https://apidocs.next.textus.com/types/Message/>,
+//! <https://apidocs.next.textus.com/types/Conversation/>
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,17 +9,17 @@ use crate::model::{Contact, ContactPhone, Conversation, Direction, Message, Note
 use crate::options::Related;
 use crate::phone;
 
-/// `2025-03-04T15:22:41.307Z`.
+/// Formats as `2025-03-04T15:22:41.307Z`.
 pub(crate) fn millis(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// `2025-03-05T09:01:35.118204Z`.
+/// Formats as `2025-03-05T09:01:35.118204Z`.
 pub(crate) fn micros(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
-/// `2025-03-05T09:01:33.482910+00:00`.
+/// Formats as `2025-03-05T09:01:33.482910+00:00`.
 pub(crate) fn micros_with_offset(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
@@ -28,7 +28,7 @@ pub(crate) fn context(name: &str) -> String {
     format!("/contexts/{name}.jsonld")
 }
 
-/// A collection that is there as a whole, so without `view`.
+/// A collection that is answered as a whole, and thus has no `view`.
 pub(crate) fn collection(kind: &str, id: &str, members: Vec<Value>) -> Value {
     json!({
         "@type": kind,
@@ -39,14 +39,14 @@ pub(crate) fn collection(kind: &str, id: &str, members: Vec<Value>) -> Value {
     })
 }
 
-/// How much of a contact stands where.
+/// How much of a contact is written in which place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContactForm {
-    /// The answer to a write or a `GET` of one contact: phones and notes embedded.
+    /// In the answer to a write or a `GET` of one contact: phones and notes embedded.
     Whole,
-    /// Inside a conversation or a webhook: phones embedded, notes a link.
+    /// Inside a conversation or a webhook: phones embedded, notes as a link.
     Related,
-    /// Inside a phone search: both links.
+    /// Inside a phone search: both as links.
     Item,
 }
 
@@ -72,13 +72,13 @@ pub(crate) fn contact(contact: &Contact, form: ContactForm) -> Value {
     value
 }
 
-/// `GET /contacts/{slug}/phones`, and `phones` where it is embedded.
+/// The answer to `GET /contacts/{slug}/phones`, and `phones` where embedded.
 pub(crate) fn phones(contact: &Contact) -> Value {
     let members = contact.phones.iter().map(|phone| contact_phone(contact, phone)).collect();
     collection("hydra:Collection", &format!("/contacts/{}/phones", contact.slug), members)
 }
 
-/// `GET /contacts/{slug}/notes`, and `notes` where it is embedded.
+/// The answer to `GET /contacts/{slug}/notes`, and `notes` where embedded.
 pub(crate) fn notes(contact: &Contact) -> Value {
     let members = contact.notes.iter().map(|one| note(contact, one)).collect();
     collection("hydra:Collection", &format!("/contacts/{}/notes", contact.slug), members)
@@ -122,7 +122,7 @@ pub(crate) fn note(contact: &Contact, note: &Note) -> Value {
     })
 }
 
-/// The keys that a conversation has in an API answer and in a webhook alike.
+/// The keys that a conversation has both in an API answer and in a webhook.
 pub(crate) fn conversation(conversation: &Conversation) -> Value {
     let id = format!("/conversations/{}", conversation.slug);
     json!({
@@ -139,13 +139,13 @@ pub(crate) fn conversation(conversation: &Conversation) -> Value {
     })
 }
 
-/// `associatedContacts` where it is embedded.
+/// `associatedContacts` where embedded.
 pub(crate) fn associated_contacts(conversation: &Conversation, contacts: &[&Contact]) -> Value {
     let members = contacts.iter().map(|one| contact(one, ContactForm::Related)).collect();
     collection("ContactCollection", &format!("/conversations/{}/associated_contacts", conversation.slug), members)
 }
 
-/// The message as an API answer has it; a webhook adds `status`.
+/// The message as in an API answer; a webhook adds `status`.
 pub(crate) fn message(message: &Message) -> Value {
     let id = format!("/messages/{}", message.slug);
     let at = millis(message.at);
@@ -176,7 +176,7 @@ pub(crate) fn message(message: &Message) -> Value {
     })
 }
 
-/// A member of `attachments`: what it holds is not documented, so this is the likeliest.
+/// A member of `attachments`. Its fields are not documented, so these are the most likely ones.
 pub(crate) fn attachment(slug: &str) -> Value {
     json!({
         "@type": "Attachment",
@@ -188,7 +188,7 @@ pub(crate) fn attachment(slug: &str) -> Value {
     })
 }
 
-/// The answer to `PUT /{account}/opt_outs/{phone}`: microseconds, and who did it.
+/// The answer to `PUT /{account}/opt_outs/{phone}`, with microseconds and the user.
 pub(crate) fn opt_out_written(opt_out: &OptOut) -> Value {
     let mut value = opt_out_read(opt_out);
     value["createdAt"] = json!(micros(opt_out.created_at));
@@ -196,7 +196,7 @@ pub(crate) fn opt_out_written(opt_out: &OptOut) -> Value {
     value
 }
 
-/// The answer to `GET`, which the vendor's pages show with no user. `id` ends in the number as it was asked for.
+/// The answer to `GET`, which the vendor's pages show without a user. `id` ends in the number as the request wrote it.
 pub(crate) fn opt_out_read(opt_out: &OptOut) -> Value {
     json!({
         "@type": "OptOut",
@@ -215,7 +215,7 @@ pub(crate) fn opt_out_read(opt_out: &OptOut) -> Value {
     })
 }
 
-/// The `OptOut` of a number that nobody asked about, always the same.
+/// The `OptOut` of a number that the client didn't ask about, always the same.
 pub(crate) fn opt_out_of_another(account: &str, phone: &str) -> Value {
     opt_out_written(&OptOut {
         account: account.to_owned(),
@@ -225,7 +225,7 @@ pub(crate) fn opt_out_of_another(account: &str, phone: &str) -> Value {
     })
 }
 
-/// `optOut` of an opt-out or opt-in webhook, which is not the REST resource.
+/// `optOut` of an opt-out or opt-in webhook, which differs from the REST resource.
 pub(crate) fn webhook_opt_out(opt_out: &OptOut, kind: &str) -> Value {
     json!({
         "@type": "OptOut",
@@ -239,7 +239,7 @@ pub(crate) fn webhook_opt_out(opt_out: &OptOut, kind: &str) -> Value {
 
 const USER_ID: &str = "/users/xR5bVk";
 
-/// The fictional user whose token this is.
+/// The fictional user who owns the token.
 fn user() -> Value {
     json!({
         "@type": "User",
@@ -258,7 +258,7 @@ fn user() -> Value {
     })
 }
 
-/// `harbor_staffing` is shown as `Harbor Staffing`.
+/// Converts an account's slug to its display name: `harbor_staffing` becomes `Harbor Staffing`.
 fn display_name(account: &str) -> String {
     let capitalised = |word: &str| {
         let mut letters = word.chars();

@@ -1,5 +1,4 @@
-//! The stand-in's whole state, behind one lock, and the way of a request through it: strictness first, then its
-//! endpoint.
+//! The sandbox's whole state, behind one lock. A request first passes the strict checks, then its endpoint.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -25,36 +24,36 @@ use crate::world::World;
 pub(crate) struct State {
     pub(crate) options: SandboxOptions,
     pub(crate) world: World,
-    /// Of the primary account, oldest first.
+    /// The primary account's integrations, oldest first.
     pub(crate) integrations: Vec<Integration>,
     pub(crate) ledger: Ledger,
     pub(crate) limiter: RateLimiter,
     pub(crate) faults: Vec<(FaultId, FaultRule)>,
-    /// How many rules there ever were: their ids.
+    /// The number of rules made so far, from which their ids are derived.
     pub(crate) rules_made: u64,
-    /// Webhooks about the writes of the request in hand.
+    /// Webhooks about the writes of the current request.
     pub(crate) outbox: Vec<Outgoing>,
 }
 
 /// A webhook that is to be posted.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// The slug of its sender.
+    /// The slug of the integration that sends it.
     pub(crate) integration: String,
     pub(crate) payload: Value,
 }
 
-/// A request that passed every check that is the same for all endpoints.
+/// A request that has passed the checks common to all endpoints.
 pub(crate) struct Call<'a> {
     pub(crate) head: &'a Parts,
     pub(crate) route: Route,
     pub(crate) query: Vec<(String, String)>,
-    /// `Null` where the endpoint takes none.
+    /// `Null` if the endpoint takes no body.
     pub(crate) body: Value,
 }
 
 impl Call<'_> {
-    /// The account in the path; empty for a path that has none.
+    /// Returns the account in the path, or an empty text if the path has none.
     pub(crate) fn account(&self) -> &str {
         self.route.account.as_deref().unwrap_or_default()
     }
@@ -83,7 +82,7 @@ impl State {
         state
     }
 
-    /// Makes or moves the integration that has every event switched on.
+    /// Creates or replaces the integration that has every event switched on.
     pub(crate) fn send_all_to(&mut self, target: &WebhookTarget) {
         let given = Integration::given(self.primary_account(), target);
         match self.integrations.iter_mut().find(|one| one.slug == GIVEN) {
@@ -106,12 +105,12 @@ impl State {
             == Some(self.options.token.as_str())
     }
 
-    /// The time that the stand-in tells.
+    /// Returns the time that the sandbox reports.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + self.options.clock_ahead
     }
 
-    /// Carries a request out; what a correct client would not have sent is recorded.
+    /// Carries a request out, and records it as a violation if a correct client would not have sent it.
     pub(crate) fn carry_out(&mut self, head: &Parts, body: &Bytes) -> Answer {
         let answer = match self.check(head, body) {
             Ok(call) => endpoints::answer(self, &call),
@@ -161,7 +160,7 @@ impl State {
         Ok(Call { head, route, query, body })
     }
 
-    /// Whether the token has the right to this call in the account that it is about.
+    /// Returns whether the token has the right to this call in the account that the call is about.
     fn is_allowed(&self, head: &Parts, route: &Route) -> bool {
         let Some(account) = Subject::of(&self.world, head, Some(route), &Bytes::new()).account else { return true };
         let rights = self.options.rights.get(&account).copied().unwrap_or(Rights { reads: true, writes: true });
@@ -169,7 +168,8 @@ impl State {
         has_right && self.knows(&account, route.endpoint)
     }
 
-    /// The primary account has integrations, and need not be one that texts.
+    /// Returns whether the endpoint exists in this account. The primary account has integrations, even if it is none of
+    /// the accounts that text.
     fn knows(&self, account: &str, endpoint: Endpoint) -> bool {
         let of_integrations = matches!(endpoint, Endpoint::ListIntegrations | Endpoint::CreateIntegration);
         self.options.accounts.iter().any(|known| known == account) || (of_integrations && self.is_primary(account))
@@ -187,7 +187,7 @@ impl State {
         });
     }
 
-    /// Queues the webhooks about a write: one for each integration that sends events of this kind.
+    /// Queues the webhooks about a write, one for each integration that sends events of this kind.
     pub(crate) fn echo(&mut self, action: &str, payload: impl Fn() -> Value) {
         if !self.options.echoes {
             return;
@@ -200,13 +200,13 @@ impl State {
         self.outbox.extend(webhooks.collect::<Vec<_>>());
     }
 
-    /// Where an integration's webhooks go now.
+    /// Returns where an integration's webhooks go now.
     pub(crate) fn target(&self, integration: &str) -> Option<WebhookTarget> {
         self.integrations.iter().find(|one| one.slug == integration)?.target()
     }
 }
 
-/// Path and query as they were sent.
+/// Returns the path and the query as they were sent.
 pub(crate) fn sent_path(head: &Parts) -> String {
     head.uri.path_and_query().map_or_else(|| head.uri.path().to_owned(), ToString::to_string)
 }
@@ -215,7 +215,7 @@ fn is_media_type(headers: &HeaderMap, name: &HeaderName) -> bool {
     the_only(headers, name).is_some_and(|value| value.eq_ignore_ascii_case(MEDIA_TYPE))
 }
 
-/// The value of a header that is there exactly once.
+/// Returns the value of a header that occurs exactly once.
 fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let only = values.next().filter(|_| values.next().is_none())?;

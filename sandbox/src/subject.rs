@@ -1,4 +1,4 @@
-//! Whom a request is about: the account and the numbers that it names, in whatever form.
+//! Determines the account and the phone numbers that a request is about, in whatever form it names them.
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
@@ -10,14 +10,14 @@ use crate::world::World;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
-    /// In the path, or that of the message, conversation or contact which the path names.
+    /// The account in the path, or that of the message, conversation or contact that the path names.
     pub(crate) account: Option<String>,
-    /// E.164, the likeliest reading first.
+    /// Numbers in E.164, the most likely reading first.
     pub(crate) phones: Vec<String>,
 }
 
 impl Subject {
-    /// `body` is empty where it is not read yet.
+    /// Reads the subject of a request. `body` is empty if it has not been read yet.
     pub(crate) fn of(world: &World, head: &Parts, route: Option<&Route>, body: &Bytes) -> Self {
         let Some(route) = route else { return Self::default() };
         let mut subject = Self { account: route.account.clone(), phones: Vec::new() };
@@ -67,7 +67,7 @@ impl Subject {
     }
 }
 
-/// What a search text can mean: ten digits are a +1 number, and any digits one from abroad.
+/// Returns the numbers that a search text can mean: ten digits are a +1 number, and any digits may be a foreign one.
 fn readings(text: &str) -> Vec<String> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     let abroad = format!("+{digits}");

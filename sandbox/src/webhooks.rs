@@ -12,10 +12,10 @@ use crate::shapes::{self, ContactForm};
 /// The header that carries the signature. <https://apidocs.next.textus.com/overview/webhooks/>
 pub const SIGNATURE_HEADER: &str = "X-TextUs-Signature";
 
-/// The integration that webhooks name as their sender where nobody says which it is.
+/// The integration that webhooks name as their sender unless another is given.
 const INTEGRATION: &str = "/integrations/Lp4Xv9";
 
-/// Lower-case hex HMAC-SHA256 over exactly these bytes, keyed with the secret as it is written.
+/// Returns the lower-case hex HMAC-SHA256 of exactly these bytes, keyed with the secret as literal text.
 #[must_use]
 pub fn sign(secret: &str, bytes: &[u8]) -> String {
     // HMAC takes keys of any length, so this cannot fail.
@@ -24,7 +24,7 @@ pub fn sign(secret: &str, bytes: &[u8]) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// The same webhook with this integration as its sender.
+/// Returns the same webhook with this integration as its sender.
 pub(crate) fn sent_by(mut webhook: Value, integration: &str) -> Value {
     for key in ["id", "webHook"] {
         if let Some(rest) = webhook[key].as_str().and_then(|text| text.strip_prefix(INTEGRATION)) {
@@ -46,7 +46,7 @@ pub(crate) fn envelope(kind: &str, action: &str, at: Timestamp) -> Value {
     })
 }
 
-/// `contact.opted_out` and `contact.opted_in`: no `webHook`, a UUID as delivery, microseconds with an offset.
+/// `contact.opted_out` and `contact.opted_in`: no `webHook`, a UUID as delivery id, and microseconds with an offset.
 pub(crate) fn opt_out(action: &str, kind: &str, opt_out: &OptOut, at: Timestamp) -> Value {
     json!({
         "@type": "OptOutWebhookDelivery",
@@ -58,14 +58,14 @@ pub(crate) fn opt_out(action: &str, kind: &str, opt_out: &OptOut, at: Timestamp)
     })
 }
 
-/// `contact.created`: the vendor's page could not be read, so this shape is the likeliest one.
+/// `contact.created`. The vendor's page could not be read, so this shape is the most likely one.
 pub(crate) fn contact_created(action: &str, contact: &Contact, at: Timestamp) -> Value {
     let mut value = envelope("ContactWebhookDelivery", action, at);
     value["contact"] = shapes::contact(contact, ContactForm::Related);
     value
 }
 
-/// Any `message.*` event. `contacts` are embedded where given, else a link.
+/// Any `message.*` event. `contacts` are embedded if given; otherwise there is a link.
 pub(crate) fn message(
     action: &str,
     conversation: &Conversation,
@@ -81,7 +81,7 @@ pub(crate) fn message(
     value
 }
 
-/// `phone_call.completed`: its page could not be read; the envelope with `conversation` is likely.
+/// `phone_call.completed`. The vendor's page could not be read; the envelope with `conversation` is likely.
 pub(crate) fn phone_call(
     action: &str,
     conversation: &Conversation,

@@ -1,4 +1,4 @@
-//! Everything the stand-in knows, indexed by what its endpoints ask for.
+//! Everything that the sandbox knows, indexed as its endpoints need it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use crate::model::{Contact, ContactPhone, Conversation, Message, OptOut, fresh_slug};
 
-/// The business number of conversations that are made without one.
+/// The business number of conversations that are created without one.
 pub(crate) const ACCOUNT_PHONE: &str = "+12025550190";
 
 #[derive(Debug, Default)]
 pub(crate) struct World {
     contacts: HashMap<String, Contact>,
-    /// Slugs in the order of their making, per account.
+    /// The contacts' slugs in order of creation, per account.
     contact_order: HashMap<String, Vec<String>>,
     contacts_by_phone: HashMap<(String, String), Vec<String>>,
     conversations: HashMap<String, Conversation>,
@@ -55,12 +55,12 @@ impl World {
         }
     }
 
-    /// The contacts of an account, oldest first.
+    /// Returns the contacts of an account, oldest first.
     pub(crate) fn contacts_of<'a>(&'a self, account: &str) -> impl Iterator<Item = &'a Contact> {
         self.contact_order.get(account).into_iter().flatten().filter_map(|slug| self.contacts.get(slug))
     }
 
-    /// The contacts of an account that have this number (E.164).
+    /// Returns the contacts of an account that have this number (E.164).
     pub(crate) fn contacts_with_phone(&self, account: &str, phone: &str) -> Vec<&Contact> {
         let slugs = self.contacts_by_phone.get(&(account.to_owned(), phone.to_owned()));
         slugs.into_iter().flatten().filter_map(|slug| self.contacts.get(slug)).collect()
@@ -75,7 +75,7 @@ impl World {
         self.conversations.get(slug)
     }
 
-    /// The conversation of an account with a number, made if need be; `slug` names a new one.
+    /// Returns the conversation of an account with a number, and creates it if necessary; `slug` names a new one.
     pub(crate) fn open_conversation(
         &mut self,
         account: &str,
@@ -98,7 +98,7 @@ impl World {
         })
     }
 
-    /// Gives a conversation the id that a webhook called it by.
+    /// Gives a conversation the id that a webhook used.
     pub(crate) fn rename_conversation(&mut self, old: &str, new: &str) {
         let Some(mut conversation) = self.conversations.remove(old) else { return };
         for slug in &conversation.messages {
@@ -112,7 +112,7 @@ impl World {
         self.conversations.insert(new.to_owned(), conversation);
     }
 
-    /// The conversations that this contact's numbers have in its account.
+    /// Returns the conversations that this contact's numbers have in its account.
     pub(crate) fn conversations_of(&self, contact: &Contact) -> Vec<&Conversation> {
         contact.phones.iter().filter_map(|phone| self.conversation_with(&contact.account, &phone.number)).collect()
     }
@@ -138,7 +138,7 @@ impl World {
         self.messages.get(conversation.messages.last()?)
     }
 
-    /// The newest message in any of this contact's conversations.
+    /// Returns the newest message in any of this contact's conversations.
     pub(crate) fn newest_message_of(&self, contact: &Contact) -> Option<&Message> {
         self.conversations_of(contact)
             .into_iter()
@@ -150,7 +150,7 @@ impl World {
         self.opt_outs.get(&(account.to_owned(), phone.to_owned()))
     }
 
-    /// Opts a number out; one that is out already keeps its record, under the id that it has now.
+    /// Opts a number out. A number that is already opted out keeps its record and gets this slug.
     pub(crate) fn opt_out_now(&mut self, account: &str, phone: &str, slug: &str) -> &OptOut {
         let opt_out = self.opt_outs.entry((account.to_owned(), phone.to_owned())).or_insert_with(|| OptOut {
             account: account.to_owned(),
@@ -162,18 +162,18 @@ impl World {
         opt_out
     }
 
-    /// What a contact's START does; the API has no call for it.
+    /// Does what a contact's START does; the API has no call for it.
     pub(crate) fn opt_in(&mut self, account: &str, phone: &str) {
         self.opt_outs.remove(&(account.to_owned(), phone.to_owned()));
     }
 
-    /// The opt-outs of an account, by number.
+    /// Returns the opt-outs of an account, ordered by number.
     pub(crate) fn opt_outs_of<'a>(&'a self, account: &'a str) -> impl Iterator<Item = &'a OptOut> {
         self.opt_outs.values().filter(move |opt_out| opt_out.account == account)
     }
 }
 
-/// A contact's number of the usual kind.
+/// Makes a contact's phone of the usual kind.
 pub(crate) fn mobile(number: &str) -> ContactPhone {
     ContactPhone { slug: fresh_slug(), number: number.to_owned(), extension: None, kind: "Mobile".to_owned() }
 }

@@ -1,5 +1,6 @@
-//! The load generator: closed loop, one kept-alive connection per request in flight, bodies signed before the clock
-//! starts. It runs on few threads of its own, each with its own scheduler: it shares the machine with what it measures.
+//! The load generator: a closed loop with one keep-alive connection per request in flight, and bodies signed before the
+//! clock starts. It shares the machine with the measured process, so it runs on a few threads, each with its own
+//! scheduler.
 
 mod posts;
 
@@ -27,12 +28,12 @@ pub(crate) struct Load {
     pub(crate) addr: SocketAddr,
     pub(crate) path: String,
     pub(crate) concurrency: usize,
-    /// Connections are made and caches filled before what counts.
+    /// Time before the window, in which connections are made and caches filled.
     pub(crate) warm_up: Duration,
     pub(crate) window: Duration,
 }
 
-/// Posts until the window has passed. A request counts where its answer came inside the window.
+/// Posts until the window has passed. A request counts if its answer came inside the window.
 pub(crate) async fn run(load: Load, batch: Batch) -> anyhow::Result<Tally> {
     tokio::task::spawn_blocking(move || on_threads(&load, &Arc::new(batch))).await.context("the load generator")?
 }
@@ -99,8 +100,8 @@ impl Target {
     }
 }
 
-/// One request after the other. An answer that isn't 200 is a failure; so is a connection that breaks, and it ends
-/// this connection's part.
+/// Sends one request after the other. An answer other than 200 is a failure. A broken connection is a failure too, and
+/// ends this connection's part.
 async fn connection(target: Arc<Target>, batch: Arc<Batch>, span: Span) -> anyhow::Result<Tally> {
     let mut tally = Tally::new()?;
     let stream = TcpStream::connect(target.addr).await.context("connecting to what is measured")?;

@@ -1,4 +1,4 @@
-//! Signed bodies, each posted once: a repeat would be recognised, and cost something else.
+//! Signed bodies, each posted once, because a repeat would be recognised and thus cost the server different work.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ pub(crate) struct Post {
     pub(crate) signature: Signature,
 }
 
-/// Where batches come from.
+/// Makes batches of posts.
 pub(crate) struct Posts {
     keyed: Hmac<Sha256>,
     next: u64,
@@ -28,23 +28,24 @@ pub(crate) struct Posts {
 impl Posts {
     pub(crate) fn new(secret: &str) -> anyhow::Result<Self> {
         let keyed = Hmac::new_from_slice(secret.as_bytes()).context("HMAC takes keys of every length")?;
-        // Another benchmark's serial numbers, on a broker that remembers them, are elsewhere.
+        // A random start keeps the serial numbers apart from those of an earlier benchmark, which the broker may still
+        // remember.
         Ok(Self { keyed, next: u64::from(rand::random::<u32>()) << 32 })
     }
 
-    /// At least `count` posts that no other batch has.
+    /// Makes a batch of at least `count` posts that no other batch contains.
     pub(crate) fn batch(&mut self, template: &Template, count: usize) -> Batch {
         let first = self.next;
         let signer = Signer { template: template.clone(), keyed: self.keyed.clone() };
         let signatures: Vec<Signature> =
             (first..).take(count).map(|serial| signer.sign(&signer.body(serial))).collect();
-        // Room beyond the signed ones: a batch that is used up signs on.
+        // The batch gets more numbers than are signed, because a batch that is used up goes on signing.
         self.next += 1 << 24;
         Batch { signer, signatures, first, next: AtomicU64::new(0) }
     }
 }
 
-/// Posts that were signed ahead.
+/// Posts that were signed in advance.
 pub(crate) struct Batch {
     signer: Signer,
     signatures: Vec<Signature>,
@@ -62,7 +63,7 @@ impl Batch {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         let body = self.signer.body(self.first + index);
         let ahead = usize::try_from(index).ok().and_then(|index| self.signatures.get(index));
-        // Used up: about a microsecond each from here on, which is little beside a request.
+        // The batch is used up. Signing takes about a microsecond, which is little compared with a request.
         let signature = ahead.copied().unwrap_or_else(|| self.signer.sign(&body));
         Post { body: body.into(), signature }
     }

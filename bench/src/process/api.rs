@@ -1,5 +1,6 @@
-//! The API that workers call: answers every request after a fixed time, and counts. It may have a limit, and hang. The
-//! sandbox is stricter and keeps a ledger of every request; here the worker is measured, not its correctness.
+//! The API that workers call. It answers every request after a fixed time and counts them; it may have a limit, and may
+//! hang. The sandbox is stricter and records every request, but here the worker's speed is measured, not its
+//! correctness.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,27 +31,27 @@ const MESSAGES: &str = "/messages/";
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ApiSpec {
     pub(crate) latency: Duration,
-    /// `None`: as many calls as come.
+    /// `None` means no limit.
     pub(crate) limit: Option<LimitSpec>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum ApiQuestion {
-    /// A [`Snapshot`].
+    /// Asks for a [`Snapshot`].
     Counts,
-    /// Every `ApiCall` since they were asked for last; none where there is no limit.
+    /// Asks for every `ApiCall` since the previous request; there are none without a limit.
     Calls,
-    /// From now on no look-up of a message is answered. A [`Snapshot`].
+    /// Lets the API answer no look-up of a message from now on; the answer is a [`Snapshot`].
     Hang,
 }
 
-/// What happened since the start.
+/// The counts since the start.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     pub(crate) answered: u64,
-    /// On this process's clock.
+    /// Time since the start, on this process's clock.
     pub(crate) at: Duration,
-    /// How long an answer really took here: timers come late, never early.
+    /// Median time that an answer really took, because timers fire late, never early.
     pub(crate) latency_p50_ms: f64,
 }
 
@@ -118,10 +119,10 @@ async fn accept(listener: TcpListener, shared: Arc<ApiState>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<ApiState>) {
-    // Refused at worst: answers are one write each.
+    // If the call is refused, nothing is lost, because answers are one write each.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| respond(&shared, request));
-    // The client closing it is how a connection ends.
+    // A connection ends when the client closes it.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -132,7 +133,7 @@ async fn respond(shared: &ApiState, request: Request<Incoming>) -> Result<Respon
     if shared.hangs.load(Ordering::Relaxed) && request.uri().path().starts_with(MESSAGES) {
         std::future::pending::<()>().await;
     }
-    // A body that breaks off is its sender's trouble; the answer is the same.
+    // A body that breaks off is its sender's problem; the answer stays the same.
     let _ = request.into_body().collect().await;
     tokio::time::sleep_until((arrived + shared.latency).into()).await;
     shared.answered.fetch_add(1, Ordering::Relaxed);
@@ -156,13 +157,14 @@ fn caller(request: &Request<Incoming>) -> Caller {
     Caller::OptOut(request.uri().path().rsplit('/').next().unwrap_or_default().to_owned())
 }
 
-/// As much of the real answer as its reader needs.
+/// Returns as much of the real answer as its reader needs.
 fn answer_to(request: &Request<Incoming>) -> (StatusCode, String) {
     let path = request.uri().path();
     if path.starts_with(MESSAGES) {
         return (StatusCode::OK, format!(r#"{{"id":"{path}"}}"#));
     }
-    // Only an answer that names the number proves that the opt-out is there; else it is PUT again.
+    // Only an answer that names the number proves that the opt-out is recorded; otherwise the worker would PUT it
+    // again.
     (StatusCode::CREATED, format!(r#"{{"@type":"OptOut","id":"{path}"}}"#))
 }
 
@@ -170,7 +172,7 @@ fn tell(quota: &Quota, headers: &mut HeaderMap) {
     let retry_after = quota.exceeded.then(|| quota.retry_after(RetryAfterForm::Seconds)).flatten();
     let told = quota.headers().into_iter().chain(retry_after.map(|seconds| (RETRY_AFTER.as_str(), seconds)));
     for (name, value) in told {
-        // Digits, and names that are written above or by the sandbox.
+        // These conversions cannot fail: values are digits, and names are constants here or in the sandbox.
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }

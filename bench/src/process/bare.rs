@@ -1,4 +1,4 @@
-//! What the programs on lapin share: a connection, and queues equal to ours.
+//! Shared code of the programs that use lapin directly: a connection, and queues equal to ours.
 
 use anyhow::{Context as _, bail};
 use hookline_broker::topology::rabbitmq::{Argument, EVENTS, RabbitQueue, Topology};
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::samples::SOURCE;
 
-/// What the reference worker consumes.
+/// The queue that the reference worker consumes.
 pub(crate) const REFERENCE_WORK_QUEUE: &str = "hookline.bench.work";
 
 /// Connects to the first URL that answers.
 ///
 /// # Errors
-/// Where none does. The URLs are not in it: they may hold a password.
+/// Fails when none answers. The error doesn't contain the URLs, because they may contain a password.
 pub(crate) async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
     let mut last = None;
     for url in urls {
@@ -34,31 +34,31 @@ pub(crate) async fn connect(urls: &[String]) -> anyhow::Result<Connection> {
 pub(crate) const EVENT_TYPES: [(usize, &str); 3] =
     [(1, "message.failed"), (2, "message.received"), (3, "contact.opted_out")];
 
-/// By which exchanges a reference publishes.
+/// The exchanges by which a reference publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Route {
-    /// The shortest way there is into queues equal to ours.
+    /// The shortest way into queues equal to ours.
     Short,
-    /// Ours: `hookline.events`, and its bindings to the handlers' queues.
+    /// Our exchanges: `hookline.events`, with its bindings to the handlers' queues.
     Ours,
 }
 
-/// The type of an event that goes to this many queues.
+/// Returns the type of an event that goes to this many queues.
 pub(crate) fn event_type(queues: usize) -> &'static str {
     EVENT_TYPES.iter().find(|(number, _)| *number == queues).map_or(EVENT_TYPES[0].1, |(_, event_type)| event_type)
 }
 
-/// Exchange and routing key by which a reference reaches this many queues.
+/// Returns the exchange and routing key by which a reference reaches this many queues.
 pub(crate) fn route(route: Route, queues: usize) -> (ShortString, ShortString) {
     match (route, queues) {
         (Route::Ours, _) => (EVENTS.into(), format!("{SOURCE}.{}", event_type(queues)).into()),
-        // One queue needs no exchange of its own.
+        // A single queue needs no exchange of its own.
         (Route::Short, 0 | 1) => ("".into(), reference_queue(1)),
         (Route::Short, more) => (format!("hookline.bench.fanout.{more}").into(), "".into()),
     }
 }
 
-/// The queues that [`Route::Short`] reaches.
+/// Returns the queues that [`Route::Short`] reaches.
 pub(crate) fn reference_queues(queues: usize) -> Vec<ShortString> {
     (1..=queues.max(1)).map(reference_queue).collect()
 }
@@ -67,7 +67,7 @@ fn reference_queue(number: usize) -> ShortString {
     format!("hookline.bench.q{number}").into()
 }
 
-/// The arguments of one of our work queues, so that the references' queues cost the broker the same.
+/// Returns the arguments of one of our work queues, so that the references' queues cost the broker the same.
 pub(crate) fn work_queue_arguments() -> FieldTable {
     let ours = RabbitQueue::Of(Queue::Work(HandlerName::RecordHistory));
     let queues = Topology::of(&[HandlerName::RecordHistory]).queues;
@@ -83,7 +83,7 @@ pub(crate) fn work_queue_arguments() -> FieldTable {
     arguments
 }
 
-/// A publishing channel in confirm mode.
+/// Opens a publishing channel in confirm mode.
 pub(crate) async fn confirming(connection: &Connection) -> anyhow::Result<lapin::Channel> {
     let channel = connection.create_channel().await.context("opening a channel")?;
     channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.context("confirm mode")?;

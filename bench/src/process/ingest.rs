@@ -1,5 +1,5 @@
-//! `hookline-ingest` as it ships: the same app on the same broker, with its spool and its admin listener. On the
-//! embedded broker, which is `hookline run`'s, without the worker that is there as well.
+//! `hookline-ingest` as it ships: the same app on the same broker, with its spool and its admin listener. With the
+//! embedded broker, which only `hookline run` uses, the worker of `hookline run` is left out.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BrokerSpec, Questions, ready};
 use crate::samples::SOURCE;
 
-/// A new virtual host's topology takes a moment to declare.
+/// Maximum start-up time. Declaring a new virtual host's topology takes a moment.
 pub(super) const TO_BE_READY: Duration = Duration::from_secs(20);
 
 #[derive(Serialize, Deserialize)]

@@ -1,5 +1,5 @@
-//! A token's quota at the benchmark's API: fixed windows as the sandbox has them, each opened by the first call after
-//! the last one's end; every call is noted. And another program that uses the same token.
+//! A token's quota at the benchmark's API, and another program that uses the same token. Windows are fixed as in the
+//! sandbox, each opened by the first call after the previous window's end. Every call is recorded.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -10,48 +10,49 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 
 const TOKEN: &str = "the only token";
-/// How closely the program that spends the rest looks.
+/// Interval at which the program that spends the rest checks the window.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct LimitSpec {
-    /// In a window.
+    /// Calls per window.
     pub(crate) calls: u32,
     pub(crate) window: Duration,
     pub(crate) other: Option<Other>,
 }
 
-/// What another program on the token does.
+/// How another program uses the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Other {
-    /// It makes half of the calls that the quota allows, evenly.
+    /// The program makes half of the calls that the quota allows, evenly.
     HalfEvenly,
-    /// It makes all calls that are left when half of a window has passed.
+    /// The program makes all remaining calls when half of a window has passed.
     SpendsTheRest,
 }
 
 /// One call on the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ApiCall {
-    /// When it arrived, on the clock that the processes share.
+    /// When the call arrived, on the clock that the processes share.
     pub(crate) at_us: u64,
     pub(crate) caller: Caller,
-    /// It was answered 429, with this `Retry-After`.
+    /// The `Retry-After` of a 429; `None` if the call was not refused.
     pub(crate) retry_after_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Caller {
     Other,
-    /// We PUT an opt-out of this phone: ten digits.
+    /// One of our PUTs of an opt-out, with the phone's ten digits.
     OptOut(String),
-    /// Ours, and something else.
+    /// Any other call of ours.
     Ours,
 }
 
 pub(super) struct Limited {
     spec: LimitSpec,
-    /// One moment, on both clocks: the window's end goes by the wall clock, which may be set meanwhile.
+    /// One moment on both clocks. A window ends by the wall clock, which may be changed meanwhile, so the time is
+    /// derived from the monotonic clock.
     started: (SystemTime, u64),
     state: Mutex<State>,
 }
@@ -81,7 +82,7 @@ impl Limited {
     }
 
     fn count_in(&self, state: &mut State, caller: Caller) -> Quota {
-        // Under the lock, so that calls are noted in their order.
+        // The time is read under the lock, so that calls are recorded in order.
         let at_us = clock::now_us();
         let (wall, began_us) = self.started;
         let now = wall + Duration::from_micros(at_us - began_us);
@@ -94,7 +95,7 @@ impl Limited {
         quota
     }
 
-    /// The calls since they were taken last.
+    /// Returns the calls since the previous request.
     pub(super) fn take_calls(&self) -> Vec<ApiCall> {
         std::mem::take(&mut self.lock().calls)
     }

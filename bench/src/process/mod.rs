@@ -1,5 +1,5 @@
-//! The measured processes, from the inside. Each reads what it is from the first line of its stdin, answers one line
-//! when it is that, takes questions after it, and ends when stdin closes.
+//! The measured processes, from the inside. Each reads its specification from the first line of its stdin, answers one
+//! line when it is ready, then answers questions, and ends when stdin closes.
 
 mod api;
 mod bare;
@@ -37,7 +37,7 @@ pub(crate) use worker::{
     PublishEvents, Published, Settled, WorkerQuestion, WorkerSpec, open_broker, settings as worker_settings,
 };
 
-/// What a process is.
+/// The kind of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Ingest,
@@ -85,17 +85,18 @@ pub(crate) struct Ready {
     pub(crate) listening: Option<SocketAddr>,
 }
 
-/// Where a process of ours has its queues. The URLs may hold passwords: stdin only, and no `Debug`.
+/// The broker of one of our processes. The URLs may contain passwords, so they are only passed on stdin, and there is
+/// no `Debug`.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct BrokerSpec {
-    /// Empty: the embedded broker in `data_dir`.
+    /// Empty means the embedded broker in `data_dir`.
     pub(crate) urls: Vec<String>,
-    /// Also where the spool and SQLite are.
+    /// Also the directory of the spool and of SQLite.
     pub(crate) data_dir: PathBuf,
 }
 
 impl BrokerSpec {
-    /// Settings for it; all else is as shipped.
+    /// Returns settings for this broker; everything else is as shipped.
     fn settings(&self) -> Settings {
         let mut settings = Settings::defaults();
         settings.data_dir.clone_from(&self.data_dir);
@@ -104,10 +105,10 @@ impl BrokerSpec {
     }
 }
 
-/// Is a process of this kind until stdin closes.
+/// Runs a process of this kind until stdin closes.
 ///
 /// # Errors
-/// Where it cannot be what it is told to be; the benchmark sees that it ended.
+/// Fails when the process cannot run as specified; the benchmark notices that it ended.
 pub async fn run(kind: Kind) -> anyhow::Result<()> {
     logging::init(None, "warn");
     let mut questions = Questions::of_stdin();
@@ -122,7 +123,7 @@ pub async fn run(kind: Kind) -> anyhow::Result<()> {
     result.with_context(|| format!("process {kind}"))
 }
 
-/// The lines of stdin. Read by a thread of its own: a blocked read must not keep the process from ending.
+/// The lines of stdin. A separate thread reads them, because a blocked read must not keep the process from ending.
 pub(crate) struct Questions(mpsc::UnboundedReceiver<String>);
 
 impl Questions {
@@ -139,19 +140,19 @@ impl Questions {
         Self(receiver)
     }
 
-    /// What the process is to be.
+    /// Reads the process's specification.
     async fn spec<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         self.next().await?.context("this command is for `hookline-bench`, which writes to its stdin")
     }
 
-    /// The next question; `None`: it is over.
+    /// Returns the next question, or `None` when stdin is closed.
     async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
-        // A line may hold a password: it is not shown.
+        // A line may contain a password, so errors don't show it.
         let read = |line: String| serde_json::from_str(&line).map_err(|_| anyhow::anyhow!("a line could not be read"));
         self.0.recv().await.map(read).transpose()
     }
 
-    /// Waits until it is over.
+    /// Waits until stdin is closed.
     async fn end(&mut self) {
         while self.0.recv().await.is_some() {}
     }

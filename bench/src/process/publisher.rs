@@ -1,4 +1,5 @@
-//! A bare lapin publisher with confirms, no HTTP: what the broker itself gives. One task, one connection, one channel.
+//! A bare lapin publisher with confirms and without HTTP, which shows the broker's own speed. It uses one task, one
+//! connection and one channel.
 
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ async fn publish(channel: &Channel, body: &[u8], question: &Publish) -> anyhow::
             Ok(_) | Err(_) => tally.failed(),
         }
     }
-    // The queues are purged next: nothing of this may arrive after it.
+    // The queues are purged next, so no message of this measurement may arrive later.
     while pending.next().await.is_some() {}
     Ok(tally.figures(question.window))
 }

@@ -1,7 +1,7 @@
 //! The handler that a careful user would write by hand: verify the signature over the raw body, publish with lapin,
-//! wait for the confirm, answer. One connection, one channel that all requests share, each awaiting its own confirm.
-//! It has no limits, no metrics, no event id, no reconnection, and it may take one message's confirm for another's:
-//! it is what Hookline's throughput is measured against, not something to use. Without a broker it only verifies.
+//! wait for the confirm, answer. All requests share one connection and one channel, and each awaits its own confirm. It
+//! has no limits, no metrics, no event id and no reconnection, and it may take one message's confirm for another's. It
+//! serves as a reference for Hookline's throughput and is not meant for use. Without a broker it only verifies.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +19,7 @@ use super::{Questions, bare, ready};
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ReferenceIngestSpec {
     pub(crate) secret: String,
-    /// Empty: only verify.
+    /// Empty means that the handler only verifies.
     pub(crate) urls: Vec<String>,
     pub(crate) route: Route,
 }
@@ -42,7 +42,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     let factory =
         move || App::new().app_data(shared.clone()).service(web::resource("/webhooks/{queues}").post(receive));
     let server = HttpServer::new(factory)
-        // As many threads as ingest takes.
+        // The same number of threads as ingest.
         .workers(std::thread::available_parallelism().map_or(1, usize::from).min(4))
         .disable_signals()
         .tcp_nodelay(true)
@@ -59,7 +59,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     serving.await.context("the reference ended on its own")?.context("the reference's listener failed")
 }
 
-/// `POST /webhooks/{how many queues}`.
+/// `POST /webhooks/{number of queues}`.
 async fn receive(
     request: HttpRequest,
     queues: web::Path<usize>,
@@ -82,7 +82,7 @@ async fn receive(
     }
 }
 
-/// Whether it was stored.
+/// Publishes the body and returns whether it was stored.
 async fn publish(channel: &Channel, route: Route, queues: usize, body: &[u8]) -> bool {
     let (exchange, key) = bare::route(route, queues);
     let properties = BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into());

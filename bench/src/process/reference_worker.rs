@@ -1,5 +1,5 @@
-//! The worker that a careful user would write by hand: consume with lapin, call with reqwest, acknowledge. No store,
-//! so a repeat repeats the call. Without a broker it only calls: what client and API give at most.
+//! The worker that a careful user would write by hand: consume with lapin, call with reqwest, acknowledge. It has no
+//! store, so a repeat repeats the call. Without a broker it only calls, which shows the maximum of client and API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{Questions, bare, ready};
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ReferenceWorkerSpec {
-    /// Empty: only call.
+    /// Empty means that the worker only calls.
     pub(crate) urls: Vec<String>,
     pub(crate) api: SocketAddr,
     pub(crate) concurrency: u16,
@@ -37,7 +37,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
     }
     let connection = bare::connect(&spec.urls).await?;
     let channel = connection.create_channel().await.context("opening a channel")?;
-    // Twice what is in flight, as ours: equal to it costs 5 to 10 %.
+    // Twice the number in flight, as in our worker; a prefetch equal to that number costs 5 to 10 %.
     channel.basic_qos(spec.concurrency.saturating_mul(2), BasicQosOptions::default()).await?;
     let queue = bare::REFERENCE_WORK_QUEUE.into();
     let mut deliveries =
@@ -63,7 +63,7 @@ pub(super) async fn run(questions: &mut Questions) -> anyhow::Result<()> {
 
 #[expect(clippy::disallowed_methods, reason = "this is not the worker, it is what the worker is measured against")]
 async fn acknowledge(delivery: &lapin::message::Delivery) {
-    // A lost channel delivers it again.
+    // If the channel is lost, the broker delivers the message again.
     let _ = delivery.acker.ack(BasicAckOptions::default()).await;
 }
 

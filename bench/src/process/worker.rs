@@ -1,4 +1,4 @@
-//! `hookline-worker` as it ships, with the handlers enabled that are measured.
+//! `hookline-worker` as it ships, with only the measured handlers enabled.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,38 +26,40 @@ use super::ingest::TO_BE_READY;
 use super::{BrokerSpec, Questions, answer, ready};
 use crate::{clock, samples};
 
-/// One for all runs: a store keeps the key it was made with.
+/// One key for all runs, because a store keeps the key it was created with.
 const LEDGER_KEY: &str = "the benchmark's ledger proves nothing to anyone";
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WorkerSpec {
     pub(crate) broker: BrokerSpec,
-    /// PostgreSQL; `None`: SQLite in the broker's `data_dir`. It may hold a password: stdin only, and no `Debug`.
+    /// URL of PostgreSQL; `None` means SQLite in the broker's `data_dir`. The URL may contain a password, so it is only
+    /// passed on stdin, and there is no `Debug`.
     pub(crate) store_url: Option<String>,
-    /// Of the API that is called.
+    /// Address of the API.
     pub(crate) api: SocketAddr,
-    /// A run's own: opt-outs of an earlier one were put already.
+    /// A new account for each run, because opt-outs of an earlier run have already been PUT.
     pub(crate) account: String,
     pub(crate) handlers: Vec<HandlerName>,
-    /// `None`: as shipped.
+    /// `None` means as shipped.
     pub(crate) concurrency: Option<u16>,
-    /// Of a call to the API. `None`: as shipped.
+    /// Timeout of a call to the API; `None` means as shipped.
     pub(crate) timeout: Option<Duration>,
-    /// Of the API's limit. `None`: as shipped.
+    /// Window of the API's rate limit; `None` means as shipped.
     pub(crate) rate_limit_window: Option<Duration>,
-    /// The handler of which it is noted when deliveries end.
+    /// The handler whose settled deliveries are recorded.
     pub(crate) watched: Option<HandlerName>,
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum WorkerQuestion {
-    /// [`Published`].
+    /// The answer is [`Published`].
     Publish(PublishEvents),
-    /// Every [`Settled`] of the watched handler since they were asked for last.
+    /// Asks for every [`Settled`] of the watched handler since the previous request.
     Settled,
 }
 
-/// Events to publish: by the worker itself, as `hookline run` does it, for nobody else can on the embedded broker.
+/// Events that the worker publishes itself, as `hookline run` does, because no other process can publish to the
+/// embedded broker.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct PublishEvents {
     /// Event types and bodies.
@@ -66,7 +68,7 @@ pub(crate) struct PublishEvents {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Published {
-    /// When it was begun, on the clock that the processes share.
+    /// When publishing began, on the clock that the processes share.
     pub(crate) at_us: u64,
 }
 
@@ -139,7 +141,7 @@ async fn note_settled(
                 let one = Settled { event_id: event_id.to_string(), at_us: clock::now_us() };
                 settled.lock().unwrap_or_else(PoisonError::into_inner).push(one);
             }
-            // Those that were missed are missing in the figures, and told there.
+            // Milestones that were missed are missing in the figures, which report that.
             Ok(Milestone::Settled { .. } | Milestone::Accepted { .. })
             | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
@@ -147,7 +149,8 @@ async fn note_settled(
     }
 }
 
-/// The queues that a worker consumes, with only the handlers that are measured; also how they are filled before.
+/// Opens the broker that a worker consumes from, with only the measured handlers. Filling the queues beforehand uses it
+/// too.
 pub(crate) async fn open_broker(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Arc<dyn Broker>> {
     if settings.broker.url.is_empty() {
         let options = EmbeddedOptions::new(&settings.data_dir, settings.handlers.enabled());
@@ -172,12 +175,12 @@ pub(crate) fn settings(spec: WorkerSpec) -> anyhow::Result<Settings> {
     settings.textus.base_url = format!("http://{api}").parse().context("the API's address")?;
     settings.textus.account.clone_from(&account);
     settings.textus.token = Some(Secret::new("synthetic-token-of-the-benchmark"));
-    // Calls are counted, and nobody subscribes the benchmark.
+    // Calls are counted, so the check of the webhook subscription is switched off; the benchmark has no subscription.
     settings.textus.webhook_check_every = Duration::ZERO;
     settings.textus.timeout = timeout.unwrap_or(settings.textus.timeout);
     settings.textus.rate_limit_window = rate_limit_window.unwrap_or(settings.textus.rate_limit_window);
     settings.handlers.record_opt_out.accounts = vec![account];
-    // Which form the API answers need not be found out: a note is one call.
+    // The form is fixed, so that the worker need not find out which one the API answers, and a note is one call.
     settings.handlers.log_note.message_lookup = MessageLookup::Message;
     for name in HandlerName::ALL {
         let basics = basics(&mut settings.handlers, *name);

@@ -1,4 +1,4 @@
-//! `check --connect`: tries what the configuration names, each by itself, so that one failure hides no other.
+//! `check --connect`: tries each thing that the configuration names separately, so that one failure hides no other.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::open::StoreForCalls;
 use crate::{open, webhooks};
 
-/// How one thing that was tried turned out.
+/// The result of one check.
 pub(super) struct Finding {
     what: &'static str,
     outcome: Outcome,
@@ -27,12 +27,12 @@ pub(super) struct Finding {
 
 enum Outcome {
     Ok(String),
-    /// With what to do.
+    /// The check failed; `remedy` says what to do.
     Failed {
         why: String,
         remedy: String,
     },
-    /// Nothing is known, and why.
+    /// The check could not be made, for the given reason.
     NotChecked(String),
 }
 
@@ -49,7 +49,7 @@ impl Finding {
         }
     }
 
-    /// `ok` is `null` where it was not checked.
+    /// Returns the JSON document; `ok` is `null` if the check could not be made.
     pub(super) fn document(&self) -> Value {
         let (ok, detail, remedy) = match &self.outcome {
             Outcome::Ok(found) => (Some(true), found.as_str(), None),
@@ -97,7 +97,8 @@ fn finding(what: &'static str, tried: anyhow::Result<String>, remedy: &str) -> F
     Finding { what, outcome }
 }
 
-/// Writes a file there, and removes it; where the directory is made at the first start, in the one that it comes into.
+/// Creates and removes a file in the data directory. If the directory doesn't exist yet, its nearest existing ancestor
+/// is tried, in which the first start would create it.
 fn data_dir(settings: &Settings) -> anyhow::Result<String> {
     let dir = std::path::absolute(&settings.data_dir)?;
     let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
@@ -126,7 +127,8 @@ async fn broker(settings: &Settings) -> Vec<Finding> {
         Ok(differences) if differences.is_empty() => {
             findings.push(finding("topology", Ok("every exchange and queue is there".to_owned()), ""));
         }
-        // At the first start nothing is there yet: ingest and workers declare it. `hookline topology` is the strict one.
+        // Before the first start nothing exists yet, and ingest and workers declare the topology. `hookline topology`
+        // is the strict check.
         Ok(differences) => findings.extend(differences.iter().map(|difference| {
             let outcome = match difference {
                 Difference::Missing { object } => {
@@ -179,7 +181,7 @@ async fn store(settings: &Settings) -> anyhow::Result<(Found, String)> {
 const NO_TOKEN: &str = "none is configured, and no enabled handler needs one";
 const NO_STORE: &str = "calls need the store, for the rate limit";
 
-/// Each thing that keeps webhooks from coming, by itself.
+/// Returns one finding for each problem that keeps webhooks from arriving.
 async fn subscription(settings: &Settings, store: Option<&Store>) -> Vec<Finding> {
     let what = "webhook subscription";
     let one = |outcome| vec![Finding { what, outcome }];
@@ -224,14 +226,15 @@ async fn ask_textus(settings: &Settings, store: Store) -> anyhow::Result<String>
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
     let rules = limits::rules(&settings.textus);
     let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), rules));
-    // A Retry-After and an operator's pause bind this call too.
+    // A `Retry-After` and an operator's pause bind this call too.
     gate.refresh().await?;
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
     let textus = textus.only_looking();
     let tried = textus.check_token(&CallLog::default()).await;
-    // What the answer says of the rate limit, and that the credentials are taken again, is for the workers too. That
-    // they are refused is not: workers that are up may hold others.
-    // Nor is what another world says.
+    // The workers should also learn the rate limit from the answer, and that the credentials are accepted again.
+    // Refused credentials are not passed on, because running workers may hold other credentials. Nothing from an answer
+    // of the wrong API (the sandbox's instead of the real one's, or the reverse) is passed on either; that is one cause
+    // of `GateClosed`.
     if !matches!(tried, Err(DestinationError::CredentialsRefused { .. } | DestinationError::GateClosed { .. })) {
         gate.exchange().await?;
     }

@@ -1,5 +1,5 @@
-//! `hookline dev --demo`: one signed webhook of each type, one after the other, until everything is settled, the
-//! webhooks that our own calls raise included.
+//! `hookline dev --demo`: sends one signed webhook of each type, one after the other, until everything is settled,
+//! including the webhooks that our own calls cause.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::next;
 use super::progress::Progress;
 use crate::output;
 
-/// The whole demo takes about a second; a machine that needs longer than this has something wrong.
+/// Maximum duration of the demo. It usually takes about a second; a machine that needs longer than this has a problem.
 const DEADLINE: Duration = Duration::from_secs(55);
-/// An echo follows our call at once; when nothing has come for so long, no more will.
+/// An echo follows our call immediately, so after this long without one no more will come.
 const QUIET: Duration = Duration::from_millis(700);
 
-/// In the order in which a person meets them: someone is added, texts, is texted, and opts out.
+/// The event types in the order of a typical story: someone is added, texts, is texted, and opts out.
 const ORDER: [&str; 8] = [
     "contact.created",
     "message.received",
@@ -40,7 +40,7 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    /// Sends and follows; `true` when all ended and nothing was given up.
+    /// Sends the samples and follows them; returns `true` if all events ended and none became a dead letter.
     pub(super) async fn run(
         &self,
         mut feed: broadcast::Receiver<Milestone>,
@@ -73,12 +73,13 @@ impl Demo {
             let event_id = self.send(event_type, &facts).await?;
             follow(feed, progress, stop, Some(&event_id)).await?;
         }
-        // What our own calls raised: it may still be arriving.
+        // Echoes of our own calls may still be arriving.
         follow(feed, progress, stop, None).await
     }
 
     async fn send(&self, event_type: &str, facts: &SampleFacts) -> anyhow::Result<EventId> {
-        // Each a moment later than the one before, as in life: opt-outs are ordered by the event's own time.
+        // Each event is a moment later than the previous one, as in reality: opt-outs are ordered by the event's own
+        // time.
         let facts = SampleFacts { timestamp: jiff::Timestamp::now(), ..facts.clone() };
         let body = serde_json::to_vec(&samples::sample(event_type, &facts))?;
         let posted = samples::post(&self.url, &self.secret, &body)
@@ -93,7 +94,7 @@ impl Demo {
     }
 }
 
-/// Prints progress until `event_id` has ended or, without one, until everything has and nothing more comes.
+/// Prints progress until `event_id` has ended. Without an id, prints until all events have ended and no more arrive.
 async fn follow(
     feed: &mut broadcast::Receiver<Milestone>,
     progress: &mut Progress,

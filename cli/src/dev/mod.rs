@@ -1,5 +1,5 @@
-//! `hookline dev`: the main job on a fresh machine with nothing installed. Embedded broker and SQLite in a directory of
-//! its own, a sandbox standing in for the TextUs API, and each event's journey told as it happens.
+//! `hookline dev`: runs Hookline on a fresh machine with nothing installed. It uses the embedded broker and SQLite in
+//! its own directory and a sandbox in place of the TextUs API, and prints each event's progress.
 
 mod demo;
 mod progress;
@@ -32,7 +32,7 @@ use crate::open::{self, Place};
 use crate::output;
 
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    // Progress goes to stdout; the log speaks of trouble only.
+    // Progress goes to stdout, so the log only reports trouble.
     let loaded = open::loaded(Place { config: args.config.as_deref(), dev: true })?;
     output::print_problems(&loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>());
     let mut settings = loaded.settings;
@@ -78,7 +78,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `dev` listens where the configuration says that `run` does. Where that one is up, only other ports help.
+/// Explains how to start `dev` beside another process. `dev` listens on the addresses configured for `run`; if those
+/// are in use, only other ports help.
 fn beside_another(error: anyhow::Error) -> anyhow::Error {
     let is_taken = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::AddrInUse;
     if !error.chain().filter_map(|cause| cause.downcast_ref()).any(is_taken) {
@@ -90,7 +91,7 @@ fn beside_another(error: anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// Makes the store the sandbox's before anything is written there.
+/// Marks the store as the sandbox's before anything is written there.
 async fn sandboxes_store(settings: &Settings) -> anyhow::Result<()> {
     let store = hookline_worker::open::store(settings).await?;
     let kind = store.fix_kind(StoreKind::Sandbox).await?;
@@ -105,8 +106,8 @@ async fn sandboxes_store(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the sandbox and points the settings at it. A second account takes new contacts, so that a newcomer sees the
-/// POST: in the account that raised the event a contact is there already.
+/// Starts the sandbox and points the settings at it. New contacts go to a second account, so that a newcomer sees the
+/// POST; in the account that raised the event the contact already exists.
 async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
     let account = settings.textus.account.clone();
     let targets = &mut settings.handlers.create_contact.accounts;
@@ -125,13 +126,13 @@ async fn stand_in(settings: &mut Settings) -> anyhow::Result<Sandbox> {
     let sandbox = Sandbox::start(options).await.context("[sandbox] listen: starting the sandbox")?;
     settings.textus.base_url = sandbox.base_url().parse().context("the sandbox's address")?;
     settings.textus.token = Some(Secret::new(token));
-    // The sandbox posts here, wherever the configuration says that TextUs does.
+    // The sandbox posts to this process, wherever the configuration lets TextUs post.
     settings.textus.primary_account = None;
     settings.textus.webhook_url = None;
     Ok(sandbox)
 }
 
-/// Makes the source of the webhooks, with a secret that stays the same from run to run and is no other's.
+/// Configures the source of the webhooks, with a secret of its own that stays the same from run to run.
 fn webhook_secret(settings: &mut Settings) -> anyhow::Result<PathBuf> {
     open::data_dir(settings)?;
     let path = settings.data_dir.join(DEV_SECRET);
@@ -173,7 +174,7 @@ fn greet(
 }
 
 fn suggest() -> anyhow::Result<()> {
-    // The names are the same whether the newcomer built it or has it on the PATH.
+    // Uses the path of the running program, so that the commands work whether or not it is on the PATH.
     let this = std::env::current_exe().map_or_else(|_| "hookline".to_owned(), |path| path.display().to_string());
     output::print_line(&format!(
         "Now, in another terminal in this directory:\n\
@@ -203,7 +204,7 @@ async fn report(
     Ok(())
 }
 
-/// The next milestone; `None` on `stop` and at the feed's end.
+/// Returns the next milestone, or `None` on `stop` and at the end of the feed.
 async fn next(feed: &mut broadcast::Receiver<Milestone>, stop: &CancellationToken) -> Option<Milestone> {
     loop {
         let milestone = tokio::select! {

@@ -1,4 +1,4 @@
-//! Follows events through the progress feed and reports each in a line or two that a newcomer understands.
+//! Follows events through the progress feed and describes each in one or two lines that a newcomer understands.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -9,11 +9,11 @@ use hookline_common::event::{EventId, EventType};
 use hookline_common::names::{HandlerName, Verdict};
 use hookline_common::service::telemetry::progress::Milestone;
 
-/// Events that are on their way, and the sums of those that ended.
+/// The events that are under way, and the totals of those that ended.
 pub(crate) struct Progress {
     enabled: Vec<HandlerName>,
     under_way: HashMap<EventId, Travelling>,
-    /// What a repeat ends in must not be counted again.
+    /// Events that have ended. Their repeats must not be counted again.
     arrived: HashSet<EventId>,
     pub(crate) sums: BTreeMap<Verdict, u64>,
 }
@@ -34,8 +34,8 @@ impl Progress {
         Self { enabled, under_way: HashMap::new(), arrived: HashSet::new(), sums: BTreeMap::new() }
     }
 
-    /// How many of the events that were acknowledged here are not settled yet; what an earlier run left is not among
-    /// them.
+    /// Returns how many events that were acknowledged in this run are not settled yet. Events left by an earlier run
+    /// don't count.
     pub(crate) fn under_way(&self) -> usize {
         self.under_way.values().filter(|travelling| travelling.acknowledged_in.is_some()).count()
     }
@@ -44,12 +44,12 @@ impl Progress {
         self.arrived.contains(event_id)
     }
 
-    /// How many events came to their end.
+    /// Returns how many events have ended.
     pub(crate) fn ended(&self) -> usize {
         self.arrived.len()
     }
 
-    /// Takes the next step in; returns the lines that tell it.
+    /// Records a milestone and returns the lines that describe it.
     pub(crate) fn take(&mut self, milestone: Milestone) -> Vec<String> {
         match milestone {
             Milestone::Accepted { event_id, event_type, duplicate: true, .. } => {
@@ -64,7 +64,7 @@ impl Progress {
                 match verdict {
                     Verdict::Parked => vec![format!("{event_type}  {event_id}  {handler}: attempt {attempt} {words}")],
                     Verdict::Released => Vec::new(),
-                    // A redriven delivery: its event's journey was told before.
+                    // This is a redriven delivery whose event was already reported.
                     _ if self.arrived.contains(&event_id) => {
                         vec![format!("{event_type}  {event_id}  {handler} {words}")]
                     }
@@ -92,7 +92,7 @@ impl Progress {
             .iter()
             .filter(|handler| topology::takes(**handler, &travelling.event_type))
             .all(|handler| travelling.ends.contains_key(handler));
-        // A redriven delivery travels without a new acknowledgement; its other handlers ended long ago.
+        // A redriven delivery has no new acknowledgement; the event's other handlers ended long ago.
         if !complete || travelling.acknowledged_in.is_none() {
             return Vec::new();
         }
@@ -111,7 +111,7 @@ impl Travelling {
         let mut first = format!("{}  {event_id}  stored and acknowledged in {:.1} ms", self.event_type, millis(took));
         let mut second = String::new();
         for (handler, end) in &self.ends {
-            // History is done by every event; it is worth a word only where it is not.
+            // Every event is recorded in the history, so only a failure to do so is worth a mention.
             if *handler == HandlerName::RecordHistory && end.verdict == Verdict::Done {
                 continue;
             }
@@ -141,7 +141,7 @@ fn in_words(verdict: Verdict, reason: Option<&str>, steps: &[String]) -> String 
     }
 }
 
-/// A skip reason as a newcomer reads it; the reason itself comes first, as lists and metrics show it.
+/// Explains a skip reason to a newcomer. The reason itself comes first, as lists and metrics show it.
 fn explain(reason: &str) -> String {
     let words = match reason {
         "duplicate" => "this was done before, for another webhook about the same thing",

@@ -1,5 +1,5 @@
-//! Lets the sandbox know what a webhook announces before Hookline asks for it: a sample message or contact exists
-//! nowhere but in its webhook, and the real TextUs would have it.
+//! Informs the sandbox of a webhook's contents before Hookline asks for them. A sample message or contact exists only
+//! in its webhook, whereas the real TextUs would have it.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) struct Teaching {
 impl Teaching {
     fn teach(&self, event: &Event) {
         if let Ok(payload) = serde_json::from_slice(&event.body) {
-            // What it cannot learn from is no sample; Hookline says itself what it makes of it.
+            // A body that the sandbox cannot learn from is no sample; Hookline reports such bodies itself.
             let _ = self.sandbox.learn(&payload);
         }
     }

@@ -1,4 +1,4 @@
-//! `hookline events`: what arrived, every attempt made for it, and where it ended.
+//! `hookline events`: lists and shows events with every attempt and outcome, and replays events.
 
 mod replay;
 
@@ -105,7 +105,7 @@ fn delivery_in_short(delivery: &DeliveryRow) -> String {
     }
 }
 
-/// The JSON of an event; with its attempts each delivery gets its `attempt_log`.
+/// Builds an event's JSON. If `attempts` are given, each delivery gets its `attempt_log`.
 fn document(row: &EventRow, attempts: Option<&[AttemptRecord]>) -> Value {
     let deliveries: Vec<Value> = row
         .deliveries

@@ -1,5 +1,5 @@
-//! `hookline events replay`: events from the history go to their handlers again. Done effects stay done: effects are
-//! remembered for 90 days at least, and what is older is refused.
+//! `hookline events replay`: sends events from the history to their handlers again. Effects that are done stay done:
+//! they are remembered for at least 90 days, and older events are refused.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,9 +19,10 @@ use serde_json::json;
 use super::FilterArgs;
 use crate::{open, output, progress};
 
-/// The store keeps effects this long at least (`[store] retention`): replaying an older event could repeat them.
+/// Maximum age of an event that may be replayed. The store keeps effects at least this long (`[store] retention`);
+/// replaying an older event could repeat them.
 const MAX_AGE: Duration = Duration::from_secs(90 * 86_400);
-/// How many rows are read at a time.
+/// Number of rows that are read at a time.
 const PAGE: u32 = 1_000;
 
 #[derive(Args, Clone, Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct ReplayArgs {
     json: bool,
 }
 
-/// An event that is not replayed, and why.
+/// An event that is not replayed, and the reason.
 struct Refused {
     id: String,
     why: &'static str,
@@ -50,7 +51,7 @@ pub(super) async fn run(settings: &Settings, store: &Store, args: &ReplayArgs) -
     let ids = if args.ids.is_empty() { matching(store, &args.filter.filter()).await? } else { args.ids.clone() };
     let broker = if args.dry_run { None } else { Some(open::broker(settings).await?) };
     let bar = progress::bar(ids.len() as u64, "replayed");
-    // In order, so that events reach the queues about as they came.
+    // `buffered` keeps the order, so that events reach the queues roughly in the order in which they were received.
     let mut outcomes = stream::iter(&ids).map(|id| one(settings, store, broker.as_deref(), id)).buffered(open::AT_ONCE);
     let (mut replayed, mut refused) = (0_u64, Vec::new());
     while let Some(outcome) = outcomes.next().await {
@@ -68,7 +69,7 @@ pub(super) async fn run(settings: &Settings, store: &Store, args: &ReplayArgs) -
     report(args, replayed, &refused)
 }
 
-/// Replays one event, or says why not; without a broker it only looks.
+/// Replays one event, or returns why it is refused. Without a broker nothing is published.
 async fn one(
     settings: &Settings,
     store: &Store,
@@ -99,7 +100,7 @@ fn report(args: &ReplayArgs, replayed: u64, refused: &[Refused]) -> anyhow::Resu
     Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The ids of the matching events, oldest first, as they came.
+/// Returns the ids of the matching events in the order in which they were received, oldest first.
 async fn matching(store: &Store, filter: &EventFilter) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
     let mut cursor = None;
@@ -128,7 +129,7 @@ async fn replayable(store: &Store, id: &str) -> anyhow::Result<Result<Event, &'s
     })
 }
 
-/// To every handler that takes the type and is switched on, except the history, which is where the event comes from.
+/// Publishes the event to every enabled handler that takes its type, except to the history, where the event comes from.
 async fn publish(settings: &Settings, broker: &dyn Broker, event: &Event) -> anyhow::Result<()> {
     for handler in settings.handlers.enabled() {
         if handler != HandlerName::RecordHistory && topology::takes(handler, &event.event_type) {

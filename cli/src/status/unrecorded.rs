@@ -1,9 +1,8 @@
-//! `unrecorded`: events accepted and not yet in the store, or why that cannot be said.
+//! Counts `unrecorded`: events that are accepted but not yet in the store, or explains why the number is unknown.
 //!
-//! An event goes from the spool into the history's queue, from there into a worker's hand, and from there into the
-//! store; what is looked at is looked at in that order, so that none is missed on its way. On the embedded broker the
-//! queue counts what is handed out as well. RabbitMQ tells only what is ready: what workers hold, and
-//! what they are giving back, they are asked.
+//! An event goes from the spool into the history's queue, then to a worker, then into the store. We read these places
+//! in that order, so that no event is missed on its way. The embedded broker's queue also counts the deliveries that
+//! are handed out. RabbitMQ counts only ready messages, so we ask the workers how many they hold or are releasing.
 
 use hookline_broker::QueueDepth;
 use hookline_broker::embedded::Held;
@@ -16,7 +15,7 @@ use crate::workers::{self, Answers};
 
 const HISTORY_OFF: &str = "record_history is switched off";
 
-/// A number, or why there is none.
+/// The number, or why it is unknown.
 pub(super) type Unrecorded = Result<u64, String>;
 
 pub(super) async fn read(
@@ -41,13 +40,14 @@ pub(super) async fn read(
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         },
-        // The embedded broker has counted it already, and where there is no store there was no worker.
+        // The embedded broker has already counted deliveries in workers' hands. Without a store no worker has ever run.
         (None, _) | (_, None) => 0,
     };
     Ok(Ok(spooled + in_queues(handlers) + held))
 }
 
-/// What workers hold of the history's and have not settled; `recorders` consumers there are.
+/// Returns how many events the workers hold for the history and have not settled. `recorders` is the number of
+/// consumers of the history's queue.
 async fn held(store: &Store, recorders: u32) -> anyhow::Result<Unrecorded> {
     if recorders == 0 {
         return Ok(Ok(0));
@@ -68,13 +68,14 @@ async fn held(store: &Store, recorders: u32) -> anyhow::Result<Unrecorded> {
     Ok(Ok(answered.iter().map(|worker| u64::try_from(worker.held_history).unwrap_or(0)).sum()))
 }
 
-/// What the history still has to record, and what it gave up and has not been moved into the store either.
+/// Counts the events that the history still has to record, and its dead letters that have not been moved into the
+/// store.
 fn in_queues(queues: &[QueueDepth]) -> u64 {
     let history = queues.iter().filter(|depth| depth.queue.handler() == HandlerName::RecordHistory);
     history.map(|depth| depth.messages).sum()
 }
 
-/// How many consumers of the history's queue there are, where the broker tells.
+/// Returns the number of consumers of the history's queue, if the broker reports it.
 fn recorders(queues: &[QueueDepth]) -> Option<u32> {
     queues.iter().find(|depth| depth.queue == Queue::Work(HandlerName::RecordHistory)).and_then(|depth| depth.consumers)
 }

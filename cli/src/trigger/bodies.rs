@@ -1,4 +1,4 @@
-//! What is posted: a new event each time, or, for the share that is asked for, an earlier one byte for byte.
+//! The bodies to post: a new event each time or, for the requested share, an earlier one byte for byte.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, Once, PoisonError};
@@ -12,15 +12,15 @@ use super::set::Set;
 use super::target::Target;
 use crate::output;
 
-/// Repeats are taken from this many posts before them: enough that they meet originals in every state, few enough to
-/// hold.
+/// Number of recent posts from which repeats are taken: enough to repeat originals in every state, and few enough to
+/// keep in memory.
 const REMEMBERED: usize = 64;
 
 #[derive(Clone)]
 pub(super) struct Post {
     pub(super) body: Bytes,
     pub(super) signature: String,
-    /// Its bytes were posted before.
+    /// Whether the same bytes were posted before.
     pub(super) repeat: bool,
 }
 
@@ -41,8 +41,10 @@ pub(super) struct Samples {
 }
 
 impl Bodies {
+    /// Makes posts of this body.
+    ///
     /// # Errors
-    /// Where a change cannot be made, in words.
+    /// Fails with a description if a change cannot be made.
     pub(super) fn fixed(body: Vec<u8>, sets: &[Set], secret: &Secret) -> Result<Self, String> {
         let body = if sets.is_empty() {
             body
@@ -56,10 +58,10 @@ impl Bodies {
         Ok(Self::Fixed(Post { body: body.into(), signature, repeat: false }))
     }
 
-    /// `count` posts in all, `repeats` of them repeats.
+    /// Makes `count` posts in total, `repeats` of which are repeats.
     ///
     /// # Errors
-    /// Where a change cannot be made, in words.
+    /// Fails with a description if a change cannot be made.
     pub(super) fn sample(
         event_type: &str,
         sets: Vec<Set>,
@@ -77,12 +79,12 @@ impl Bodies {
             recent: Mutex::default(),
         };
         changed(&mut samples.body(), &samples.sets)?;
-        // The first post is made now: a repeat may be asked for before a worker has made another.
+        // The first post is made now, because a repeat may be requested before a worker has made another post.
         samples.remember(samples.build());
         Ok(Self::Samples(samples))
     }
 
-    /// The post of this index, counted from 0.
+    /// Returns the post with this index, counted from 0.
     pub(super) fn post(&self, index: u64) -> Post {
         match self {
             Self::Fixed(post) => Post { repeat: index > 0, ..post.clone() },
@@ -108,14 +110,14 @@ impl Samples {
         post
     }
 
-    /// Each about a person of its own.
+    /// Makes a sample body; each is about a different person.
     fn body(&self) -> Value {
         samples::sample(&self.event_type, &SampleFacts::random(&self.account))
     }
 
     fn build(&self) -> Post {
         let mut body = self.body();
-        // Tried on the first sample, and all samples of a type are shaped alike.
+        // `sample` already tried the changes on one body, and all samples of a type have the same shape.
         let _ = changed(&mut body, &self.sets);
         let body = Bytes::from(body.to_string());
         let signature = samples::sign(self.secret.expose(), &body);
@@ -142,7 +144,7 @@ fn changed(body: &mut Value, sets: &[Set]) -> Result<(), String> {
     Ok(())
 }
 
-/// Spreads `repeats` evenly over the posts after the first.
+/// Returns whether this post is a repeat; the repeats are spread evenly over the posts after the first.
 fn is_repeat(index: u64, count: u64, repeats: u64) -> bool {
     if index == 0 || count < 2 {
         return false;

@@ -1,4 +1,4 @@
-//! Posts bodies: a fixed number of workers on kept-alive connections, at a steady rate if one is asked for.
+//! Posts bodies with a fixed number of workers on keep-alive connections, at a steady rate if requested.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use url::Url;
 use super::bodies::{Bodies, Post};
 use super::summary::{Answer, Summary};
 
-/// Ingest gives up on a request after 10 s; an answer later than this is none.
+/// Maximum wait for an answer. Ingest gives up on a request after 10 s, so no answer comes later than this.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) struct Plan {
@@ -22,11 +22,11 @@ pub(super) struct Plan {
     pub(super) bodies: Bodies,
     pub(super) count: u64,
     pub(super) concurrency: usize,
-    /// Posts a second; `None`: as fast as the answers come.
+    /// Posts per second; `None` means as fast as the answers come.
     pub(super) rate: Option<f64>,
 }
 
-/// What the workers share.
+/// State shared by the workers.
 struct Sending {
     plan: Plan,
     client: reqwest::Client,
@@ -41,10 +41,10 @@ struct Accepted {
     event_id: String,
 }
 
-/// Sends everything.
+/// Sends all posts.
 ///
 /// # Errors
-/// Where nothing listens at the URL from the start.
+/// Fails when nothing listens at the URL from the start.
 pub(super) async fn send(plan: Plan, bar: ProgressBar) -> anyhow::Result<Summary> {
     let client = reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -92,14 +92,15 @@ async fn worker(shared: Arc<Sending>) -> anyhow::Result<Summary> {
         let answer = match shared.post(post).await {
             Ok(answer) => answer,
             Err(error) if error.is_connect() && !shared.answered.load(Ordering::Relaxed) => {
-                // Nothing was ever there: the other posts would find the same.
+                // Nothing has ever answered here, so the other posts would fail in the same way.
                 shared.next.store(shared.plan.count, Ordering::Relaxed);
                 anyhow::bail!(
                     "nothing answers at {}: start `hookline dev` or `hookline run` in another terminal, or give --url",
                     shared.plan.url
                 );
             }
-            // It was there before: a restart, or an outage that is being tested. The rest is still sent.
+            // The server answered before. This may be a restart, or an outage that is being tested, so the remaining
+            // posts are still sent.
             Err(_) => Answer { status: None, event_id: None, took: Duration::ZERO },
         };
         summary.add(answer, repeat);

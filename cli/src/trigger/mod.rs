@@ -81,7 +81,7 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// The first post repeats nothing, whatever the share.
+/// Returns the number of repeats. The first post repeats nothing, whatever the share.
 fn repeats(count: u64, percent: u8) -> u64 {
     let share = u128::from(count) * u128::from(percent) / 100;
     u64::try_from(share).unwrap_or(u64::MAX).min(count.saturating_sub(1))

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-/// One change, by JSON pointer (RFC 6901).
+/// One change, addressed by a JSON pointer (RFC 6901).
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Set {
     pointer: String,
@@ -14,7 +14,7 @@ pub(crate) struct Set {
 impl FromStr for Set {
     type Err = String;
 
-    /// `/message/body=Hello`: what reads as JSON is JSON, anything else is a text.
+    /// Parses a change such as `/message/body=Hello`. A value that is not JSON is taken as a text.
     fn from_str(text: &str) -> Result<Self, String> {
         let (pointer, value) = text
             .split_once('=')
@@ -28,7 +28,7 @@ impl FromStr for Set {
 }
 
 impl Set {
-    /// What to say where the last key is not there yet: it may be a typing error.
+    /// Returns a note if the last key doesn't exist yet, because it may be a typing error.
     pub(crate) fn adds_to(&self, body: &Value) -> Option<String> {
         let (parent, leaf) = self.pointer.rsplit_once('/')?;
         let leaf = leaf.replace("~1", "/").replace("~0", "~");
@@ -37,10 +37,10 @@ impl Set {
         Some(format!("note: --set {} adds a key; what is there: {}", self.pointer, names.join(", ")))
     }
 
-    /// Sets the value; the last key is made where it is missing.
+    /// Sets the value, and adds the last key if it is missing.
     ///
     /// # Errors
-    /// Where the pointer leads nowhere: names the part that is not there.
+    /// Fails when the pointer leads nowhere; the error names the missing part.
     pub(crate) fn apply(&self, body: &mut Value) -> Result<(), String> {
         let (parent, leaf) = self.pointer.rsplit_once('/').unwrap_or(("", &self.pointer));
         let leaf = leaf.replace("~1", "/").replace("~0", "~");

@@ -1,4 +1,4 @@
-//! What came of the posts: statuses, distinct events, latencies.
+//! Summarises the answers to the posts: statuses, distinct events, latencies.
 
 use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::output;
 
 /// How one post ended.
 pub(super) struct Answer {
-    /// `None`: no answer came.
+    /// `None` if no answer came.
     pub(super) status: Option<u16>,
     pub(super) event_id: Option<String>,
     pub(super) took: Duration,
@@ -39,7 +39,7 @@ impl Summary {
         self.event_ids.extend(answer.event_id);
     }
 
-    /// Joins what another worker has seen.
+    /// Adds the figures of another worker.
     pub(super) fn merge(&mut self, other: Self) {
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;
@@ -54,7 +54,7 @@ impl Summary {
         self.no_answer + self.statuses.values().sum::<u64>()
     }
 
-    /// Whether every post was answered 2xx.
+    /// Returns whether every post was answered 2xx.
     pub(super) fn all_accepted(&self) -> bool {
         self.no_answer == 0 && self.statuses.keys().all(|status| (200..300).contains(status))
     }
@@ -128,12 +128,12 @@ impl Summary {
     }
 }
 
-/// Milliseconds with two decimals.
+/// Converts to milliseconds with two decimals.
 fn millis(duration: Option<Duration>) -> Option<f64> {
     duration.map(|duration| (duration.as_secs_f64() * 100_000.0).round() / 100.0)
 }
 
-/// The smallest value that `percent` of all values do not exceed (nearest rank); `None` where there is none.
+/// Returns the smallest value that `percent` of all values do not exceed (nearest rank), or `None` without values.
 fn percentile(sorted: &[Duration], percent: f64) -> Option<Duration> {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()

@@ -1,4 +1,5 @@
-//! Where `trigger` posts and what it signs with: as told, else as configured, else as a running `hookline dev` says.
+//! Determines where `trigger` posts and which secret it signs with: from the arguments, else from the configuration,
+//! else from a running `hookline dev`.
 
 use anyhow::Context;
 use hookline_common::secret::Secret;
@@ -13,16 +14,18 @@ use crate::secret;
 pub(super) struct Target {
     pub(super) url: Url,
     pub(super) secret: Secret,
-    /// The TextUs account that samples speak of.
+    /// The TextUs account that the samples name.
     pub(super) account: String,
 }
 
-/// What samples say where no account is configured.
+/// The account that the samples name if none is configured.
 const SAMPLE_ACCOUNT: &str = "acme";
 
+/// Determines the target.
+///
 /// # Errors
-/// Wrong usage, telling what to give, where URL or secret are neither given nor configured, or where a secret that may be
-/// a production's would sign for another machine without `yes`.
+/// Wrong usage if the URL or the secret is neither given nor configured; the error says what to give. Also wrong usage
+/// if a secret that may be a production's would sign for another machine without `yes`.
 pub(super) fn resolve(place: Place<'_>, url: Option<&Url>, secret: Option<&str>, yes: bool) -> anyhow::Result<Target> {
     let given = secret.map(|text| secret::given("--secret", text)).transpose()?;
     if let (Some(url), Some(secret), false) = (url, &given, place.dev) {
@@ -36,7 +39,7 @@ pub(super) fn resolve(place: Place<'_>, url: Option<&Url>, secret: Option<&str>,
     let url = url.or_else(|| dev.as_ref().map(|(url, _)| url.clone()));
     let account = if settings.textus.account.is_empty() { SAMPLE_ACCOUNT } else { &settings.textus.account };
     let target = |url, secret| Target { url, secret, account: account.to_owned() };
-    // Where `dev` listens its own secret is the right one, whatever is configured.
+    // If `dev` listens at the URL, its own secret is the right one, whatever is configured.
     let of_dev = |url: &Url| dev.as_ref().filter(|(of_dev, _)| place.dev || is_same_listener(of_dev, url));
     match url {
         Some(url) if given.is_none() && of_dev(&url).is_some() => {
@@ -53,7 +56,8 @@ pub(super) fn resolve(place: Place<'_>, url: Option<&Url>, secret: Option<&str>,
     }
 }
 
-/// A source whose secret is out of reach is left out of the settings: that is why, then.
+/// Reports that the target is unknown, after the warnings. A source whose secret is unreadable is left out of the
+/// settings, and the warnings explain that.
 fn nobody_says(warnings: &[Problem]) -> anyhow::Error {
     let warnings: String = warnings.iter().map(|warning| format!("{warning}\n")).collect();
     wrong_usage(format!(
@@ -64,7 +68,8 @@ fn nobody_says(warnings: &[Problem]) -> anyhow::Error {
     ))
 }
 
-/// Samples that are signed with a production's secret are worked off there as if somebody had opted out.
+/// Refuses to sign for another machine without `yes`: production would process the samples as if somebody had really
+/// opted out.
 fn may_sign_for(url: &Url, yes: bool) -> anyhow::Result<()> {
     if yes || is_loopback(url) {
         return Ok(());
@@ -94,7 +99,7 @@ fn is_same_listener(one: &Url, other: &Url) -> bool {
     is_there && port(one) == port(other) && one.path() == other.path()
 }
 
-/// `None` where there is no source, or ingest listens on any free port.
+/// Returns the configured target, or `None` if there is no source or ingest listens on port 0.
 fn configured(settings: &Settings) -> Option<(Url, Secret)> {
     let source = settings.sources.first()?;
     let listen = reachable(settings.ingest.listen);
@@ -106,7 +111,7 @@ fn configured(settings: &Settings) -> Option<(Url, Secret)> {
     Some((url, source.secrets.first()?.clone()))
 }
 
-/// Where a `dev` that runs in this directory takes webhooks, and what signs them.
+/// Returns the webhook URL and the secret of a `dev` that runs in this directory.
 fn running_dev() -> anyhow::Result<Option<(Url, Secret)>> {
     let Some(dev) = DevFile::of_running()? else { return Ok(None) };
     let secret = secret::in_file(&open::dev_dir().join(dev.secret_file))?;

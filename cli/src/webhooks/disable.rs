@@ -1,4 +1,5 @@
-//! `hookline webhooks disable`: switches off what posts here. The API has no call that deletes an integration.
+//! `hookline webhooks disable`: switches off the integrations that post here. The API offers no call that deletes an
+//! integration.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
@@ -72,7 +73,7 @@ async fn switch_off(desk: &Desk, one: &Integration) -> anyhow::Result<()> {
     let after = match answered {
         Ok(Some(after)) => Some(after),
         Err(error) if !error.may_have_taken_effect() => bail!("{} is not switched off: {error}", one.id()),
-        // Done perhaps, and not told.
+        // The call may have taken effect without an answer.
         Ok(None) | Err(_) => {
             let listed = desk.list().await.map_err(|error| unknown(&error))?;
             listed.all.into_iter().find(|listed| listed.id() == one.id())

@@ -1,4 +1,4 @@
-//! `hookline webhooks list`.
+//! `hookline webhooks list`: lists the account's integrations and what they send.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -74,14 +74,14 @@ fn is_ours(desk: &Desk, one: &Integration) -> bool {
     }
 }
 
-/// Paths of other products' URLs are secrets as often as not.
+/// Formats an integration's URL. For other products' URLs the path is left out, because such paths are often secrets.
 pub(super) fn shown(url: Option<&Url>, is_ours: bool) -> String {
     match url {
         Some(url) if is_ours => {
             let mut url = url.clone();
             url.set_query(None);
             url.set_fragment(None);
-            // Neither fails for a URL that has a host.
+            // Neither call fails for a URL that has a host.
             let _ = (url.set_username(""), url.set_password(None));
             url.to_string()
         }

@@ -1,7 +1,7 @@
-//! `hookline webhooks`: the TextUs Integrations API, which says where TextUs posts webhooks and which events it sends.
-//! By default it sends two of eight event types; opt-outs and contacts are off.
+//! `hookline webhooks`: manages the TextUs Integrations API, which determines where TextUs posts webhooks and which
+//! events it sends. By default it sends two of eight event types; opt-outs and contacts are off.
 //!
-//! Secrets stay out of everything that is printed: a new one goes into a file of mode 0600.
+//! Secrets are never printed; a new one is written to a file with mode 0600.
 
 mod disable;
 mod list;
@@ -51,7 +51,7 @@ pub(crate) async fn run(config: Option<&Path>, command: WebhooksCommand) -> anyh
     }
 }
 
-/// Why nothing can be told or done.
+/// Reports why the state of the integrations is unknown.
 fn unknown(error: &NotKnown) -> anyhow::Error {
     anyhow::anyhow!("{error}; {}", error.remedy())
 }

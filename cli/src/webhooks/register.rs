@@ -1,5 +1,6 @@
-//! `hookline webhooks register`: has TextUs send what the enabled handlers need. It looks before it writes: an integration
-//! that posts here is completed and keeps its secret, one is made only where there is none.
+//! `hookline webhooks register`: makes TextUs send what the enabled handlers need. The command reads before it writes:
+//! an integration that already posts here is completed and keeps its secret, and a new one is created only if there is
+//! none.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use super::{EndpointArgs, finding_document, list, unknown};
 use crate::open::{self, wrong_usage};
 use crate::output;
 
-/// Where the secret goes below `data_dir`.
+/// Name of the secret's file below `data_dir`.
 const SECRET_FILE: &str = "textus-webhook-secret";
 
 #[derive(Args, Clone, Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct RegisterArgs {
     json: bool,
 }
 
-/// What was done.
+/// The result of the registration.
 struct Registered {
     integration: Integration,
     is_new: bool,
@@ -57,7 +58,7 @@ pub(super) async fn run(config: Option<&Path>, args: &RegisterArgs) -> anyhow::R
     let registering =
         Registering { desk: &desk, url: &url, secret_file: &secret_file, is_given: args.secret_file.is_some() };
     let registered = registering.run().await?;
-    // What TextUs says now, not what was asked of it.
+    // The result reports what TextUs lists now, not what we requested.
     let listed = desk.list().await.map_err(|error| unknown(&error))?;
     let found = desk.judge(&listed).map_err(|error| unknown(&error))?;
     print(&desk, &registered, &found, args.json)?;
@@ -86,7 +87,8 @@ impl Registering<'_> {
         self.desk.judge(&listed).map_err(|error| unknown(&error))
     }
 
-    /// Of several that post here: one whose secret is configured, one that is active.
+    /// Chooses among several integrations that post here: preferably one whose secret is configured, then one that is
+    /// active.
     fn best<'f>(&self, found: &'f Subscription) -> Option<&'f Integration> {
         let rank =
             |one: &&Integration| (one.secret().is_some_and(|secret| self.is_configured(&secret)), one.is_active());
@@ -97,7 +99,7 @@ impl Registering<'_> {
         subscription::secrets(&self.desk.settings).contains(secret)
     }
 
-    /// Where a secret will be kept that is not configured yet.
+    /// Prepares the file for a secret that is not configured yet.
     fn place(&self, known: Option<&Secret>) -> anyhow::Result<SecretFile> {
         if !self.is_given {
             open::data_dir(&self.desk.settings)?;
@@ -105,14 +107,14 @@ impl Registering<'_> {
         SecretFile::prepare(self.secret_file, known)
     }
 
-    /// Switches on what is missing in one that is there; its secret stays.
+    /// Switches on what an existing integration lacks; its secret stays.
     async fn complete(&self, known: &Integration, found: &Subscription) -> anyhow::Result<Registered> {
         let secret = known.secret().filter(|secret| !self.is_configured(secret));
-        // Before anything is changed.
+        // The place is checked before anything is changed.
         let place = secret.as_ref().map(|secret| self.place(Some(secret))).transpose()?;
         let sends = known.event_types();
         let needed = subscription::needed(&self.desk.settings);
-        // Another integration may send a part: both stay on, and nothing is sent more often than it was.
+        // Another integration may send some of the types. Both stay on, and no type is sent more often than before.
         let missing: Vec<&str> = needed
             .into_iter()
             .filter(|event_type| found.missing.contains(event_type) && !sends.contains(*event_type))
@@ -164,7 +166,7 @@ impl Registering<'_> {
                 None
             }
         };
-        // The answer was lost, or tells no secret: the list may tell. A second one is never made.
+        // The answer was lost or contains no secret; the list may contain it. We never create a second integration.
         let made = match made {
             Some(made) if made.secret().is_some() => made,
             other => {
@@ -188,7 +190,7 @@ fn print(desk: &Desk, done: &Registered, found: &Subscription, as_json: bool) ->
     let shown = found.ours.iter().find(|one| one.id() == id).unwrap_or(&done.integration);
     let sends: Vec<String> = shown.event_types().into_iter().collect();
     let url = list::shown(shown.url().as_ref(), true);
-    // That the secret is not configured yet is said by where it is now.
+    // A new secret's file is printed anyway, so the finding that the secret is not configured is left out.
     let is_news = |finding: &&Finding| done.secret_file.is_none() || finding.about != About::Secret;
     let findings = found.findings.iter().filter(is_news);
     if as_json {

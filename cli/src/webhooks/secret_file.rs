@@ -1,4 +1,5 @@
-//! The file that a webhook secret is put into: for this user only, whole or not there, and never over another's content.
+//! The file for a webhook secret. Only this user can read it, it is written whole or not at all, and it never
+//! overwrites other content.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,18 +9,19 @@ use anyhow::{Context, bail};
 use hookline_common::secret::Secret;
 use tempfile::NamedTempFile;
 
-/// A place for a secret, found before the secret is made.
+/// A place for a secret, prepared before the secret is created.
 pub(super) struct SecretFile {
     path: PathBuf,
-    /// `None`: the secret is there already.
+    /// `None` if the file already holds the secret.
     place: Option<NamedTempFile>,
 }
 
 impl SecretFile {
-    /// Makes sure that the secret can be kept there; `known` where it is there to be compared.
+    /// Makes sure that the secret can be kept in `path`. `known` is the secret, if it already exists and can be
+    /// compared.
     ///
     /// # Errors
-    /// Where the file holds anything else, or none can be made there.
+    /// Fails when the file holds anything else or cannot be created there.
     pub(super) fn prepare(path: &Path, known: Option<&Secret>) -> anyhow::Result<Self> {
         let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
         if path.symlink_metadata().is_ok() {
@@ -34,16 +36,16 @@ impl SecretFile {
             );
         }
         let folder = path.parent().unwrap_or(Path::new("/"));
-        // Readable by this user only, which is how `tempfile` makes them.
+        // `tempfile` makes files that only this user can read.
         let place = NamedTempFile::new_in(folder)
             .with_context(|| format!("cannot write in {}; name another place with --secret-file", folder.display()))?;
         Ok(Self { path, place: Some(place) })
     }
 
-    /// Keeps the secret, and says where.
+    /// Writes the secret and returns the file's path.
     ///
     /// # Errors
-    /// Where it cannot be written, or somebody made the file meanwhile.
+    /// Fails when the secret cannot be written or somebody created the file meanwhile.
     pub(super) fn keep(self, secret: &Secret) -> anyhow::Result<PathBuf> {
         let Some(mut place) = self.place else { return Ok(self.path) };
         let cannot = || {

@@ -1,5 +1,5 @@
-//! The client for these commands, and what it finds. Calls pass the gate that the workers share, where there is a store:
-//! a pause and a `Retry-After` bind them too. Before the first `hookline run` there is none, and these commands make none.
+//! The TextUs client of these commands. If a store exists, calls pass the gate that the workers share, so a pause and a
+//! `Retry-After` bind them too. Before the first `hookline run` there is no store, and these commands create none.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use super::EndpointArgs;
 use crate::open::{self, StoreForCalls, wrong_usage};
 use crate::output;
 
-/// The token and the sources' names; their secrets only where they are at hand.
+/// These commands need the token and the sources' names; unreadable secrets of the sources are tolerated.
 const NEEDS: Needs = Needs { ingest: false, worker: true, role: Role::Command };
 
-/// What these commands work with.
+/// The settings, the client and the account that these commands work with.
 pub(super) struct Desk {
     pub(super) settings: Settings,
     pub(super) textus: TextUs,
     pub(super) log: CallLog,
     pub(super) account: String,
-    /// Where TextUs reaches this endpoint, as far as anybody says.
+    /// The URL at which TextUs reaches this endpoint, if known.
     pub(super) url: Option<Url>,
     gate: Arc<Gate>,
-    /// Its files are needed as long as the gate.
+    /// Kept open as long as the gate needs its files.
     _store: StoreForCalls,
 }
 
@@ -61,7 +61,7 @@ impl Desk {
         Ok(Self { settings, textus, log: CallLog::default(), account, url, gate, _store: store })
     }
 
-    /// The account's integrations.
+    /// Lists the account's integrations.
     pub(super) async fn list(&self) -> Result<Integrations, NotKnown> {
         subscription::list(&self.textus, &self.log, &self.account).await
     }
@@ -70,7 +70,7 @@ impl Desk {
         subscription::judge(&self.settings, self.url.as_ref(), listed)
     }
 
-    /// Tells the workers what the answers said of the rate limit.
+    /// Passes the rate limit that the answers reported to the workers.
     pub(super) async fn close(self) {
         if let Err(error) = self.gate.exchange().await {
             tracing::debug!(%error, "gate.not_told: the store does not answer");
@@ -78,7 +78,7 @@ impl Desk {
     }
 }
 
-/// What is known of the subscription, for `check --connect`.
+/// Reads the state of the subscription, for `check --connect`.
 pub(crate) async fn subscription(settings: &Settings, store: Store) -> anyhow::Result<Result<Subscription, NotKnown>> {
     let (textus, gate) = client(settings, store).await?;
     let textus = textus.only_looking();
@@ -91,13 +91,14 @@ async fn client(settings: &Settings, store: Store) -> anyhow::Result<(TextUs, Ar
     let metrics = Arc::new(Metrics::new(metrics::Role::Worker, &[]));
     let rows = store.gates().await.context("cannot read the store")?;
     let gate = Arc::new(Gate::new(Destination::TextUs, store, Arc::clone(&metrics), limits::rules(&settings.textus)));
-    // A `Retry-After` and an operator's pause bind these calls. That credentials are refused is for the workers to find out.
+    // A `Retry-After` and an operator's pause bind these calls. Refused credentials are left for the workers to
+    // discover.
     gate.follow(&rows);
     let textus = TextUs::new(&settings.textus, Arc::clone(&gate), metrics).context("cannot build the client")?;
     Ok((textus, gate))
 }
 
-/// The workers' store, else one that ends with this command.
+/// Opens the workers' store, or else a temporary one that ends with this command.
 async fn store(settings: &Settings) -> anyhow::Result<StoreForCalls> {
     match open::store_or_none(settings).await {
         Ok(Some(store)) => return Ok(store.into()),
@@ -109,7 +110,7 @@ async fn store(settings: &Settings) -> anyhow::Result<StoreForCalls> {
     StoreForCalls::new().await
 }
 
-/// A URL on the command line: one that TextUs can post to, and where a source listens.
+/// Parses a URL from the command line. TextUs must be able to post to it, and a source must listen at its path.
 fn given_url(settings: &Settings, text: &str) -> anyhow::Result<Url> {
     let url = webhook_url(text).map_err(|what| {
         wrong_usage(format!("--url is {what}; give one such as https://hooks.example.com/webhooks/textus"))

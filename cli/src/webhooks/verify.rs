@@ -1,4 +1,4 @@
-//! `hookline webhooks verify`.
+//! `hookline webhooks verify`: checks that TextUs sends here what the enabled handlers need.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! A mixed load by a seed, and what must have come of it.
+//! A mixed load generated from a seed, and the results it must have.
 
 use std::collections::BTreeSet;
 
@@ -11,26 +11,27 @@ use crate::house::ACCOUNT;
 use crate::people::People;
 use crate::sender::Sender;
 
-/// Nobody's, planted to be searched for in everything that is written.
+/// Personal data that belongs to nobody. It is planted so that the tests can search everything written for it.
 pub(super) const CANARY_PHONE: &str = "+15550001234";
 pub(super) const CANARY_EMAIL: &str = "secret-canary@example.com";
 const AT_ONCE: usize = 8;
 
-/// Webhook bodies in the order in which they are posted: of ten, six are texts, three opt-outs, one a contact.
+/// Webhook bodies in the order in which they are posted. Of ten, six are texts, three are opt-outs and one is a
+/// contact.
 pub struct Load {
     pub bodies: Vec<Value>,
     pub opted_out: Vec<SampleFacts>,
     pub created: Vec<SampleFacts>,
-    /// Message ids.
+    /// The texts' message ids.
     pub texts: BTreeSet<String>,
 }
 
 impl Load {
-    /// `events` different ones and, in between, `repeats` of them once more. The first text is of a person whose data
-    /// is searched for afterwards.
+    /// Generates `events` different bodies and, among them, `repeats` that repeat one of them. The first text is from a
+    /// person whose data are searched for afterwards.
     ///
     /// # Panics
-    /// Where there are no events.
+    /// If there are no events.
     #[must_use]
     pub fn mixed(seed: u64, events: usize, repeats: usize, sandbox: &Sandbox) -> Self {
         let mut people = People::new(seed);
@@ -46,7 +47,7 @@ impl Load {
             load.add(number, person, sandbox);
         }
         for _ in 0..repeats {
-            // After the one it repeats.
+            // The repeat comes after its original.
             let original = people.draw(load.bodies.len());
             let place = original + 1 + people.draw(load.bodies.len() - original);
             let body = load.bodies[original].clone();
@@ -74,7 +75,7 @@ impl Load {
         }
     }
 
-    /// Leaves out the texts and contacts after the first `most`.
+    /// Drops the texts and contacts after the first `most`.
     pub fn keep_of_others(&mut self, most: usize) {
         let Self { bodies, created, texts, .. } = self;
         let mut others = 0;
@@ -91,19 +92,19 @@ impl Load {
         });
     }
 
-    /// Posts all, some at once; each until it is answered 200.
+    /// Posts all bodies, several at once, each until it is answered 200.
     pub async fn send(&self, sender: &Sender) {
         send_all(sender, &self.bodies).await;
     }
 
-    /// Cuts it into `count` parts, in order.
+    /// Cuts the bodies into `count` parts, in order.
     #[must_use]
     pub fn parts(&self, count: usize) -> Vec<&[Value]> {
         self.bodies.chunks(self.bodies.len().div_ceil(count)).collect()
     }
 }
 
-/// Posts these, some at once; each until it is answered 200.
+/// Posts these bodies, several at once, each until it is answered 200.
 pub async fn send_all(sender: &Sender, bodies: &[Value]) {
     let sends = futures::stream::iter(bodies).map(|body| sender.send(body));
     sends.buffer_unordered(AT_ONCE).for_each(async |_id| {}).await;

@@ -1,6 +1,7 @@
-//! Hookline on many machines, on one: `hookline-ingest` and `hookline-worker` processes of one configuration over a
-//! virtual host of a private RabbitMQ and a database of a private PostgreSQL, with the sandbox as the TextUs API. Any
-//! process may be killed and started again; a proxy may stand before broker, store and API.
+//! A deployment as on many machines, but on one: `hookline-ingest` and `hookline-worker` processes with one
+//! configuration, a virtual host of a private RabbitMQ, a database of a private PostgreSQL, and the sandbox as the
+//! TextUs API. Any process may be killed and started again; a proxy may stand in front of the broker, the store and the
+//! API.
 
 mod load;
 mod oracle;
@@ -34,38 +35,38 @@ const STORE_PASSWORD: &str = "synthetic-store-password-of-the-house";
 const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-house-0123456789";
 const NO_LIMIT: (u32, Duration) = (10_000_000, Duration::from_secs(300));
 const LINES_SHOWN: usize = 25;
-/// `shutdown_grace`, and some more for a busy machine.
+/// Maximum time for an orderly end: `shutdown_grace`, and some more for a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
-/// Which program a process is.
+/// Which program a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
     Ingest,
     Worker,
 }
 
-/// A process of ours, up.
+/// A running process of the deployment.
 pub struct Part {
     pub process: Process,
-    /// `http://127.0.0.1:…/webhooks/textus` of an ingest.
+    /// An ingest's `http://127.0.0.1:…/webhooks/textus`.
     pub webhooks: Option<String>,
-    /// `http://127.0.0.1:…`, the admin listener.
+    /// The admin listener's origin, `http://127.0.0.1:…`.
     pub admin: String,
 }
 
 impl Part {
-    /// Status and body of an admin path.
+    /// Returns the status and body of an admin path.
     ///
     /// # Panics
-    /// Where nothing answers.
+    /// If nothing answers.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         get(&format!("{}{path}", self.admin)).await.expect("the admin listener answers")
     }
 
-    /// The sum over all labels of a metric.
+    /// Returns the sum of a metric over all labels.
     ///
     /// # Panics
-    /// Where nothing answers, or there is no such metric.
+    /// If nothing answers, or there is no such metric.
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, metrics) = self.admin("/metrics").await;
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
@@ -76,14 +77,15 @@ impl Part {
     }
 }
 
-/// See the module. Processes are in the order of their start; a killed one leaves its place empty.
+/// A deployment on one machine; the module describes it. Processes are kept in the order of their start; a killed one
+/// leaves its place empty.
 pub struct Deployment<'nodes> {
     pub sandbox: Arc<Sandbox>,
     pub sender: Sender,
     pub vhost: String,
     /// Everything that ended processes wrote.
     pub written: Vec<String>,
-    /// Events that are to end as dead letters.
+    /// Events that should end as dead letters.
     pub doomed: BTreeSet<String>,
     nodes: &'nodes [RabbitNode],
     brokers: Vec<u16>,
@@ -97,10 +99,11 @@ pub struct Deployment<'nodes> {
 }
 
 impl<'nodes> Deployment<'nodes> {
-    /// A virtual host, a database and a sandbox; no process runs yet. Changes the sandbox before it starts.
+    /// Creates a virtual host, a database and a sandbox; no process runs yet. `change` changes the sandbox's options
+    /// before it starts.
     ///
     /// # Panics
-    /// Where one of them cannot be had.
+    /// If one of them cannot be created.
     pub async fn with(nodes: &'nodes [RabbitNode], change: impl FnOnce(&mut SandboxOptions)) -> Self {
         let mut options = SandboxOptions {
             token: TOKEN.to_owned(),
@@ -140,52 +143,52 @@ impl<'nodes> Deployment<'nodes> {
         deployment
     }
 
-    /// As shipped, but for short retries.
+    /// Creates a deployment with the usual sandbox options.
     pub async fn on(nodes: &'nodes [RabbitNode]) -> Self {
         Self::with(nodes, |_options| {}).await
     }
 
-    /// Connects to the broker there; before the first process.
+    /// Lets the processes connect to the broker through this proxy. Call it before the first process starts.
     pub fn broker_through(&mut self, proxy: SocketAddr) {
         self.brokers = vec![proxy.port()];
     }
 
-    /// Connects to the API there; before the first process.
+    /// Lets the processes connect to the API through this proxy. Call it before the first process starts.
     pub fn api_through(&mut self, proxy: SocketAddr) {
         self.api = format!("http://{proxy}");
     }
 
-    /// Uses this database instead; before the first process.
+    /// Uses this database instead. Call it before the first process starts.
     ///
     /// # Panics
-    /// Where it is no URL of ours.
+    /// If the URL is not that of a private node.
     pub fn use_store(&mut self, url: &str) {
-        // A password that is planted: the server trusts everybody.
+        // Plants a password that the tests search for; the server trusts everybody.
         self.store = url.replacen("hookline@", &format!("hookline:{STORE_PASSWORD}@"), 1);
         assert_ne!(self.store, url, "a private node's URL");
     }
 
-    /// Uses SQLite in one data directory: for one ingest and one worker; before the first process.
+    /// Uses SQLite in one data directory, for one ingest and one worker. Call it before the first process starts.
     pub fn use_sqlite(&mut self) {
         self.store.clear();
     }
 
-    /// Connects to the store there; before the first process.
+    /// Lets the processes connect to the store through this proxy. Call it before the first process starts.
     ///
     /// # Panics
-    /// Where the store's URL has no port.
+    /// If the store's URL has no port.
     pub fn store_through(&mut self, proxy: SocketAddr) {
         let (before, rest) = self.store.rsplit_once(':').expect("a port");
         let database = rest.split_once('/').map_or("", |(_, database)| database);
         self.store = format!("{before}:{}/{database}", proxy.port());
     }
 
-    /// Starts ingests with so few descriptors from now on.
+    /// Limits the descriptors of every ingest started from now on.
     pub fn limit_files(&mut self, files: u32) {
         self.files = Some(files);
     }
 
-    /// Sets a variable for every process and command from now on: `HOOKLINE__…`.
+    /// Sets a variable (`HOOKLINE__…`) for every process and command from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.commands.set(name, value);
     }
@@ -193,7 +196,7 @@ impl<'nodes> Deployment<'nodes> {
     /// Writes the configuration, with `more` at its end, and starts processes.
     ///
     /// # Panics
-    /// Where one does not start.
+    /// If one does not start.
     pub async fn start(&mut self, ingests: usize, workers: usize, more: &str) {
         std::fs::write(self.commands.config(), self.configuration(more)).expect("written");
         for _ in 0..workers {
@@ -205,8 +208,9 @@ impl<'nodes> Deployment<'nodes> {
         self.topology_is_kept().await;
     }
 
-    /// RabbitMQ 3.10 writes the directory of its quorum queues half a second after the last was declared. A node that is
-    /// killed before forgets what such a queue held, and the queue has no leader ever after: no fault of ours to test.
+    /// Waits until all processes are connected, then makes RabbitMQ write the directory of its quorum queues. RabbitMQ
+    /// 3.10 writes that directory half a second after the last queue was declared. A node that is killed earlier
+    /// forgets what such a queue held, and the queue never has a leader again. That fault is not ours to test.
     async fn topology_is_kept(&self) {
         eventually("all are connected", async || {
             for part in self.parts(Half::Ingest).chain(self.parts(Half::Worker)) {
@@ -222,10 +226,10 @@ impl<'nodes> Deployment<'nodes> {
         }
     }
 
-    /// Starts one more, with these variables besides; gives its place.
+    /// Starts one more process, with these additional variables, and returns its place.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub async fn add(&mut self, half: Half, environment: &[(&str, &str)]) -> usize {
         let places = self.places(half);
         places.push(None);
@@ -234,10 +238,10 @@ impl<'nodes> Deployment<'nodes> {
         place
     }
 
-    /// Starts one more worker, for these handlers only; gives its place.
+    /// Starts one more worker for these handlers only, and returns its place.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub async fn add_worker_of(&mut self, handlers: &[&str]) -> usize {
         self.workers.push(None);
         let place = self.workers.len() - 1;
@@ -245,10 +249,10 @@ impl<'nodes> Deployment<'nodes> {
         place
     }
 
-    /// Starts one where one was killed or stopped.
+    /// Starts a process at the place of one that was killed or stopped.
     ///
     /// # Panics
-    /// Where it does not start.
+    /// If it does not start.
     pub async fn put(&mut self, half: Half, place: usize, environment: &[(&str, &str)]) {
         self.put_with(half, place, &[], environment).await;
     }
@@ -277,30 +281,30 @@ impl<'nodes> Deployment<'nodes> {
         }
     }
 
-    /// `kill -9` of one.
+    /// Kills a process with `kill -9`.
     ///
     /// # Panics
-    /// Where it does not run.
+    /// If it does not run.
     pub async fn kill(&mut self, half: Half, place: usize) {
         let part = self.take(half, place);
         let ended = part.process.kill().await;
         self.keep(&ended);
     }
 
-    /// SIGTERM to one, and how it ended.
+    /// Sends SIGTERM to a process and returns its exit code.
     ///
     /// # Panics
-    /// Where it does not end in its grace.
+    /// If it does not end within its grace.
     pub async fn stop(&mut self, half: Half, place: usize) -> Option<i32> {
         let part = self.take(half, place);
         part.process.terminate();
         self.ended(part, ENDS_WITHIN).await
     }
 
-    /// Waits for one to end by itself, at a crash point.
+    /// Waits until a process ends by itself, at a crash point, and returns its exit code.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not end.
     pub async fn dies(&mut self, half: Half, place: usize) -> Option<i32> {
         let part = self.take(half, place);
         self.ended(part, crate::DEADLINE).await
@@ -316,10 +320,10 @@ impl<'nodes> Deployment<'nodes> {
         self.written.extend([ended.stdout.clone(), ended.stderr.clone()]);
     }
 
-    /// One that runs.
+    /// Returns a running process.
     ///
     /// # Panics
-    /// Where it does not.
+    /// If it does not run.
     #[must_use]
     pub fn part(&self, half: Half, place: usize) -> &Part {
         let places = match half {
@@ -329,7 +333,7 @@ impl<'nodes> Deployment<'nodes> {
         places[place].as_ref().expect("it runs")
     }
 
-    /// Those that run.
+    /// Returns the running processes.
     pub fn parts(&self, half: Half) -> impl Iterator<Item = &Part> {
         let places = match half {
             Half::Ingest => &self.ingests,
@@ -343,26 +347,26 @@ impl<'nodes> Deployment<'nodes> {
         self.commands.cli(arguments).await
     }
 
-    /// The document that a command prints.
+    /// Returns the JSON document that a command prints.
     ///
     /// # Panics
-    /// Where it fails.
+    /// If the command fails.
     pub async fn json(&self, arguments: &[&str]) -> Value {
         self.commands.json(arguments).await
     }
 
-    /// The rows of a list, all of them.
+    /// Returns all rows of a list.
     ///
     /// # Panics
-    /// Where the command fails, or there are more than one page holds.
+    /// If the command fails, or there are more rows than one page holds.
     pub async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
         self.commands.rows(list, key).await
     }
 
-    /// `rabbitmqctl` in this deployment's virtual host, at a node that runs.
+    /// Runs `rabbitmqctl` in this deployment's virtual host, at a running node.
     ///
     /// # Panics
-    /// Where it fails, or none runs.
+    /// If it fails, or no node runs.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         self.node().ctl(arguments).await
     }
@@ -393,7 +397,7 @@ impl<'nodes> Deployment<'nodes> {
 
     fn point_senders(&self) {
         let urls: Vec<String> = self.parts(Half::Ingest).filter_map(|part| part.webhooks.clone()).collect();
-        // With none, posts go on to where the last one was: a sender does not know.
+        // With no ingest running, posts go on to the previous address, because a sender does not know.
         if let Some(first) = urls.first() {
             self.sandbox.set_webhook(WebhookTarget { url: first.clone(), secret: SECRET.to_owned() });
             self.sender.goes_to_all(&urls);
@@ -401,7 +405,7 @@ impl<'nodes> Deployment<'nodes> {
     }
 }
 
-/// A test that fails shows what the processes said last.
+/// Prints the last output of each process if the test fails.
 impl Drop for Deployment<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {

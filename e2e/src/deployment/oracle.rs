@@ -1,5 +1,5 @@
-//! Whether all came true that Hookline promises, after a fault: every accepted id in exactly one state per handler, each
-//! effect made once, nothing stuck anywhere, the ledger whole, nothing personal written.
+//! Checks Hookline's promises after a fault: every accepted id is in exactly one state per handler, each effect was
+//! made once, nothing is stuck, the ledger is whole, and no personal data was written.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::accounts::{Accounts, HANDLERS};
 use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
 use crate::wait::eventually;
 
-/// What a row of results says.
+/// The figures of one row of results.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     pub events: usize,
@@ -28,7 +28,7 @@ impl Deployment<'_> {
     /// Waits until nothing waits anywhere (spools, queues, delays, echoes), and accounts for every event.
     ///
     /// # Panics
-    /// Where that does not come, or the accounts do not agree.
+    /// If that doesn't happen in time, or the accounts do not agree.
     pub async fn settled(&self) -> Accounts {
         let mut last = String::new();
         let settled = eventually("everything is settled", async || {
@@ -40,7 +40,7 @@ impl Deployment<'_> {
             let queues =
                 if spooled == 0 && waits == 0 && echoes.pending == 0 { self.waiting().await } else { BTreeMap::new() };
             last = format!("{spooled} spooled, {waits} waiting, {echoes:?}, {queues:?}");
-            // An echo is pending from before its write's answer on: with nothing waiting none can still begin.
+            // An echo is pending before its write is answered, so with nothing waiting no new echo can begin.
             let quiet = spooled == 0 && waits == 0 && queues.is_empty();
             (quiet && echoes.pending == 0 && echoes == self.sandbox.echo_counts()).then_some(())
         });
@@ -51,7 +51,7 @@ impl Deployment<'_> {
         Accounts::read(&self.commands).await
     }
 
-    /// Which deliveries wait, and what the broker still holds.
+    /// Describes the waiting deliveries and what the broker still holds.
     async fn unsettled(&self) -> String {
         let mut told = String::new();
         for handler in HANDLERS {
@@ -64,7 +64,7 @@ impl Deployment<'_> {
         told
     }
 
-    /// Events in the spools of the ingests that run.
+    /// Returns the number of events in the spools of the running ingests.
     pub async fn spooled(&self) -> u64 {
         let mut spooled = 0.0;
         for ingest in self.parts(Half::Ingest) {
@@ -73,11 +73,11 @@ impl Deployment<'_> {
         spooled as u64
     }
 
-    /// The whole oracle. `crashes`: how often a process was ended between a call and its record at most; a PUT of an
-    /// opt-out may be repeated by each, which changes nothing there.
+    /// Checks all promises. `crashes` is the maximum number of times that a process was ended between a call and its
+    /// record. Each of these may repeat the PUT of an opt-out, which changes nothing there.
     ///
     /// # Panics
-    /// Where something that is promised did not come true.
+    /// If a promise is broken.
     pub async fn holds(&self, load: &Load, crashes: usize) -> Tally {
         let accounts = self.settled().await;
         self.accounts_hold(&accounts);
@@ -88,13 +88,13 @@ impl Deployment<'_> {
         self.tally(load, &accounts).await
     }
 
-    /// Every event that was answered 200, and no other but echoes, is done or skipped at each of its handlers, or one of
-    /// those that must become a dead letter.
+    /// Asserts that every event that was answered 200, and no other but echoes, is done or skipped at each of its
+    /// handlers, or is a dead letter that was expected.
     fn accounts_hold(&self, accounts: &Accounts) {
         let accepted = self.sender.accepted();
         for (id, event_type) in &accepted {
             let found = accounts.events.get(id);
-            // What must become a dead letter may have a type that is none.
+            // An event that must become a dead letter may have a type that is not one.
             assert!(
                 found.is_some_and(|found| found == event_type || self.doomed.contains(id)),
                 "{id} was answered 200"
@@ -102,7 +102,7 @@ impl Deployment<'_> {
         }
         let others = accounts.events.keys().filter(|id| !accepted.contains_key(*id)).count() as u64;
         let echoes = self.sandbox.echo_counts();
-        // One that was given up may have arrived before.
+        // An echo that was given up may have arrived before.
         let expected = echoes.sent..=echoes.sent + echoes.given_up;
         assert!(expected.contains(&others), "{others} events that nobody sent, {echoes:?}");
         for handler in HANDLERS {
@@ -137,16 +137,17 @@ impl Deployment<'_> {
         }
     }
 
-    /// What the API was asked with this phone in the path.
+    /// Returns the requests to the API with this phone in the path.
     fn asked_about(&self, phone: &str) -> Vec<RecordedRequest> {
         let digits = phone.trim_start_matches('+');
         self.sandbox.requests().into_iter().filter(|request| request.path.contains(digits)).collect()
     }
 
-    /// In no log and no metric, of processes that ended and of those that run.
+    /// Asserts that no personal data and no secret is in any log or metric, of processes that ended and of those that
+    /// run.
     ///
     /// # Panics
-    /// Where something is.
+    /// If some is.
     pub async fn nothing_personal_is_written(&self) {
         let mut written = self.written.clone();
         for part in self.parts(Half::Ingest).chain(self.parts(Half::Worker)) {
@@ -179,7 +180,7 @@ impl Deployment<'_> {
         }
     }
 
-    /// What the log lines of all processes with this message say.
+    /// Returns the log lines of all processes with this message.
     #[must_use]
     pub fn logged(&self, message: &str) -> Vec<Value> {
         let running = self.parts(Half::Ingest).chain(self.parts(Half::Worker)).flat_map(|part| part.process.stderr());

@@ -1,14 +1,15 @@
-//! What RabbitMQ holds, asked of each queue's leader: what it lists is up to five seconds old.
+//! Reads what RabbitMQ's queues hold from each queue's leader, because RabbitMQ's own lists are up to five seconds old.
 
 use std::collections::BTreeMap;
 
 use super::Deployment;
 
 impl Deployment<'_> {
-    /// Messages per queue: ready, handed out, and those that a delay queue has not got rid of yet.
+    /// Returns the messages per queue: ready ones, those handed out, and those that a delay queue has not passed on
+    /// yet.
     ///
     /// # Panics
-    /// Where a queue has no leader.
+    /// If a queue has no leader.
     pub async fn queues(&self) -> BTreeMap<String, u64> {
         let ask = format!(
             "lists:foreach(fun(Q) -> {{ok, {{_, O}}, _}} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:overview/1), \
@@ -25,17 +26,17 @@ impl Deployment<'_> {
         listed.lines().filter_map(count).collect()
     }
 
-    /// Those that are not empty.
+    /// Returns the queues that are not empty.
     pub async fn waiting(&self) -> BTreeMap<String, u64> {
         let mut queues = self.queues().await;
         queues.retain(|_, messages| *messages > 0);
         queues
     }
 
-    /// The node that leads a queue.
+    /// Returns the node that leads a queue.
     ///
     /// # Panics
-    /// Where there is no such queue.
+    /// If there is no such queue.
     pub async fn leader(&self, queue: &str) -> String {
         let ask = format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), io:format(\"~s~n\", \

@@ -1,4 +1,4 @@
-//! What the processes of a deployment start with.
+//! The configuration and the limits with which a deployment's processes start.
 
 use tokio::process::Command;
 
@@ -6,7 +6,7 @@ use super::{BROKER_PASSWORD, BROKER_USER, Deployment, LEDGER_KEY};
 use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
 
 impl Deployment<'_> {
-    /// Short times, so that tests which wait for them end; all else is as shipped.
+    /// The configuration. Its times are short, so that tests that wait for them end; everything else is as shipped.
     pub(super) fn configuration(&self, more: &str) -> String {
         let retry = |handler: &&str| format!("[handlers.{handler}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n");
         let retries: String = crate::HANDLERS.iter().filter(|name| **name != "record_history").map(retry).collect();
@@ -32,7 +32,7 @@ impl Deployment<'_> {
     }
 }
 
-/// The same with `ulimit -n`.
+/// Wraps a command so that it runs under `ulimit -n`.
 pub(super) fn limited(command: &Command, files: u32) -> Command {
     let command = command.as_std();
     let mut limited = Command::new("sh");

@@ -1,5 +1,5 @@
-//! Reads a request's body with a limit on its size, on the time it takes and on its slowness. actix has no timer for
-//! bodies: without one, a few senders of one byte a minute would hold every place.
+//! Reads a request's body with limits on its size, its duration and its rate. actix has no timeout for bodies; without
+//! one, a few senders of one byte a minute would hold every place.
 
 use std::time::Duration;
 
@@ -11,25 +11,26 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::IngestError;
 
-/// Room made before anything has arrived: a stranger's declared length is no reason to set memory aside.
+/// Maximum bytes allocated before any part of the body has arrived. A stranger's declared length is no reason to
+/// reserve memory.
 const MAX_INITIAL_CAPACITY: usize = 64 * 1024;
-/// Time to get going before the rate counts.
+/// Time that every body gets before the minimum rate applies.
 const RATE_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BodyLimits {
     pub(crate) max_bytes: usize,
-    /// From the request head to the last byte.
+    /// Maximum time for reading the body.
     pub(crate) timeout: Duration,
-    /// Bytes a second; 0: no limit.
+    /// Minimum bytes per second; 0 means no limit.
     pub(crate) min_rate: usize,
 }
 
 impl BodyLimits {
-    /// The length that the sender declared, where it declared one.
+    /// Returns the declared length, or `None` if the sender declared none.
     ///
     /// # Errors
-    /// Where it is over the limit: then nothing needs to be read.
+    /// Fails when the declared length is over the limit; then nothing needs to be read.
     pub(crate) fn check_declared(&self, headers: &HeaderMap) -> Result<Option<usize>, IngestError> {
         let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
         let Some(declared) = declared else { return Ok(None) };
@@ -57,7 +58,7 @@ impl BodyLimits {
         }
     }
 
-    /// How long a body may take until its next byte when `received` bytes are there.
+    /// Returns how long the body may take in total until its next chunk, given that `received` bytes have arrived.
     fn allowed(&self, received: usize) -> Duration {
         if self.min_rate == 0 {
             return self.timeout;

@@ -1,4 +1,4 @@
-//! One file per path.
+//! The HTTP routes, and the reading of request bodies.
 
 pub(crate) mod body;
 pub(crate) mod webhooks;

@@ -1,5 +1,6 @@
-//! `POST /webhooks/{source}`: the order of decisions that docs/reference.md promises. Source, method, room and
-//! size come before the body is read, the signature before anything is made of it, durability before the 200.
+//! `POST /webhooks/{source}`, with the order of decisions that docs/reference.md promises. Source, method, room and
+//! declared size are checked before the body is read, the signature before the body is parsed, and durability before
+//! the 200.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::sources::{Refused, RequestFacts, Source, Sources};
 
 const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
-/// What every request shares; made once in `app`.
+/// State shared by all requests; `app` creates it once.
 pub(crate) struct AppState {
     pub(crate) sources: Sources,
     pub(crate) durable: Durable,
@@ -40,7 +41,7 @@ pub(crate) struct AppState {
     pub(crate) unparsed_lines: LogThrottle,
 }
 
-/// How many requests may be read or stored at once.
+/// Limits how many requests may be read or stored at once.
 pub(crate) struct InFlightLimit {
     taken: AtomicUsize,
     limit: usize,
@@ -99,7 +100,7 @@ pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, state: 
     }
 }
 
-/// Answers every other path.
+/// Answers requests to every other path.
 pub(crate) async fn not_found(request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let _busy = Busy::mark(&request);
     let error = IngestError::NotFound { hint: "webhooks are POSTed to /webhooks/{source}" };
@@ -112,7 +113,8 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// The metric label. A repeat is one first of all, so that the others add up to distinct events.
+    /// Returns the metric label. A repeat counts only as `duplicate_seen`, so that the other labels add up to distinct
+    /// events.
     fn result(&self) -> &'static str {
         if self.stored.duplicate {
             "duplicate_seen"
@@ -127,7 +129,7 @@ impl Accepted {
         HttpResponse::Ok()
             .content_type("application/json")
             .insert_header((request_id::HEADER, request_id))
-            // An event id needs no escaping: it is `evt_` and hexadecimal digits.
+            // An event id needs no escaping: it consists of `evt_` and hexadecimal digits.
             .body(format!(r#"{{"event_id":"{}","status":"accepted"}}"#, self.event.id))
     }
 }

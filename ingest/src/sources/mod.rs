@@ -1,5 +1,5 @@
-//! What ingest knows of the services that post webhooks: one folder per kind. A source gets header values and
-//! bytes and returns an event; it knows neither actix nor the broker.
+//! The services that post webhooks, one folder per kind. A source takes header values and bytes and returns an event;
+//! it knows neither actix nor the broker.
 
 pub mod textus;
 mod verified;
@@ -14,14 +14,14 @@ use hookline_common::time::Timestamp;
 
 pub use verified::Verified;
 
-/// A configured source: who it is, what its signatures are checked with, and which texts are keywords.
+/// A configured source: its name, the secrets that check its signatures, and the texts that count as keywords.
 pub struct Source {
     name: SourceName,
     secrets: textus::signature::Secrets,
     keywords: Arc<Keywords>,
 }
 
-/// The sources as they are configured now.
+/// The currently configured sources.
 #[derive(Clone)]
 pub struct Sources(Arc<RwLock<Arc<[Source]>>>);
 
@@ -36,7 +36,7 @@ impl Sources {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces them; requests under way are judged by those from before.
+    /// Replaces the sources. Requests already under way are checked with the previous ones.
     pub fn take(&self, settings: &Settings) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = configured(settings);
     }
@@ -47,7 +47,7 @@ fn configured(settings: &Settings) -> Arc<[Source]> {
     settings.sources.iter().map(|source| Source::new(source, Arc::clone(&keywords))).collect()
 }
 
-/// What a request says of itself beside its body. Nothing of it is signed, so nothing of it steers anything.
+/// Facts about a request other than its body. None of them is signed, so none of them influences processing.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
     pub received_at: Timestamp,
@@ -56,7 +56,7 @@ pub struct RequestFacts {
     pub traceparent: Option<String>,
 }
 
-/// Why bytes are not taken for the source's. The answer doesn't tell a stranger more than this.
+/// Why a body is not accepted as the source's. The answer tells a stranger no more than this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("the signature header is missing")]
@@ -81,16 +81,17 @@ impl Source {
         &self.name
     }
 
-    /// The header that carries the signature, in lower case.
+    /// Returns the name of the header that carries the signature, in lower case.
     #[must_use]
     pub fn signature_header(&self) -> &'static str {
         textus::signature::HEADER
     }
 
-    /// Checks the signature and reads the event. `signatures`: every value of the signature header.
+    /// Checks the signature and reads the event. `signatures` holds all values of the signature header.
     ///
     /// # Errors
-    /// Where the bytes are not shown to be the source's. A body that is theirs is never refused.
+    /// Fails when no valid signature shows that the body is the source's. A body with a valid signature is never
+    /// refused.
     pub fn accept<'h>(
         &self,
         signatures: impl Iterator<Item = &'h [u8]>,

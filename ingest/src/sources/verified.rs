@@ -1,7 +1,7 @@
-//! The mark of bytes that a signature vouches for, and of what was read from them.
+//! Marks data whose source is proven by a signature.
 
-/// Something a source's signature vouches for. Made only inside `sources`, by a signature check or from what one
-/// returned; only a `Verified<Event>` can be stored, so leaving the check out does not compile:
+/// Data that a source's signature vouches for. Only `sources` creates it, by a signature check or from data that passed
+/// one. Only a `Verified<Event>` can be stored, so code that leaves the check out does not compile:
 ///
 /// ```compile_fail,E0624
 /// let forged = hookline_ingest::sources::Verified::vouched_for(bytes::Bytes::new());

@@ -1,4 +1,4 @@
-//! How much the spool holds, counted here so that no webhook waits for a look into the file.
+//! Counts in memory how much the spool holds, so that no webhook waits for a query of the file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +10,11 @@ use hookline_common::service::telemetry::metrics::Metrics;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 
-/// What an event takes in the file besides its body: its head, its queue row, their indexes and its remembered id.
+/// Bytes that an event takes in the file besides its body: its head, its queue row, their indexes and its remembered
+/// id.
 const ROW_BYTES: u64 = 1 << 10;
 
-/// As `spool_max_bytes` counts.
+/// Returns the bytes in use, as `spool_max_bytes` counts them.
 #[must_use]
 pub fn used_bytes(held: Held) -> u64 {
     held.bytes + held.events * ROW_BYTES
@@ -22,10 +23,10 @@ pub fn used_bytes(held: Held) -> u64 {
 pub(super) struct Account {
     count: Mutex<Count>,
     limit: u64,
-    /// The last event found no room, and none has become free since.
+    /// Set when an event finds no room, and cleared as soon as room becomes free.
     full: AtomicBool,
     changed: Notify,
-    /// Held while an event is being stored, so that a recount meets none half-way.
+    /// Held for reading while an event is being stored, so that a recount never sees a half-stored event.
     storing: RwLock<()>,
     metrics: Arc<Metrics>,
 }
@@ -36,7 +37,7 @@ struct Count {
     bytes: u64,
 }
 
-/// Room for one event; given back when dropped unless it was kept.
+/// Room for one event; given back when dropped, unless `keep` was called.
 pub(super) struct Reservation<'a> {
     account: &'a Account,
     size: u64,
@@ -67,12 +68,12 @@ impl Account {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// Why nothing more fits, in words.
+    /// Describes why nothing more fits.
     pub(super) fn full(&self) -> String {
         format!("it is full (spool_max_bytes = {} bytes)", self.limit)
     }
 
-    /// Room for this event, if there is.
+    /// Reserves room for this event; returns `None` if there is not enough.
     pub(super) async fn reserve(&self, event: &Event) -> Option<Reservation<'_>> {
         let storing = self.storing.read().await;
         let size = size(event);
@@ -95,13 +96,13 @@ impl Account {
         Some(Reservation { account: self, size, kept: false, _storing: storing })
     }
 
-    /// The event has left the spool.
+    /// Gives back the room of an event that has left the spool.
     pub(super) fn left(&self, event: &Event) {
         self.give_back(size(event));
     }
 
-    /// Takes what the file says instead, where events were taken out behind our back (`hookline erase`). Call it while
-    /// nothing is being forwarded.
+    /// Replaces the count with that of the file, because another process (`hookline erase`) may have removed events.
+    /// Call this only while nothing is being forwarded.
     pub(super) async fn recount(&self, look: impl AsyncFnOnce() -> Option<Held>) {
         let _nothing_is_stored = self.storing.write().await;
         if let Some(held) = look().await {
@@ -111,7 +112,7 @@ impl Account {
         }
     }
 
-    /// Whether it is full has changed.
+    /// Waits until the spool becomes full or stops being full.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -138,7 +139,7 @@ impl Account {
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
-        // Nothing under this lock can panic half-way.
+        // No code panics while it holds this lock, so the data is consistent even if the lock is poisoned.
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

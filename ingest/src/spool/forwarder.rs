@@ -1,8 +1,9 @@
-//! Republishes what the spool holds, oldest first, for as long as it takes.
+//! Republishes the spool's events to RabbitMQ, oldest first, for as long as it takes.
 //!
-//! Few in flight beside new events: a spool that is worked off must not take their places. What RabbitMQ refuses while
-//! it is ready (one queue at its length limit, say) is put off and holds up nothing behind it; when RabbitMQ itself is
-//! in trouble, everything in hand goes back as it was and a new round begins later.
+//! Only a few events are in flight at once, so that draining the spool does not take the places of new events. If
+//! RabbitMQ refuses an event while it is ready (because one queue is at its length limit, say), the event is put off
+//! and holds up nothing behind it. If RabbitMQ itself is in trouble, all events in hand are released unchanged and a
+//! new round begins later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +19,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::{QUEUE_OF, Spool};
 
-/// A quarter of what the publisher lets be in flight: the rest is for new events.
+/// Maximum forwarded events in flight: a quarter of the publisher's limit. The rest is for new events.
 const IN_FLIGHT: usize = 64;
-/// So that the next ones are at hand while the former are being settled.
+/// Prefetch of the work queue, so that the next events are at hand while the previous ones are being settled.
 const PREFETCH: u16 = 128;
-/// Those that 20 ended processes had in hand: forwarded like the others.
+/// Prefetch of the dead-letter queue. Its events were in hand when a process ended 20 times; they are forwarded like
+/// the others.
 const PREFETCH_DEAD: u16 = 16;
-/// Before a round after one that came to nothing: doubled each time, with full jitter.
+/// Pause after a failed round. It is doubled after each round that forwarded nothing, and has full jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Before an event that RabbitMQ refused is tried again.
+/// Minimum delay before an event that RabbitMQ refused is tried again.
 const PUT_OFF: Duration = Duration::from_secs(5);
-/// So many refused in a row: it is not about the single event.
+/// Number of refusals in a row after which the cause is not the single event.
 const REFUSED_IN_A_ROW: u32 = 64;
-/// Before asking again a publisher that is busy with new events.
+/// Pause before the forwarder asks a publisher again that is busy with new events.
 const BUSY: Duration = Duration::from_millis(20);
-/// With nothing to forward for this long, the account is compared with the file.
+/// After this long with nothing to forward, the account is compared with the file.
 const QUIET: Duration = Duration::from_secs(30);
 
 /// How a round ended.
 enum Round {
-    /// RabbitMQ went away or refuses everything; whether it took anything before.
+    /// RabbitMQ went away or refuses everything. `took_some` says whether it accepted anything before.
     Trouble {
         took_some: bool,
     },
@@ -52,7 +54,7 @@ enum Forwarded {
     Trouble,
 }
 
-/// Forwards until `stop`; then finishes what is in flight and gives back the rest.
+/// Forwards until `stop`, then finishes the events in flight and releases the rest.
 pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: CancellationToken) {
     let mut state = remote.state();
     let mut pause = FIRST_PAUSE;
@@ -75,7 +77,7 @@ pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: Cance
     }
 }
 
-/// Forwards until RabbitMQ is in trouble or `stop`.
+/// Forwards until RabbitMQ is in trouble or `stop` is cancelled.
 async fn round(
     spool: &Spool,
     remote: &dyn Publish,
@@ -104,7 +106,7 @@ async fn round(
             () = tokio::time::sleep(QUIET), if in_flight.is_empty() => compare(spool).await,
         }
     };
-    // What is on its way is answered within the publisher's deadline, and settled.
+    // Events in flight are answered within the publisher's deadline, and then settled.
     while in_flight.next().await.is_some() {}
     let (work, dead) = (work.drain().await, dead.drain().await);
     for delivery in work.into_iter().chain(dead) {
@@ -113,12 +115,12 @@ async fn round(
     Ok(end)
 }
 
-/// Waits until RabbitMQ is ready, or is not; `false` where it was closed for good.
+/// Waits until RabbitMQ is ready (`ready`) or is not (`!ready`); returns `false` if it was closed for good.
 async fn became(state: &mut watch::Receiver<BrokerState>, ready: bool) -> bool {
     state.wait_for(|state| (*state == BrokerState::Ready) == ready).await.is_ok()
 }
 
-/// `None` when the spool was closed.
+/// Returns the next delivery, dead letters first, or `None` when the spool was closed.
 async fn next_of(work: &mut Deliveries, dead: &mut Deliveries) -> Option<Delivery> {
     tokio::select! {
         biased;
@@ -137,7 +139,8 @@ async fn forward(spool: &Spool, remote: &dyn Publish, delivery: Delivery, stop: 
     };
     match published {
         Ok(_) => {
-            // Last on purpose: dying before this line forwards it again, dying after an early one would lose it.
+            // Settling comes last on purpose. A crash before this line forwards the event again; settling earlier could
+            // lose it.
             if settle(delivery, Settlement::Done).await == Some(Settled::Confirmed) {
                 spool.account.left(&event);
             }
@@ -158,7 +161,8 @@ async fn forward(spool: &Spool, remote: &dyn Publish, delivery: Delivery, stop: 
     }
 }
 
-/// Where the spool cannot be asked, its state says so, and the event is forwarded again.
+/// Settles the delivery; returns `None` if the spool failed. In that case the spool's state reports the failure, and
+/// the event is forwarded again.
 async fn settle(delivery: Delivery, settlement: Settlement) -> Option<Settled> {
     match delivery.settle(settlement).await {
         Ok(settled) => Some(settled),

@@ -38,7 +38,7 @@ async fn a_chunked_body_over_the_limit_is_refused_and_the_connection_closed() {
 
     connection.write_all(head("transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
     connection.write_all(format!("400\r\n{}\r\n1\r\nx\r\n", "x".repeat(1024)).as_bytes()).await.unwrap();
-    // The last chunk never comes: nobody waits for it.
+    // The last chunk never comes, and the server doesn't wait for it.
     let answer = read_to_end(&mut connection).await;
 
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -122,7 +122,7 @@ async fn a_sender_that_goes_away_in_the_middle_leaves_nothing() {
         connection.write_all(&body[..body.len() - 1]).await.unwrap();
         drop(connection);
     }
-    // A whole one after them: when it is answered, the server is well, and only it is stored.
+    // A whole body after them. Its answer shows that the server still works, and only this body is stored.
     let answer = ingest.send_signed(b"whole").await;
 
     assert_eq!(answer.status, 200);

@@ -1,5 +1,5 @@
-//! [`TestIngest`]: the edge on free ports with a real embedded broker in a folder of its own; and a broker that does
-//! wrong, for the faults that a real one shows rarely.
+//! [`TestIngest`] runs the webhook server on free ports with a real embedded broker in its own folder. [`FaultyBroker`]
+//! shows faults that a real broker shows rarely.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-/// The fixtures' secret.
+/// The secret that the fixtures are signed with.
 const SECRET: &str = "textus-synthetic-not-a-real-secret";
 /// The second secret that every test server accepts.
 pub(crate) const OTHER_SECRET: &str = "textus-the-next-synthetic-secret";
@@ -43,7 +43,7 @@ pub(crate) struct TestIngest {
     pub(crate) shutdown: CancellationToken,
     admin_addr: SocketAddr,
     broker: Arc<dyn Publish>,
-    /// Where its events are in the end.
+    /// The broker that holds the stored events.
     queues: Option<Arc<EmbeddedBroker>>,
     client: reqwest::Client,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -64,7 +64,7 @@ impl TestIngest {
         this
     }
 
-    /// Whose queues tell what was stored.
+    /// Names the broker whose queues show what was stored.
     pub(crate) fn storing_in(mut self, queues: Arc<EmbeddedBroker>) -> Self {
         self.queues = Some(queues);
         self
@@ -79,7 +79,7 @@ impl TestIngest {
         Self::serving(&settings(change), broker, None, metrics)
     }
 
-    /// In front of a broker elsewhere, with its spool in `data_dir`.
+    /// Starts the server in front of a remote broker, with its spool in `data_dir`.
     pub(crate) async fn spooling(
         remote: Arc<dyn Publish>,
         data_dir: &Path,
@@ -131,7 +131,7 @@ impl TestIngest {
         self.client.request(method, format!("http://{}{path}", self.admin_addr))
     }
 
-    /// A webhook without a signature.
+    /// Builds a webhook request without a signature.
     pub(crate) fn post(&self, body: &[u8]) -> RequestBuilder {
         self.request(Method::POST, "/webhooks/textus").header("content-type", "application/json").body(body.to_vec())
     }
@@ -144,8 +144,8 @@ impl TestIngest {
         TcpStream::connect(self.addr).await.expect("connects")
     }
 
-    /// Begins a webhook whose body, of `length` bytes, is still to be sent. When this returns, it is being handled:
-    /// the server asked for the body.
+    /// Begins a webhook whose body of `length` bytes is still to be sent. When this returns, the server has asked for
+    /// the body and is handling the request.
     pub(crate) async fn begin(&self, signature: &str, length: usize) -> TcpStream {
         let mut connection = self.connect().await;
         let head = format!(
@@ -159,14 +159,14 @@ impl TestIngest {
         connection
     }
 
-    /// Sends bytes and returns all that comes until the server closes.
+    /// Sends bytes and returns everything received until the server closes the connection.
     pub(crate) async fn exchange(&self, request: &[u8]) -> String {
         let mut connection = self.connect().await;
         connection.write_all(request).await.expect("sends");
         read_to_end(&mut connection).await
     }
 
-    /// Requests of the source `textus` that ended with this result.
+    /// Returns how many requests of the source `textus` ended with this result.
     pub(crate) fn count(&self, result: &str) -> u64 {
         self.count_of("textus", result)
     }
@@ -178,14 +178,14 @@ impl TestIngest {
         line.unwrap_or_else(|| panic!("no {start}")).parse().expect("a number")
     }
 
-    /// The handlers whose queues hold something.
+    /// Returns the handlers whose queues hold something.
     pub(crate) async fn routed(&self) -> Vec<HandlerName> {
         let depths = self.queues().queues().await.expect("depths");
         let holding = depths.iter().filter(|depth| depth.messages > 0);
         holding.map(|depth| depth.queue.handler()).collect()
     }
 
-    /// Takes everything that was stored out of the history's queue.
+    /// Takes all stored events out of the history's queue.
     pub(crate) async fn stored(&self) -> Vec<Event> {
         let queue = Queue::Work(HandlerName::RecordHistory);
         let depths = self.queues().queues().await.expect("depths");
@@ -201,26 +201,26 @@ impl TestIngest {
         events
     }
 
-    /// Past HTTP: straight to the broker.
+    /// Publishes directly to the broker, without HTTP.
     pub(crate) async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         self.broker.publish(event).await
     }
 
-    /// The gauge of this name.
+    /// Returns the value of the gauge with this name.
     pub(crate) fn gauge(&self, name: &str) -> u64 {
         let metrics = self.metrics.render();
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
     }
 
-    /// Ends it in order, its broker too.
+    /// Stops the server and its broker in an orderly way.
     pub(crate) async fn stop(mut self) {
         self.shutdown.cancel();
         self.ended().await.expect("in order");
         self.broker.close().await;
     }
 
-    /// How the server ended.
+    /// Returns how the server ended.
     pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
         self.running.take().expect("asked once").await.expect("no panic")
     }
@@ -232,7 +232,7 @@ impl Drop for TestIngest {
     }
 }
 
-/// Binds the server with changed settings, and lets go of it.
+/// Binds the server with changed settings, then drops it.
 pub(crate) fn try_bind(change: impl FnOnce(&mut Settings)) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(Role::Ingest, &["textus"]));
     let broker = FaultyBroker::new(Behaviour::Refuse);
@@ -265,7 +265,7 @@ pub(crate) struct Fixture {
     pub(crate) signature: String,
 }
 
-/// Every webhook body under `tests/fixtures/textus`, with its published signature.
+/// Returns every webhook body under `tests/fixtures/textus` with its published signature.
 pub(crate) fn fixtures() -> Vec<Fixture> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/textus");
     let vectors = std::fs::read(folder.join("signatures.json")).expect("vectors");
@@ -318,7 +318,7 @@ impl Answer {
         self.json()["event_id"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The error's code; empty where it is none.
+    /// Returns the error's code, or an empty string if the answer is no error.
     pub(crate) fn code(&self) -> String {
         let error = &self.json()["error"];
         assert!(error.is_null() || error["message"].as_str().is_some_and(|text| !text.is_empty()), "{}", self.text);
@@ -330,7 +330,7 @@ impl Answer {
     }
 }
 
-/// Reads until the server closes; a connection that was reset ends there too.
+/// Reads until the server closes or resets the connection.
 pub(crate) async fn read_to_end(connection: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let read = tokio::time::timeout(DEADLINE, connection.read_to_end(&mut bytes)).await;
@@ -358,7 +358,7 @@ pub(crate) enum Behaviour {
     Panic,
 }
 
-/// A broker that stores nothing, in one of the ways in which brokers fail.
+/// A broker that stores nothing and fails in one of the ways in which brokers fail.
 pub(crate) struct FaultyBroker {
     pub(crate) state: watch::Sender<BrokerState>,
     behaviour: Behaviour,
@@ -370,7 +370,7 @@ impl FaultyBroker {
         Arc::new(Self { state: watch::Sender::new(BrokerState::Ready), behaviour, asked: AtomicUsize::new(0) })
     }
 
-    /// How many events it was asked to store.
+    /// Returns how many events the broker was asked to store.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }

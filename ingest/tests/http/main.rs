@@ -1,5 +1,5 @@
-//! The webhook edge from outside: real sockets, a real embedded broker in a folder of its own per test. Each test
-//! asserts both what the sender is told and what was stored.
+//! Tests of the webhook server from outside, with real sockets and, per test, a real embedded broker in its own folder.
+//! Each test asserts both the sender's answer and what was stored.
 
 mod bodies;
 mod health;

@@ -1,4 +1,5 @@
-//! Thousands of damaged payloads, each signed: a signed body is never refused and never lost, whatever is in it.
+//! Thousands of damaged payloads, each with a valid signature. A signed body is never refused and never lost, whatever
+//! it contains.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use crate::helpers::{TestIngest, fixtures};
 const CASES: usize = 3000;
 const AT_ONCE: usize = 32;
 
-/// A fixture with some of its bytes replaced, removed, repeated or cut off.
+/// Generates fixtures with some bytes replaced, removed, repeated or cut off.
 fn mutated() -> impl Strategy<Value = Bytes> {
     let bodies: Vec<Vec<u8>> = fixtures().into_iter().map(|fixture| fixture.body.to_vec()).collect();
     let edit = (any::<prop::sample::Index>(), 0..5_u8, any::<u8>(), 1..40_usize);
@@ -39,7 +40,7 @@ fn mutated() -> impl Strategy<Value = Bytes> {
 #[tokio::test]
 async fn every_signed_body_is_acknowledged_and_stored_once_by_its_id() {
     let ingest = TestIngest::start().await;
-    // A seed of its own, so that a failure comes again.
+    // A fixed seed makes failures reproducible.
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let strategy = mutated();

@@ -1,4 +1,4 @@
-//! Faults of ours: whatever the broker does, the sender is told 503 and when to come back, never a 4xx.
+//! Faults of ours. Whatever the broker does, the sender is answered 503 with a time to retry, never a 4xx.
 
 use std::time::{Duration, Instant};
 
@@ -50,14 +50,14 @@ async fn a_broker_that_hangs_is_given_up_after_the_request_timeout() {
 async fn too_many_in_flight_are_turned_away_before_their_body_is_read() {
     let ingest = TestIngest::configured(|settings| {
         settings.ingest.max_in_flight = 2;
-        // The two that hold the places may take their time.
+        // The two requests that hold the places may take their time.
         settings.ingest.min_body_rate = 0;
     })
     .await;
     let mut first = ingest.begin(&sign(b"first"), 5).await;
     let mut second = ingest.begin("wrong", 6).await;
 
-    // Of this body not a byte is sent: the answer doesn't wait for one, and it isn't about the size.
+    // No byte of this body is sent: the answer comes without waiting for one, and the size is not its reason.
     let head = "POST /webhooks/textus HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999\r\n\r\n";
     let answer = ingest.exchange(head.as_bytes()).await;
 

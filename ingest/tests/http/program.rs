@@ -1,10 +1,10 @@
-//! The program `hookline-ingest`: what it says and how it exits before anything is opened.
+//! The program `hookline-ingest`: its output and exit codes before anything is opened.
 
 use std::process::{Command, Output};
 
 fn hookline_ingest(arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
-    // Nothing of the surroundings counts: neither a file in the working directory nor a variable.
+    // Isolated from its surroundings: no file in the working directory and no environment variable counts.
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookline-ingest"));
     command.args(arguments).current_dir(&folder).env_clear().output().expect("runs")
 }

@@ -1,4 +1,4 @@
-//! HTTP itself: what is no HTTP, several requests on a connection, old clients, polite clients.
+//! HTTP itself: requests that are not HTTP, several requests on a connection, old clients, polite clients.
 
 use tokio::io::AsyncWriteExt;
 

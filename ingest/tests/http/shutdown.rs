@@ -1,4 +1,4 @@
-//! The drain: what is in flight is finished, nothing new is taken.
+//! Shutdown: requests in flight are finished, and no new ones are accepted.
 
 use std::time::{Duration, Instant};
 

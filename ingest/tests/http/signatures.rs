@@ -1,4 +1,4 @@
-//! Who is believed, and in which order requests are turned away.
+//! Which signatures are accepted, and in which order requests are refused.
 
 use reqwest::{Method, StatusCode};
 

@@ -1,4 +1,5 @@
-//! RabbitMQ away: 200 from the spool, and everything forwarded later. The far side is a real broker behind a switch.
+//! RabbitMQ is away: the spool answers 200, and everything is forwarded later. A real embedded broker behind a switch
+//! stands in for RabbitMQ.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,25 +20,25 @@ use crate::helpers::{Answer, TestIngest, eventually};
 const EVENTS: &str = "hookline_ingest_spool_events";
 const BYTES: &str = "hookline_ingest_spool_bytes";
 
-/// What the far side does with a publish while its state is ready.
+/// How the far side treats a publish while its state is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Store,
-    /// Stores it, and does not say so in time.
+    /// Stores the event but doesn't confirm in time.
     StoreUnseen,
     Overloaded,
-    /// Takes nothing that contains this text.
+    /// Refuses events that contain this text.
     Refuse(&'static str),
 }
 
-/// A broker somewhere else: a real one, with its connection and its whims under the test's hand.
+/// A remote broker: a real embedded one whose connection and behaviour the test controls.
 struct FarSide {
     broker: Arc<EmbeddedBroker>,
     state: watch::Sender<BrokerState>,
     way: Mutex<Way>,
     /// Bodies in the order in which they were stored.
     took: Mutex<Vec<String>>,
-    /// How many it takes before it goes by itself.
+    /// How many events the broker stores before it goes away by itself.
     leaves_at: Mutex<usize>,
     _dir: TempDir,
 }
@@ -72,7 +73,7 @@ impl FarSide {
         self.state.send_replace(BrokerState::Ready);
     }
 
-    /// Comes, and goes again when it has taken this many more.
+    /// Becomes ready, and goes away again after it has stored this many more events.
     fn comes_for(&self, events: usize) {
         *self.leaves_at.lock().expect("no panic") = self.took().len() + events;
         self.comes();
@@ -376,7 +377,7 @@ async fn a_sender_that_goes_away_leaves_the_account_right() {
             traceparent: None,
             body: body.into(),
         };
-        // Asked once, and given up: on its way to the disk.
+        // The future is polled once and then dropped, while the event is on its way to the disk.
         let mut asked = Box::pin(ingest.publish(&event));
         assert!(futures::poll!(&mut asked).is_pending());
     }

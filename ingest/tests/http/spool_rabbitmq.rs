@@ -37,7 +37,7 @@ async fn ingest(url: &str, data_dir: &Path, outage: OnBrokerOutage) -> TestInges
     ingest
 }
 
-/// Ready, and with nothing to be said besides.
+/// Waits until ingest is ready and reports nothing degraded.
 async fn becomes_ready(ingest: &TestIngest) {
     eventually("RabbitMQ is there", async || {
         Answer::of(ingest.admin(Method::GET, "/readyz")).await.text == r#"{"status":"ready"}"#
@@ -53,7 +53,7 @@ async fn becomes_degraded(ingest: &TestIngest, words: &str) {
     .await;
 }
 
-/// Sends `n` webhooks, all of them answered 200, and returns their event ids.
+/// Sends `n` webhooks, asserts that each is answered 200, and returns their event ids.
 async fn send(ingest: &TestIngest, what: &str, n: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..n {
@@ -64,7 +64,7 @@ async fn send(ingest: &TestIngest, what: &str, n: usize) -> Vec<String> {
     ids
 }
 
-/// Takes events out of the history's queue until these ids are among them, each once at least.
+/// Takes events out of the history's queue until each of these ids has arrived at least once.
 async fn arrive(url: &str, ids: &[String]) -> Vec<Event> {
     let broker = broker(url, RabbitRole::Worker);
     broker.wait_ready(DEADLINE).await.expect("ready");
@@ -118,7 +118,7 @@ async fn a_blocked_rabbitmq_is_not_waited_for() {
     let ingest = ingest(&url, dir.path(), OnBrokerOutage::Spool).await;
 
     node.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
-    // The alarm reaches a connection when it publishes.
+    // RabbitMQ reports the alarm to a connection only when that connection publishes.
     let mut ids = send(&ingest, "unsuspecting", 1).await;
     becomes_degraded(&ingest, "webhooks go to the spool").await;
     ids.extend(send(&ingest, "blocked", 20).await);

@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::model::{ContactPhone, fresh_slug};
 use crate::phone::Number;
 
-/// What a body says of a contact; `None` for what it leaves out.
+/// The fields of a contact's body; `None` for each field that the body leaves out.
 pub(super) struct ContactBody {
     pub(super) name: Option<String>,
     pub(super) phones: Option<Vec<ContactPhone>>,
@@ -15,7 +15,8 @@ pub(super) struct ContactBody {
 }
 
 impl ContactBody {
-    /// A wrong structure is the client's fault, so a violation; an unusable number may be the person's own.
+    /// Reads the fields. A wrong structure is the client's fault and thus a violation; an unusable number may be the
+    /// contact's own and is not.
     pub(super) fn read(body: &Value) -> Result<Self, Answer> {
         let improper = |what: &str| Err(Answer::improper(400, what));
         let Some(fields) = body.as_object() else { return improper("the body must be an object") };

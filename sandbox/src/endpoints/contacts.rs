@@ -1,5 +1,5 @@
-//! The Contacts API, with the phones and notes of contacts.
-//! <https://apidocs.next.textus.com/docs/contacts/index>, <https://apidocs.next.textus.com/docs/contact_phones/index/>
+//! The Contacts API, with the phones and notes of contacts. <https://apidocs.next.textus.com/docs/contacts/index>,
+//! <https://apidocs.next.textus.com/docs/contact_phones/index/>
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::shapes::{self, ContactForm};
 use crate::state::{Call, State};
 use crate::webhooks;
 
-/// Makes a second contact where one with this phone exists: the vendor documents no uniqueness.
+/// Creates a contact even if one with this phone exists, because the vendor documents no uniqueness.
 pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     let body = match ContactBody::read(&call.body) {
         Ok(body) => body,
@@ -42,7 +42,8 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     written(state, &contact)
 }
 
-/// Phones are replaced where the body has any: whether TextUs keeps the ones left out is not documented.
+/// Updates a contact. If the body has phones, they replace all previous ones; whether TextUs keeps the ones left out is
+/// not documented.
 pub(super) fn update(state: &mut State, call: &Call<'_>) -> Answer {
     let Some(mut contact) = state.world.contact(&call.route.parameter).cloned() else { return Answer::absent() };
     let body = match ContactBody::read(&call.body) {
@@ -80,7 +81,7 @@ pub(super) fn phones(state: &State, call: &Call<'_>) -> Answer {
     contact.map_or_else(Answer::absent, |contact| Answer::resource(200, shapes::phones(contact)))
 }
 
-/// `q` is part of a name, in any case, or part of a number.
+/// Finds phones by `q`, which matches part of a name, in any case, or part of a number.
 pub(super) fn find_phones(state: &State, call: &Call<'_>) -> Answer {
     let q = call.query("q").unwrap_or_default().trim().to_lowercase();
     let as_digits: Option<String> = q
@@ -106,7 +107,7 @@ pub(super) fn notes(state: &State, call: &Call<'_>) -> Answer {
     contact.map_or_else(Answer::absent, |contact| Answer::resource(200, shapes::notes(contact)))
 }
 
-/// <https://apidocs.next.textus.com/docs/contact_notes/create/>
+/// Adds a note: <https://apidocs.next.textus.com/docs/contact_notes/create/>
 pub(super) fn create_note(state: &mut State, call: &Call<'_>) -> Answer {
     let content = call.body.as_object().filter(|fields| fields.len() == 1).and_then(|fields| fields.get("content"));
     let Some(content) = content.and_then(Value::as_str) else {
@@ -121,7 +122,7 @@ pub(super) fn create_note(state: &mut State, call: &Call<'_>) -> Answer {
     answer
 }
 
-/// Refuses a number that another contact of the account has, where the options ask for that.
+/// Refuses a number that another contact of the account has, if the options ask for that.
 fn taken(state: &State, account: &str, phones: &[ContactPhone], own: Option<&str>) -> Option<Answer> {
     let has_another = |phone: &ContactPhone| {
         let holders = state.world.contacts_with_phone(account, &phone.number);

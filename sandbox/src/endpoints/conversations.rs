@@ -12,7 +12,7 @@ use crate::state::{Call, State};
 
 /// `GET /{account}/conversations/{phone}`. <https://apidocs.next.textus.com/docs/accounts/conversation/>
 pub(super) fn with_phone(state: &State, call: &Call<'_>) -> Answer {
-    // A bare plus in a path is a plus, yet the vendor asks for it encoded, and some servers read it as a blank.
+    // A bare plus in a path is valid, but the vendor asks for it encoded, and some servers read it as a blank.
     if !phone::is_e164(&call.route.parameter) || call.route.raw_parameter.starts_with('+') {
         return Answer::improper(422, "a phone number in this path is E.164 with %2B");
     }

@@ -19,7 +19,7 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> Answer {
     pages::page(state, call, members)
 }
 
-/// Makes one each time: no uniqueness is documented.
+/// Creates another integration each time, because no uniqueness is documented.
 pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     if !state.is_primary(call.account()) {
         return Answer::absent();
@@ -37,8 +37,8 @@ pub(super) fn create(state: &mut State, call: &Call<'_>) -> Answer {
     Answer::resource(201, shown)
 }
 
-/// Merge or replace is not documented. To replace is the harder on a client: what it leaves out is lost, but for the
-/// secrets, which in the vendor's example survive.
+/// Updates an integration. Whether the API merges or replaces is not documented. Replacing is harder on a client:
+/// fields that it leaves out are lost, except for the secrets, which survive in the vendor's example.
 pub(super) fn update(state: &mut State, call: &Call<'_>) -> Answer {
     let updates = state.options.integration_updates;
     let Some(place) = state.integrations.iter().position(|one| one.slug == call.route.parameter) else {
@@ -89,7 +89,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// What a body says of an integration; `None` for what it leaves out.
+/// The fields of an integration's body; `None` for each field that the body leaves out.
 struct IntegrationBody {
     active: Option<bool>,
     config: Option<Map<String, Value>>,

@@ -1,4 +1,4 @@
-//! One function per endpoint, in the file of its resource. Each gets a call that passed the general checks.
+//! One function per endpoint, in the file of its resource. Each takes a call that has passed the general checks.
 
 mod contact_body;
 mod contacts;

@@ -8,7 +8,8 @@ use crate::phone;
 use crate::state::{Call, State};
 use crate::{shapes, webhooks};
 
-/// A repeat is answered and echoed like the first: nobody documents otherwise, and it is the worst case.
+/// Opts a number out. A repeat is answered and echoed like the first call: the vendor documents nothing else, and this
+/// is the worst case.
 pub(super) fn put(state: &mut State, call: &Call<'_>) -> Answer {
     let Some(phone) = phone::in_opt_out_path(&call.route) else { return no_number(call) };
     let opt_out = state.world.opt_out_now(call.account(), &phone, &call.route.parameter).clone();
@@ -29,7 +30,7 @@ pub(super) fn get(state: &State, call: &Call<'_>) -> Answer {
     }
 }
 
-/// `q` is a part of a number, of at least three digits; `exact[]`, any number of times, a whole one.
+/// Lists opt-outs. `q` is part of a number, of at least three digits; `exact[]` is a whole number and may be repeated.
 pub(super) fn list(state: &State, call: &Call<'_>) -> Answer {
     let part = call.query("q");
     if part.is_some_and(|part| part.len() < 3 || !phone::is_digits(part)) {
@@ -47,7 +48,8 @@ pub(super) fn list(state: &State, call: &Call<'_>) -> Answer {
     pages::page(state, call, members)
 }
 
-/// A path that names no number. Digits alone may be tried, as nobody documents the form of a number from abroad.
+/// Answers a path that contains no phone number. Bare digits are no violation, because the vendor doesn't document the
+/// form of a foreign number.
 fn no_number(call: &Call<'_>) -> Answer {
     if phone::is_digits(&call.route.raw_parameter) {
         Answer::absent()

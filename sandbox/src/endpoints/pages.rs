@@ -1,4 +1,4 @@
-//! Paged collections: `view.next` is followed verbatim until it is null.
+//! Paged collections. A client follows `view.next` verbatim until it is null.
 //! <https://apidocs.next.textus.com/overview/collections/>
 
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::answer::Answer;
 use crate::shapes::context;
 use crate::state::{Call, State};
 
-/// The page that the call asks for, out of all members. A link holds the query as it was sent and the page's number;
+/// Returns the page that the call asks for. Its links contain the query as it was sent and the page's number;
 /// `totalItems` counts the members of all pages.
 pub(super) fn page(state: &State, call: &Call<'_>, members: Vec<Value>) -> Answer {
     let size = state.options.page_size.max(1);

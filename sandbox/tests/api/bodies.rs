@@ -17,7 +17,7 @@ async fn put(api: &Api) -> reqwest::Result<Response> {
     api.request(Method::PUT, &format!("/{ACCOUNT}/opt_outs/2025550147")).send().await
 }
 
-/// All bytes that a PUT is answered with, until the connection ends.
+/// Returns all bytes that a PUT is answered with, until the connection ends.
 async fn raw_put(api: &Api) -> String {
     let mut stream = tokio::net::TcpStream::connect(api.sandbox.addr()).await.expect("the sandbox listens");
     let request = format!(
@@ -148,7 +148,7 @@ async fn a_compressed_body_is_the_answer_once_it_is_unpacked() {
     assert_eq!((answer.status().as_u16(), &answer.headers()["Content-Encoding"]), (201, &"gzip".parse().unwrap()));
     let packed = answer.bytes().await.expect("a body");
     assert_eq!(&packed[..2], [0x1f, 0x8b], "this client asks for no compression, so it unpacks none");
-    // Ten bytes of head and five of its block before the text, eight of check after it.
+    // Ten bytes of file header and five of block header precede the text; an eight-byte trailer follows it.
     assert_eq!(packed[15..packed.len() - 8], plain[..]);
 }
 

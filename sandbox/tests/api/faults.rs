@@ -16,14 +16,14 @@ fn effects(api: &Api) -> usize {
     api.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, "+12025550147")
 }
 
-/// A stand-in whose next opt-out PUT meets this fault.
+/// Starts a sandbox whose next opt-out PUT meets this fault.
 async fn with(fault: Fault) -> Api {
     let api = Api::start().await;
     api.sandbox.fault(FaultRule::new(fault).on(Endpoint::PutOptOut).times(1));
     api
 }
 
-/// Neither a status nor a time-out nor a refused connection: the connection ended.
+/// Asserts that the connection ended: there was no status, no timeout and no refused connection.
 fn assert_cut(error: &Error) {
     assert!(error.status().is_none() && !error.is_timeout() && !error.is_connect(), "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! A client that asks as documented, a receiver for webhooks, and the fixtures.
+//! A client that follows the documentation, a receiver for webhooks, and the fixtures.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -21,7 +21,7 @@ pub(crate) const ACCOUNT: &str = "harbor_staffing";
 pub(crate) const SECRET: &str = "textus-synthetic-not-a-real-secret";
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.textus+jsonld";
 
-/// A stand-in and a client with its token.
+/// A sandbox and a client with its token.
 pub(crate) struct Api {
     pub(crate) sandbox: Sandbox,
     pub(crate) client: Client,
@@ -41,7 +41,7 @@ impl Api {
         Self { sandbox, client }
     }
 
-    /// A request with neither token nor media type.
+    /// Builds a request with neither token nor media type.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.sandbox.base_url()))
     }
@@ -63,7 +63,7 @@ impl Api {
     }
 }
 
-/// Status and JSON body; `Null` where there is none.
+/// Returns the status and the JSON body, which is `Null` if there is none.
 pub(crate) async fn answer(request: RequestBuilder) -> (u16, Value) {
     let answer = request.send().await.expect("an answer");
     let status = answer.status().as_u16();
@@ -77,8 +77,8 @@ pub(crate) fn fixture(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("the fixture")).expect("JSON")
 }
 
-/// Every path of keys in a value, with the kind of what is there, so that two values can be compared by shape. What
-/// `data` holds is left out: it is the client's own.
+/// Returns every path of keys in a value with the kind of its value, so that two values can be compared by shape. The
+/// contents of `data` are left out, because they are the client's own.
 pub(crate) fn shape(value: &Value) -> BTreeSet<String> {
     fn walk(value: &Value, path: &str, found: &mut BTreeSet<String>) {
         match value {
@@ -105,7 +105,7 @@ pub(crate) fn shape(value: &Value) -> BTreeSet<String> {
     found
 }
 
-/// What a receiver of webhooks got: the signature header and the exact bytes.
+/// A webhook as it was received: the signature header and the exact bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) signature: String,
@@ -119,7 +119,7 @@ impl Received {
     }
 }
 
-/// A small server that takes webhooks; it refuses the first few where told to.
+/// A small server that receives webhooks; it refuses the first few if told to.
 #[derive(Clone)]
 pub(crate) struct Receiver {
     pub(crate) target: WebhookTarget,
@@ -165,7 +165,7 @@ async fn take(
     Ok(response)
 }
 
-/// Waits until something holds, for at most ten seconds.
+/// Waits until a condition holds, for at most ten seconds.
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !holds() {

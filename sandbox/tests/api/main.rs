@@ -1,4 +1,4 @@
-//! The stand-in as a client sees it: over HTTP, with reqwest.
+//! The sandbox as a client sees it: over HTTP, with reqwest.
 
 mod bodies;
 mod echoes;

@@ -1,4 +1,4 @@
-//! Faults of a part of the API: by path, number, account, share and count, and several at once.
+//! Faults of a part of the API, by path, number, account, share and count, and several at once.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The rate limit is told on every answer and enforced.
+//! Every answer reports the rate limit, and the sandbox enforces it.
 
 use std::time::{Duration, SystemTime};
 

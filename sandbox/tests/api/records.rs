@@ -1,4 +1,4 @@
-//! The record of requests tells what was carried out, for whom, and what was answered.
+//! The record of requests shows what was carried out, for whom, and what was answered.
 
 use hookline_sandbox::{Direction, EffectKind, Fault, FaultRule, Method, RecordedRequest};
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! What the token may not do or see is answered 403.
+//! Calls that the token may not make, and resources that it may not see, are answered 403.
 
 use hookline_sandbox::{Direction, Rights, SandboxOptions};
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! What the stand-in is told outside the API, and what it remembers of it.
+//! Data that the sandbox gets outside the API, and what it remembers of them.
 
 use hookline_sandbox::{Endpoint, SampleFacts, samples};
 use serde_json::{Value, json};

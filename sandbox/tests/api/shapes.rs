@@ -9,7 +9,7 @@ use crate::helpers::{ACCOUNT, Api, MEDIA_TYPE, answer, fixture, shape};
 
 const PHONE: &str = "+12025550147";
 
-/// The status and shape of an answer are those of a recorded exchange.
+/// Asserts that an answer has the status and shape of a recorded exchange.
 fn assert_like(name: &str, (status, body): &(u16, Value)) {
     let expected = &fixture(name)["response"];
     assert_eq!(json!(status), expected["status"], "{name}");

@@ -1,4 +1,4 @@
-//! What is not asked as documented is refused, and remembered.
+//! Requests that don't follow the documentation are refused, and recorded as violations.
 
 use hookline_sandbox::EffectKind;
 use reqwest::Method;

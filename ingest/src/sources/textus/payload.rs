@@ -1,10 +1,10 @@
-//! Reads what ingest needs from a signed TextUs body: the sender's `id` for the post, its `action`
-//! (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>), and of a text that was received whether it is
-//! a keyword alone. Everything else is the worker's.
+//! Reads what ingest needs from a signed TextUs body: the post's `id`, its `action`
+//! (<https://apidocs.next.textus.com/overview/webhooks/webhooks-overview>), and, for a received text, whether it
+//! consists of a keyword alone. The worker reads everything else.
 //!
-//! A signed body is never refused. What cannot be read as a whole even when it is mended (not JSON, nested deeper than
-//! 128, nothing at all), what is no object, and what has no usable `action` becomes an event of type `unparsed`, kept
-//! for review. Of duplicate keys the last counts, as in Ruby and JavaScript.
+//! A signed body is never refused. Three kinds of body become an event of type `unparsed`, which is kept for review: a
+//! body that cannot be read even after mending (not JSON, nested deeper than 128, empty), a body that is no object, and
+//! a body without a usable `action`. The last of several duplicate keys counts, as in Ruby and JavaScript.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,13 +17,14 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::sources::{RequestFacts, Verified};
 
-/// A longer id still makes the event id, but is not carried along: it has to fit headers and indexes.
+/// Maximum length of an id that is kept as the source's event id, which has to fit headers and indexes. A longer id
+/// still determines the event id.
 const MAX_KEPT_ID_BYTES: usize = 512;
-/// What stands where a body was mended.
+/// Replaces what was mended in a body.
 const MENDED: char = '\u{fffd}';
 
-/// Makes the event. Its id comes from the sender's `id`, or from the bytes where there is no usable one (absent,
-/// no string, blank, or no text as it was sent).
+/// Makes the event. Its id is derived from the sender's `id`, or from the bytes if there is no usable `id` (absent, no
+/// string, blank, or no valid text as it was sent).
 #[must_use]
 pub fn read(source: &SourceName, keywords: &Keywords, body: Verified<Bytes>, facts: RequestFacts) -> Verified<Event> {
     let bytes = body.get();
@@ -55,7 +56,8 @@ pub fn read(source: &SourceName, keywords: &Keywords, body: Verified<Bytes>, fac
     })
 }
 
-/// A type is shown in tables and stored as text, where control characters do harm (PostgreSQL refuses NUL).
+/// Returns whether an action can be an event type. Types are shown in tables and stored as text, where control
+/// characters do harm (PostgreSQL refuses NUL).
 fn is_usable(action: &str) -> bool {
     !action.trim().is_empty() && !action.chars().any(|c| c.is_control() || c == MENDED)
 }
@@ -71,7 +73,7 @@ struct Envelope<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// One pass, no tree: nothing but these strings is kept.
+    /// Reads the body in one pass and keeps only these strings; it builds no tree.
     fn read(body: &'a [u8]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let envelope = json.deserialize_map(EnvelopeVisitor).ok()?;
@@ -79,12 +81,13 @@ impl<'a> Envelope<'a> {
         Some(envelope)
     }
 
-    /// Two ids that cannot be read are not the same for that.
+    /// Drops an `id` that was mended: two different unreadable ids may look the same after mending.
     fn with_id_as_sent(self) -> Self {
         Self { id: self.id.filter(|id| !id.contains(MENDED)), ..self }
     }
 
-    /// What our own users write is no word of the person's. Without a direction the action tells.
+    /// Returns whether our own users wrote the message; their texts are not the contact's consent or objection. Without
+    /// a direction the action alone decides.
     fn is_outbound(&self) -> bool {
         let direction = self.direction.as_deref().map(|direction| direction.trim().to_ascii_lowercase());
         matches!(direction.as_deref(), Some("out" | "outgoing" | "outbound"))
@@ -117,7 +120,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-/// Reads a key without copying it, where it holds no escape.
+/// Reads a key, without copying it unless it contains an escape.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
@@ -144,12 +147,12 @@ impl<'de> Visitor<'de> for Key {
     }
 }
 
-/// What is kept of a value.
+/// The parts of a value that are kept.
 #[derive(Default)]
 struct Kept<'a> {
-    /// Of a string.
+    /// The value, if it is a string.
     text: Option<Cow<'a, str>>,
-    /// Of a message.
+    /// The `body` and `direction`, if the value is a message.
     body: Option<Cow<'a, str>>,
     direction: Option<Cow<'a, str>>,
 }
@@ -164,8 +167,8 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Reads any value to its end, with every rule that the worker's reading will apply; `serde`'s `IgnoredAny` would
-/// skip UTF-8, surrogates and the limit of nesting.
+/// Reads any value to its end by the same rules as the worker's reader. `serde`'s `IgnoredAny` would skip the checks of
+/// UTF-8, surrogates and nesting depth.
 #[derive(Clone, Copy)]
 struct Value {
     keep_text: bool,
@@ -408,7 +411,7 @@ mod tests {
         }
     }
 
-    /// JSON-like text, so that most of the cases come near to being valid.
+    /// Generates JSON-like text, so that most cases come close to being valid.
     fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
         const PIECES: &[&[u8]] = &[
             b"{",

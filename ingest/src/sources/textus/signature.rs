@@ -1,6 +1,6 @@
-//! Are these bytes TextUs's? `X-TextUs-Signature` is the hexadecimal HMAC-SHA256 of the raw body, keyed with the
-//! webhook secret as literal text (<https://apidocs.next.textus.com/overview/webhooks/webhooks-setup/>). The scheme
-//! signs no time, so a repeat is recognised by its id, not refused here.
+//! Checks that a body comes from TextUs. `X-TextUs-Signature` is the hexadecimal HMAC-SHA256 of the raw body, keyed
+//! with the webhook secret as literal text (<https://apidocs.next.textus.com/overview/webhooks/webhooks-setup/>). The
+//! scheme signs no time, so a repeat is recognised later by its id and not refused here.
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,14 +10,14 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::sources::{Refused, Verified};
 
-/// In lower case, as header maps have it.
+/// The signature header, in lower case as header maps have it.
 pub const HEADER: &str = "x-textus-signature";
 
 const MAC_BYTES: usize = 32;
 
-/// The webhook secrets that are accepted now: several while one is being replaced.
+/// The webhook secrets that are accepted now; there are several while one is being replaced.
 pub struct Secrets {
-    /// Keyed once: each check starts from a copy.
+    /// One keyed HMAC per secret. Each check starts from a copy.
     keyed: Vec<Hmac<Sha256>>,
 }
 
@@ -32,11 +32,12 @@ impl Secrets {
         Self { keyed: secrets.iter().map(keyed).collect() }
     }
 
-    /// Vouches for `body` where the one value in `signatures` is its signature under any of the secrets. Upper-case
-    /// digits and surrounding spaces are accepted; a second value is refused, since it would be open which counts.
+    /// Returns `body` as verified if the only value in `signatures` is its signature under one of the secrets.
+    /// Upper-case digits and surrounding spaces are accepted. A second value is refused, since it would be unclear
+    /// which one counts.
     ///
     /// # Errors
-    /// [`Refused::Missing`] where there is no value at all, else [`Refused::Mismatch`].
+    /// [`Refused::Missing`] if there is no value at all, else [`Refused::Mismatch`].
     pub fn verify<'h>(
         &self,
         mut signatures: impl Iterator<Item = &'h [u8]>,
@@ -49,7 +50,7 @@ impl Secrets {
         let mut sent_mac = [0; MAC_BYTES];
         hex::decode_to_slice(sent.trim_ascii(), &mut sent_mac).map_err(|_| Refused::Mismatch)?;
 
-        // Every secret is tried, found or not: the time taken doesn't tell which one is in use.
+        // Every secret is tried, even after a match, so that the duration doesn't reveal which one is in use.
         let matches = self.keyed.iter().fold(Choice::from(0), |found, keyed| {
             let mac = keyed.clone().chain_update(&body).finalize().into_bytes();
             found | mac.as_slice().ct_eq(&sent_mac)
