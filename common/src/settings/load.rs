@@ -92,8 +92,9 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     check::check(&mut visit, &settings, needs);
 
     let mut problems = std::mem::take(&mut visit.problems);
-    problems.extend(source.as_ref().map(unknown::in_file).unwrap_or_default());
-    problems.extend(unknown::in_environment(&visit));
+    let (unknown_keys, retired_keys) = source.as_ref().map(unknown::in_file).unwrap_or_default();
+    let (unknown_variables, retired_variables) = unknown::in_environment(&visit);
+    problems.extend(unknown_keys.into_iter().chain(unknown_variables));
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
@@ -102,6 +103,7 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     settings.spared_sources = spared.map(|source| source.name.clone()).collect();
     settings.sources.retain(|source| !source.secrets.is_empty());
     let mut warnings = visit.warnings;
+    warnings.extend(retired_keys.into_iter().chain(retired_variables));
     warnings.sort();
     warnings.dedup();
     Ok(Loaded { settings, file, warnings })

@@ -11,11 +11,21 @@ use super::visit::{Entry, Form, Visit};
 /// Similarity, from 0 to 1, from which a key of the same table is proposed before keys of other tables.
 const ALIKE: f64 = 0.6;
 
-/// Reports unknown keys, and tables that are given as something else.
-pub(super) fn in_file(source: &Source<'_>) -> Vec<Problem> {
+/// A table that earlier versions knew and wrote into their example file. Its keys never did anything, so a file that
+/// still has the table is taken with a warning.
+const RETIRED: &str = "console";
+
+/// Reports unknown keys, and tables that are given as something else. The second list holds warnings.
+pub(super) fn in_file(source: &Source<'_>) -> (Vec<Problem>, Vec<Problem>) {
     let mut problems = Vec::new();
     in_table(source, source.root(), "", &mut problems);
-    problems
+    let retired = source.root().iter().filter(|(key, _)| key.get_ref() == RETIRED);
+    let warnings = retired.map(|(key, _)| retired_at(source.location(key.span().start), RETIRED, "take it out"));
+    (problems, warnings.collect())
+}
+
+fn retired_at(at: Location, name: &str, remedy: &str) -> Problem {
+    Problem::new(at, format!("{name} is not used any more"), remedy)
 }
 
 fn in_table(source: &Source<'_>, table: &DeTable<'_>, prefix: &str, problems: &mut Vec<Problem>) {
@@ -43,6 +53,7 @@ fn in_table(source: &Source<'_>, table: &DeTable<'_>, prefix: &str, problems: &m
                 }
             }
             (Some(Form::Tables), _) => problems.push(not_tables(at, &path)),
+            (None, _) if path == RETIRED => {}
             (None, _) => problems.push(unknown(at, &path)),
         }
     }
@@ -80,9 +91,13 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-/// Reports variables that have the prefix but stand for no key.
-pub(super) fn in_environment(visit: &Visit<'_, '_>) -> Vec<Problem> {
-    visit.unused_variables().map(unknown_variable).collect()
+/// Reports variables that have the prefix but stand for no key. The second list holds warnings.
+pub(super) fn in_environment(visit: &Visit<'_, '_>) -> (Vec<Problem>, Vec<Problem>) {
+    let of_retired = format!("{}{}__", super::environment::PREFIX, RETIRED.to_uppercase());
+    let (retired, unknown): (Vec<_>, Vec<_>) =
+        visit.unused_variables().partition(|name| name.to_uppercase().starts_with(&of_retired));
+    let warn = |name: &str| retired_at(Location::Variable(name.to_owned()), name, "unset it");
+    (unknown.into_iter().map(unknown_variable).collect(), retired.into_iter().map(warn).collect())
 }
 
 fn unknown_variable(name: &str) -> Problem {

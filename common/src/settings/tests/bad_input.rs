@@ -27,7 +27,6 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[ingest]\non_broker_outage = \"drop\"", 8, "is \"drop\", not one of the allowed values; write \"spool\" or \"reject\""),
     ("[ingest]\ntls = { cert = \"a\" }", 8, "ingest.tls.key is missing; add it, or take ingest.tls.cert out"),
     ("[admin]\nlisten = \"127.0.0.1:8080\"", 8, "admin.listen is ingest.listen too; give each its own port"),
-    ("[console]\nlisten = \"0.0.0.0:8081\"", 7, "unknown key console; did you mean"),
     ("[store]\nledger_key = \"\"", 8, "store.ledger_key is empty; set it"),
     ("[store]\nledger_key = 5", 8, "store.ledger_key is not a text; write \"env:NAME\" or \"file:PATH\""),
     ("[store]\nretention = \"12h\"", 8, "store.retention is \"12h\", outside 1d to 3650d; write a duration of at least \"1d\""),

@@ -178,6 +178,17 @@ fn a_secret_written_in_the_file_is_warned_about() {
 }
 
 #[test]
+fn a_table_that_earlier_versions_had_is_taken_with_a_warning() {
+    let loaded = Folder::with("[console]\nlisten = \"127.0.0.1:8081\"\ntoken = \"env:CONSOLE_TOKEN\"\n")
+        .load(Needs::NOTHING, &[("HOOKLINE__CONSOLE__LISTEN", "127.0.0.1:0")])
+        .expect("the table did nothing, so it stops nothing");
+
+    let [table, variable] = loaded.warnings.as_slice() else { panic!("{:?}", loaded.warnings) };
+    assert!(table.to_string().contains("hookline.toml:1: console is not used any more; take it out"), "{table}");
+    assert!(variable.to_string().contains("HOOKLINE__CONSOLE__LISTEN is not used any more; unset it"), "{variable}");
+}
+
+#[test]
 fn the_summary_has_every_key_and_no_secret() {
     let settings = settings(
         &format!(
