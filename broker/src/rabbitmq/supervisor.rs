@@ -209,6 +209,10 @@ async fn keep_declared(context: &RabbitContext, connection: &Connection) -> Faul
         }
         match declare::declare(connection, &topology).await {
             Ok(()) => {}
+            // Ingest goes on: the confirms say what is stored, and what one queue misses the history brings back.
+            Err(DeclareError::Mismatch(words)) if context.options.role == RabbitRole::Ingest => {
+                tracing::warn!(why = words, "broker.topology: an exchange or queue is not as it must be");
+            }
             Err(error @ DeclareError::Mismatch(_)) => return error.into(),
             Err(DeclareError::Connection(words)) => return Fault::new(ReconnectCause::Lost, words),
         }

@@ -49,7 +49,7 @@ impl StandingReporter {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         self.log_pause(reported.pause.as_deref(), now.pause.as_deref());
         self.log_failing(&reported.failing, &now.failing);
-        if now.closed_until_ms > reported.closed_until_ms {
+        if now.closed_until_ms > reported.closed_until_ms.max(now_ms) {
             tracing::warn!(destination = %self.destination, wait_ms = now.closed_until_ms - now_ms,
                 "destination.closed: its rate limit is reached; deliveries wait, no attempt is spent");
         }

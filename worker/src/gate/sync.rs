@@ -23,6 +23,8 @@ const STORE_AWAY: Duration = Duration::from_millis(500);
 const LAST_WRITE: Duration = Duration::from_secs(1);
 /// A policy written this far in the future comes from a clock that was set back.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(30);
+/// How far the clocks of the store and of a process are apart at most, the time of an exchange included.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 impl Gate {
     /// Runs in the background and keeps this gate and the store alike until `shutdown`.
@@ -88,17 +90,16 @@ impl Gate {
 /// Returns the store's policy, updated with what an operator changed in the row since.
 fn read(row: &GateRow, now_ms: i64) -> Policy {
     // If another version wrote a policy that this one can't read, a call or two restore what it held.
-    let mut policy: Policy = row.policy.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if policy.written_ms > now_ms + millis(CLOCK_SET_BACK) {
-        policy = Policy::default();
-    }
+    let written = row.policy.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let is_past = |policy: &Policy| policy.written_ms <= now_ms + millis(CLOCK_SET_BACK);
+    let mut policy = written.filter(is_past).unwrap_or_default();
     policy.pause.follow(row.reason_of_pause(), now_ms);
     // Workers of the previous version report a `Retry-After` only here. A longer wait than `MAX_WAIT` can only come
-    // from a clock that was set back.
-    let closed_until_ms = row.closed_until.map_or(0, Timestamp::as_millis);
-    if closed_until_ms <= now_ms + millis(MAX_WAIT) {
-        policy.closed_until_ms = policy.closed_until_ms.max(closed_until_ms);
-    }
+    // from a clock that was set back. A little more than the policy's own time is that time on the row's clock: if it
+    // counted, each exchange would prolong the wait by the difference between the clocks.
+    let others = policy.closed_until_ms + millis(CLOCKS_DIFFER)..=now_ms + millis(MAX_WAIT);
+    let told = row.closed_until.map(Timestamp::as_millis).filter(|until| others.contains(until));
+    policy.closed_until_ms = told.unwrap_or(policy.closed_until_ms);
     policy
 }
 
@@ -114,4 +115,43 @@ fn write(row: &mut GateRow, policy: &mut Policy, now_ms: i64, now: Timestamp, ru
     row.standing = GateStanding { limit, remaining, per_minute, failing: policy.failing() };
     policy.written_ms = now_ms;
     row.policy = serde_json::to_string(policy).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_common::names::Destination;
+
+    use super::*;
+
+    #[test]
+    fn exchanges_do_not_prolong_what_a_destination_asked_for() {
+        const NOW_MS: i64 = 1_000_000;
+        let mut row = GateRow {
+            destination: Destination::TextUs,
+            paused: false,
+            reason: None,
+            closed_until: None,
+            standing: GateStanding::default(),
+            policy: None,
+        };
+        let rules = GateRules {
+            reserve: 0.0,
+            window_ms: 300_000,
+            open_min_ms: 5_000,
+            open_max_ms: 300_000,
+            probe_every_ms: 60_000,
+            in_hand_ms: 8_000,
+        };
+        let mut policy = Policy::default();
+        policy.closed_until_ms = NOW_MS + 60_000;
+        for exchange in 0..200 {
+            let now_ms = NOW_MS + exchange * 17;
+            write(&mut row, &mut policy, now_ms, Timestamp::from_millis(now_ms + 120), &rules);
+            policy = read(&row, now_ms + 17);
+        }
+        assert_eq!(policy.closed_until_ms, NOW_MS + 60_000);
+
+        row.policy = None;
+        assert!(read(&row, NOW_MS).closed_until_ms > NOW_MS + 59_000, "an earlier version writes nothing else");
+    }
 }

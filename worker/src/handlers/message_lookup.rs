@@ -68,7 +68,9 @@ impl MessageFinder {
                 Ok(None) => {}
                 // An id of the wrong kind may upset the API, or be one that the token may not see. The right form still
                 // answers then. An error that a retry can cure takes precedence over one that it can't.
-                Err(error @ DestinationError::Failed { .. }) => failed = Some(error),
+                Err(error @ (DestinationError::Failed { .. } | DestinationError::ProbeFailed { .. })) => {
+                    failed = Some(error)
+                }
                 Err(error @ DestinationError::Forbidden { .. }) => {
                     failed = failed.or(Some(error));
                 }
