@@ -17,13 +17,11 @@ use hookline_common::settings::Settings;
 use indicatif::ProgressBar;
 use url::Url;
 
-use hookline::open::{WrongUsage, wrong_usage};
+use hookline::open::wrong_usage;
 use hookline::{open, output, progress, secret};
 
 const BROKER_SCHEMES: [&str; 2] = ["amqp", "amqps"];
 const STORE_SCHEMES: [&str; 2] = ["postgres", "postgresql"];
-/// The command line or the configuration is wrong.
-const EXIT_WRONG: u8 = 2;
 /// A signal ended the benchmark.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -99,26 +97,7 @@ enum Process {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // The install fails only when a provider is already installed, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output::error(&format!("cannot start: {error}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    match runtime.block_on(dispatch(&arguments)) {
-        Ok(code) => code,
-        Err(error) if error.is::<WrongUsage>() => {
-            output::hint(&format!("{error:#}"));
-            ExitCode::from(EXIT_WRONG)
-        }
-        Err(error) => {
-            output::error(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    hookline::run(dispatch(&arguments))
 }
 
 async fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -132,7 +132,11 @@ pub(crate) struct RunArgs {
 /// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    run(dispatch(Cli::parse()))
+}
+
+/// Runs a command to its end, prints why it failed, and returns the exit code: 0 fine, 1 failed, 2 wrong usage.
+pub fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -142,7 +146,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(dispatch(cli)) {
+    match runtime.block_on(command) {
         Ok(code) => code,
         // Problems of the configuration are printed without a label, one a line: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {
