@@ -10,7 +10,7 @@ pub use crate::effects::completed::CompletedEffect;
 pub use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
 pub use crate::operations::model::{Erased, GateRow, GateStanding, Question, WorkerAnswer};
 pub use crate::opt_outs::model::{
-    ExportedEntry, LedgerCheck, LedgerEntry, LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, PutAnswer,
-    PutDecision, Unsent, UnsentSum, UnsentWhy,
+    ExportedEntry, LedgerCheck, LedgerEntry, LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Overtaking,
+    PutAnswer, PutDecision, Unsent, UnsentSum, UnsentWhy,
 };
 pub use crate::records::model::{ContactLink, NewNote, NoteRow, OptFlagRow, PersonFacts, PersonRow, PhoneLock};

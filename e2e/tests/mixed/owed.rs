@@ -10,8 +10,6 @@ use crate::worlds;
 
 /// An event that a PUT is no older than may be explained by it.
 const ECHO: Ms = 300_000;
-/// An opt-in that was accepted so long before an opt-out is sure to be recorded before it is decided about.
-const RECORDED_WITHIN: Ms = 1_500;
 
 /// An opt-out that an account is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +98,9 @@ impl Calls {
                 let shows = |read: &RecordedRequest| read.genuine && read.status == Some(200) && is_its(read);
                 self.reads.iter().any(|(read_at, read)| read_at >= at && shows(read))
             };
-            // A PUT that was made before is good for it where no opt-in came between.
+            // A PUT that was made before is good for it where no opt-in was heard of since, however late.
             let is_earlier = *answered < owed.sent.posted;
-            let opted_in_since =
-                |opt_in: &Sent| opt_in.posted > *at && opt_in.accepted + RECORDED_WITHIN < owed.sent.posted;
+            let opted_in_since = |opt_in: &Sent| opt_in.posted > *at && !may_undo(opt_in, &owed.sent);
             let counts = !is_earlier || (*answered >= time - ECHO && !opt_ins.iter().any(opted_in_since));
             counts && (was_answered || was_read())
         })

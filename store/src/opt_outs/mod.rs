@@ -8,6 +8,7 @@ pub(crate) mod evidence;
 pub(crate) mod ledger;
 pub(crate) mod ledger_key;
 pub(crate) mod model;
+pub(crate) mod overtaking;
 pub(crate) mod puts;
 pub(crate) mod state;
 pub(crate) mod unsent;

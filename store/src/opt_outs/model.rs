@@ -100,6 +100,17 @@ pub enum OptStanding {
     Stale,
 }
 
+/// The opt-outs that are newer than an opt-in or START text and were decided before it was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overtaking {
+    /// Settled opt-outs that need a PUT after all. They are waiting again.
+    pub reopened: Vec<EventId>,
+    /// As `reopened`, but their payloads were erased, so nothing can be published.
+    pub erased: Vec<EventId>,
+    /// When the attempts under way for other newer opt-outs have ended at the latest; `None` if none is under way.
+    pub in_hand_until: Option<Timestamp>,
+}
+
 /// What to do about one target account of an opt-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutDecision {

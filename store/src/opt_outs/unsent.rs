@@ -21,8 +21,8 @@ use crate::deliveries::model::RequestRecord;
 use crate::opt_outs;
 use crate::opt_outs::earlier_puts;
 use crate::opt_outs::ledger::Entry;
-use crate::opt_outs::model::{LedgerKind, Unsent, UnsentSum, UnsentWhy};
-use crate::opt_outs::state::{Fact, IS_START, Times, is_keyword, received};
+use crate::opt_outs::model::{Unsent, UnsentSum, UnsentWhy};
+use crate::opt_outs::state::{Fact, IS_START, Times, is_keyword};
 
 /// Deliveries judged at a time.
 const PAGE: usize = 512;
@@ -90,7 +90,8 @@ impl Store {
             let Some(last) = open.last() else { return Ok(()) };
             after = last.event_id.clone();
             let is_last = open.len() < PAGE;
-            let evidence = self.evidence(&open).await?;
+            let ids: Vec<&str> = open.iter().map(|open| open.event_id.as_str()).collect();
+            let evidence = self.evidence(&ids).await?;
             for open in &open {
                 if let Some(unsent) = evidence.judge(open, accounts, now)? {
                     each(unsent);
@@ -122,16 +123,16 @@ impl Store {
         self.db.rows(query).await?.iter().map(Open::read).collect()
     }
 
-    async fn evidence(&self, open: &[Open]) -> Result<Evidence, StoreError> {
-        let ids: Vec<&str> = open.iter().map(|open| open.event_id.as_str()).collect();
+    /// Reads what the ledger says about these events and their phones.
+    pub(crate) async fn evidence(&self, ids: &[&str]) -> Result<Evidence, StoreError> {
         let mut evidence = Evidence::default();
         let records =
             format!("SELECT {} FROM opt_ledger WHERE kind IN ('received', 'opted_in') AND event_id IN", Entry::COLUMNS);
-        for row in self.rows_of(&records, &ids, "").await? {
+        for row in self.rows_of(&records, ids, "").await? {
             let entry = Entry::read(&row)?;
             evidence.records.insert(entry.event_id.clone(), entry);
         }
-        for row in self.rows_of("SELECT event_id, account FROM opt_out_targets WHERE event_id IN", &ids, "").await? {
+        for row in self.rows_of("SELECT event_id, account FROM opt_out_targets WHERE event_id IN", ids, "").await? {
             evidence.targets.entry(row::text(&row, "event_id")?).or_default().push(row::text(&row, "account")?);
         }
         let mut phones: Vec<&str> = evidence.records.values().map(|entry| entry.phone.as_str()).collect();
@@ -235,9 +236,9 @@ impl Open {
     }
 }
 
-/// The ledger's entries for one page of deliveries.
+/// The ledger's entries about some events and their phones.
 #[derive(Default)]
-struct Evidence {
+pub(crate) struct Evidence {
     /// The entry that recorded each event.
     records: HashMap<String, Entry>,
     /// The accounts that each event was to be PUT to when it was first handled.
@@ -249,41 +250,43 @@ struct Evidence {
 impl Evidence {
     /// Returns `None` if nothing is left to send.
     fn judge(&self, open: &Open, accounts: &[String], now: Timestamp) -> Result<Option<Unsent>, StoreError> {
+        let missing_accounts = self.missing_accounts(&open.event_id, accounts);
+        if missing_accounts.is_empty() {
+            return Ok(None);
+        }
         let record = self.records.get(&open.event_id);
-        if record.is_some_and(|record| record.kind == LedgerKind::OptedIn) {
-            return Ok(None);
-        }
-        // An older version did not keep the targets.
-        let targets = self.targets.get(&open.event_id).map_or(accounts, Vec::as_slice);
-        let past = record.and_then(|record| self.pasts.get(&record.phone)).map_or(&[][..], Vec::as_slice);
-        let times = record.and_then(|record| Times::of(true, record.event_time_ms, received(record)));
-        let missing: Vec<String> = match (record, times) {
-            (Some(record), Some(times)) => {
-                let is_taken_back = is_keyword(record) && opt_outs::is_taken_back(past, &record.account, times);
-                if is_undone(past, &record.account, times) || is_taken_back {
-                    return Ok(None);
-                }
-                let unsent = |target: &&String| !is_sent(past, &open.event_id, times, target);
-                targets.iter().filter(unsent).cloned().collect()
-            }
-            // No worker has handled the event.
-            _ => targets.to_vec(),
-        };
-        if missing.is_empty() {
-            return Ok(None);
-        }
         Ok(Some(Unsent {
             event_id: row::parse_event_id(&open.event_id)?,
             source_event_id: open.source_event_id.clone(),
             received_at: open.received_at,
-            event_time: times.map(|times| Timestamp::from_millis(times.cut)),
+            event_time: record.and_then(times).map(|times| Timestamp::from_millis(times.cut)),
             account: record.map(|record| record.account.clone()),
             phone: record.map(|record| record.phone.clone()),
-            missing_accounts: missing,
+            missing_accounts,
             why: open.why(now),
             last_status: None,
         }))
     }
+
+    /// Returns the accounts that still need a PUT for this event. `accounts` are the ones configured now; they apply if
+    /// no worker has handled the event.
+    pub(crate) fn missing_accounts(&self, event_id: &str, accounts: &[String]) -> Vec<String> {
+        // An older version did not keep the targets.
+        let targets = self.targets.get(event_id).map_or(accounts, Vec::as_slice);
+        let Some(record) = self.records.get(event_id) else { return targets.to_vec() };
+        let Some(times) = times(record) else { return Vec::new() };
+        let past = self.pasts.get(&record.phone).map_or(&[][..], Vec::as_slice);
+        let is_taken_back = is_keyword(record) && opt_outs::is_taken_back(past, &record.account, times);
+        if is_undone(past, &record.account, times) || is_taken_back {
+            return Vec::new();
+        }
+        targets.iter().filter(|target| !is_sent(past, event_id, times, target)).cloned().collect()
+    }
+}
+
+/// Returns the times of a recorded opt-out; `None` for an opt-in, which is never PUT.
+fn times(record: &Entry) -> Option<Times> {
+    Fact::of(record).filter(|fact| fact.opted_out).map(|fact| fact.times)
 }
 
 /// Whether an opt-in of the same account and phone undoes the opt-out; the handler skips it as stale.
@@ -292,11 +295,8 @@ fn is_undone(past: &[Entry], account: &str, times: Times) -> bool {
     of_account.filter(|fact| !fact.opted_out).any(|opt_in| opt_in.times.undoes(times))
 }
 
-/// Whether the event's own PUT to the target is proved, or another PUT of the number that explains it or came after it.
+/// Whether the event's own PUT to the target is proved, or another PUT of the number makes it needless.
 fn is_sent(past: &[Entry], event_id: &str, times: Times, target: &str) -> bool {
-    let proves = |entry: &Entry| {
-        entry.account == target && entry.proves_put() && (entry.event_id == event_id || entry.at_ms >= times.cut)
-    };
-    past.iter().any(proves)
+    earlier_puts::own_is_proved(past, event_id, target)
         || earlier_puts::is_explained(past, event_id, times, Timestamp::from_millis(times.cut), target)
 }

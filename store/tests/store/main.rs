@@ -15,6 +15,7 @@ mod ledger;
 mod opening;
 mod opt_out_properties;
 mod opt_outs;
+mod overtaking;
 mod records;
 mod sqlite_only;
 mod together;

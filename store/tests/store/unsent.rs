@@ -18,19 +18,19 @@ const AGE: Duration = Duration::from_mins(15);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The accounts that are configured now.
-fn accounts() -> Vec<String> {
+pub(crate) fn accounts() -> Vec<String> {
     ["acme", "second"].map(str::to_owned).to_vec()
 }
 
 /// Records an opt-out in the history, received `ago` before now.
-async fn recorded(store: &Store, name: &str, ago: Duration) -> Event {
+pub(crate) async fn recorded(store: &Store, name: &str, ago: Duration) -> Event {
     let event =
         Event { event_type: EventType::new("contact.opted_out"), ..event_at(name, Timestamp::now().minus(ago), b"{}") };
     store.record_events(&[(event.clone(), vec![HANDLER])]).await.expect("recorded");
     event
 }
 
-fn opt<'a>(event: &'a Event, phone: &'a Phone, targets: &'a [String]) -> OptEvent<'a> {
+pub(crate) fn opt<'a>(event: &'a Event, phone: &'a Phone, targets: &'a [String]) -> OptEvent<'a> {
     OptEvent {
         event_id: &event.id,
         source_event_id: None,
@@ -45,13 +45,13 @@ fn opt<'a>(event: &'a Event, phone: &'a Phone, targets: &'a [String]) -> OptEven
 }
 
 /// Begins the delivery and records the event in the ledger.
-async fn handled(store: &Store, event: &Event, phone: &Phone, targets: &[&str]) {
+pub(crate) async fn handled(store: &Store, event: &Event, phone: &Phone, targets: &[&str]) {
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     store.begin(event, HANDLER, 1, None).await.expect("begun");
     store.record_opt_event(&opt(event, phone, &targets)).await.expect("recorded");
 }
 
-async fn put(store: &Store, event: &Event, phone: &Phone, target: &str, answer: PutAnswer) {
+pub(crate) async fn put(store: &Store, event: &Event, phone: &Phone, target: &str, answer: PutAnswer) {
     assert_eq!(store.decide_put(&opt(event, phone, &[]), target).await.expect("decided"), PutDecision::Put);
     store.put_answered(&event.id, phone, target, answer).await.expect("written");
 }

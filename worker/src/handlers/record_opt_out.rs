@@ -63,11 +63,44 @@ impl RecordOptOut {
         }
     }
 
-    /// Records an opt-in. No API opts a person in, so this is all there is to do; the record re-arms the next PUT.
+    /// Records an opt-in. No API opts a person in; the record re-arms the next PUT.
     async fn opt_in(&self, event: &OptEvent<'_>) -> Result<Outcome, Failure> {
-        match self.store.record_opt_event(event).await? {
-            OptStanding::Current => Ok(Outcome::skipped(SkipReason::OptIn)),
-            OptStanding::Stale => self.skip(event, SkipReason::Stale).await,
+        let outcome = match self.store.record_opt_event(event).await? {
+            OptStanding::Current => Outcome::skipped(SkipReason::OptIn),
+            OptStanding::Stale => self.skip(event, SkipReason::Stale).await?,
+        };
+        self.reopen_overtaking(event).await?;
+        Ok(outcome)
+    }
+
+    /// Records a text that asks for texts again, so that no earlier PUT stands in for a later opt-out.
+    async fn start(&self, event: &OptEvent<'_>) -> Result<Outcome, Failure> {
+        let outcome = self.skip(event, SkipReason::NoAction).await?;
+        self.reopen_overtaking(event).await?;
+        Ok(outcome)
+    }
+
+    /// Reopens the opt-outs that are newer than this opt-in and were decided before it was recorded: they may count on a
+    /// PUT from before it.
+    async fn reopen_overtaking(&self, event: &OptEvent<'_>) -> Result<(), Failure> {
+        let overtaking = self.store.reopen_overtaking(event, &self.accounts).await?;
+        for opt_out in &overtaking.reopened {
+            tracing::warn!(event.id = %event.event_id, opt_out = %opt_out,
+                "opt_out.reopened: this opt-in was recorded after a newer opt-out had been decided; that opt-out is \
+                 decided again");
+        }
+        for opt_out in &overtaking.erased {
+            tracing::error!(event.id = %event.event_id, opt_out = %opt_out,
+                "opt_out.not_reopened: this opt-in was recorded after a newer opt-out had been decided, and that \
+                 opt-out's payload was erased; look in TextUs whether the person is opted out");
+        }
+        match overtaking.in_hand_until {
+            Some(until) => Err(HandlerError::Wait {
+                until: soon(until),
+                why: "a newer opt-out of this number is being decided, perhaps without this opt-in",
+            }
+            .into()),
+            None => Ok(()),
         }
     }
 
@@ -302,8 +335,7 @@ impl Handler for RecordOptOut {
                 "opt_out.contradictory: `action` and `optOut.type` disagree; taken as opted out");
         }
         let outcome = if payload.keyword == Some(Keyword::Start) {
-            // The ledger keeps the START, so that no earlier PUT stands in for a later opt-out.
-            self.skip(&event, SkipReason::NoAction).await?
+            self.start(&event).await?
         } else if payload.opted_out {
             let number = OptOutNumber { phone: &payload.phone, in_id: payload.number_in_id.as_ref() };
             self.opt_out(attempt, &OptOut { facts: &event, number }).await?

@@ -192,6 +192,35 @@ async fn an_opt_out_after_start_is_put_again_however_it_is_told() {
 }
 
 #[tokio::test]
+async fn an_opt_out_that_overtook_start_or_an_opt_in_is_put_again_on_both_brokers() {
+    for rabbit in [false, true] {
+        for second_is_a_text in [false, true] {
+            for start_is_a_text in [false, true] {
+                let pipeline = pipeline(rabbit).await;
+                let person = moved(&someone(), -60);
+                let start = moved(&person, 10);
+                let start = if start_is_a_text { text(&start, "START") } else { sample(IN, &start) };
+                let second = moved(&person, 20);
+                let second = if second_is_a_text { text(&second, "STOP") } else { sample(OUT, &second) };
+                pipeline.send(&text(&person, "STOP")).await;
+                pipeline.quiet().await;
+                let second = pipeline.send(&second).await;
+                pipeline.quiet().await;
+                assert_eq!(puts(&pipeline, &person), [1, 1], "taken for the same fact");
+
+                pipeline.send(&start).await;
+
+                eventually("both accounts have the second opt-out", async || puts(&pipeline, &person) == [2, 2]).await;
+                pipeline.quiet().await;
+                assert_eq!((puts(&pipeline, &person), end(&pipeline, &second).await.as_str()), ([2, 2], "done"));
+                assert!(is_opted_out(&pipeline).await);
+                assert_eq!(pipeline.store.verify(None).await.expect("the store answers").broken, None);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_old_stop_word_that_comes_or_is_replayed_never_overrides_newer_news() {
     let pipeline = pipeline(false).await;
     let person = moved(&someone(), -60);
