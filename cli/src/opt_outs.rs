@@ -95,7 +95,7 @@ async fn evidence(settings: &Settings) -> anyhow::Result<Store> {
 /// Parses a phone number as an operator types it.
 pub(crate) fn phone(text: &str) -> anyhow::Result<Phone> {
     Phone::parse(text).ok_or_else(|| {
-        open::wrong_usage("that is no phone number; give it in E.164 (+12025550147) or as ten digits (2025550147)")
+        open::wrong_usage("that is not a phone number; give it in E.164 (+12025550147) or as ten digits (2025550147)")
     })
 }
 

@@ -21,7 +21,7 @@ pub fn given(flag: &str, text: &str) -> anyhow::Result<Secret> {
     if secret.expose().is_empty() { Err(wrong_usage(format!("{flag} is empty"))) } else { Ok(secret) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the user names the variable on the command line; it is no setting")]
+#[expect(clippy::disallowed_methods, reason = "the user names the variable on the command line; it is not a setting")]
 fn variable(name: &str) -> Option<Secret> {
     std::env::var(name).ok().map(Secret::new)
 }

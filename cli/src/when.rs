@@ -11,7 +11,7 @@ pub(crate) fn parse_when(text: &str, now: Timestamp) -> Result<Timestamp, String
     }
     parse_duration(text)
         .map(|ago| now.minus(ago))
-        .ok_or_else(|| format!("{text:?} is no time: give RFC 3339 (2026-03-04T15:24:18Z) or how long ago (2h, 7d)"))
+        .ok_or_else(|| format!("{text:?} is not a time: give RFC 3339 (2026-03-04T15:24:18Z) or how long ago (2h, 7d)"))
 }
 
 /// [`parse_when`] relative to the current time, as a value parser for clap.

@@ -23,7 +23,7 @@ pub fn binary(name: &str) -> PathBuf {
 /// second. cargo itself locks the directory against other test processes.
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
-    // The test's path is target/debug/deps/house-0123456789abcdef.
+    // The test's path is target/debug/deps/all_in_one-0123456789abcdef.
     let profile = test.ancestors().nth(2).expect("a test lies in its profile's deps");
     let target = profile.parent().expect("a profile lies in the target directory");
     let mut build = Command::new(env!("CARGO"));

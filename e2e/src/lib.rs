@@ -6,11 +6,11 @@
 //! when its handle is dropped. Tests wait for a condition with a deadline, never for a fixed time.
 
 mod accounts;
+mod all_in_one;
 mod binaries;
 mod commands;
 #[cfg(feature = "testing")]
 mod deployment;
-mod house;
 #[cfg(feature = "testing")]
 mod people;
 mod process;
@@ -19,10 +19,10 @@ mod sender;
 mod wait;
 
 pub use accounts::{Accounts, HANDLERS, KEYWORD_HANDLERS, STATES, handlers_of};
+pub use all_in_one::{ACCOUNT, AllInOne, Running, SECOND_ACCOUNT, SECRET, TOKEN};
 pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
 #[cfg(feature = "testing")]
 pub use deployment::{Deployment, Half, Load, Part, Tally, send_all};
-pub use house::{ACCOUNT, House, Running, SECOND_ACCOUNT, SECRET, TOKEN};
 #[cfg(feature = "testing")]
 pub use people::People;
 pub use process::{Process, Ran, run};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hookline_sandbox::samples::{self, SIGNATURE_HEADER, sign};
 use serde_json::Value;
 
-use crate::house::SECRET;
+use crate::all_in_one::SECRET;
 use crate::wait::DEADLINE;
 
 const AGAIN_FIRST: Duration = Duration::from_millis(20);

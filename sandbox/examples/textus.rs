@@ -27,7 +27,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let sandbox = Sandbox::start(SandboxOptions {
-        listen: listen.parse().context("LISTEN is no address")?,
+        listen: listen.parse().context("LISTEN is not an address")?,
         token: read(token_file)?,
         rate_limit: Some((1_000_000, Duration::from_secs(300))),
         webhook: Some(WebhookTarget { url: url.clone(), secret: read(secret_file)? }),

@@ -26,8 +26,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = arguments.next().ok_or("which database?")?;
     let mut number = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
     let (in_flight, seconds, processes) = (number(100)?, number(10)?, number(1)?);
-    let location =
-        if place.contains("://") { Location::Url(Secret::new(place)) } else { Location::Sqlite(place.into()) };
+    let location = if place.contains("://") {
+        Location::Postgres { url: Secret::new(place), connections: 5 }
+    } else {
+        Location::Sqlite(place.into())
+    };
     let source = SourceName::new("bench").ok_or("a name")?;
     let ended = Arc::new(AtomicU64::new(0));
     let until = Instant::now() + Duration::from_secs(seconds);

@@ -23,8 +23,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let place = arguments.next().ok_or("which database?")?;
     let mut number = |default: u64| arguments.next().map_or(Ok(default), |text| text.parse());
     let (attempts, mentions) = (number(100_000)?, number(1_000)?);
-    let location =
-        if place.contains("://") { Location::Url(Secret::new(place)) } else { Location::Sqlite(place.into()) };
+    let location = if place.contains("://") {
+        Location::Postgres { url: Secret::new(place), connections: 5 }
+    } else {
+        Location::Sqlite(place.into())
+    };
     let store = Store::open(StoreOptions { location, ledger_key: Secret::new("a key for measuring only") }).await?;
     let source = SourceName::new("bench").ok_or("a name")?;
     let phone = Phone::parse("+12025550147").ok_or("a number")?;

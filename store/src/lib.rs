@@ -8,8 +8,8 @@
 //!
 //! - [`model`] holds the types of arguments and results. Everything else is a method of [`Store`], in one folder per
 //!   subject.
-//! - Writes go through writers with group commit, and are on the disk when their method returns. If a caller is
-//!   cancelled or gets "not available", the write may still have happened; repeating it changes nothing.
+//! - Writes are on the disk when their method returns (`db`). If a caller is cancelled or gets "not available", the
+//!   write may still have happened; repeating it changes nothing.
 //! - Errors say whether the same request may succeed later ([`StoreError::is_unavailable`]).
 //! - Phone numbers are stored in clear text in the ledger, the opt-out state, contact links, the records, and effect
 //!   keys that the worker makes from one. They are the operator's data. No error, log line or audit row holds a phone
@@ -48,8 +48,12 @@ use crate::opt_outs::state;
 pub enum Location {
     /// The directory that holds `store.db`.
     Sqlite(PathBuf),
-    /// The URL of a PostgreSQL server: `postgres://…`. Its `sslmode` decides about TLS.
-    Url(Secret),
+    Postgres {
+        /// `postgres://…`; its `sslmode` decides about TLS.
+        url: Secret,
+        /// The most connections at a time, at least 1.
+        connections: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +104,7 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let dialect = match &options.location {
             Location::Sqlite(data_dir) => Dialect::sqlite(data_dir)?,
-            Location::Url(url) => Dialect::postgres(url)?,
+            Location::Postgres { url, connections } => Dialect::postgres(url, *connections)?,
         };
         let mut connection = dialect.connect_writer().await?;
         dialect.migrate(&mut connection).await?;
@@ -122,7 +126,7 @@ impl Store {
                 Some(dialect) => dialect,
                 None => return Ok(Found::Nothing),
             },
-            Location::Url(url) => Dialect::postgres(url)?,
+            Location::Postgres { url, connections } => Dialect::postgres(url, *connections)?,
         };
         // This connection cannot write: a file that another process has begun to create must stay as it is.
         let mut look = dialect.connect_reader().await?;

@@ -59,7 +59,7 @@ pub async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
 
 fn location(settings: &Settings) -> Location {
     match &settings.store.url {
-        Some(url) => Location::Url(url.clone()),
+        Some(url) => Location::Postgres { url: url.clone(), connections: settings.store.connections },
         None => Location::Sqlite(settings.data_dir.clone()),
     }
 }

@@ -99,7 +99,7 @@ fn read_body(path: &Path) -> anyhow::Result<Vec<u8>> {
 fn warn_of_unknown(event_type: &str) {
     if !EventType::new(event_type).is_known() {
         output::hint(&format!(
-            "{event_type:?} is no type that TextUs documents; sent as given. Known: {}",
+            "{event_type:?} is not a type that TextUs documents; it is sent as given. Known: {}",
             KNOWN_TYPES.join(", ")
         ));
     }

@@ -20,7 +20,7 @@ impl FromStr for Set {
             .split_once('=')
             .ok_or_else(|| "give JSON_POINTER=VALUE, for example /message/body=Hello".to_owned())?;
         if !pointer.starts_with('/') {
-            return Err(format!("{pointer:?} is no JSON pointer: it starts with /, for example /message/body"));
+            return Err(format!("{pointer:?} is not a JSON pointer: it starts with /, for example /message/body"));
         }
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
         Ok(Self { pointer: pointer.to_owned(), value })
@@ -63,7 +63,7 @@ impl Set {
                 Ok(())
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Err(format!("--set {}: {parent:?} is no object and no list", self.pointer))
+                Err(format!("--set {}: {parent:?} is neither an object nor a list", self.pointer))
             }
         }
     }

@@ -59,7 +59,7 @@ fn chosen<'a>(ours: &'a [Integration], named: &[String]) -> anyhow::Result<Vec<&
     let is_it = |one: &Integration, name: &str| one.id() == name || one.id().rsplit('/').next() == Some(name);
     if let Some(stranger) = named.iter().find(|name| !ours.iter().any(|one| is_it(one, name))) {
         bail!(
-            "{stranger} is none of the integrations that post to this endpoint; `hookline webhooks list` shows them all"
+            "{stranger} is not one of the integrations that post to this endpoint; `hookline webhooks list` shows them all"
         );
     }
     if ours.is_empty() {

@@ -23,7 +23,7 @@ impl SecretFile {
     /// # Errors
     /// Fails when the file holds anything else or cannot be created there.
     pub(super) fn prepare(path: &Path, known: Option<&Secret>) -> anyhow::Result<Self> {
-        let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
+        let path = std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))?;
         if path.symlink_metadata().is_ok() {
             let held = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
             if known.is_some_and(|known| held.trim_end_matches(['\r', '\n']) == known.expose()) {

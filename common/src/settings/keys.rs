@@ -106,6 +106,8 @@ settings! {
         /// PostgreSQL is reached at this URL. Without a URL, the store is an SQLite file under `data_dir`, for one
         /// worker process.
         url: Option<Secret> = optional(PostgresUrl, "env:STORE_URL"),
+        /// With PostgreSQL, each process opens at most this many connections. With fewer it works, and is slower.
+        connections: usize = key(Whole::between(2, 100), 5),
         /// Payloads and history are kept for this long. Effects are kept for at least 90 days, the opt-out ledger for
         /// ever.
         retention: Duration = key(Span(Duration::from_hours(24)), "30d"),

@@ -7,7 +7,7 @@ use hookline_sandbox::samples::sample;
 use hookline_sandbox::{SampleFacts, Sandbox};
 use serde_json::Value;
 
-use crate::house::ACCOUNT;
+use crate::all_in_one::ACCOUNT;
 use crate::people::People;
 use crate::sender::Sender;
 

@@ -19,9 +19,9 @@ use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::all_in_one::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN, get, started};
 use crate::binaries::{HOOKLINE_INGEST, HOOKLINE_WORKER};
 use crate::commands::Commands;
-use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN, get, started};
 use crate::process::{Process, Ran};
 use crate::sender::Sender;
 use crate::wait::eventually;
@@ -29,10 +29,10 @@ use crate::wait::eventually;
 pub use load::{Load, send_all};
 pub use oracle::Tally;
 
-const BROKER_USER: &str = "house";
-const BROKER_PASSWORD: &str = "synthetic-broker-password-of-the-house";
-const STORE_PASSWORD: &str = "synthetic-store-password-of-the-house";
-const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-house-0123456789";
+const BROKER_USER: &str = "tester";
+const BROKER_PASSWORD: &str = "synthetic-broker-password-of-all-in-one";
+const STORE_PASSWORD: &str = "synthetic-store-password-of-all-in-one";
+const LEDGER_KEY: &str = "synthetic-ledger-key-of-all-in-one-0123456789";
 const NO_LIMIT: (u32, Duration) = (10_000_000, Duration::from_secs(300));
 const LINES_SHOWN: usize = 25;
 /// Maximum time for an orderly end: `shutdown_grace`, and some more for a busy machine.

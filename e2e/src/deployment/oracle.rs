@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::load::{CANARY_EMAIL, CANARY_PHONE};
 use super::{BROKER_PASSWORD, Deployment, Half, LEDGER_KEY, Load, STORE_PASSWORD};
 use crate::accounts::{Accounts, HANDLERS};
-use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
+use crate::all_in_one::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
 use crate::wait::eventually;
 
 /// The figures of one row of results.

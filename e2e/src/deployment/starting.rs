@@ -3,7 +3,7 @@
 use tokio::process::Command;
 
 use super::{BROKER_PASSWORD, BROKER_USER, Deployment, LEDGER_KEY};
-use crate::house::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
+use crate::all_in_one::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN};
 
 impl Deployment<'_> {
     /// The configuration. Its times are short, so that tests that wait for them end; everything else is as shipped.

@@ -15,28 +15,28 @@ const BACK_WITHIN: Duration = Duration::from_secs(60);
 async fn survives(fault: Fault, raise: &[&str], lift: &[&str]) {
     let nodes = [RabbitNode::start().await];
     // A backlog that lasts through the alarm.
-    let mut house = Deployment::with(&nodes, |sandbox| sandbox.latency = Duration::from_millis(200)).await;
-    house.start(1, 1, "[handlers.log_note]\nconcurrency = 8\n").await;
-    let load = Load::mixed(seed(), full(600, 1800), full(60, 180), &house.sandbox);
+    let mut all_in_one = Deployment::with(&nodes, |sandbox| sandbox.latency = Duration::from_millis(200)).await;
+    all_in_one.start(1, 1, "[handlers.log_note]\nconcurrency = 8\n").await;
+    let load = Load::mixed(seed(), full(600, 1800), full(60, 180), &all_in_one.sandbox);
     let parts = load.parts(2);
-    send_all(&house.sender, parts[0]).await;
+    send_all(&all_in_one.sender, parts[0]).await;
 
     nodes[0].ctl(raise).await;
     let raised = tokio::time::Instant::now();
-    let waited = async || house.queues().await["hookline.work.log_note"];
+    let waited = async || all_in_one.queues().await["hookline.work.log_note"];
     let before = waited().await;
-    send_all(&house.sender, parts[1]).await;
-    let ingest = house.part(Half::Ingest, 0);
-    eventually("ingest spools", async || (house.spooled().await > 0).then_some(())).await;
+    send_all(&all_in_one.sender, parts[1]).await;
+    let ingest = all_in_one.part(Half::Ingest, 0);
+    eventually("ingest spools", async || (all_in_one.spooled().await > 0).then_some(())).await;
     eventually("acks go on", async || (waited().await < before).then_some(())).await;
     let (status, ready) = ingest.admin("/readyz").await;
     let blocked = ingest.metric("hookline_broker_blocked").await;
     tokio::time::sleep_until(raised + Duration::from_secs(full(LASTS_QUICK, LASTS_FULL) as u64)).await;
     nodes[0].ctl(lift).await;
-    let recovered = timed("the spool is forwarded", BACK_WITHIN, async || house.spooled().await == 0).await;
-    let tally = house.holds(&load, 0).await;
+    let recovered = timed("the spool is forwarded", BACK_WITHIN, async || all_in_one.spooled().await == 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert_eq!(house.sender.statuses(), [200].into(), "every answer is 200");
+    assert_eq!(all_in_one.sender.statuses(), [200].into(), "every answer is 200");
     assert_eq!(status, 200, "it can make webhooks durable: {ready}");
     assert!(ready.contains("RabbitMQ"), "and it says what is wrong: {ready}");
     assert!(blocked > 0.0, "the metric tells");

@@ -12,10 +12,10 @@ use crate::{Fault, accepted, full, seed};
 const QUEUE: &str = "hookline.work.log_note";
 
 /// How long from now until something is answered 200 with nothing but the broker to store it.
-async fn publishes_again(house: &Deployment<'_>) -> Duration {
+async fn publishes_again(all_in_one: &Deployment<'_>) -> Duration {
     let body = sample("phone_call.completed", &hookline_sandbox::SampleFacts::random(hookline_e2e::ACCOUNT));
     let began = Instant::now();
-    house.sender.send(&body).await;
+    all_in_one.sender.send(&body).await;
     began.elapsed()
 }
 
@@ -23,33 +23,33 @@ async fn publishes_again(house: &Deployment<'_>) -> Duration {
 async fn f04_the_node_that_leads_a_work_queue_is_killed_under_load() {
     let fault = Fault::new("F04", "leader of a work queue killed, 3 nodes");
     let nodes = RabbitNode::cluster().await;
-    let mut house = Deployment::on(&nodes).await;
-    house.set("HOOKLINE__INGEST__ON_BROKER_OUTAGE", "reject");
+    let mut all_in_one = Deployment::on(&nodes).await;
+    all_in_one.set("HOOKLINE__INGEST__ON_BROKER_OUTAGE", "reject");
     // What ends half stored may be known to the history alone.
-    house.set("HOOKLINE__BROKER__MISSING_AFTER", "10s");
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), full(200, 2000), full(20, 200), &house.sandbox);
-    connected(&house).await;
-    let leader = house.leader(QUEUE).await;
+    all_in_one.set("HOOKLINE__BROKER__MISSING_AFTER", "10s");
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), full(200, 2000), full(20, 200), &all_in_one.sandbox);
+    connected(&all_in_one).await;
+    let leader = all_in_one.leader(QUEUE).await;
     let leading = nodes.iter().find(|node| node.name() == leader).expect("one of the three leads");
 
     let parts = load.parts(2);
     let (resumed, ()) = tokio::join!(
         async {
-            accepted(&house, parts[0].len() / 3).await;
+            accepted(&all_in_one, parts[0].len() / 3).await;
             leading.kill().await;
-            publishes_again(&house).await
+            publishes_again(&all_in_one).await
         },
-        send_all(&house.sender, parts[0])
+        send_all(&all_in_one.sender, parts[0])
     );
     // The cluster is short of one, and goes on.
-    send_all(&house.sender, parts[1]).await;
-    let another = house.leader(QUEUE).await;
+    send_all(&all_in_one.sender, parts[1]).await;
+    let another = all_in_one.leader(QUEUE).await;
     leading.up().await;
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
     assert_ne!(another, leader, "another node leads");
-    assert!(house.sender.statuses().is_subset(&[200, 503].into()), "{:?}", house.sender.answers());
+    assert!(all_in_one.sender.statuses().is_subset(&[200, 503].into()), "{:?}", all_in_one.sender.answers());
     assert!(resumed < Duration::from_secs(full(30, 10) as u64), "published again after {resumed:?}");
     fault.survived(tally, Some(resumed));
 }
@@ -59,21 +59,21 @@ async fn f04_the_node_that_leads_a_work_queue_is_killed_under_load() {
 async fn f05_with_two_of_three_nodes_gone_webhooks_are_spooled_and_forwarded_when_one_is_back() {
     let fault = Fault::new("F05", "quorum lost for 60 s");
     let nodes = RabbitNode::cluster().await;
-    let mut house = Deployment::on(&nodes).await;
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 600, 60, &house.sandbox);
+    let mut all_in_one = Deployment::on(&nodes).await;
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 600, 60, &all_in_one.sandbox);
     let parts = load.parts(2);
-    send_all(&house.sender, parts[0]).await;
+    send_all(&all_in_one.sender, parts[0]).await;
 
     nodes[1].kill().await;
     nodes[2].kill().await;
     let lost = tokio::time::Instant::now();
-    send_all(&house.sender, parts[1]).await;
+    send_all(&all_in_one.sender, parts[1]).await;
     tokio::time::sleep_until(lost + Duration::from_secs(60)).await;
     tokio::join!(nodes[1].up(), nodes[2].up());
-    let recovered = connected(&house).await;
-    let tally = house.holds(&load, 0).await;
+    let recovered = connected(&all_in_one).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
 }

@@ -31,37 +31,37 @@ fn too_early(requests: &[RecordedRequest], wait: Duration) -> Vec<Timestamp> {
 #[tokio::test(flavor = "multi_thread")]
 async fn f26_a_retry_after_binds_every_worker_in_seconds_and_as_a_date_and_an_absurd_one_is_capped() {
     let fault = Fault::new("F26", "429 with Retry-After in seconds, as a date, absurd");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 90, 9, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 90, 9, &all_in_one.sandbox);
     let parts = load.parts(3);
 
     for (part, as_date) in parts[..2].iter().zip([false, true]) {
         let said =
             if as_date { httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(5)) } else { "4".to_owned() };
-        house.sandbox.clear_requests();
-        house.sandbox.fault(throttle(&said));
-        send_all(&house.sender, part).await;
-        house.settled().await;
+        all_in_one.sandbox.clear_requests();
+        all_in_one.sandbox.fault(throttle(&said));
+        send_all(&all_in_one.sender, part).await;
+        all_in_one.settled().await;
         // A date has whole seconds only, and time has passed since it was written.
         let wait = if as_date { Duration::from_secs(2) } else { Duration::from_secs(4) };
-        let early = too_early(&house.sandbox.requests(), wait);
+        let early = too_early(&all_in_one.sandbox.requests(), wait);
         assert_eq!(early, [], "Retry-After: {said}");
     }
 
-    send_all(&house.sender, parts[2]).await;
-    let tally = house.holds(&load, 0).await;
+    send_all(&all_in_one.sender, parts[2]).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    house.sandbox.fault(throttle("99999999"));
-    house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    all_in_one.sandbox.fault(throttle("99999999"));
+    all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
     let closed = async || {
-        let closed = house.logged(CLOSED);
+        let closed = all_in_one.logged(CLOSED);
         // Told as soon as the answer is read.
         let told = A_QUARTER_OF_AN_HOUR_MS - 1_000..=A_QUARTER_OF_AN_HOUR_MS;
         closed.iter().filter_map(|line| line["wait_ms"].as_u64()).any(|wait| told.contains(&wait))
     };
     timed("it is closed for a quarter of an hour", Duration::from_secs(60), closed).await;
-    let longest = house.logged(CLOSED).iter().filter_map(|line| line["wait_ms"].as_u64()).max();
+    let longest = all_in_one.logged(CLOSED).iter().filter_map(|line| line["wait_ms"].as_u64()).max();
     assert!(longest <= Some(A_QUARTER_OF_AN_HOUR_MS), "and no longer: {longest:?}");
     fault.survived(tally, None);
 }
@@ -70,9 +70,9 @@ async fn f26_a_retry_after_binds_every_worker_in_seconds_and_as_a_date_and_an_ab
 #[ignore = "full lane: scripts/faults"]
 async fn f25_an_api_that_hangs_drips_resets_truncates_and_fails_in_bursts_is_tried_again() {
     let fault = Fault::new("F25", "API hangs, drips, resets, truncates, 5xx bursts");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 300, 30, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 300, 30, &all_in_one.sandbox);
     let faults = [
         ApiFault::Hang(Duration::from_secs(3)),
         ApiFault::Reset,
@@ -85,17 +85,17 @@ async fn f25_an_api_that_hangs_drips_resets_truncates_and_fails_in_bursts_is_tri
     ];
 
     for (part, trouble) in load.parts(faults.len()).into_iter().zip(faults) {
-        house.sandbox.fault(FaultRule::new(trouble).times(3));
-        send_all(&house.sender, part).await;
-        house.settled().await;
+        all_in_one.sandbox.fault(FaultRule::new(trouble).times(3));
+        send_all(&all_in_one.sender, part).await;
+        all_in_one.settled().await;
     }
     // An effect whose answer was lost may be repeated where a repeat changes nothing.
-    let tally = house.holds(&load, 1).await;
+    let tally = all_in_one.holds(&load, 1).await;
 
-    assert!(house.parts(Half::Worker).count() == 2);
+    assert!(all_in_one.parts(Half::Worker).count() == 2);
     let person = SampleFacts::random(ACCOUNT);
-    house.sender.send(&sample("contact.opted_out", &person)).await;
-    house.settled().await;
+    all_in_one.sender.send(&sample("contact.opted_out", &person)).await;
+    all_in_one.settled().await;
     fault.survived(tally, None);
 }
 
@@ -103,15 +103,15 @@ async fn f25_an_api_that_hangs_drips_resets_truncates_and_fails_in_bursts_is_tri
 #[ignore = "full lane: scripts/faults"]
 async fn f27_an_effect_whose_answer_was_lost_is_found_and_not_made_again() {
     let fault = Fault::new("F27", "effect made, answer lost");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 200, 20, &house.sandbox);
-    house.sandbox.fault(FaultRule::new(ApiFault::EffectThenReset).on(Endpoint::CreateContact).times(5));
-    house.sandbox.fault(FaultRule::new(ApiFault::EffectThenStatus(500)).on(Endpoint::CreateContact).times(5));
-    house.sandbox.fault(FaultRule::new(ApiFault::EffectThenReset).on(Endpoint::PutOptOut).times(5));
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 200, 20, &all_in_one.sandbox);
+    all_in_one.sandbox.fault(FaultRule::new(ApiFault::EffectThenReset).on(Endpoint::CreateContact).times(5));
+    all_in_one.sandbox.fault(FaultRule::new(ApiFault::EffectThenStatus(500)).on(Endpoint::CreateContact).times(5));
+    all_in_one.sandbox.fault(FaultRule::new(ApiFault::EffectThenReset).on(Endpoint::PutOptOut).times(5));
 
-    send_all(&house.sender, &load.bodies).await;
-    let tally = house.holds(&load, 5).await;
+    send_all(&all_in_one.sender, &load.bodies).await;
+    let tally = all_in_one.holds(&load, 5).await;
 
     fault.survived(tally, None);
 }
@@ -121,29 +121,29 @@ async fn f27_an_effect_whose_answer_was_lost_is_found_and_not_made_again() {
 async fn f37_refused_credentials_pause_the_destination_and_the_broker_and_lose_nothing() {
     let fault = Fault::new("F37", "API token and broker password refused for a while");
     let nodes = [RabbitNode::start().await];
-    let mut house = Deployment::on(&nodes).await;
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 300, 30, &house.sandbox);
+    let mut all_in_one = Deployment::on(&nodes).await;
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 300, 30, &all_in_one.sandbox);
     let parts = load.parts(3);
 
-    house.sandbox.configure(|sandbox| "another-synthetic-token".clone_into(&mut sandbox.token));
-    send_all(&house.sender, parts[0]).await;
-    let paused = async || house.json(&["status"]).await["destinations"].to_string().contains("paused");
+    all_in_one.sandbox.configure(|sandbox| "another-synthetic-token".clone_into(&mut sandbox.token));
+    send_all(&all_in_one.sender, parts[0]).await;
+    let paused = async || all_in_one.json(&["status"]).await["destinations"].to_string().contains("paused");
     timed("the destination is paused", Duration::from_secs(60), paused).await;
-    house.sandbox.configure(|sandbox| TOKEN.clone_into(&mut sandbox.token));
+    all_in_one.sandbox.configure(|sandbox| TOKEN.clone_into(&mut sandbox.token));
     // `paused_probe` finds out.
-    house.settled().await;
+    all_in_one.settled().await;
 
-    let password = |word: &'static str| async { house.ctl(&["change_password", "house", word]).await };
+    let password = |word: &'static str| async { all_in_one.ctl(&["change_password", "all_in_one", word]).await };
     password("rotated-synthetic-password").await;
-    house.ctl(&["close_all_connections", "--vhost", &house.vhost, "rotated"]).await;
-    send_all(&house.sender, parts[1]).await;
-    eventually("ingest spools", async || (house.spooled().await > 0).then_some(())).await;
-    password("synthetic-broker-password-of-the-house").await;
-    let recovered = connected(&house).await;
-    send_all(&house.sender, parts[2]).await;
-    let tally = house.holds(&load, 0).await;
+    all_in_one.ctl(&["close_all_connections", "--vhost", &all_in_one.vhost, "rotated"]).await;
+    send_all(&all_in_one.sender, parts[1]).await;
+    eventually("ingest spools", async || (all_in_one.spooled().await > 0).then_some(())).await;
+    password("synthetic-broker-password-of-all-in-one").await;
+    let recovered = connected(&all_in_one).await;
+    send_all(&all_in_one.sender, parts[2]).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
 }

@@ -12,48 +12,48 @@ use crate::{Fault, accepted, seed, shared_node};
 #[tokio::test(flavor = "multi_thread")]
 async fn f21_an_ingest_that_dies_between_the_confirm_and_the_answer_is_sent_the_same_event_again() {
     let fault = Fault::new("F21", "ingest dies after the confirm, before the answer; and before the confirm");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 40, 4, &house.sandbox);
-    send_all(&house.sender, &load.bodies).await;
-    house.settled().await;
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 40, 4, &all_in_one.sandbox);
+    send_all(&all_in_one.sender, &load.bodies).await;
+    all_in_one.settled().await;
 
     for (point, stored) in [("publish.confirmed", true), ("publish.sent", false)] {
         let person = SampleFacts::random(ACCOUNT);
         let body = sample("contact.opted_out", &person);
-        house.stop(Half::Ingest, 0).await;
-        house.put(Half::Ingest, 0, &[("HOOKLINE_TEST_ABORT_AT", point)]).await;
-        let unanswered = house.sender.post(body.to_string().as_bytes()).await;
+        all_in_one.stop(Half::Ingest, 0).await;
+        all_in_one.put(Half::Ingest, 0, &[("HOOKLINE_TEST_ABORT_AT", point)]).await;
+        let unanswered = all_in_one.sender.post(body.to_string().as_bytes()).await;
         assert!(unanswered.is_err(), "{point}: no answer came");
-        assert_eq!(house.dies(Half::Ingest, 0).await, None, "it is aborted at {point}");
-        house.put(Half::Ingest, 0, &[]).await;
-        let made = || house.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone);
+        assert_eq!(all_in_one.dies(Half::Ingest, 0).await, None, "it is aborted at {point}");
+        all_in_one.put(Half::Ingest, 0, &[]).await;
+        let made = || all_in_one.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone);
         if stored {
             eventually("what was confirmed is done", async || (made() == 1).then_some(())).await;
         }
 
-        let id = house.sender.send(&body).await;
-        let accounts = house.settled().await;
+        let id = all_in_one.sender.send(&body).await;
+        let accounts = all_in_one.settled().await;
 
         assert!(accounts.of("record_opt_out", "done").contains(&id), "{point}: the repeat has the same id");
         assert_eq!(made(), 1, "{point}: one effect");
     }
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
     fault.survived(tally, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f33_the_same_event_five_times_at_once_to_two_ingests_is_one_event_and_one_effect() {
     let fault = Fault::new("F33", "the same event 5 times at once to 2 ingests");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(2, 2, "").await;
-    let load = Load::mixed(seed(), 60, 0, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(2, 2, "").await;
+    let load = Load::mixed(seed(), 60, 0, &all_in_one.sandbox);
 
     for body in &load.bodies {
-        let ids = join_all((0..5).map(|_| house.sender.send(body))).await;
+        let ids = join_all((0..5).map(|_| all_in_one.sender.send(body))).await;
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 1, "one event_id");
     }
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
     assert_eq!(tally.accepted, 60);
     fault.survived(tally, None);
@@ -63,14 +63,14 @@ async fn f33_the_same_event_five_times_at_once_to_two_ingests_is_one_event_and_o
 #[ignore = "full lane: scripts/faults"]
 async fn f32_an_ingest_out_of_descriptors_takes_webhooks_again_when_there_are_some() {
     let fault = Fault::new("F32", "64 file descriptors, 80 idle connections");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.limit_files(64);
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 200, 20, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.limit_files(64);
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 200, 20, &all_in_one.sandbox);
     let parts = load.parts(2);
-    send_all(&house.sender, parts[0]).await;
+    send_all(&all_in_one.sender, parts[0]).await;
 
-    let webhooks = house.part(Half::Ingest, 0).webhooks.clone().expect("an ingest has one");
+    let webhooks = all_in_one.part(Half::Ingest, 0).webhooks.clone().expect("an ingest has one");
     let address = webhooks.trim_start_matches("http://").split('/').next().expect("an address");
     let mut idle = Vec::new();
     for _ in 0..80 {
@@ -78,22 +78,22 @@ async fn f32_an_ingest_out_of_descriptors_takes_webhooks_again_when_there_are_so
     }
     let released = async {
         eventually("posts meet the limit", async || {
-            (house.sender.unanswered() > 0 || house.sender.statuses().contains(&503)).then_some(())
+            (all_in_one.sender.unanswered() > 0 || all_in_one.sender.statuses().contains(&503)).then_some(())
         })
         .await;
         drop(idle);
     };
     let began = std::time::Instant::now();
-    tokio::join!(send_all(&house.sender, parts[1]), async {
+    tokio::join!(send_all(&all_in_one.sender, parts[1]), async {
         // It may also have closed the idle ones itself, and never been short.
         tokio::select! {
             () = released => {}
-            () = accepted(&house, 200) => {}
+            () = accepted(&all_in_one, 200) => {}
         }
     });
     let recovered = began.elapsed();
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert!(house.sender.statuses().is_subset(&[200, 503].into()), "{:?}", house.sender.answers());
+    assert!(all_in_one.sender.statuses().is_subset(&[200, 503].into()), "{:?}", all_in_one.sender.answers());
     fault.survived(tally, Some(recovered));
 }

@@ -27,6 +27,7 @@ pub(crate) async fn shared_node() -> &'static [RabbitNode] {
 }
 
 /// Waits until so many different events were answered 200.
-pub(crate) async fn accepted(house: &Deployment<'_>, count: usize) {
-    hookline_e2e::eventually("more is accepted", async || (house.sender.accepted().len() >= count).then_some(())).await;
+pub(crate) async fn accepted(all_in_one: &Deployment<'_>, count: usize) {
+    hookline_e2e::eventually("more is accepted", async || (all_in_one.sender.accepted().len() >= count).then_some(()))
+        .await;
 }

@@ -31,27 +31,27 @@ async fn f08_connections_that_are_reset_again_and_again_lose_nothing_and_leave_n
     let fault = Fault::new("F08", "connections to the broker reset every 2 s");
     let nodes = shared_node().await;
     let proxy = proxy_to(&nodes[0]).await;
-    let mut house = Deployment::on(nodes).await;
-    house.broker_through(proxy.address());
-    house.start(1, 1, "").await;
+    let mut all_in_one = Deployment::on(nodes).await;
+    all_in_one.broker_through(proxy.address());
+    all_in_one.start(1, 1, "").await;
     let resets = full(10, 30);
-    let load = Load::mixed(seed(), full(300, 1500), full(30, 150), &house.sandbox);
+    let load = Load::mixed(seed(), full(300, 1500), full(30, 150), &all_in_one.sandbox);
     let mut parts = load.parts(resets + 1).into_iter();
-    send_all(&house.sender, parts.next().unwrap_or_default()).await;
-    connected(&house).await;
-    let all = || house.parts(Half::Ingest).chain(house.parts(Half::Worker));
+    send_all(&all_in_one.sender, parts.next().unwrap_or_default()).await;
+    connected(&all_in_one).await;
+    let all = || all_in_one.parts(Half::Ingest).chain(all_in_one.parts(Half::Worker));
     let before: Vec<(usize, usize)> = all().map(holds_of).collect();
 
     let mut every = tokio::time::interval(Duration::from_secs(2));
     every.tick().await;
     for _ in 0..resets {
-        tokio::join!(send_all(&house.sender, parts.next().unwrap_or_default()), async {
+        tokio::join!(send_all(&all_in_one.sender, parts.next().unwrap_or_default()), async {
             every.tick().await;
             proxy.reset();
         });
     }
-    let recovered = connected(&house).await;
-    let tally = house.holds(&load, 0).await;
+    let recovered = connected(&all_in_one).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
     assert!(proxy.accepted() as usize > resets, "they were reset, and made anew");
     eventually("nothing is left behind", async || {
@@ -63,7 +63,7 @@ async fn f08_connections_that_are_reset_again_and_again_lose_nothing_and_leave_n
         all().zip(&before).all(fits).then_some(())
     })
     .await;
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
 }
 
@@ -73,27 +73,27 @@ async fn f07_a_black_hole_between_ingest_and_broker_is_noticed_and_spooled_aroun
     let fault = Fault::new("F07", "black hole between ingest and broker");
     let nodes = shared_node().await;
     let proxy = proxy_to(&nodes[0]).await;
-    let mut house = Deployment::on(nodes).await;
-    house.broker_through(proxy.address());
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 300, 30, &house.sandbox);
+    let mut all_in_one = Deployment::on(nodes).await;
+    all_in_one.broker_through(proxy.address());
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 300, 30, &all_in_one.sandbox);
     let parts = load.parts(3);
-    send_all(&house.sender, parts[0]).await;
+    send_all(&all_in_one.sender, parts[0]).await;
 
     // Nothing is published meanwhile: only the heartbeat can notice.
     proxy.set_both(&Toxics { blackhole: true, ..Toxics::default() });
-    let ingest = house.part(Half::Ingest, 0);
+    let ingest = all_in_one.part(Half::Ingest, 0);
     let noticed = timed("the black hole is noticed", Duration::from_secs(25), async || {
         ingest.metric("hookline_broker_connected").await < 1.0
     });
     noticed.await;
-    send_all(&house.sender, parts[1]).await;
+    send_all(&all_in_one.sender, parts[1]).await;
     proxy.heal();
-    let recovered = connected(&house).await;
-    send_all(&house.sender, parts[2]).await;
-    let tally = house.holds(&load, 0).await;
+    let recovered = connected(&all_in_one).await;
+    send_all(&all_in_one.sender, parts[2]).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
 }
 
@@ -102,16 +102,16 @@ async fn f07_an_event_of_unknown_outcome_reaches_all_of_its_queues_though_its_se
     let fault = Fault::new("F07", "black hole between ingest and broker, reject");
     let nodes = shared_node().await;
     let proxy = proxy_to(&nodes[0]).await;
-    let mut house = Deployment::on(nodes).await;
-    house.set("HOOKLINE__INGEST__ON_BROKER_OUTAGE", "reject");
-    house.start(0, 1, "").await;
-    house.broker_through(proxy.address());
-    house.start(1, 0, "").await;
-    connected(&house).await;
+    let mut all_in_one = Deployment::on(nodes).await;
+    all_in_one.set("HOOKLINE__INGEST__ON_BROKER_OUTAGE", "reject");
+    all_in_one.start(0, 1, "").await;
+    all_in_one.broker_through(proxy.address());
+    all_in_one.start(1, 0, "").await;
+    connected(&all_in_one).await;
 
     proxy.set_both(&Toxics { blackhole: true, ..Toxics::default() });
     let body = sample("contact.opted_out", &SampleFacts::random(ACCOUNT)).to_string();
-    let answer = house.sender.post(body.as_bytes()).await.expect("an answer");
+    let answer = all_in_one.sender.post(body.as_bytes()).await.expect("an answer");
     // What was sent is lost with its connection.
     proxy.refuse(true);
     proxy.reset();
@@ -119,12 +119,12 @@ async fn f07_an_event_of_unknown_outcome_reaches_all_of_its_queues_though_its_se
     proxy.heal();
     let clock = Instant::now();
     eventually("it is recorded", async || {
-        let recorded = house.json(&["events", "list"]).await;
+        let recorded = all_in_one.json(&["events", "list"]).await;
         recorded["events"].as_array().is_some_and(|events| !events.is_empty()).then_some(())
     })
     .await;
     let recovered = clock.elapsed();
-    let accounts = house.settled().await;
+    let accounts = all_in_one.settled().await;
 
     assert_eq!(answer.status, 503);
     for handler in ["record_opt_out", "flag_opt_out"] {
@@ -142,24 +142,25 @@ async fn f09_a_slow_link_is_no_outage_and_no_refusal() {
     let fault = Fault::new("F09", "500 ms latency, 64 KB/s, slices of 1 to 16 bytes");
     let nodes = shared_node().await;
     let proxy = proxy_to(&nodes[0]).await;
-    let mut house = Deployment::on(nodes).await;
-    house.broker_through(proxy.address());
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 120, 12, &house.sandbox);
+    let mut all_in_one = Deployment::on(nodes).await;
+    all_in_one.broker_through(proxy.address());
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 120, 12, &all_in_one.sandbox);
     let parts = load.parts(2);
 
     let slow = Toxics { latency: Duration::from_millis(500), jitter: Duration::from_millis(100), ..Toxics::default() };
     proxy.set_both(&slow);
-    send_all(&house.sender, parts[0]).await;
+    send_all(&all_in_one.sender, parts[0]).await;
     proxy.set(Direction::Up, Toxics { bytes_per_second: Some(64 * 1024), slicer: true, ..slow.clone() });
     proxy.set(Direction::Down, Toxics { slicer: true, ..slow });
-    send_all(&house.sender, parts[1]).await;
-    let recovered =
-        timed("what was spooled is forwarded over it", Duration::from_secs(120), async || house.spooled().await == 0)
-            .await;
+    send_all(&all_in_one.sender, parts[1]).await;
+    let recovered = timed("what was spooled is forwarded over it", Duration::from_secs(120), async || {
+        all_in_one.spooled().await == 0
+    })
+    .await;
     proxy.heal();
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(recovered));
 }

@@ -44,9 +44,9 @@ impl Outage {
         RUNNING + WORKERS + 3 + u64::try_from(probes).expect("few")
     }
 
-    async fn happens(&self, house: &Deployment<'_>, proxy: &Proxy) -> Lasted {
+    async fn happens(&self, all_in_one: &Deployment<'_>, proxy: &Proxy) -> Lasted {
         let began = Timestamp::now();
-        house.sandbox.fault(FaultRule::new(ApiFault::status(500)));
+        all_in_one.sandbox.fault(FaultRule::new(ApiFault::status(500)));
         tokio::time::sleep(self.phase).await;
 
         let accepted = proxy.accepted();
@@ -55,32 +55,33 @@ impl Outage {
         tokio::time::sleep(self.phase).await;
         let refused = proxy.accepted() - accepted;
 
-        house.sandbox.clear_faults();
-        house.sandbox.fault(FaultRule::new(ApiFault::Hang(self.phase * 2)));
+        all_in_one.sandbox.clear_faults();
+        all_in_one.sandbox.fault(FaultRule::new(ApiFault::Hang(self.phase * 2)));
         proxy.refuse(false);
         tokio::time::sleep(self.phase).await;
-        house.sandbox.clear_faults();
+        all_in_one.sandbox.clear_faults();
         Lasted { began, refused, back: Timestamp::now() }
     }
 
     async fn is_survived(&self, fault: Fault) {
         let limited = Some((u32::try_from(LIMIT).expect("small"), WINDOW));
-        let mut house = Deployment::with(shared_node().await, |sandbox| sandbox.rate_limit = limited).await;
-        let proxy = Proxy::start(house.sandbox.addr(), seed()).await.expect("a proxy");
-        house.api_through(proxy.address());
+        let mut all_in_one = Deployment::with(shared_node().await, |sandbox| sandbox.rate_limit = limited).await;
+        let proxy = Proxy::start(all_in_one.sandbox.addr(), seed()).await.expect("a proxy");
+        all_in_one.api_through(proxy.address());
         let more = format!("[textus.breaker]\nopen_min = \"{}ms\"\n", self.open_min.as_millis());
-        house.start(1, usize::try_from(WORKERS).expect("few"), &more).await;
+        all_in_one.start(1, usize::try_from(WORKERS).expect("few"), &more).await;
         let (before, during) = self.events;
-        let load = Load::mixed(seed(), before + during, 0, &house.sandbox);
+        let load = Load::mixed(seed(), before + during, 0, &all_in_one.sandbox);
         let (first, second) = load.bodies.split_at(before);
 
-        hookline_e2e::send_all(&house.sender, first).await;
-        house.settled().await;
-        let (lasted, ()) = tokio::join!(self.happens(&house, &proxy), send_over(&house.sender, second, self.phase * 3));
-        let backlog = waiting(&house).await;
-        let tally = house.holds(&load, 0).await;
+        hookline_e2e::send_all(&all_in_one.sender, first).await;
+        all_in_one.settled().await;
+        let (lasted, ()) =
+            tokio::join!(self.happens(&all_in_one, &proxy), send_over(&all_in_one.sender, second, self.phase * 3));
+        let backlog = waiting(&all_in_one).await;
+        let tally = all_in_one.holds(&load, 0).await;
 
-        let requests = house.sandbox.requests();
+        let requests = all_in_one.sandbox.requests();
         let asked = requests.iter().filter(|request| (lasted.began..lasted.back).contains(&request.at)).count();
         let calls = u64::try_from(asked).expect("few") + lasted.refused;
         let answered = answered_after(lasted.back, &requests);
@@ -108,8 +109,8 @@ fn answered_after(back: Timestamp, requests: &[RecordedRequest]) -> Vec<Duration
 }
 
 /// Deliveries that wait for the API.
-async fn waiting(house: &Deployment<'_>) -> usize {
-    let status = house.json(&["status"]).await;
+async fn waiting(all_in_one: &Deployment<'_>) -> usize {
+    let status = all_in_one.json(&["status"]).await;
     let handlers = status["handlers"].as_array().expect("handlers");
     let waiting: u64 = handlers.iter().filter_map(|handler| handler["waiting"].as_u64()).sum();
     usize::try_from(waiting).expect("few")

@@ -29,13 +29,13 @@ fn used(requests: &[RecordedRequest]) -> f64 {
 async fn f35_many_workers_on_one_token_use_its_quota_and_do_not_overrun_it() {
     let fault = Fault::new("F35", "8 workers on one token of 100 calls in 3 s");
     let limited = Some((u32::try_from(LIMIT).unwrap_or_default(), WINDOW));
-    let mut house = Deployment::with(shared_node().await, |sandbox| sandbox.rate_limit = limited).await;
-    house.start(1, 8, "").await;
-    let load = Load::mixed(seed(), full(100, 500), 0, &house.sandbox);
-    send_all(&house.sender, &load.bodies).await;
-    let tally = house.holds(&load, 0).await;
+    let mut all_in_one = Deployment::with(shared_node().await, |sandbox| sandbox.rate_limit = limited).await;
+    all_in_one.start(1, 8, "").await;
+    let load = Load::mixed(seed(), full(100, 500), 0, &all_in_one.sandbox);
+    send_all(&all_in_one.sender, &load.bodies).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    let requests = house.sandbox.requests();
+    let requests = all_in_one.sandbox.requests();
     let refused = requests.iter().filter(|request| request.status == Some(429)).count();
     let share = used(&requests) * 100.0;
     println!("F35: {share:.1} % of the quota used, {refused} of {} calls refused", requests.len());

@@ -20,11 +20,11 @@ const OPEN_MAX: Duration = Duration::from_mins(5);
 const LONGEST_PARKED: Duration = Duration::from_mins(11);
 
 async fn reads_fail_for(time: Duration, fault: Fault) {
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 2, "").await;
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 2, "").await;
     // Three of ten are opt-outs.
     let events = NOTES * 4 + usize::try_from(time.as_secs() / EVERY.as_secs()).expect("few") * 4;
-    let mut load = Load::mixed(seed(), events, 0, &house.sandbox);
+    let mut load = Load::mixed(seed(), events, 0, &all_in_one.sandbox);
     // What comes after the opt-outs shows that reads work again; more of it would only take the API's quota.
     load.keep_of_others(NOTES * 4);
     let is_text = |body: &&Value| body["action"].as_str().is_some_and(|action| action.starts_with("message."));
@@ -38,13 +38,13 @@ async fn reads_fail_for(time: Duration, fault: Fault) {
         Endpoint::GetContact,
         Endpoint::ListPhones,
     ] {
-        house.sandbox.fault(FaultRule::new(ApiFault::status(500)).on(endpoint));
+        all_in_one.sandbox.fault(FaultRule::new(ApiFault::status(500)).on(endpoint));
     }
     let (first, rest) = texts.split_at(NOTES);
     for text in first {
-        house.sender.send(text).await;
+        all_in_one.sender.send(text).await;
     }
-    hookline_e2e::eventually("reads are held", async || reads_are_held(&house).await.then_some(())).await;
+    hookline_e2e::eventually("reads are held", async || reads_are_held(&all_in_one).await.then_some(())).await;
 
     let began = Instant::now();
     let mut slowest = Duration::ZERO;
@@ -55,9 +55,9 @@ async fn reads_fail_for(time: Duration, fault: Fault) {
     {
         let phone = body["optOut"]["phoneNumber"].as_str().expect("a phone number");
         let clock = Instant::now();
-        house.sender.send(body).await;
+        all_in_one.sender.send(body).await;
         hookline_e2e::eventually("the opt-out is PUT", async || {
-            (house.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, phone) > 0).then_some(())
+            (all_in_one.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, phone) > 0).then_some(())
         })
         .await;
         slowest = slowest.max(clock.elapsed());
@@ -67,31 +67,31 @@ async fn reads_fail_for(time: Duration, fault: Fault) {
     println!("parts: {sent} opt-outs while reads failed for {time:?}; the slowest PUT after {slowest:.2?}");
     assert!(slowest <= WITHIN, "{slowest:?}");
     let ended = Instant::now();
-    house.sandbox.clear_faults();
+    all_in_one.sandbox.clear_faults();
     for body in rest.iter().copied().chain(contacts).chain(opt_outs) {
-        house.sender.send(body).await;
+        all_in_one.sender.send(body).await;
     }
     // The distance of probes has doubled up to its bound by then.
-    while reads_are_held(&house).await {
+    while reads_are_held(&all_in_one).await {
         assert!(ended.elapsed() < OPEN_MAX + Duration::from_mins(1), "nobody finds out that reads work");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     // What the breaker parked may come back from the next longer delay queue.
-    while waits(&house).await {
+    while waits(&all_in_one).await {
         assert!(ended.elapsed() < OPEN_MAX + LONGEST_PARKED, "it does not come back");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
     fault.survived(tally, Some(ended.elapsed()));
 }
 
-async fn waits(house: &Deployment<'_>) -> bool {
-    let status = house.json(&["status"]).await;
+async fn waits(all_in_one: &Deployment<'_>) -> bool {
+    let status = all_in_one.json(&["status"]).await;
     status["handlers"].as_array().is_some_and(|all| all.iter().any(|handler| handler["waiting"] != 0))
 }
 
-async fn reads_are_held(house: &Deployment<'_>) -> bool {
-    let status = house.json(&["status"]).await;
+async fn reads_are_held(all_in_one: &Deployment<'_>) -> bool {
+    let status = all_in_one.json(&["status"]).await;
     status["destinations"][0]["reason"].as_str().is_some_and(|why| why.starts_with("reads fail"))
 }
 

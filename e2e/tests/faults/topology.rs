@@ -11,65 +11,67 @@ use crate::{Fault, seed, shared_node, timed};
 
 const ALL_BUT_CONTACTS: [&str; 5] = ["record_opt_out", "flag_opt_out", "log_note", "sync_contact", "record_history"];
 
-async fn limit(house: &Deployment<'_>, queue: &str, definition: &str) {
+async fn limit(all_in_one: &Deployment<'_>, queue: &str, definition: &str) {
     let pattern = format!("^{}$", queue.replace('.', "\\."));
-    house.ctl(&["set_policy", "-p", &house.vhost, "--apply-to", "queues", "full", &pattern, definition]).await;
+    all_in_one
+        .ctl(&["set_policy", "-p", &all_in_one.vhost, "--apply-to", "queues", "full", &pattern, definition])
+        .await;
 }
 
-async fn unlimit(house: &Deployment<'_>) {
-    house.ctl(&["clear_policy", "-p", &house.vhost, "full"]).await;
+async fn unlimit(all_in_one: &Deployment<'_>) {
+    all_in_one.ctl(&["clear_policy", "-p", &all_in_one.vhost, "full"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f16_a_full_work_queue_is_spooled_around_and_does_not_delay_another_handlers_retry() {
     let fault = Fault::new("F16", "a work queue full (reject-publish)");
-    let mut house = Deployment::on(shared_node().await).await;
+    let mut all_in_one = Deployment::on(shared_node().await).await;
     // 425 says that nothing was done, and is tried again at once; the breaker that it opens holds nothing.
-    house.sandbox.fault(FaultRule::new(ApiFault::status(425)).on(Endpoint::CreateContact));
-    house.start(1, 1, "[textus.breaker]\nopen_min = \"1ms\"\nopen_max = \"1ms\"\n").await;
-    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
-    send_all(&house.sender, &load.bodies).await;
+    all_in_one.sandbox.fault(FaultRule::new(ApiFault::status(425)).on(Endpoint::CreateContact));
+    all_in_one.start(1, 1, "[textus.breaker]\nopen_min = \"1ms\"\nopen_max = \"1ms\"\n").await;
+    let load = Load::mixed(seed(), 60, 6, &all_in_one.sandbox);
+    send_all(&all_in_one.sender, &load.bodies).await;
     let people: Vec<SampleFacts> = (0..45).map(|_| SampleFacts::random(ACCOUNT)).collect();
     let created: Vec<_> = people.iter().map(|person| sample("contact.created", person)).collect();
-    send_all(&house.sender, &created).await;
+    send_all(&all_in_one.sender, &created).await;
     // As long as somebody takes from it, it is not full; then it is, and they cannot come back.
-    limit(&house, "hookline.work.create_contact", r#"{"max-length":5}"#).await;
+    limit(&all_in_one, "hookline.work.create_contact", r#"{"max-length":5}"#).await;
     eventually("most contacts wait to be tried again", async || {
-        (house.queues().await["hookline.delay.1s"] >= 30).then_some(())
+        (all_in_one.queues().await["hookline.delay.1s"] >= 30).then_some(())
     })
     .await;
-    house.kill(Half::Worker, 0).await;
-    house.add_worker_of(&ALL_BUT_CONTACTS).await;
-    let returning = house.queues().await["hookline.delay.1s"];
+    all_in_one.kill(Half::Worker, 0).await;
+    all_in_one.add_worker_of(&ALL_BUT_CONTACTS).await;
+    let returning = all_in_one.queues().await["hookline.delay.1s"];
     assert!(returning >= 10, "{returning} cannot come back");
-    house.sandbox.fault(FaultRule::new(ApiFault::status(503)).on(Endpoint::PutOptOut).times(1));
+    all_in_one.sandbox.fault(FaultRule::new(ApiFault::status(503)).on(Endpoint::PutOptOut).times(1));
     let person = SampleFacts::random(ACCOUNT);
     let began = Instant::now();
-    house.sender.send(&sample("contact.opted_out", &person)).await;
+    all_in_one.sender.send(&sample("contact.opted_out", &person)).await;
     let retried = timed("the other's retry", Duration::from_secs(60), async || {
-        house.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone) == 1
+        all_in_one.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone) == 1
     });
     retried.await;
     let took = began.elapsed();
-    house.sender.send(&sample("contact.created", &SampleFacts::random(ACCOUNT))).await;
-    eventually("what the full queue refuses is spooled", async || (house.spooled().await > 0).then_some(())).await;
+    all_in_one.sender.send(&sample("contact.created", &SampleFacts::random(ACCOUNT))).await;
+    eventually("what the full queue refuses is spooled", async || (all_in_one.spooled().await > 0).then_some(())).await;
 
     // The limit stays: RabbitMQ 3.10 tells publishers that a queue is full no longer when it has been drained, and never
     // where a policy that was taken away had made it full.
-    house.sandbox.clear_faults();
-    house.add_worker_of(&["create_contact"]).await;
-    let tally = house.holds(&load, 0).await;
-    unlimit(&house).await;
+    all_in_one.sandbox.clear_faults();
+    all_in_one.add_worker_of(&["create_contact"]).await;
+    let tally = all_in_one.holds(&load, 0).await;
+    unlimit(&all_in_one).await;
 
     assert!(took < Duration::from_secs(5), "another handler's retry took {took:?}");
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, None);
 }
 
 /// How many deliveries of `record_opt_out` workers have published anew from the history.
-async fn republished(house: &Deployment<'_>) -> f64 {
+async fn republished(all_in_one: &Deployment<'_>) -> f64 {
     let mut republished = 0.0;
-    for worker in house.parts(Half::Worker) {
+    for worker in all_in_one.parts(Half::Worker) {
         republished += worker.metric("hookline_deliveries_republished_total{handler=\"record_opt_out\"}").await;
     }
     republished
@@ -77,12 +79,12 @@ async fn republished(house: &Deployment<'_>) -> f64 {
 
 /// Sends opt-outs until `is_hidden` holds after one as it did before: what declares the topology has not come in between, so
 /// its handler's queue has missed it. Returns the number that it is about.
-async fn send_a_hidden_opt_out(house: &Deployment<'_>, hide: &str, is_hidden: &str) -> String {
+async fn send_a_hidden_opt_out(all_in_one: &Deployment<'_>, hide: &str, is_hidden: &str) -> String {
     eventually("nothing tells its handler of an opt-out", async || {
-        house.ctl(&["eval", hide]).await;
+        all_in_one.ctl(&["eval", hide]).await;
         let person = SampleFacts::random(ACCOUNT);
-        house.sender.send(&sample("contact.opted_out", &person)).await;
-        house.ctl(&["eval", is_hidden]).await.contains("true").then_some(person.phone)
+        all_in_one.sender.send(&sample("contact.opted_out", &person)).await;
+        all_in_one.ctl(&["eval", is_hidden]).await.contains("true").then_some(person.phone)
     })
     .await
 }
@@ -94,69 +96,69 @@ const REPAIRED_WITHIN: Duration = Duration::from_secs(70);
 #[ignore = "full lane: scripts/faults"]
 async fn f12_what_a_deleted_work_queue_missed_is_published_anew_from_the_history() {
     let fault = Fault::new("F12", "hookline.work.record_opt_out deleted live");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 200, 20, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 200, 20, &all_in_one.sandbox);
     let parts = load.parts(3);
-    send_all(&house.sender, parts[0]).await;
-    house.settled().await;
+    send_all(&all_in_one.sender, parts[0]).await;
+    all_in_one.settled().await;
 
-    let queue = format!("rabbit_misc:r(<<\"{}\">>, queue, <<\"hookline.work.record_opt_out\">>)", house.vhost);
+    let queue = format!("rabbit_misc:r(<<\"{}\">>, queue, <<\"hookline.work.record_opt_out\">>)", all_in_one.vhost);
     let is_gone = format!("rabbit_amqqueue:lookup({queue}) =:= {{error, not_found}}.");
     let delete = format!(
         "case rabbit_amqqueue:lookup({queue}) of {{ok, Q}} -> \
          element(1, rabbit_amqqueue:delete(Q, false, false, <<\"e2e\">>)); _ -> gone end."
     );
     // A worker declares its queue as soon as it is told of the end of it.
-    house.ctl(&["eval", &delete]).await;
-    send_all(&house.sender, parts[1]).await;
-    house.stop(Half::Worker, 0).await;
-    let phone = send_a_hidden_opt_out(&house, &delete, &is_gone).await;
-    send_all(&house.sender, parts[2]).await;
+    all_in_one.ctl(&["eval", &delete]).await;
+    send_all(&all_in_one.sender, parts[1]).await;
+    all_in_one.stop(Half::Worker, 0).await;
+    let phone = send_a_hidden_opt_out(&all_in_one, &delete, &is_gone).await;
+    send_all(&all_in_one.sender, parts[2]).await;
     let by_ingest = timed("an ingest alone declares it again", Duration::from_secs(40), async || {
-        house.queues().await.contains_key("hookline.work.record_opt_out")
+        all_in_one.queues().await.contains_key("hookline.work.record_opt_out")
     })
     .await;
-    house.put(Half::Worker, 0, &[]).await;
+    all_in_one.put(Half::Worker, 0, &[]).await;
     let repaired = timed("the opt-out is PUT", REPAIRED_WITHIN, async || {
-        house.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &phone) == 1
+        all_in_one.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &phone) == 1
     })
     .await;
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert!(republished(&house).await > 0.0, "nothing else brings it to its handler");
-    assert_eq!(house.queues().await["hookline.unrouted"], 0);
-    assert_eq!(house.sender.statuses(), [200].into());
+    assert!(republished(&all_in_one).await > 0.0, "nothing else brings it to its handler");
+    assert_eq!(all_in_one.queues().await["hookline.unrouted"], 0);
+    assert_eq!(all_in_one.sender.statuses(), [200].into());
     fault.survived(tally, Some(by_ingest + repaired));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f13_what_a_queue_without_its_bindings_missed_is_published_anew_from_the_history() {
     let fault = Fault::new("F13", "a binding removed: events to queue");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.set("HOOKLINE__BROKER__MISSING_AFTER", "10s");
-    house.start(1, 2, "").await;
-    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.set("HOOKLINE__BROKER__MISSING_AFTER", "10s");
+    all_in_one.start(1, 2, "").await;
+    let load = Load::mixed(seed(), 60, 6, &all_in_one.sandbox);
     let parts = load.parts(2);
-    send_all(&house.sender, parts[0]).await;
-    house.settled().await;
+    send_all(&all_in_one.sender, parts[0]).await;
+    all_in_one.settled().await;
 
     let bindings = format!(
         "rabbit_binding:list_for_source_and_destination(rabbit_misc:r(<<\"{0}\">>, exchange, <<\"hookline.events\">>), \
          rabbit_misc:r(<<\"{0}\">>, queue, <<\"hookline.work.record_opt_out\">>))",
-        house.vhost
+        all_in_one.vhost
     );
     let unbind = format!("[rabbit_binding:remove(B, <<\"e2e\">>) || B <- {bindings}], ok.");
     let is_unbound = format!("{bindings} =:= [].");
-    send_a_hidden_opt_out(&house, &unbind, &is_unbound).await;
-    send_all(&house.sender, parts[1]).await;
+    send_a_hidden_opt_out(&all_in_one, &unbind, &is_unbound).await;
+    send_all(&all_in_one.sender, parts[1]).await;
     let recovered = timed("it is bound again", Duration::from_secs(40), async || {
-        house.ctl(&["eval", &is_unbound]).await.contains("false")
+        all_in_one.ctl(&["eval", &is_unbound]).await.contains("false")
     })
     .await;
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
-    assert!(republished(&house).await > 0.0, "nothing else brings it to its handler");
+    assert!(republished(&all_in_one).await > 0.0, "nothing else brings it to its handler");
     fault.survived(tally, Some(recovered));
 }
 
@@ -164,32 +166,32 @@ async fn f13_what_a_queue_without_its_bindings_missed_is_published_anew_from_the
 #[ignore = "full lane: scripts/faults"]
 async fn f30_a_dead_letter_that_its_queue_did_not_get_is_kept_as_unrouted_and_arrives_later() {
     let fault = Fault::new("F30", "a binding removed: dead letters to hookline.dead.record_opt_out");
-    let mut house = Deployment::on(shared_node().await).await;
-    house.start(1, 1, "").await;
-    let load = Load::mixed(seed(), 60, 6, &house.sandbox);
-    send_all(&house.sender, &load.bodies).await;
-    house.settled().await;
+    let mut all_in_one = Deployment::on(shared_node().await).await;
+    all_in_one.start(1, 1, "").await;
+    let load = Load::mixed(seed(), 60, 6, &all_in_one.sandbox);
+    send_all(&all_in_one.sender, &load.bodies).await;
+    all_in_one.settled().await;
 
     let refusal = ApiFault::Status { status: 400, headers: Vec::new(), body: Some(json!({}).to_string()) };
-    house.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut));
+    all_in_one.sandbox.fault(FaultRule::new(refusal).on(Endpoint::PutOptOut));
     let unbind = format!(
         "V = <<\"{}\">>, rabbit_binding:remove({{binding, rabbit_misc:r(V, exchange, <<\"hookline.dead\">>), \
          <<\"record_opt_out\">>, rabbit_misc:r(V, queue, <<\"hookline.dead.record_opt_out\">>), []}}, <<\"e2e\">>).",
-        house.vhost
+        all_in_one.vhost
     );
-    let removed = house.ctl(&["eval", &unbind]).await;
+    let removed = all_in_one.ctl(&["eval", &unbind]).await;
     assert!(removed.contains("ok"), "{removed}");
-    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
-    house.doomed.insert(id.clone());
-    eventually("it is kept", async || (house.queues().await["hookline.unrouted"] == 1).then_some(())).await;
-    let dead_letters = async || house.rows(&["dead-letters", "list"], "dead_letters").await;
+    let id = all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    all_in_one.doomed.insert(id.clone());
+    eventually("it is kept", async || (all_in_one.queues().await["hookline.unrouted"] == 1).then_some(())).await;
+    let dead_letters = async || all_in_one.rows(&["dead-letters", "list"], "dead_letters").await;
     assert_eq!(dead_letters().await.len(), 0, "its queue was not bound");
     let recovered = timed("redriven, it is refused again and arrives", Duration::from_secs(60), async || {
-        house.json(&["unrouted", "redrive"]).await;
+        all_in_one.json(&["unrouted", "redrive"]).await;
         !dead_letters().await.is_empty()
     })
     .await;
-    let tally = house.holds(&load, 0).await;
+    let tally = all_in_one.holds(&load, 0).await;
 
     let dead = dead_letters().await;
     assert_eq!(dead.len(), 1, "{dead:?}");

@@ -23,7 +23,7 @@ pub(crate) async fn hold(play: &Play<'_>) -> Vec<String> {
     failures.extend(effects_are_made_once(play, &events).await);
     failures.extend(no_call_is_early(play));
     failures.extend(nothing_personal_is_written(play));
-    let violations = play.stage.house.sandbox.violations();
+    let violations = play.stage.all_in_one.sandbox.violations();
     failures.extend(violations.iter().map(|violation| format!("(d) asked wrongly: {}", violation.what)));
     failures
 }
@@ -45,7 +45,7 @@ async fn every_event_is_accounted_for(play: &Play<'_>, events: &[Value]) -> Vec<
     }
     let ours: BTreeSet<&str> = sent.iter().map(|one| one.id.as_str()).collect();
     let strangers = known.iter().filter(|(id, event)| !ours.contains(*id) && event["event_type"] != "mixed.rotated");
-    let echoes = play.stage.house.sandbox.echo_counts();
+    let echoes = play.stage.all_in_one.sandbox.echo_counts();
     let strangers = strangers.count() as u64;
     if !(echoes.sent..=echoes.sent + echoes.given_up).contains(&strangers) {
         failures.push(format!("(d5) {strangers} events that nobody sent, {echoes:?}"));
@@ -129,7 +129,8 @@ async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String>
         let said = &play.plan.said[one.said];
         let (id, index) = (one.id.as_str(), one.said);
         let notes = noted.get(message_id((play.plan.seed, index)).as_str()).copied().unwrap_or_default();
-        let posts = play.stage.house.sandbox.effect_count(EffectKind::ContactCreated, SECOND_ACCOUNT, said.phone());
+        let posts =
+            play.stage.all_in_one.sandbox.effect_count(EffectKind::ContactCreated, SECOND_ACCOUNT, said.phone());
         let (made, handler) = match said.what {
             What::Text | What::StopWord | What::StartWord => (notes, "log_note"),
             What::ForbiddenText => (usize::from(dead.contains(&(id, "log_note"))) + notes, "log_note"),
@@ -171,7 +172,7 @@ fn unreadable_for(what: What) -> &'static [&'static str] {
 
 /// No call is made between a 429 and the end of its Retry-After.
 fn no_call_is_early(play: &Play<'_>) -> Vec<String> {
-    let requests = play.stage.house.sandbox.requests();
+    let requests = play.stage.all_in_one.sandbox.requests();
     let millis = |at: Timestamp| at.as_millisecond();
     let mut failures = Vec::new();
     for throttled in requests.iter().filter(|request| request.status == Some(429)) {

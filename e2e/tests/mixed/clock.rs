@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use hookline_e2e::House;
+use hookline_e2e::AllInOne;
 use jiff::Timestamp;
 
 /// Milliseconds of the clock that Hookline's processes see.
@@ -30,10 +30,10 @@ impl Clock {
     }
 
     /// Every process that starts from now on sees a clock that is so much further ahead.
-    pub(crate) fn leap(&self, house: &mut House, seconds: i64) -> Ms {
+    pub(crate) fn leap(&self, all_in_one: &mut AllInOne, seconds: i64) -> Ms {
         let ahead = self.ahead.fetch_add(seconds * 1_000, Ordering::Relaxed) + seconds * 1_000;
-        house.set("LD_PRELOAD", &library().display().to_string());
-        house.set("MIXED_CLOCK_AHEAD", &(ahead / 1_000).to_string());
+        all_in_one.set("LD_PRELOAD", &library().display().to_string());
+        all_in_one.set("MIXED_CLOCK_AHEAD", &(ahead / 1_000).to_string());
         ahead
     }
 }

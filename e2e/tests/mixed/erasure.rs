@@ -27,7 +27,7 @@ pub(crate) async fn holds(play: &Play<'_>) -> Vec<String> {
     let mut failures = Vec::new();
     let before = told(play, &erased).await;
     for phone in &erased {
-        if play.stage.house.cli(&["erase", phone, "--yes"]).await.code != Some(0) {
+        if play.stage.all_in_one.cli(&["erase", phone, "--yes"]).await.code != Some(0) {
             failures.push(format!("(d) {phone} cannot be erased"));
         }
     }
@@ -46,7 +46,7 @@ pub(crate) async fn holds(play: &Play<'_>) -> Vec<String> {
     failures.extend(lost.map(|one| format!("(d) {} of somebody else is erased", one["record_id"])));
     failures.extend(notes(play, &erased, &before, &after));
     failures.extend(payloads(play, &erased).await);
-    if play.stage.house.cli(&["opt-outs", "verify"]).await.code != Some(0) {
+    if play.stage.all_in_one.cli(&["opt-outs", "verify"]).await.code != Some(0) {
         failures.push("(d) the ledger does not verify after erasing".to_owned());
     }
     failures
@@ -98,7 +98,7 @@ async fn payloads(play: &Play<'_>, erased: &BTreeSet<&str>) -> Vec<String> {
         if !is_theirs && !is_near {
             continue;
         }
-        let shown = play.stage.house.cli(&["events", "show", &one.id]).await.stdout;
+        let shown = play.stage.all_in_one.cli(&["events", "show", &one.id]).await.stdout;
         let is_kept = shown.lines().any(|line| line.starts_with("payload") && line.ends_with("kept"));
         if is_kept == is_theirs {
             let state = if is_kept { "kept" } else { "gone" };

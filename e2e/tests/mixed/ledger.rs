@@ -35,7 +35,7 @@ pub(crate) async fn holds(play: &Play<'_>) -> Vec<String> {
         }
     }
     failures.extend(states(play).await);
-    if play.stage.house.cli(&["opt-outs", "verify"]).await.code != Some(0) {
+    if play.stage.all_in_one.cli(&["opt-outs", "verify"]).await.code != Some(0) {
         failures.push("(d) the ledger does not verify".to_owned());
     }
     failures
@@ -110,8 +110,13 @@ async fn states(play: &Play<'_>) -> Vec<String> {
         if stands && state != "opted_out" {
             failures.push(format!("(d4) {phone} at {account} is {state}, and stands opted out"));
         }
-        let has_echo =
-            play.stage.house.sandbox.effects().iter().any(|effect| effect.account == account && effect.key == phone);
+        let has_echo = play
+            .stage
+            .all_in_one
+            .sandbox
+            .effects()
+            .iter()
+            .any(|effect| effect.account == account && effect.key == phone);
         if undone && !has_echo && state != "opted_in" {
             failures.push(format!("(d4) {phone} at {account} is {state}, and opted in since"));
         }

@@ -59,7 +59,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn of(play: &Play<'_>) -> Self {
-        let requests = play.stage.house.sandbox.requests();
+        let requests = play.stage.all_in_one.sandbox.requests();
         let at = |recorded| play.clock.of(recorded, &play.leaps);
         let of_kind = |kind| requests.iter().filter(move |request| request.endpoint == Some(kind)).cloned();
         Self {

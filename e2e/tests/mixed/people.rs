@@ -52,7 +52,7 @@ fn flag(play: &Play<'_>, phone: &str, flag: Option<bool>) -> Option<String> {
     let stands = outs.iter().any(|out| !ins.iter().any(|opt_in| may_undo(opt_in, out)));
     let undone = outs.iter().all(|out| ins.iter().any(|opt_in| surely_undoes(opt_in, out)));
     // An echo of our own PUT opts out as well.
-    let has_echo = play.stage.house.sandbox.effects().iter().any(|effect| effect.key == phone);
+    let has_echo = play.stage.all_in_one.sandbox.effects().iter().any(|effect| effect.key == phone);
     match flag {
         Some(true) if undone && !has_echo => Some(format!("(d) {phone} is flagged, and nobody opted it out")),
         None | Some(false) if stands => Some(format!("(d) {phone} stands opted out, and has no flag")),

@@ -103,10 +103,10 @@ impl<'a> Play<'a> {
             Step::SendAgain(said) => self.post(said),
             Step::Begin(trouble) => {
                 let rule = self.plan.troubles[trouble].rule.clone();
-                self.begun.insert(trouble, self.stage.house.sandbox.fault(rule));
+                self.begun.insert(trouble, self.stage.all_in_one.sandbox.fault(rule));
             }
             Step::End(trouble) => self.end(trouble),
-            Step::Pause => drop(self.stage.house.cli(&["pause", "textus"]).await),
+            Step::Pause => drop(self.stage.all_in_one.cli(&["pause", "textus"]).await),
             Step::Resume => {
                 self.resume().await;
                 // What waited for this goes at once: nothing failed.
@@ -122,18 +122,18 @@ impl<'a> Play<'a> {
             Step::Replay(said) => {
                 let id = self.held().get(&said).map(|sent| sent.id.clone());
                 if let Some(id) = id {
-                    self.stage.house.cli(&["events", "replay", &id]).await;
+                    self.stage.all_in_one.cli(&["events", "replay", &id]).await;
                 }
             }
             Step::LostOptIn(said) => {
                 let facts = &self.plan.said[said].facts;
                 let lost = json!({ "action": "contact.opted_in",
                     "optOut": { "account": format!("/accounts/{}", facts.account), "phoneNumber": facts.phone } });
-                self.stage.house.sandbox.learn(&lost).expect("an opt-in");
+                self.stage.all_in_one.sandbox.learn(&lost).expect("an opt-in");
             }
             Step::Erase(said) => {
                 let phone = self.plan.said[said].phone();
-                let ran = self.stage.house.cli(&["erase", phone, "--yes"]).await;
+                let ran = self.stage.all_in_one.cli(&["erase", phone, "--yes"]).await;
                 if ran.code != Some(0) {
                     self.failures.push(format!("(d) erase fails: {}", ran.stderr));
                 }
@@ -141,7 +141,7 @@ impl<'a> Play<'a> {
             Step::EraseOurselves(said) => {
                 // Refused once events have told whose it is. What it takes nevertheless is missed later.
                 let ours = &self.plan.said[said].facts.account_phone;
-                self.stage.house.cli(&["erase", ours, "--yes"]).await;
+                self.stage.all_in_one.cli(&["erase", ours, "--yes"]).await;
             }
             Step::OtherWorld => worlds::begin(self).await,
             Step::OwnWorld => worlds::end(self).await,
@@ -154,7 +154,7 @@ impl<'a> Play<'a> {
     }
 
     pub(crate) async fn resume(&mut self) {
-        self.stage.house.cli(&["resume", "textus"]).await;
+        self.stage.all_in_one.cli(&["resume", "textus"]).await;
         self.resumed = Timestamp::now();
     }
 
@@ -171,7 +171,7 @@ impl<'a> Play<'a> {
 
     fn end(&mut self, trouble: usize) {
         if let Some(id) = self.begun.remove(&trouble) {
-            self.stage.house.sandbox.remove_fault(id);
+            self.stage.all_in_one.sandbox.remove_fault(id);
         }
         let trouble = &self.plan.troubles[trouble];
         if trouble.holds_puts {
@@ -193,11 +193,11 @@ impl<'a> Play<'a> {
     async fn restart(&mut self, is_kill: bool, leap: i64) {
         self.stage.stop(is_kill).await;
         if leap > 0 {
-            let ahead = self.clock.leap(&mut self.stage.house, leap);
+            let ahead = self.clock.leap(&mut self.stage.all_in_one, leap);
             self.leaps.push((Timestamp::now(), ahead));
             // Events are dated by the clock that is ahead: so is what our own PUTs raise.
             let ahead = Duration::from_millis(u64::try_from(ahead).expect("ahead"));
-            self.stage.house.sandbox.configure(|options| options.clock_ahead = ahead);
+            self.stage.all_in_one.sandbox.configure(|options| options.clock_ahead = ahead);
         }
         self.stage.start().await;
         self.restarts += 1;
@@ -210,7 +210,7 @@ impl<'a> Play<'a> {
         let stated = bodies::stated(meant.dated, self.clock.now());
         let body = bodies::body(meant, (self.plan.seed, said), stated);
         if meant.what.is_text_or_contact() {
-            self.stage.house.sandbox.learn(&body).expect("a sample's shape");
+            self.stage.all_in_one.sandbox.learn(&body).expect("a sample's shape");
         }
         self.bodies.insert(said, (bodies::bytes(meant, body), stated));
         self.post(said);
@@ -218,7 +218,8 @@ impl<'a> Play<'a> {
 
     fn post(&mut self, said: usize) {
         let Some((bytes, stated)) = self.bodies.get(&said).cloned() else { return };
-        let (sender, clock, sent) = (self.stage.house.sender.clone(), Arc::clone(&self.clock), Arc::clone(&self.sent));
+        let (sender, clock, sent) =
+            (self.stage.all_in_one.sender.clone(), Arc::clone(&self.clock), Arc::clone(&self.sent));
         let (signature, accounts) = (sign(self.stage.secret(), &bytes), self.accounts);
         let posted = clock.now();
         self.sending.spawn(async move {

@@ -110,7 +110,7 @@ async fn one(seed: u64, below: Below) -> Vec<String> {
 /// Everything there is to know of a run, in a file.
 fn keep(play: &Play<'_>) {
     let mut text = told(play.plan);
-    for request in play.stage.house.sandbox.requests() {
+    for request in play.stage.all_in_one.sandbox.requests() {
         let hookline_sandbox::RecordedRequest {
             at, method, path, status, effect, genuine, marked, answered_at, ..
         } = request;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
-use hookline_e2e::{ACCOUNT, HOOKLINE_WORKER, House, Process, Running, SECOND_ACCOUNT, SECRET, eventually};
+use hookline_e2e::{ACCOUNT, AllInOne, HOOKLINE_WORKER, Process, Running, SECOND_ACCOUNT, SECRET, eventually};
 use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::sign;
 use serde_json::Value;
@@ -17,14 +17,14 @@ pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
 pub(crate) const LEASE: Duration = Duration::from_millis(3 * 400 + 5_000);
 pub(crate) const PAUSED_PROBE: Duration = Duration::from_secs(3);
 pub(crate) const OPEN_MAX: Duration = Duration::from_millis(1_500);
-/// What [`House`] configures; the shortest delay of RabbitMQ is longer.
+/// What [`AllInOne`] configures; the shortest delay of RabbitMQ is longer.
 pub(crate) const RETRY_MAX: Duration = Duration::from_millis(500);
 pub(crate) const SHORTEST_TIER: Duration = Duration::from_secs(1);
 const SECOND_SECRET: &str = "textus-synthetic-secret-that-came-later";
 const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-mixed-lane-0123456789";
 
 pub(crate) struct Stage {
-    pub(crate) house: House,
+    pub(crate) all_in_one: AllInOne,
     below: Below,
     vhost: Option<String>,
     running: Option<Running>,
@@ -45,7 +45,7 @@ impl Stage {
                 (format!("[broker]\nurl = \"{broker}\"\n[store]\nurl = \"{store}\"\n"), Some(vhost))
             }
         };
-        let mut house = House::with(|options| options.marked = plan.is_sandbox, &more).await;
+        let mut all_in_one = AllInOne::with(|options| options.marked = plan.is_sandbox, &more).await;
         let millis = |time: Duration| format!("{}ms", time.as_millis());
         for (name, value) in [
             ("TEXTUS__TIMEOUT", millis(TIMEOUT)),
@@ -57,10 +57,10 @@ impl Stage {
             ("HANDLERS__LOG_NOTE__NOT_FOUND_GRACE", "1s".to_owned()),
             ("HANDLERS__CREATE_CONTACT__ACCOUNTS", SECOND_ACCOUNT.to_owned()),
         ] {
-            house.set(&format!("HOOKLINE__{name}"), &value);
+            all_in_one.set(&format!("HOOKLINE__{name}"), &value);
         }
         let mut stage = Self {
-            house,
+            all_in_one,
             below: plan.below,
             vhost,
             running: None,
@@ -75,15 +75,15 @@ impl Stage {
     /// The accounts that opt-outs are PUT to, from the next start on.
     pub(crate) fn use_accounts(&mut self, count: usize) {
         let accounts = [ACCOUNT, SECOND_ACCOUNT][..count].join(", ");
-        self.house.set("HOOKLINE__HANDLERS__RECORD_OPT_OUT__ACCOUNTS", &accounts);
+        self.all_in_one.set("HOOKLINE__HANDLERS__RECORD_OPT_OUT__ACCOUNTS", &accounts);
     }
 
     pub(crate) async fn start(&mut self) {
-        self.running = Some(self.house.run().await);
+        self.running = Some(self.all_in_one.run().await);
         self.point_echoes();
         if self.below == Below::RabbitMqAndPostgres {
-            let mut command = self.house.program(HOOKLINE_WORKER, &[]);
-            command.env("HOOKLINE__DATA_DIR", self.house.dir().join("second"));
+            let mut command = self.all_in_one.program(HOOKLINE_WORKER, &[]);
+            command.env("HOOKLINE__DATA_DIR", self.all_in_one.dir().join("second"));
             let mut second = Process::start(command);
             second.line("hookline.started", |line| line.contains("hookline.started").then_some(())).await;
             self.second = Some(second);
@@ -116,14 +116,14 @@ impl Stage {
 
     /// The next secret signs, and the one before counts still.
     pub(crate) async fn rotate_secret(&self) {
-        let text = std::fs::read_to_string(self.house.config()).expect("readable");
+        let text = std::fs::read_to_string(self.all_in_one.config()).expect("readable");
         let (one, both) = (format!("[\"{SECRET}\"]"), format!("[\"{SECOND_SECRET}\", \"{SECRET}\"]"));
-        std::fs::write(self.house.config(), text.replace(&one, &both)).expect("written");
+        std::fs::write(self.all_in_one.config(), text.replace(&one, &both)).expect("written");
         if let Some(running) = &self.running {
             running.process.hang_up();
             eventually("the new secret counts", async || {
                 let body = br#"{"action":"mixed.rotated","id":"/integrations/Lp4Xv9/deliveries/rotated"}"#;
-                let answer = self.house.sender.post_signed(body, &sign(SECOND_SECRET, body)).await;
+                let answer = self.all_in_one.sender.post_signed(body, &sign(SECOND_SECRET, body)).await;
                 answer.is_ok_and(|answer| answer.status == 200).then_some(())
             })
             .await;
@@ -135,7 +135,7 @@ impl Stage {
     fn point_echoes(&self) {
         if let Some(running) = &self.running {
             let secret = self.secret().to_owned();
-            self.house.sandbox.set_webhook(WebhookTarget { url: running.webhooks.clone(), secret });
+            self.all_in_one.sandbox.set_webhook(WebhookTarget { url: running.webhooks.clone(), secret });
         }
     }
 
@@ -145,13 +145,13 @@ impl Stage {
 
     /// The document that a command prints; `None` where it fails.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Option<Value> {
-        let ran = self.house.cli(&[arguments, &["--json"]].concat()).await;
+        let ran = self.all_in_one.cli(&[arguments, &["--json"]].concat()).await;
         (ran.code == Some(0)).then(|| serde_json::from_str(&ran.stdout).ok()).flatten()
     }
 
     /// The rows of a list, all of them.
     pub(crate) async fn rows(&self, list: &[&str], key: &str) -> Vec<Value> {
-        self.house.rows(list, key).await
+        self.all_in_one.rows(list, key).await
     }
 
     /// What lies in `hookline.delay` finds no way back, until the topology is declared again.
@@ -166,15 +166,15 @@ impl Stage {
 
     pub(crate) async fn route(&self) {
         if self.vhost.is_some() {
-            self.house.cli(&["topology", "--apply"]).await;
-            self.house.cli(&["unrouted", "redrive"]).await;
+            self.all_in_one.cli(&["topology", "--apply"]).await;
+            self.all_in_one.cli(&["unrouted", "redrive"]).await;
         }
     }
 
     /// Makes room for the next run.
     pub(crate) async fn strike(mut self) {
         self.stop(true).await;
-        self.house.sandbox.stop().await;
+        self.all_in_one.sandbox.stop().await;
         if let Some(vhost) = &self.vhost {
             RabbitNode::shared().await.ctl(&["delete_vhost", vhost]).await;
         }

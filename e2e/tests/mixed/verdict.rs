@@ -115,7 +115,7 @@ async fn dead_opt_outs(play: &Play<'_>) -> Vec<DeadLetter> {
 /// What an operator does once the API takes again what it refused.
 async fn redrive(play: &Play<'_>) {
     for dead in dead_opt_outs(play).await.iter().filter(|dead| dead.is_final) {
-        play.stage.house.cli(&["dead-letters", "redrive", &dead.id]).await;
+        play.stage.all_in_one.cli(&["dead-letters", "redrive", &dead.id]).await;
     }
 }
 
@@ -124,7 +124,7 @@ async fn settled(play: &Play<'_>, within: Duration) -> Result<(), String> {
     let deadline = Instant::now() + within;
     let mut pause = LOOK_EVERY;
     loop {
-        let echoes = play.stage.house.sandbox.echo_counts();
+        let echoes = play.stage.all_in_one.sandbox.echo_counts();
         let status = play.stage.json(&["status"]).await.unwrap_or_default();
         let list = |key: &str| status[key].as_array().cloned().unwrap_or_default();
         let waits: Vec<String> = list("handlers")
@@ -135,7 +135,7 @@ async fn settled(play: &Play<'_>, within: Duration) -> Result<(), String> {
         let is_work = |queue: &Value| queue["queue"].as_str().is_some_and(|name| name.starts_with("hookline.work."));
         let queued = list("queues").iter().any(|queue| is_work(queue) && queue["messages"] != 0);
         let quiet = !list("handlers").is_empty() && waits.is_empty() && !queued && status["unrecorded"] == 0;
-        if quiet && echoes.pending == 0 && echoes == play.stage.house.sandbox.echo_counts() {
+        if quiet && echoes.pending == 0 && echoes == play.stage.all_in_one.sandbox.echo_counts() {
             return Ok(());
         }
         if Instant::now() > deadline {

@@ -26,7 +26,7 @@ pub(crate) async fn begin(play: &Play<'_>) {
     let deadline = Instant::now() + ANSWERED_WITHIN;
     let is_known = || {
         let before = Timestamp::now().as_millisecond() - KNOWN_AFTER;
-        let requests = play.stage.house.sandbox.requests();
+        let requests = play.stage.all_in_one.sandbox.requests();
         requests.iter().any(|request| request.answered_at.is_some_and(|at| at.as_millisecond() < before))
     };
     while !is_known() {
@@ -36,14 +36,14 @@ pub(crate) async fn begin(play: &Play<'_>) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let marked = !play.plan.is_sandbox;
-    play.stage.house.sandbox.configure(|options| options.marked = marked);
+    play.stage.all_in_one.sandbox.configure(|options| options.marked = marked);
 }
 
 /// The remedy: the destination is paused if the other world answered, and resumed once it does not any more.
 pub(crate) async fn end(play: &mut Play<'_>) {
     let marked = play.plan.is_sandbox;
-    play.stage.house.sandbox.configure(|options| options.marked = marked);
-    let requests = play.stage.house.sandbox.requests();
+    play.stage.all_in_one.sandbox.configure(|options| options.marked = marked);
+    let requests = play.stage.all_in_one.sandbox.requests();
     let pauses = |request: &RecordedRequest| is_strange(request, marked) && request.at > play.resumed();
     if requests.iter().any(pauses) && !becomes_paused(play).await {
         // An answer may come too late for its caller on a busy machine.

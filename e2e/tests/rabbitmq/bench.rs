@@ -1,16 +1,16 @@
 //! `hookline-bench` on RabbitMQ: measured beside the references, and nothing left behind.
 
 use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
-use hookline_e2e::House;
+use hookline_e2e::AllInOne;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_compares_on_rabbitmq_and_leaves_the_virtual_host_empty() {
     let node = RabbitNode::shared().await;
     let vhost = node.new_vhost().await;
     let url = node.url_of(&vhost);
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
-    let report = house
+    let report = all_in_one
         .bench(&[
             "ingest",
             "worker",
@@ -50,11 +50,11 @@ async fn bench_has_several_workers_share_a_token_and_leaves_the_virtual_host_emp
     let node = RabbitNode::shared().await;
     let vhost = node.new_vhost().await;
     let (url, store) = (node.url_of(&vhost), PostgresNode::shared().await.database().await);
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
     let urls = ["--broker-url", url.as_str(), "--store-url", store.as_str()];
     let what = ["opt-outs", "isolation", "--seconds", "1", "--runs", "1"];
-    let report = house.bench(&[what.as_slice(), &urls, &["--json"]].concat()).await.json();
+    let report = all_in_one.bench(&[what.as_slice(), &urls, &["--json"]].concat()).await.json();
 
     for one in report["opt_outs"]["measurements"].as_array().expect("a list") {
         assert_eq!((&one["broker"], &one["store"]), (&"rabbitmq".into(), &"postgresql".into()), "{one:#}");

@@ -6,18 +6,18 @@ mod services;
 mod worlds;
 
 use hookline_common::testing::nodes::RabbitNode;
-use hookline_e2e::{House, Process, binary, eventually};
+use hookline_e2e::{AllInOne, Process, binary, eventually};
 use serde_json::Value;
 use tokio::process::Command;
 
 /// An address at which nothing answers.
 const NOWHERE: &str = "amqp://guest:guest@127.0.0.1:1/nowhere";
 
-/// A house whose queues are in a virtual host of its own, and the name of that.
-async fn house() -> (House, String) {
+/// An all-in-one Hookline whose queues are in a virtual host of its own, and the name of that.
+async fn all_in_one() -> (AllInOne, String) {
     let node = RabbitNode::shared().await;
     let vhost = node.new_vhost().await;
-    (House::with(|_options| {}, &broker(&node.url_of(&vhost))).await, vhost)
+    (AllInOne::with(|_options| {}, &broker(&node.url_of(&vhost))).await, vhost)
 }
 
 /// The lines that put the queues there.
@@ -29,10 +29,10 @@ async fn delete_queue(vhost: &str, queue: &str) {
     RabbitNode::shared().await.ctl(&["delete_queue", "-p", vhost, queue]).await;
 }
 
-/// One of our programs, with this house's configuration and nothing of the surroundings.
-fn program(house: &House, name: &str, arguments: &[&str]) -> Command {
+/// One of our programs, with this all-in-one Hookline's configuration and nothing of the surroundings.
+fn program(all_in_one: &AllInOne, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
-    command.current_dir(house.dir()).env_clear().arg("--config").arg(house.config()).args(arguments);
+    command.current_dir(all_in_one.dir()).env_clear().arg("--config").arg(all_in_one.config()).args(arguments);
     command
 }
 

@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use hookline_e2e::{ACCOUNT, HOOKLINE_INGEST, HOOKLINE_WORKER, House, Process, SECRET, eventually, run};
+use hookline_e2e::{ACCOUNT, AllInOne, HOOKLINE_INGEST, HOOKLINE_WORKER, Process, SECRET, eventually, run};
 use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::{SampleFacts, sample};
 use serde_json::Value;
 
-use crate::{NOWHERE, admin, becomes_ready, broker, house, program, start};
+use crate::{NOWHERE, admin, all_in_one, becomes_ready, broker, program, start};
 
 const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
 /// Webhooks and echoes go to this ingest from now on.
-fn goes_to(house: &House, ingest: &Value) {
+fn goes_to(all_in_one: &AllInOne, ingest: &Value) {
     let webhooks = format!("http://{}/webhooks/textus", ingest["webhooks"].as_str().expect("an address"));
-    house.sender.goes_to(&webhooks);
-    house.sandbox.set_webhook(WebhookTarget { url: webhooks, secret: SECRET.to_owned() });
+    all_in_one.sender.goes_to(&webhooks);
+    all_in_one.sandbox.set_webhook(WebhookTarget { url: webhooks, secret: SECRET.to_owned() });
 }
 
 /// Waits until no delivery of the event waits.
-async fn settled(house: &House, id: &str) -> Value {
+async fn settled(all_in_one: &AllInOne, id: &str) -> Value {
     eventually("the event is settled", async || {
-        let shown = house.cli(&["events", "show", id, "--json"]).await;
+        let shown = all_in_one.cli(&["events", "show", id, "--json"]).await;
         let event: Value = serde_json::from_str(&shown.stdout).ok()?;
         let deliveries = event["deliveries"].as_array()?;
         let done = deliveries.len() == 3 && deliveries.iter().all(|delivery| delivery["state"] != "waiting");
@@ -39,21 +39,21 @@ async fn ends_well(process: Process) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_take_an_opt_out_from_the_webhook_to_its_put() {
-    let (house, _) = house().await;
-    let (ingest, ingest_at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
-    let (worker, worker_at) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+    let (all_in_one, _) = all_in_one().await;
+    let (ingest, ingest_at) = start(program(&all_in_one, HOOKLINE_INGEST, &[])).await;
+    let (worker, worker_at) = start(program(&all_in_one, HOOKLINE_WORKER, &[])).await;
     becomes_ready(&ingest_at).await;
     becomes_ready(&worker_at).await;
-    goes_to(&house, &ingest_at);
+    goes_to(&all_in_one, &ingest_at);
 
-    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    let id = all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
 
-    settled(&house, &id).await;
+    settled(&all_in_one, &id).await;
     eventually("all is recorded, as the worker says", async || {
-        (house.json(&["status"]).await["unrecorded"] == 0).then_some(())
+        (all_in_one.json(&["status"]).await["unrecorded"] == 0).then_some(())
     })
     .await;
-    assert_eq!(house.sandbox.effects().len(), 1, "one PUT");
+    assert_eq!(all_in_one.sandbox.effects().len(), 1, "one PUT");
     let (of_ingest, of_worker) = (admin(&ingest_at, "/metrics").await.1, admin(&worker_at, "/metrics").await.1);
     assert!(of_ingest.contains("hookline_broker_connected 1") && !of_ingest.contains("hookline_deliveries_total"));
     assert!(of_worker.contains("hookline_broker_connected 1") && !of_worker.contains("hookline_ingest_spool_events"));
@@ -63,13 +63,13 @@ async fn two_processes_take_an_opt_out_from_the_webhook_to_its_put() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_tells_how_old_and_how_long_a_backlog_is_that_it_does_not_work_on() {
-    let (house, _) = house().await;
-    let (ingest, ingest_at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
-    let (worker, worker_at) = start(program(&house, HOOKLINE_WORKER, &["--handlers", "record_history"])).await;
+    let (all_in_one, _) = all_in_one().await;
+    let (ingest, ingest_at) = start(program(&all_in_one, HOOKLINE_INGEST, &[])).await;
+    let (worker, worker_at) = start(program(&all_in_one, HOOKLINE_WORKER, &["--handlers", "record_history"])).await;
     becomes_ready(&ingest_at).await;
-    goes_to(&house, &ingest_at);
+    goes_to(&all_in_one, &ingest_at);
 
-    house.sender.send(&sample("message.received", &SampleFacts::random(ACCOUNT))).await;
+    all_in_one.sender.send(&sample("message.received", &SampleFacts::random(ACCOUNT))).await;
 
     let value = async |sample: &str| {
         let metrics = admin(&worker_at, "/metrics").await.1;
@@ -90,31 +90,31 @@ async fn a_worker_tells_how_old_and_how_long_a_backlog_is_that_it_does_not_work_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_holds_both_halves_on_rabbitmq() {
-    let (house, _) = house().await;
-    let running = house.run().await;
+    let (all_in_one, _) = all_in_one().await;
+    let running = all_in_one.run().await;
     eventually("ready", async || (running.admin("/readyz").await.0 == 200).then_some(())).await;
 
-    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    let id = all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
 
-    settled(&house, &id).await;
-    assert_eq!(house.sandbox.effects().len(), 1, "one PUT");
+    settled(&all_in_one, &id).await;
+    assert_eq!(all_in_one.sandbox.effects().len(), 1, "one PUT");
     assert_eq!(running.stop().await.code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_are_taken_also_where_rabbitmq_is_away_at_the_start() {
-    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
-    let (ingest, at) = start(program(&house, HOOKLINE_INGEST, &[])).await;
-    goes_to(&house, &at);
+    let all_in_one = AllInOne::with(|_options| {}, &broker(NOWHERE)).await;
+    let (ingest, at) = start(program(&all_in_one, HOOKLINE_INGEST, &[])).await;
+    goes_to(&all_in_one, &at);
 
-    let id = house.sender.send(&sample("message.failed", &SampleFacts::random(ACCOUNT))).await;
+    let id = all_in_one.sender.send(&sample("message.failed", &SampleFacts::random(ACCOUNT))).await;
 
     assert!(!id.is_empty());
     let (status, told) = admin(&at, "/readyz").await;
     assert_eq!(status, 200, "{told}");
     assert!(told.contains("webhooks go to the spool, where 1 events wait"), "{told}");
     ends_well(ingest).await;
-    let status = house.json(&["status"]).await;
+    let status = all_in_one.json(&["status"]).await;
     assert_eq!(status["spool"]["events"], 1, "{status}");
     assert_eq!(status["unrecorded"], Value::Null);
     assert!(status["unrecorded_reason"].as_str().expect("a reason").contains("RabbitMQ cannot be asked"), "{status}");
@@ -122,8 +122,8 @@ async fn webhooks_are_taken_also_where_rabbitmq_is_away_at_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_rabbitmq_stays_up_and_says_why_it_is_not_ready() {
-    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
-    let (worker, at) = start(program(&house, HOOKLINE_WORKER, &["--handlers", "log_note,record_history"])).await;
+    let all_in_one = AllInOne::with(|_options| {}, &broker(NOWHERE)).await;
+    let (worker, at) = start(program(&all_in_one, HOOKLINE_WORKER, &["--handlers", "log_note,record_history"])).await;
 
     eventually("it says why", async || {
         let (status, told) = admin(&at, "/readyz").await;
@@ -137,24 +137,24 @@ async fn a_worker_without_rabbitmq_stays_up_and_says_why_it_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_takes_one_worker() {
-    let (house, _) = house().await;
-    let (worker, _) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+    let (all_in_one, _) = all_in_one().await;
+    let (worker, _) = start(program(&all_in_one, HOOKLINE_WORKER, &[])).await;
 
-    let second = run(program(&house, HOOKLINE_WORKER, &[])).await;
+    let second = run(program(&all_in_one, HOOKLINE_WORKER, &[])).await;
 
     assert_eq!(second.code, Some(2), "{second:?}");
     assert!(second.stderr.contains("[store] url with PostgreSQL"), "{second:?}");
     ends_well(worker).await;
-    let (third, _) = start(program(&house, HOOKLINE_WORKER, &[])).await;
+    let (third, _) = start(program(&all_in_one, HOOKLINE_WORKER, &[])).await;
     ends_well(third).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spool_takes_one_ingest() {
-    let (house, _) = house().await;
-    let (ingest, _) = start(program(&house, HOOKLINE_INGEST, &[])).await;
+    let (all_in_one, _) = all_in_one().await;
+    let (ingest, _) = start(program(&all_in_one, HOOKLINE_INGEST, &[])).await;
 
-    let second = run(program(&house, HOOKLINE_INGEST, &[])).await;
+    let second = run(program(&all_in_one, HOOKLINE_INGEST, &[])).await;
 
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(second.stderr.contains("need a data_dir each"), "{second:?}");
@@ -164,9 +164,9 @@ async fn a_spool_takes_one_ingest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_for_handlers_that_are_switched_off_is_wrong_usage() {
     let more = format!("{}[handlers.log_note]\nenabled = false\n", broker(NOWHERE));
-    let house = House::with(|_options| {}, &more).await;
+    let all_in_one = AllInOne::with(|_options| {}, &more).await;
 
-    let ran = run(program(&house, HOOKLINE_WORKER, &["--handlers", "log_note"])).await;
+    let ran = run(program(&all_in_one, HOOKLINE_WORKER, &["--handlers", "log_note"])).await;
 
     assert_eq!(ran.code, Some(2), "{ran:?}");
     assert!(ran.stderr.contains("log_note") && ran.stderr.contains("enabled = true"), "{ran:?}");
@@ -174,9 +174,9 @@ async fn a_worker_for_handlers_that_are_switched_off_is_wrong_usage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dev_has_queues_of_its_own_whatever_is_configured() {
-    let house = House::with(|_options| {}, &broker(NOWHERE)).await;
+    let all_in_one = AllInOne::with(|_options| {}, &broker(NOWHERE)).await;
 
-    let demo = house.cli(&["dev", "--demo"]).await;
+    let demo = all_in_one.cli(&["dev", "--demo"]).await;
 
     assert_eq!(demo.code, Some(0), "{demo:?}");
     assert!(demo.stderr.contains("broker.url is ignored by `dev`"), "{}", demo.stderr);

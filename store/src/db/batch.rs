@@ -8,8 +8,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Db, Turn, Work, closed};
-use crate::db::dialect::{self, Connection};
+use super::{Db, Work, closed};
+use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
 
 /// The most requests in a batch; the limit keeps statements few and locks short.
@@ -23,21 +23,9 @@ pub(crate) trait Ask: Clone + Send + Sync + 'static {
     /// The names this request concerns. Requests that share a name never share a batch, because each must see the
     /// other's writes.
     fn about(&self) -> Vec<&str>;
-    /// The locks this request takes when it is alone in its batch.
-    fn turn(&self) -> Turn;
-    /// The locks the requests of one batch take together.
-    fn turn_of(asks: &[Self]) -> Turn {
-        match asks {
-            [one] => one.turn(),
-            _ => Turn::Sorted,
-        }
-    }
     /// Whether each request needs rows of its own. If so, the rest of the batch can go on without a request whose row
     /// another transaction holds.
     const APART: bool;
-    /// Whether a batch may return before its fsync and reach the disk with the next commit that waits for one. That is
-    /// safe if another write always comes before any action outside the store and before the delivery settles.
-    const LATER: bool;
 }
 
 type Answers<A> = Result<Vec<<A as Ask>::Answer>, StoreError>;
@@ -76,19 +64,7 @@ impl<A: Ask> Batches<A> {
         let write = move |asks: Vec<A>| -> BoxFuture<'static, Answers<A>> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
-                let turn = A::turn_of(&asks);
-                // A job with any other turn may share its transaction with jobs that need the fsync.
-                let later = A::LATER && matches!(turn, Turn::Sorted | Turn::Alone);
-                db.write(turn, asks, move |connection, asks| {
-                    let work = work.clone();
-                    Box::pin(async move {
-                        if later {
-                            dialect::flush_later(connection).await?;
-                        }
-                        work(connection, asks).await
-                    })
-                })
-                .await
+                if A::APART && asks.len() > 1 { db.write_batch(asks, work).await } else { db.write(asks, work).await }
             })
         };
         tokio::spawn(run(waiting, Arc::new(write)));

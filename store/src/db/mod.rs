@@ -1,19 +1,21 @@
-//! Writers with group commit, and a few readers.
+//! Writers, batches, and reads, over a few connections.
 //!
-//! Every write is a job: a function of a connection that a writer runs inside a transaction. Jobs that arrive while a
-//! commit is on its way to the disk share the next commit, so that they pay for an fsync (and a network round trip)
-//! once. A job must depend on its arguments alone: if one job of a group fails, the group is rolled back, and that job
-//! runs again in a transaction of its own. A caller gets its success only after the commit.
+//! Every write is a job: a function of a connection that a writer runs inside a transaction. A caller gets its success
+//! only after the commit is on the disk. A job must depend on its arguments alone, since it may run again.
 //!
-//! SQLite has one writer at a time. On PostgreSQL several writers work side by side, here and in other processes. The
-//! [`Turn`] that each job names keeps them from deadlocks.
+//! On PostgreSQL each job has a transaction of its own, and several writers work side by side, here and in other
+//! processes. Jobs lock rows in the order of their names; the few that deadlock all the same run again. Reads and writes
+//! share one pool of connections. SQLite has one writer at a time, so there the jobs that wait share one transaction and
+//! its fsync.
+//!
+//! What many callers ask at once becomes one job ([`Batches`]).
 
 mod batch;
 mod clock;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod page;
-mod readers;
+mod pool;
 pub(crate) mod row;
 pub(crate) mod statements;
 mod writer;
@@ -26,76 +28,45 @@ use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 pub(crate) use self::batch::{Ask, Batches};
 pub(crate) use self::clock::Clock;
-use self::readers::Readers;
-pub(crate) use self::readers::{Reader, within};
-use self::writer::{Message, Start, Typed};
-use crate::db::dialect::{Connection, DbRow, Dialect, Lane};
+use self::pool::{Access, Pool};
+pub(crate) use self::pool::{Pooled, within};
+use self::writer::{Message, Typed, Writer};
+use crate::db::dialect::{Begin, Connection, DbRow, Dialect};
 use crate::db::error::StoreError;
 
 /// The future of a write on its connection.
 pub(crate) type Work<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
 
-/// The locks a job takes, which decide the jobs it may share a transaction with. On SQLite, which has one writer, all
-/// jobs may share one.
-pub(crate) enum Turn {
-    /// One row. A group takes its locks in the order of these names, as every other group does.
-    Row(String),
-    /// Many such rows, locked in the order of their names. The job has a transaction of its own, and fails if another
-    /// transaction holds one of the rows.
-    Sorted,
-    /// The head of the ledger, and only rows that this lock protects.
-    Ledger,
-    /// Several rows or names. The job has a transaction of its own.
-    Alone,
-    /// Many rows, perhaps a whole table. The job has a transaction of its own and may take long.
-    Long,
-}
-
-impl Turn {
-    /// The turn for one row of a table, by its key.
-    pub(crate) fn row(table: &str, key: &[&str]) -> Self {
-        Self::Row(format!("{table} {}", key.join(" ")))
-    }
-
-    /// The turn for a delivery's row. Its name sorts in the order in which the history locks many deliveries.
-    pub(crate) fn delivery(event_id: &str, handler: &str) -> Self {
-        Self::row("deliveries", &[event_id, handler])
-    }
-}
-
 #[derive(Clone)]
 pub(crate) struct Db {
-    rows: mpsc::Sender<Message>,
-    sorted: mpsc::Sender<Message>,
-    alone: mpsc::Sender<Message>,
-    ledger: mpsc::Sender<Message>,
-    long: mpsc::Sender<Message>,
+    jobs: mpsc::Sender<Message>,
+    long_jobs: mpsc::Sender<Message>,
     closing: Arc<watch::Sender<bool>>,
-    readers: Readers,
+    writers: TaskTracker,
+    write_pool: Pool,
+    read_pool: Pool,
     clock: Clock,
     dialect: Dialect,
 }
 
 impl Db {
-    /// Starts the writers and readers. One writer takes `connection`; the others connect when they are first needed.
+    /// Starts the writers. The pool takes `connection`; others are opened when they are first needed.
     pub(crate) fn start(dialect: Dialect, connection: Connection, clock: Clock) -> Self {
-        let lanes = dialect.lanes();
-        let closing = Arc::new(watch::Sender::new(false));
-        let open = |lane: Lane, connection, contended| {
-            Start { dialect: &dialect, clock: &clock, closing: &closing, lane, connection, contended }.start()
-        };
-        // A kind of job without writers of its own goes to the writers of single rows.
-        let alone = lanes.alone.map(|lane| open(lane, None, None));
-        let rows = open(lanes.rows, Some(connection), alone.as_ref().map(mpsc::Sender::downgrade));
-        let sorted = lanes.sorted.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
-        let ledger = lanes.ledger.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
-        let long = lanes.long.map_or_else(|| rows.clone(), |lane| open(lane, None, None));
-        let alone = alone.unwrap_or_else(|| rows.clone());
-        let readers = Readers::new(&dialect);
-        Self { rows, sorted, alone, ledger, long, closing, readers, clock, dialect }
+        let (closing, writers) = (Arc::new(watch::Sender::new(false)), TaskTracker::new());
+        let write_pool = Pool::new(&dialect, Access::Write, dialect.connections());
+        write_pool.keep(connection);
+        let read_pool =
+            dialect.readers().map_or_else(|| write_pool.clone(), |most| Pool::new(&dialect, Access::Read, most));
+        let (pool, closed) = (write_pool.clone(), closing.subscribe());
+        let writer = Writer { dialect: dialect.clone(), clock: clock.clone(), pool, closing: closed };
+        let jobs = writer.start(dialect.connections(), &writers);
+        // On a server a long job, of which a few come in an hour, must not hold up the others.
+        let long_jobs = if dialect.is_shared() { writer.start(1, &writers) } else { jobs.clone() };
+        Self { jobs, long_jobs, closing, writers, write_pool, read_pool, clock, dialect }
     }
 
     pub(crate) fn dialect(&self) -> &Dialect {
@@ -108,7 +79,43 @@ impl Db {
     }
 
     /// Runs `work` in a write transaction. The changes are on the disk when this returns.
-    pub(crate) async fn write<A, T, F>(&self, turn: Turn, arguments: A, work: F) -> Result<T, StoreError>
+    pub(crate) async fn write<A, T, F>(&self, arguments: A, work: F) -> Result<T, StoreError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> Work<'c, T> + Send + Sync + 'static,
+    {
+        self.run(&self.jobs, Begin::Write, arguments, work).await
+    }
+
+    /// As [`Db::write`], for the requests of many callers: fails soon, with [`StoreError::Contended`], if another
+    /// transaction holds one of the rows.
+    async fn write_batch<A, T, F>(&self, arguments: A, work: F) -> Result<T, StoreError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> Work<'c, T> + Send + Sync + 'static,
+    {
+        self.run(&self.jobs, Begin::Batch, arguments, work).await
+    }
+
+    /// As [`Db::write`], for many rows, perhaps a whole table.
+    pub(crate) async fn write_long<A, T, F>(&self, arguments: A, work: F) -> Result<T, StoreError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> Work<'c, T> + Send + Sync + 'static,
+    {
+        self.run(&self.long_jobs, Begin::Long, arguments, work).await
+    }
+
+    async fn run<A, T, F>(
+        &self,
+        jobs: &mpsc::Sender<Message>,
+        begin: Begin,
+        arguments: A,
+        work: F,
+    ) -> Result<T, StoreError>
     where
         A: Send + Sync + 'static,
         T: Send + 'static,
@@ -119,14 +126,7 @@ impl Db {
         }
         let (reply, answer) = oneshot::channel();
         let job = Typed { arguments, work, result: None, reply };
-        let (lane, key) = match turn {
-            Turn::Row(key) => (&self.rows, key),
-            Turn::Sorted => (&self.sorted, String::new()),
-            Turn::Ledger => (&self.ledger, String::new()),
-            Turn::Alone => (&self.alone, String::new()),
-            Turn::Long => (&self.long, String::new()),
-        };
-        lane.send(Message::Job(key, Box::new(job))).await.map_err(|_| closed())?;
+        jobs.send(Message::Job(begin, Box::new(job))).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
@@ -147,9 +147,9 @@ impl Db {
         Ok(row)
     }
 
-    /// Returns a read-only connection.
-    pub(crate) async fn reader(&self) -> Result<Reader, StoreError> {
-        self.readers.acquire().await
+    /// Returns a connection to read with.
+    pub(crate) async fn reader(&self) -> Result<Pooled, StoreError> {
+        self.read_pool.acquire().await
     }
 
     /// Fails with `Unavailable` if `read` takes too long, because the database may be gone.
@@ -157,7 +157,7 @@ impl Db {
     where
         StoreError: From<E>,
     {
-        readers::within(self.dialect.read_deadline(), read).await
+        within(self.dialect.read_deadline(), read).await
     }
 
     /// As [`Db::within`], with the deadline for reads of a whole table.
@@ -165,7 +165,7 @@ impl Db {
     where
         StoreError: From<E>,
     {
-        readers::within(self.dialect.long_deadline(), read).await
+        within(self.dialect.long_deadline(), read).await
     }
 
     /// Moves committed changes into the file and empties the WAL. Returns `false` if readers prevented that. On a
@@ -175,16 +175,16 @@ impl Db {
             return Ok(true);
         }
         let (reply, answer) = oneshot::channel();
-        self.rows.send(Message::Checkpoint(reply)).await.map_err(|_| closed())?;
+        self.jobs.send(Message::Checkpoint(reply)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 
     pub(crate) async fn close(&self) {
         self.closing.send_replace(true);
-        for lane in [&self.rows, &self.sorted, &self.alone, &self.ledger, &self.long] {
-            lane.closed().await;
-        }
-        self.readers.close().await;
+        self.writers.close();
+        self.writers.wait().await;
+        self.write_pool.close().await;
+        self.read_pool.close().await;
     }
 }
 

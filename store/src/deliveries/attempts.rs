@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::db::{Ask, Batches, Db, row, statements};
 use crate::deliveries::model::{AttemptRecord, Begin, Copied, Ending};
 use crate::effects::claims::{self, Wanted};
 use crate::effects::completed;
@@ -91,9 +91,8 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn log_attempt(&self, record: &AttemptRecord, effects: &[CompletedEffect]) -> Result<(), StoreError> {
-        let turn = if effects.is_empty() { Turn::row("attempts", &[record.event_id.as_str()]) } else { Turn::Alone };
         self.db
-            .write(turn, (record.clone(), effects.to_vec()), |connection, (record, effects)| {
+            .write((record.clone(), effects.to_vec()), |connection, (record, effects)| {
                 Box::pin(async move {
                     log(connection, &[record]).await?;
                     completed::note(connection, effects.iter()).await
@@ -129,17 +128,7 @@ impl Ask for BeginAsk {
         std::iter::once(self.event_id.as_str()).chain(self.wanted.as_ref().map(Wanted::effect_key)).collect()
     }
 
-    fn turn(&self) -> Turn {
-        match self.wanted {
-            None => Turn::delivery(self.event_id.as_str(), self.handler.as_str()),
-            Some(_) => Turn::Alone,
-        }
-    }
-
     const APART: bool = true;
-    // Another write always comes first: a ledger entry or a lease renewal before a call, the end of the attempt before
-    // the answer to the broker.
-    const LATER: bool = true;
 }
 
 impl Ask for FinishAsk {
@@ -151,16 +140,7 @@ impl Ask for FinishAsk {
             .collect()
     }
 
-    fn turn(&self) -> Turn {
-        if self.effects.is_empty() {
-            Turn::delivery(self.record.event_id.as_str(), self.record.handler.as_str())
-        } else {
-            Turn::Alone
-        }
-    }
-
     const APART: bool = true;
-    const LATER: bool = false;
 }
 
 pub(crate) fn begins(db: &Db) -> Batches<BeginAsk> {

@@ -13,7 +13,7 @@ use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::deliveries::delivery::expect_deliveries;
 use crate::deliveries::model::{DeadLetterFilter, DeadLetterRow};
 use crate::operations::audit;
@@ -39,7 +39,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let arguments = (event.clone(), handler, info.clone(), routed_to.to_vec());
         self.db
-            .write(Turn::Alone, arguments, |connection, (event, handler, info, routed_to)| {
+            .write(arguments, |connection, (event, handler, info, routed_to)| {
                 Box::pin(async move {
                     let routed: Vec<_> = routed_to.iter().map(|&handler| (&event.id, handler)).collect();
                     expect_deliveries(connection, &routed, false).await?;
@@ -109,7 +109,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn mark_redriving(&self, id: &str) -> Result<Option<(Event, HandlerName)>, StoreError> {
         self.db
-            .write(Turn::Alone, id.to_owned(), |connection, id| {
+            .write(id.to_owned(), |connection, id| {
                 Box::pin(async move {
                     lock_delivery(connection, id).await?;
                     let row = sqlx::query(
@@ -147,7 +147,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn redriven(&self, id: &str) -> Result<(), StoreError> {
         self.db
-            .write(Turn::Alone, id.to_owned(), |connection, id| {
+            .write(id.to_owned(), |connection, id| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM dead_letters WHERE id = $1 AND state = 'redriving'")
                         .bind(id.as_str())
@@ -178,7 +178,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn discard(&self, id: &str, reason: &str) -> Result<bool, StoreError> {
         self.db
-            .write(Turn::Alone, (id.to_owned(), reason.to_owned()), |connection, (id, reason)| {
+            .write((id.to_owned(), reason.to_owned()), |connection, (id, reason)| {
                 Box::pin(async move {
                     lock_delivery(connection, id).await?;
                     let row = sqlx::query(
@@ -211,7 +211,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn resolve_done(&self, id: &str) -> Result<bool, StoreError> {
         self.db
-            .write(Turn::Alone, id.to_owned(), |connection, id| {
+            .write(id.to_owned(), |connection, id| {
                 Box::pin(async move {
                     lock_delivery(connection, id).await?;
                     let row = sqlx::query(
@@ -247,7 +247,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn resolve_write_again(&self, id: &str) -> Result<bool, StoreError> {
         self.db
-            .write(Turn::Alone, id.to_owned(), |connection, id| {
+            .write(id.to_owned(), |connection, id| {
                 Box::pin(async move {
                     lock_delivery(connection, id).await?;
                     let row = sqlx::query(

@@ -13,7 +13,7 @@ use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::deliveries::dead_letters;
 use crate::deliveries::delivery::{delivery, expect_deliveries};
 use crate::deliveries::model::{AttemptRecord, EventFilter, EventRow, Expired, Payload};
@@ -47,7 +47,7 @@ impl Store {
         let mut events = events.to_vec();
         events.sort_by(|(a, _), (b, _)| a.id.as_str().cmp(b.id.as_str()));
         self.db
-            .write(Turn::Alone, events, |connection, events| {
+            .write(events, |connection, events| {
                 Box::pin(async move {
                     for events in events.chunks(ROWS) {
                         insert_events(connection, events).await?;
@@ -203,7 +203,7 @@ impl Store {
         loop {
             let changed = self
                 .db
-                .write(Turn::Long, (before, statement.clone()), |connection, (before, statement)| {
+                .write_long((before, statement.clone()), |connection, (before, statement)| {
                     Box::pin(async move {
                         let done = sqlx::query(AssertSqlSafe(statement.as_str()))
                             .bind(before.as_millis())

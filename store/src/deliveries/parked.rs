@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Ask, Batches, Db, Turn, statements};
+use crate::db::{Ask, Batches, Db, statements};
 use crate::deliveries::attempts;
 use crate::deliveries::model::{AttemptRecord, Parked};
 use crate::effects::completed;
@@ -48,16 +48,7 @@ impl Ask for ParkAsk {
             .collect()
     }
 
-    fn turn(&self) -> Turn {
-        if self.effects.is_empty() {
-            Turn::delivery(self.parked.event_id.as_str(), self.parked.handler.as_str())
-        } else {
-            Turn::Alone
-        }
-    }
-
     const APART: bool = true;
-    const LATER: bool = false;
 }
 
 pub(crate) fn parks(db: &Db) -> Batches<ParkAsk> {

@@ -12,7 +12,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::DbRow;
 use crate::db::error::StoreError;
-use crate::db::{Turn, dialect, row};
+use crate::db::{dialect, row};
 use crate::deliveries::model::{Overdue, Undelivered};
 
 /// `republished_ms` of a delivery that only this version and later ones may republish. For earlier versions, this value
@@ -52,8 +52,7 @@ impl Store {
             dialect::for_removal(self.db.dialect())
         );
         self.db
-            .write(
-                Turn::Long,
+            .write_long(
                 (statement, handler, Timestamp::now(), overdue, most),
                 |connection, (statement, handler, now, overdue, most)| {
                     Box::pin(async move {
@@ -101,8 +100,7 @@ impl Store {
             dialect::for_removal(self.db.dialect())
         );
         self.db
-            .write(
-                Turn::Long,
+            .write_long(
                 (statement, destination, Timestamp::now(), most),
                 |connection, (statement, destination, now, most)| {
                     Box::pin(async move {
@@ -130,7 +128,7 @@ impl Store {
         // This is the order in which all jobs lock deliveries.
         keys.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         self.db
-            .write(Turn::Alone, (keys, held_by), |connection, (keys, held_by)| {
+            .write((keys, held_by), |connection, (keys, held_by)| {
                 Box::pin(async move {
                     for (event_id, handler) in keys {
                         sqlx::query(

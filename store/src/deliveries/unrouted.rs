@@ -3,7 +3,6 @@
 use hookline_common::event::EventId;
 
 use crate::Store;
-use crate::db::Turn;
 use crate::db::error::StoreError;
 use crate::operations::audit;
 
@@ -15,7 +14,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn unrouted_discarded(&self, events: &[EventId], reason: &str) -> Result<(), StoreError> {
         self.db
-            .write(Turn::Alone, (events.to_vec(), reason.to_owned()), |connection, (events, reason)| {
+            .write((events.to_vec(), reason.to_owned()), |connection, (events, reason)| {
                 Box::pin(async move {
                     for event in events {
                         audit::note(connection, "discard_unrouted", event.as_str(), Some(reason)).await?;

@@ -8,9 +8,9 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::db::{Ask, Batches, Db, row, statements};
+use crate::effects::EffectState;
 use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
-use crate::effects::{EffectState, turn};
 
 impl Store {
     /// Claims an effect. See [`Claim`] for what each answer obliges the caller to.
@@ -62,13 +62,7 @@ impl Ask for Wanted {
         vec![&self.token.effect_key]
     }
 
-    fn turn(&self) -> Turn {
-        turn(&self.token)
-    }
-
     const APART: bool = true;
-    // Another write comes right before a call: `still_mine`, or a decision in the ledger.
-    const LATER: bool = true;
 }
 
 impl Wanted {

@@ -9,9 +9,8 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::db::{Ask, Batches, Db, row, statements};
 use crate::effects::model::ClaimToken;
-use crate::effects::turn;
 
 impl Store {
     /// Returns whether the claim still holds. If so, the lease ends `extend` from now, and a write counts as sent.
@@ -81,12 +80,7 @@ impl Ask for SendAsk {
         vec![&self.token.effect_key]
     }
 
-    fn turn(&self) -> Turn {
-        turn(&self.token)
-    }
-
     const APART: bool = true;
-    const LATER: bool = false;
 }
 
 impl Ask for CompletedEffect {
@@ -96,14 +90,7 @@ impl Ask for CompletedEffect {
         vec![&self.token.effect_key]
     }
 
-    fn turn(&self) -> Turn {
-        turn(&self.token)
-    }
-
     const APART: bool = true;
-    // The end of the attempt is written next. If this write is lost, the effect is in doubt, and the next owner looks
-    // for it before writing.
-    const LATER: bool = true;
 }
 
 pub(crate) fn sends(db: &Db) -> Batches<SendAsk> {

@@ -14,7 +14,6 @@ pub(crate) mod completed;
 pub(crate) mod model;
 
 use crate::Store;
-use crate::db::Turn;
 use crate::db::error::StoreError;
 use crate::effects::model::ClaimToken;
 
@@ -64,7 +63,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn release(&self, token: &ClaimToken) -> Result<(), StoreError> {
         self.db
-            .write(turn(token), token.clone(), |connection, token| {
+            .write(token.clone(), |connection, token| {
                 Box::pin(async move {
                     for statement in [
                         "UPDATE effects SET state = 'unknown', event_id = doubted_event_id
@@ -111,7 +110,7 @@ impl Store {
     async fn end_claims(&self, owner: Option<String>) -> Result<(), StoreError> {
         let clock = self.db.clock().clone();
         self.db
-            .write(Turn::Alone, owner, move |connection, owner| {
+            .write(owner, move |connection, owner| {
                 let now = clock.now().as_millis();
                 Box::pin(async move {
                     sqlx::query(
@@ -149,7 +148,7 @@ impl Store {
     async fn end_claim(&self, token: &ClaimToken, statement: &'static str) -> Result<(), StoreError> {
         let clock = self.db.clock().clone();
         self.db
-            .write(turn(token), token.clone(), move |connection, token| {
+            .write(token.clone(), move |connection, token| {
                 let now = clock.now().as_millis();
                 Box::pin(async move {
                     sqlx::query(statement)
@@ -165,8 +164,4 @@ impl Store {
             })
             .await
     }
-}
-
-pub(crate) fn turn(token: &ClaimToken) -> Turn {
-    Turn::row("effects", &[token.handler.as_str(), &token.target, &token.effect_key])
 }

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::operations::model::{GateRow, GateStanding, Question};
 
 const COLUMNS: &str = "destination, paused, reason, closed_until, call_limit, remaining, per_minute, failing, policy";
@@ -80,21 +80,17 @@ impl Store {
     {
         let clock = self.db.clock().clone();
         self.db
-            .write(
-                Turn::row("gates", &[destination.as_str()]),
-                (destination, change),
-                move |connection, (destination, change)| {
-                    let clock = clock.clone();
-                    Box::pin(async move {
-                        let before = lock(connection, *destination).await?;
-                        let (after, result) = change(before.clone(), clock.now());
-                        if after != before {
-                            write(connection, &after).await?;
-                        }
-                        Ok(result)
-                    })
-                },
-            )
+            .write((destination, change), move |connection, (destination, change)| {
+                let clock = clock.clone();
+                Box::pin(async move {
+                    let before = lock(connection, *destination).await?;
+                    let (after, result) = change(before.clone(), clock.now());
+                    if after != before {
+                        write(connection, &after).await?;
+                    }
+                    Ok(result)
+                })
+            })
             .await
     }
 }

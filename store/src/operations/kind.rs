@@ -6,7 +6,7 @@ use sqlx::Row;
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 
 /// The kind's name in `store_meta`.
 const NAME: &str = "kind";
@@ -51,7 +51,7 @@ impl Store {
     pub async fn fix_kind(&self, kind: StoreKind) -> Result<StoreKind, StoreError> {
         let fixed: String = self
             .db
-            .write(Turn::Alone, kind, |connection, kind| {
+            .write(kind, |connection, kind| {
                 Box::pin(async move {
                     let fixed = sqlx::query(
                         "INSERT INTO store_meta (name, value) VALUES ($1, $2)

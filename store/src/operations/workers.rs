@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::Store;
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::operations::model::{Question, WorkerAnswer};
 
 /// How long a worker must be silent to be forgotten.
@@ -19,7 +19,7 @@ impl Store {
     pub async fn heartbeat(&self, worker_id: &str) -> Result<(), StoreError> {
         let clock = self.db.clock().clone();
         self.db
-            .write(Turn::Alone, worker_id.to_owned(), move |connection, worker_id| {
+            .write(worker_id.to_owned(), move |connection, worker_id| {
                 let now = clock.now();
                 Box::pin(async move {
                     sqlx::query(
@@ -46,7 +46,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn worker_left(&self, worker_id: &str) -> Result<(), StoreError> {
         self.db
-            .write(Turn::Alone, worker_id.to_owned(), |connection, worker_id| {
+            .write(worker_id.to_owned(), |connection, worker_id| {
                 Box::pin(async move {
                     sqlx::query("DELETE FROM workers WHERE worker_id = $1")
                         .bind(worker_id.as_str())
@@ -64,7 +64,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn ask_workers(&self) -> Result<Question, StoreError> {
         self.db
-            .write(Turn::Alone, (), |connection, ()| {
+            .write((), |connection, ()| {
                 Box::pin(async move {
                     let row =
                         sqlx::query("UPDATE worker_question SET number = number + 1 WHERE id = 1 RETURNING number")
@@ -94,7 +94,6 @@ impl Store {
         let clock = self.db.clock().clone();
         self.db
             .write(
-                Turn::Alone,
                 (worker_id.to_owned(), question, held_history),
                 move |connection, (worker_id, question, held_history)| {
                     let now = clock.now();

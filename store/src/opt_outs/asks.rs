@@ -12,7 +12,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Ask, Batches, Db, Turn, row, statements};
+use crate::db::{Ask, Batches, Db, row, statements};
 use crate::opt_outs::ledger::{self, Entry, LedgerKey};
 use crate::opt_outs::model::{OptStanding, PutAnswer, PutDecision};
 use crate::opt_outs::puts::{self, Put};
@@ -51,18 +51,8 @@ impl Ask for OptAsk {
         }
     }
 
-    fn turn(&self) -> Turn {
-        Turn::Ledger
-    }
-
-    fn turn_of(_: &[Self]) -> Turn {
-        Turn::Ledger
-    }
-
     /// All asks wait for the same lock, the end of the chain.
     const APART: bool = false;
-    // Entries are evidence. If a server fails over before the attempt ends, it must not lose them alone.
-    const LATER: bool = false;
 }
 
 impl OptAnswer {

@@ -13,7 +13,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
-use crate::db::{Turn, row, statements};
+use crate::db::{row, statements};
 use crate::opt_outs::Opt;
 use crate::opt_outs::model::LedgerKind;
 
@@ -258,7 +258,7 @@ impl Store {
         let ours = self.ledger_key.fingerprint();
         let known: String = self
             .db
-            .write(Turn::Alone, ours.clone(), |connection, ours| {
+            .write(ours.clone(), |connection, ours| {
                 Box::pin(async move {
                     let row = sqlx::query(
                         "INSERT INTO store_meta (name, value) VALUES ('ledger_key_fingerprint', $1)

@@ -11,7 +11,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::DbRow;
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::opt_outs::Opt;
 use crate::opt_outs::model::{OptEvent, OptMethod, Overtaking};
 use crate::opt_outs::state::{CUT, STATED, Times};
@@ -68,7 +68,7 @@ impl Store {
         // This is the order in which all jobs lock deliveries.
         events.sort_by(|one, other| one.as_str().cmp(other.as_str()));
         self.db
-            .write(Turn::Alone, (events, Timestamp::now()), |connection, (events, now)| {
+            .write((events, Timestamp::now()), |connection, (events, now)| {
                 Box::pin(async move {
                     for event_id in events {
                         // Nothing is in a queue, so the delivery waits as one that a pause held.

@@ -9,7 +9,7 @@ use hookline_common::phone::Phone;
 use crate::Store;
 use crate::db::dialect::DbRow;
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::records::model::{ContactLink, PhoneLock};
 
 impl Store {
@@ -28,7 +28,7 @@ impl Store {
         let clock = self.db.clock().clone();
         let lock = self
             .db
-            .write(turn(account, phone), arguments, move |connection, (account, phone, owner, lease)| {
+            .write(arguments, move |connection, (account, phone, owner, lease)| {
                 let now = clock.now();
                 Box::pin(async move {
                     let mine = sqlx::query(
@@ -73,7 +73,7 @@ impl Store {
     pub async fn unlock_phone(&self, account: &str, phone: &Phone, owner: &str) -> Result<(), StoreError> {
         let arguments = (account.to_owned(), phone.clone(), owner.to_owned());
         self.db
-            .write(turn(account, phone), arguments, |connection, (account, phone, owner)| {
+            .write(arguments, |connection, (account, phone, owner)| {
                 Box::pin(async move {
                     sqlx::query(
                         "UPDATE contact_links SET lock_owner = NULL, lock_until = NULL
@@ -115,7 +115,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn save_link(&self, link: &ContactLink) -> Result<(), StoreError> {
         self.db
-            .write(turn(&link.account, &link.phone), link.clone(), |connection, link| {
+            .write(link.clone(), |connection, link| {
                 Box::pin(async move {
                     sqlx::query(
                         "INSERT INTO contact_links (account, phone, contact_id, person_id, created_by_us)
@@ -139,8 +139,9 @@ impl Store {
             .await
     }
 
-    /// Whether another event's POST of a contact with this phone was sent and its outcome is not known yet. A
-    /// `contact.created` that arrives meanwhile may be that POST's echo. POSTs that were given up do not count.
+    /// Whether another event's POST of a contact with this phone was sent and its outcome is not known yet, also while
+    /// somebody looks for the contact under a new claim. A `contact.created` that arrives meanwhile may be that POST's
+    /// echo. POSTs that were given up do not count.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -151,8 +152,10 @@ impl Store {
                 sqlx::query(
                     "SELECT 1 FROM effects e
              LEFT JOIN deliveries d ON d.event_id = e.event_id AND d.handler = e.handler
-             WHERE e.handler = 'create_contact' AND e.effect_key = $1 AND e.event_id <> $2
-               AND (e.state = 'unknown' OR (e.state = 'claimed' AND e.sent_ms IS NOT NULL))
+             WHERE e.handler = 'create_contact' AND e.effect_key = $1
+               AND (((e.state = 'unknown' OR (e.state = 'claimed' AND e.sent_ms IS NOT NULL)) AND e.event_id <> $2)
+                 OR (e.state = 'claimed' AND e.unknown_ms IS NOT NULL
+                     AND COALESCE(e.doubted_event_id, e.event_id) <> $2))
                AND (d.state IS NULL OR d.state = 'waiting') LIMIT 1",
                 )
                 .bind(phone.as_e164())
@@ -176,10 +179,6 @@ impl Store {
             .await?;
         Ok(row.is_some())
     }
-}
-
-fn turn(account: &str, phone: &Phone) -> Turn {
-    Turn::row("contact_links", &[account, phone.as_e164()])
 }
 
 fn contact_link(row: &DbRow, account: &str, phone: &Phone) -> Result<ContactLink, StoreError> {

@@ -8,7 +8,6 @@ use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 
 use crate::Store;
-use crate::db::Turn;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
@@ -27,25 +26,19 @@ impl Store {
     /// See [`StoreError`].
     pub async fn add_note(&self, person_id: &str, note: &NewNote) -> Result<(NoteRow, bool), StoreError> {
         self.db
-            .write(
-                Turn::row("records_notes", &[&note.message_id]),
-                (person_id.to_owned(), clean_note(note)),
-                |connection, (person_id, note)| {
-                    Box::pin(async move {
-                        let note_id = format!("note_{:016x}", rand::random::<u64>());
-                        let created = insert_note(connection, &note_id, person_id, note).await?;
-                        if created {
-                            return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
-                        }
-                        let row = sqlx::query(NOTE_BY_MESSAGE)
-                            .bind(note.message_id.as_str())
-                            .fetch_optional(connection)
-                            .await?;
-                        let row = row.ok_or_else(|| StoreError::Contended("a note was erased meanwhile".to_owned()))?;
-                        Ok((note_row(&row)?, false))
-                    })
-                },
-            )
+            .write((person_id.to_owned(), clean_note(note)), |connection, (person_id, note)| {
+                Box::pin(async move {
+                    let note_id = format!("note_{:016x}", rand::random::<u64>());
+                    let created = insert_note(connection, &note_id, person_id, note).await?;
+                    if created {
+                        return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
+                    }
+                    let row =
+                        sqlx::query(NOTE_BY_MESSAGE).bind(note.message_id.as_str()).fetch_optional(connection).await?;
+                    let row = row.ok_or_else(|| StoreError::Contended("a note was erased meanwhile".to_owned()))?;
+                    Ok((note_row(&row)?, false))
+                })
+            })
             .await
     }
 
@@ -70,7 +63,7 @@ impl Store {
         event_time: Timestamp,
     ) -> Result<bool, StoreError> {
         self.db
-            .write(Turn::Alone, (phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
+            .write((phone.clone(), opted_out, event_time), |connection, (phone, opted_out, event_time)| {
                 Box::pin(async move {
                     // The row read here must be the one replaced below, even if there is none yet to lock.
                     dialect::lock_names(connection, &[format!("opt flag {}", phone.as_e164())]).await?;

@@ -11,7 +11,6 @@ use hookline_common::time::Timestamp;
 use sqlx::AssertSqlSafe;
 
 use crate::Store;
-use crate::db::Turn;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
@@ -44,7 +43,7 @@ impl Store {
     /// See [`StoreError`].
     pub async fn upsert_person(&self, facts: &PersonFacts) -> Result<(PersonRow, bool, bool), StoreError> {
         self.db
-            .write(Turn::Alone, clean_facts(facts), |connection, facts| {
+            .write(clean_facts(facts), |connection, facts| {
                 Box::pin(async move {
                     // A new person has no row to lock yet: two events of one person would create two.
                     let contact = facts.contact_id.iter().map(|id| format!("person by contact {id}"));

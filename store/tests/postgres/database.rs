@@ -35,7 +35,7 @@ impl TestStore {
 
     /// Opens the store like a command that only reads.
     pub(crate) async fn look_at(home: &str, key: Option<&str>) -> Result<Found, StoreError> {
-        let location = Location::Url(Secret::new(home));
+        let location = Location::Postgres { url: Secret::new(home), connections: 5 };
         Store::open_if_there(&location, key.map(Secret::new).as_ref()).await
     }
 
@@ -68,5 +68,9 @@ impl TestStore {
 }
 
 pub(crate) async fn open(url: &str, key: &str) -> Result<Store, StoreError> {
-    Store::open(StoreOptions { location: Location::Url(Secret::new(url)), ledger_key: Secret::new(key) }).await
+    Store::open(StoreOptions {
+        location: Location::Postgres { url: Secret::new(url), connections: 5 },
+        ledger_key: Secret::new(key),
+    })
+    .await
 }

@@ -112,3 +112,45 @@ async fn of_two_processes_only_one_gets_the_lock() {
         assert_eq!(won, 1);
     }
 }
+
+#[tokio::test]
+async fn a_post_stays_in_doubt_for_others_while_its_contact_is_looked_for() {
+    let test = TestStore::new().await;
+    let (store, phone) = (&test.store, phone());
+    let [first, second, echo] = ["first", "second", "echo"].map(id_of);
+    let claim = async |event_id, owner| {
+        let request = ClaimRequest {
+            handler: HandlerName::CreateContact,
+            target: "acme",
+            effect_key: phone.as_e164(),
+            event_id,
+            owner,
+            lease: LONG,
+            settle_after: Duration::ZERO,
+        };
+        match store.claim(&request).await.unwrap() {
+            Claim::Fresh(token) | Claim::AfterUnknown { token, .. } => token,
+            claim @ (Claim::Done { .. } | Claim::Wait { .. }) => panic!("not claimed: {claim:?}"),
+        }
+    };
+    let in_doubt = async || {
+        let mut doubts = Vec::new();
+        for event_id in [&first, &second, &echo] {
+            doubts.push(store.contact_in_doubt(&phone, event_id).await.unwrap());
+        }
+        <[bool; 3]>::try_from(doubts).unwrap()
+    };
+
+    let token = claim(&first, "a").await;
+    assert_eq!(in_doubt().await, [false; 3], "nothing was sent");
+    assert!(store.still_mine(&token, LONG).await.unwrap());
+    assert_eq!(in_doubt().await, [false, true, true], "no answer yet");
+    store.effect_unknown(&token).await.unwrap();
+    assert_eq!(in_doubt().await, [false, true, true], "the answer was lost");
+    for event_id in [&first, &second] {
+        let token = claim(event_id, event_id.as_str()).await;
+        assert_eq!(in_doubt().await, [false, true, true], "looked for by {event_id}");
+        store.release(&token).await.unwrap();
+        assert_eq!(in_doubt().await, [false, true, true], "not found out by {event_id}");
+    }
+}

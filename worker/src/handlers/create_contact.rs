@@ -316,7 +316,7 @@ fn is_refusal(error: &DestinationError) -> bool {
 pub(super) fn contact_payload(attempt: &Attempt<'_>) -> Result<ContactPayload, HandlerError> {
     match payload::read(attempt.event)? {
         Payload::Contact(payload) => Ok(payload),
-        Payload::OptOut(_) | Payload::Message(_) => Err(Unreadable::new("the event is no contact").into()),
+        Payload::OptOut(_) | Payload::Message(_) => Err(Unreadable::new("the event is not a contact").into()),
     }
 }
 

@@ -214,7 +214,9 @@ impl Handler for LogNote {
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
         let payload = match payload::read(attempt.event)? {
             Payload::Message(payload) => payload,
-            Payload::OptOut(_) | Payload::Contact(_) => return Err(Unreadable::new("the event is no message").into()),
+            Payload::OptOut(_) | Payload::Contact(_) => {
+                return Err(Unreadable::new("the event is not a message").into());
+            }
         };
         // The key is the message, not the event: two webhooks about one text must meet the same note.
         let effect = (Destination::SystemOfRecord.as_str(), payload.raw_message_id.as_str());

@@ -33,7 +33,7 @@ impl OptOutEvents {
             return match payload::read(event)? {
                 Payload::OptOut(payload) => Ok(Some(payload)),
                 Payload::Message(_) | Payload::Contact(_) => {
-                    Err(Unreadable::new("the event is no opt-out or opt-in").into())
+                    Err(Unreadable::new("the event is neither an opt-out nor an opt-in").into())
                 }
             };
         }
@@ -41,7 +41,7 @@ impl OptOutEvents {
         // The keyword that ingest read counts. A redrive by an older version leaves it out.
         let by_body = || text.body.as_deref().and_then(|body| self.keywords.read(body));
         let keyword =
-            event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is no keyword alone"))?;
+            event.event_type.keyword().or_else(by_body).ok_or(Unreadable::new("the text is not a keyword alone"))?;
         match text.opt_out(keyword) {
             Some(payload) => Ok(Some(payload)),
             None if text.is_from_code => Ok(None),

@@ -71,7 +71,7 @@ impl TestPipeline {
             [] => EmbeddedBroker::open(EmbeddedOptions::new(dir.path(), handlers)).await.expect("the broker opens"),
         };
         let location = match &settings.store.url {
-            Some(url) => Location::Url(url.clone()),
+            Some(url) => Location::Postgres { url: url.clone(), connections: 5 },
             None => Location::Sqlite(dir.path().to_owned()),
         };
         let store = Store::open(StoreOptions {

@@ -28,8 +28,8 @@ async fn what_closes_the_breaker_in_one_process_frees_another_that_has_nothing_i
         ..settings(&api.sandbox.base_url())
     };
     let url = PostgresNode::shared().await.database().await;
-    let one = TestWorker::with(&patient, Location::Url(Secret::new(url.clone()))).await;
-    let other = TestWorker::with(&patient, Location::Url(Secret::new(url))).await;
+    let one = TestWorker::with(&patient, Location::Postgres { url: Secret::new(url.clone()), connections: 5 }).await;
+    let other = TestWorker::with(&patient, Location::Postgres { url: Secret::new(url), connections: 5 }).await;
     // From here on the limit is known. Before that, only one call is made at a time.
     assert!(put(&one, &api).await.is_some());
     api.fail_once(Fault::Slow(Duration::from_secs(3)));

@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use hookline_common::secret::Secret;
 use sha2::{Digest, Sha256};
+use sqlx::Row;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{Executor as _, Row};
 
 use postgres::Postgres;
 use sqlite::Sqlite;
@@ -45,40 +45,13 @@ pub(crate) enum Dialect {
     Postgres(Postgres),
 }
 
-/// The connections that write each kind of job, and the most jobs that share a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lanes {
-    pub(crate) rows: Lane,
-    /// `None`: jobs of this kind go to the `rows` lane.
-    pub(crate) sorted: Option<Lane>,
-    pub(crate) alone: Option<Lane>,
-    pub(crate) ledger: Option<Lane>,
-    pub(crate) long: Option<Lane>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Lane {
-    pub(crate) writers: usize,
-    pub(crate) group: usize,
-    pub(crate) begin: Begin,
-    /// How long a transaction may take before we give it up together with its connection. `None`: the database enforces
-    /// a limit.
-    pub(crate) deadline: Option<Duration>,
-}
-
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Jobs share the transaction. A job that must wait for another process's lock must not hold up the others.
-    Group,
-    /// One job for many callers. When one caller's row is locked, the job fails soon and each caller gets a job of its
-    /// own.
-    Sorted,
-    /// One job, which holds up no other.
-    Alone,
-    /// One job for many callers, which waits for the same kind of job in other processes.
-    Ledger,
-    /// One job that touches many rows.
+    Write,
+    /// One write for many callers, which fails soon if another transaction holds one of its rows.
+    Batch,
+    /// A write that touches many rows.
     Long,
     /// Reads that must all see the same moment.
     Snapshot,
@@ -105,14 +78,32 @@ impl Dialect {
         Ok(Sqlite::if_there(data_dir)?.map(Self::Sqlite))
     }
 
-    pub(crate) fn postgres(url: &Secret) -> Result<Self, StoreError> {
-        Postgres::new(url).map(Self::Postgres)
+    pub(crate) fn postgres(url: &Secret, connections: usize) -> Result<Self, StoreError> {
+        Postgres::new(url, connections).map(Self::Postgres)
     }
 
-    pub(crate) fn lanes(&self) -> Lanes {
+    /// The most connections that write at a time.
+    pub(crate) const fn connections(&self) -> usize {
         match self {
-            Self::Sqlite(_) => sqlite::LANES,
-            Self::Postgres(_) => postgres::LANES,
+            Self::Sqlite(_) => 1,
+            Self::Postgres(postgres) => postgres.connections(),
+        }
+    }
+
+    /// The most jobs that share a transaction. On a server they would hold each other's locks.
+    pub(crate) const fn jobs_together(&self) -> usize {
+        match self {
+            Self::Sqlite(_) => sqlite::JOBS_TOGETHER,
+            Self::Postgres(_) => 1,
+        }
+    }
+
+    /// How long a transaction may take before we give it up together with its connection. `None`: the database enforces
+    /// a limit.
+    pub(crate) const fn deadline(&self, begin: Begin) -> Option<Duration> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(_) => Some(postgres::deadline(begin)),
         }
     }
 
@@ -130,16 +121,16 @@ impl Dialect {
         }
     }
 
-    /// The most read-only connections at a time.
-    pub(crate) const fn readers(&self) -> usize {
+    /// The most read-only connections at a time. `None`: reads share the connections that write.
+    pub(crate) const fn readers(&self) -> Option<usize> {
         match self {
-            Self::Sqlite(_) => sqlite::READERS,
-            Self::Postgres(_) => postgres::READERS,
+            Self::Sqlite(_) => Some(sqlite::READERS),
+            Self::Postgres(_) => None,
         }
     }
 
-    /// How long a caller waits for a free reader.
-    pub(crate) const fn reader_within(&self) -> Duration {
+    /// How long a caller waits for a free connection.
+    pub(crate) const fn free_within(&self) -> Duration {
         match self {
             Self::Sqlite(_) => sqlite::BUSY,
             Self::Postgres(_) => postgres::CONNECT,
@@ -149,7 +140,7 @@ impl Dialect {
     pub(crate) const fn begin(&self, begin: Begin) -> &'static str {
         match self {
             Self::Sqlite(_) => match begin {
-                Begin::Group | Begin::Sorted | Begin::Alone | Begin::Ledger | Begin::Long => sqlite::BEGIN_WRITE,
+                Begin::Write | Begin::Batch | Begin::Long => sqlite::BEGIN_WRITE,
                 Begin::Snapshot => "BEGIN",
             },
             Self::Postgres(_) => postgres::begin(begin),
@@ -243,16 +234,6 @@ pub(crate) fn blob_contains(dialect: &Dialect, blob: &str, n: usize) -> String {
 /// SQLite needs none, because its writer has the whole database to itself.
 pub(crate) fn for_update(connection: &Connection) -> &'static str {
     if is_postgres(connection) { "FOR UPDATE" } else { "" }
-}
-
-/// Lets the commit of this transaction, which must serve this job alone, return before its fsync. The changes reach the
-/// disk with the next commit that waits for one (<https://www.postgresql.org/docs/current/wal-async-commit.html>). On
-/// SQLite, where jobs share commits, this does nothing.
-pub(crate) async fn flush_later(connection: &mut Connection) -> Result<(), StoreError> {
-    if is_postgres(connection) {
-        connection.execute("SET LOCAL synchronous_commit = off").await?;
-    }
-    Ok(())
 }
 
 /// The end of a SELECT of rows to delete. Rows that another transaction holds are left for the next time.

@@ -10,20 +10,9 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor, Row};
 
-use super::{Begin, Connection, Judgement, Lane, Lanes};
+use super::{Begin, Connection, Judgement};
 use crate::db::error::StoreError;
 
-/// Per process: seven connections that write, one more during clean-up, and two that read (docs/decisions/0004).
-pub(super) const LANES: Lanes = Lanes {
-    rows: Lane { writers: 2, group: 32, begin: Begin::Group, deadline: Some(DEADLINE) },
-    sorted: Some(Lane { writers: 2, group: 1, begin: Begin::Sorted, deadline: Some(DEADLINE) }),
-    alone: Some(Lane { writers: 2, group: 1, begin: Begin::Alone, deadline: Some(DEADLINE) }),
-    // Only one process can append at a time, so a second writer would only wait for the first. Waiting for other
-    // processes' appends is normal here, so the lock time-out is as long as for `Alone`.
-    ledger: Some(Lane { writers: 1, group: 64, begin: Begin::Ledger, deadline: Some(DEADLINE) }),
-    long: Some(Lane { writers: 1, group: 1, begin: Begin::Long, deadline: Some(LONG) }),
-};
-pub(super) const READERS: usize = 2;
 /// A database that does not answer within this time is away. Together with connecting, the limit stays under ten
 /// seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -79,11 +68,12 @@ const KNOWN: [&str; 18] = [
 #[derive(Clone)]
 pub(crate) struct Postgres {
     options: AnyConnectOptions,
+    connections: usize,
 }
 
 impl Postgres {
     /// Reads the URL without connecting. No error quotes the URL.
-    pub(super) fn new(url: &Secret) -> Result<Self, StoreError> {
+    pub(super) fn new(url: &Secret, connections: usize) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let invalid = |what: &str| StoreError::Invalid(format!("[store] url {what}"));
         let mut options = url
@@ -109,7 +99,11 @@ impl Postgres {
             kept.push(("application_name".to_owned(), "hookline".to_owned()));
         }
         options.database_url.query_pairs_mut().extend_pairs(kept);
-        Ok(Self { options })
+        Ok(Self { options, connections: connections.max(1) })
+    }
+
+    pub(super) const fn connections(&self) -> usize {
+        self.connections
     }
 
     pub(super) async fn connect_writer(&self) -> Result<Connection, StoreError> {
@@ -148,20 +142,25 @@ fn session() -> String {
     )
 }
 
+/// Short writes use indexes alone: otherwise the server might keep a plan that it made while a table was small.
 pub(super) const fn begin(begin: Begin) -> &'static str {
     match begin {
-        Begin::Group => "BEGIN",
-        // Otherwise the server might keep a plan that it made while a table was small.
-        Begin::Sorted => {
-            "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
-        }
-        Begin::Alone => "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000",
-        Begin::Ledger => {
+        Begin::Write => {
             "BEGIN; SET LOCAL lock_timeout = 3000; SET LOCAL statement_timeout = 6000; SET LOCAL enable_seqscan = off; \
              SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
         }
+        Begin::Batch => {
+            "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+        }
         Begin::Long => "BEGIN; SET LOCAL lock_timeout = 3000",
         Begin::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    }
+}
+
+pub(super) const fn deadline(begin: Begin) -> Duration {
+    match begin {
+        Begin::Write | Begin::Batch | Begin::Snapshot => DEADLINE,
+        Begin::Long => LONG,
     }
 }
 
@@ -294,7 +293,7 @@ mod tests {
             "s3cret-w0rd",
             "postgres://u:s3cret-w0rd@h/db?sslpasswort=s3cret-w0rd",
         ] {
-            let refused = Postgres::new(&Secret::new(url)).err().expect(url).to_string();
+            let refused = Postgres::new(&Secret::new(url), 1).err().expect(url).to_string();
             assert!(!refused.contains("s3cret-w0rd"), "{refused}");
         }
     }
@@ -302,7 +301,7 @@ mod tests {
     #[test]
     fn parameters_of_other_clients_are_left_out_and_ours_are_kept() {
         let url = "postgres://u@h/db?sslmode=verify-full&channel_binding=require&connect_timeout=10";
-        let read = Postgres::new(&Secret::new(url)).expect("a URL");
+        let read = Postgres::new(&Secret::new(url), 1).expect("a URL");
         let pairs: Vec<_> = read.options.database_url.query_pairs().map(|(key, _)| key.into_owned()).collect();
         assert_eq!(pairs, ["sslmode", "application_name"]);
     }

@@ -11,20 +11,14 @@ use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection as _, Executor, Row};
 
-use super::{Begin, Connection, Lane, Lanes};
+use super::Connection;
 use crate::db::error::StoreError;
 
 const FILE: &str = "store.db";
 /// Takes the write lock at once: a deferred transaction that becomes a writer can fail without waiting.
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
-/// All jobs go through one writer, because SQLite allows only one at a time.
-pub(super) const LANES: Lanes = Lanes {
-    rows: Lane { writers: 1, group: 64, begin: Begin::Group, deadline: None },
-    sorted: None,
-    alone: None,
-    ledger: None,
-    long: None,
-};
+/// Jobs that wait while a commit is on its way to the disk share the next one.
+pub(super) const JOBS_TOGETHER: usize = 64;
 /// Lists are read beside the writer. A second reader keeps one long list from holding up a look-up.
 pub(super) const READERS: usize = 2;
 /// The busy time-out: longer than any of our transactions, including those of `hookline` commands beside `run`.

@@ -10,7 +10,7 @@ use super::{BATCH, ERASED};
 use crate::Store;
 use crate::db::dialect::Connection;
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 
 impl Store {
     /// How many copies of erased deliveries the broker may still hold: of whomever, until they have come and been
@@ -92,7 +92,7 @@ impl Store {
         deliveries.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         for deliveries in deliveries.chunks(BATCH) {
             self.db
-                .write(Turn::Long, deliveries.to_vec(), |connection, deliveries| {
+                .write_long(deliveries.to_vec(), |connection, deliveries| {
                     Box::pin(async move {
                         for (event_id, handler) in deliveries {
                             copy_gone(connection, event_id, *handler).await?;

@@ -11,7 +11,7 @@ use super::BATCH;
 use crate::Store;
 use crate::db::dialect::{self, Connection};
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 
 /// `erased_copy` of such a delivery; 1 is that of a copy which the broker may hold.
 const NEEDS_ITS_PAYLOAD: i64 = 2;
@@ -52,7 +52,7 @@ impl Store {
         let ended = rows.iter().map(row::event_id).collect::<Result<BTreeSet<_>, _>>()?;
         let emptied = self
             .db
-            .write(Turn::Long, ended, |connection, ended| {
+            .write_long(ended, |connection, ended| {
                 Box::pin(async move {
                     let mut emptied = 0;
                     for event_id in ended {

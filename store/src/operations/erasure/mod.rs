@@ -26,7 +26,7 @@ use sqlx::AssertSqlSafe;
 use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::operations::audit;
 use crate::operations::erasure::whom::Whom;
 use crate::operations::model::Erased;
@@ -73,7 +73,7 @@ impl Store {
         self.empty_payloads(&DEAD_LETTERS, dead_letters.theirs, &mut emptied).await?;
         let erased = self
             .db
-            .write(Turn::Long, (phone.clone(), whom.clone()), |connection, (phone, whom)| {
+            .write_long((phone.clone(), whom.clone()), |connection, (phone, whom)| {
                 Box::pin(erase_records(connection, phone, whom))
             })
             .await?;
@@ -176,7 +176,7 @@ impl Store {
         rows.sort_by(|(_, a), (_, b)| a.cmp(b));
         let done = self
             .db
-            .write(Turn::Long, rows, move |connection, rows| {
+            .write_long(rows, move |connection, rows| {
                 Box::pin(async move {
                     let mut done = Emptied::default();
                     for (key, event_id) in rows {

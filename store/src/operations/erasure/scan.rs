@@ -13,7 +13,7 @@ use super::BATCH;
 use crate::Store;
 use crate::db::dialect::{Connection, blob_contains};
 use crate::db::error::StoreError;
-use crate::db::{Turn, row};
+use crate::db::row;
 use crate::operations::erasure::whom::Whom;
 
 /// A table of payloads.
@@ -189,7 +189,7 @@ impl Store {
         for rows in rows.chunks(BATCH) {
             masked += self
                 .db
-                .write(Turn::Long, (rows.to_vec(), whom.clone()), move |connection, (rows, whom)| {
+                .write_long((rows.to_vec(), whom.clone()), move |connection, (rows, whom)| {
                     Box::pin(async move {
                         let mut masked = 0;
                         for (key, event_id) in rows {
@@ -253,7 +253,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         for changes in changes.chunks(BATCH) {
             self.db
-                .write(Turn::Long, (statement.clone(), changes.to_vec()), move |connection, (statement, changes)| {
+                .write_long((statement.clone(), changes.to_vec()), move |connection, (statement, changes)| {
                     Box::pin(async move {
                         for (row, words) in changes {
                             key.change(connection, statement, row, words).await?;

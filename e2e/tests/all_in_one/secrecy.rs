@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_e2e::{ACCOUNT, House, SECOND_ACCOUNT, SECRET, TOKEN, eventually};
+use hookline_e2e::{ACCOUNT, AllInOne, SECOND_ACCOUNT, SECRET, TOKEN, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample, sign};
 use hookline_sandbox::{Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
@@ -61,13 +61,15 @@ fn gossip(status: u16, known: &str) -> Fault {
 }
 
 /// Makes every kind of event end in every kind of way.
-async fn live_through_it_all(house: &House) -> Vec<String> {
+async fn live_through_it_all(all_in_one: &AllInOne) -> Vec<String> {
     let mut ids = Vec::new();
-    house.sandbox.fault(FaultRule::new(Fault::status(503)).on(Endpoint::PutOptOut).times(1));
-    house.sandbox.fault(FaultRule::new(Fault::Reset).on(Endpoint::GetMessage).times(1));
-    house.sandbox.fault(FaultRule::new(Fault::GarbageBody).on(Endpoint::FindConversation).times(1));
-    house.sandbox.fault(FaultRule::new(Fault::Hang(Duration::from_secs(3))).on(Endpoint::FindContactPhones).times(1));
-    house.sandbox.fault(
+    all_in_one.sandbox.fault(FaultRule::new(Fault::status(503)).on(Endpoint::PutOptOut).times(1));
+    all_in_one.sandbox.fault(FaultRule::new(Fault::Reset).on(Endpoint::GetMessage).times(1));
+    all_in_one.sandbox.fault(FaultRule::new(Fault::GarbageBody).on(Endpoint::FindConversation).times(1));
+    all_in_one
+        .sandbox
+        .fault(FaultRule::new(Fault::Hang(Duration::from_secs(3))).on(Endpoint::FindContactPhones).times(1));
+    all_in_one.sandbox.fault(
         FaultRule::new(Fault::Throttle { retry_after: "1".to_owned() }).on(Endpoint::GetMessage).skip(2).times(1),
     );
     for event_type in hookline_sandbox::samples::EVENT_TYPES {
@@ -75,57 +77,59 @@ async fn live_through_it_all(house: &House) -> Vec<String> {
         if event_type == "contact.created" {
             body["contact"]["data"] = json!({ "note": "canary-data", "email": EMAIL });
         } else {
-            house.sandbox.learn(&body).expect("a sample's shape");
+            all_in_one.sandbox.learn(&body).expect("a sample's shape");
         }
-        ids.push(house.sender.send(&body).await);
+        ids.push(all_in_one.sender.send(&body).await);
     }
     ids
 }
 
 /// Dead letters of every kind that a destination's words or a payload could get into.
-async fn be_refused(house: &House) -> Vec<String> {
+async fn be_refused(all_in_one: &AllInOne) -> Vec<String> {
     let mut ids = Vec::new();
-    house.sandbox.fault(FaultRule::new(gossip(400, &format!("{NAME} said {TEXT}"))).on(Endpoint::GetMessage));
-    house.sandbox.fault(FaultRule::new(gossip(422, &format!("{NAME} of canary-data"))).on(Endpoint::CreateContact));
+    all_in_one.sandbox.fault(FaultRule::new(gossip(400, &format!("{NAME} said {TEXT}"))).on(Endpoint::GetMessage));
+    all_in_one
+        .sandbox
+        .fault(FaultRule::new(gossip(422, &format!("{NAME} of canary-data"))).on(Endpoint::CreateContact));
     // The payload of an opt-out names nobody.
-    house.sandbox.fault(FaultRule::new(gossip(400, "the number")).on(Endpoint::PutOptOut));
+    all_in_one.sandbox.fault(FaultRule::new(gossip(400, "the number")).on(Endpoint::PutOptOut));
     let mut contact = sample("contact.created", &SampleFacts { phone: "+15550001235".to_owned(), ..person() });
     contact["contact"]["data"] = json!({ "note": "canary-data" });
-    ids.push(house.sender.send(&contact).await);
-    ids.push(house.sender.send(&sample("message.received", &person())).await);
-    ids.push(house.sender.send(&sample("contact.opted_in", &person())).await);
+    ids.push(all_in_one.sender.send(&contact).await);
+    ids.push(all_in_one.sender.send(&sample("message.received", &person())).await);
+    ids.push(all_in_one.sender.send(&sample("contact.opted_in", &person())).await);
     ids.push(
-        house
+        all_in_one
             .sender
             .send(&sample("contact.opted_out", &SampleFacts { timestamp: jiff::Timestamp::now(), ..person() }))
             .await,
     );
     let mut sly = sample("message.received", &person());
     sly["message"]["id"] = json!(format!("/messages/{EMAIL}/../{TEXT}"));
-    ids.push(house.sender.send(&sly).await);
+    ids.push(all_in_one.sender.send(&sly).await);
     let mut no_phone = sample("contact.opted_out", &person());
     no_phone["optOut"]["phoneNumber"] = json!(format!("{NAME} {PHONE}"));
-    ids.push(house.sender.send(&no_phone).await);
+    ids.push(all_in_one.sender.send(&no_phone).await);
     ids
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_personal_and_no_secret_comes_out_at_any_log_level() {
     let more = format!("[handlers.create_contact]\naccounts = [\"{ACCOUNT}\", \"{SECOND_ACCOUNT}\"]\n");
-    let mut house = House::with(|_options| {}, &more).await;
-    house.set("RUST_LOG", "trace");
-    let running = house.run().await;
+    let mut all_in_one = AllInOne::with(|_options| {}, &more).await;
+    all_in_one.set("RUST_LOG", "trace");
+    let running = all_in_one.run().await;
 
-    let mut ids = live_through_it_all(&house).await;
-    house.settled().await;
-    ids.extend(be_refused(&house).await);
-    ids.push(post_junk(&house).await);
+    let mut ids = live_through_it_all(&all_in_one).await;
+    all_in_one.settled().await;
+    ids.extend(be_refused(&all_in_one).await);
+    ids.push(post_junk(&all_in_one).await);
     eventually("several dead letters", async || {
-        (house.rows(&["dead-letters", "list"], "dead_letters").await.len() >= 3).then_some(())
+        (all_in_one.rows(&["dead-letters", "list"], "dead_letters").await.len() >= 3).then_some(())
     })
     .await;
-    refusals_hold_nothing(&house, &running.webhooks).await;
-    house.settled().await;
+    refusals_hold_nothing(&all_in_one, &running.webhooks).await;
+    all_in_one.settled().await;
 
     let (_, metrics) = running.admin("/metrics").await;
     holds_no_canary("/metrics", &metrics);
@@ -133,22 +137,22 @@ async fn nothing_personal_and_no_secret_comes_out_at_any_log_level() {
     holds_no_canary("/readyz", &ready);
     for id in &ids {
         for form in [&["--json"][..], &[]] {
-            let shown = house.cli(&[&["events", "show", id], form].concat()).await;
+            let shown = all_in_one.cli(&[&["events", "show", id], form].concat()).await;
             holds_no_canary("events show", &(shown.stdout + &shown.stderr));
         }
     }
     for list in [&["events", "list"][..], &["dead-letters", "list"], &["status"]] {
         for form in [&["--json"][..], &[]] {
-            let ran = house.cli(&[list, form].concat()).await;
+            let ran = all_in_one.cli(&[list, form].concat()).await;
             assert_eq!(ran.code, Some(0), "{list:?}");
             holds_no_canary(&format!("{list:?}"), &(ran.stdout + &ran.stderr));
         }
     }
-    for dead in house.rows(&["dead-letters", "list"], "dead_letters").await {
-        let shown = house.cli(&["dead-letters", "show", dead["id"].as_str().expect("a text")]).await;
+    for dead in all_in_one.rows(&["dead-letters", "list"], "dead_letters").await {
+        let shown = all_in_one.cli(&["dead-letters", "show", dead["id"].as_str().expect("a text")]).await;
         holds_no_canary("dead-letters show", &(shown.stdout + &shown.stderr));
     }
-    let erased = house.cli(&["erase", PHONE, "--yes"]).await;
+    let erased = all_in_one.cli(&["erase", PHONE, "--yes"]).await;
     holds_no_canary("erase", &(erased.stdout + &erased.stderr));
     let ended = running.stop().await;
     assert!(ended.stderr.lines().count() > 100, "the log is at trace: {} lines", ended.stderr.lines().count());
@@ -160,21 +164,24 @@ async fn nothing_personal_and_no_secret_comes_out_at_any_log_level() {
 }
 
 /// Signed, and no JSON.
-async fn post_junk(house: &House) -> String {
+async fn post_junk(all_in_one: &AllInOne) -> String {
     let junk = format!("canary-junk {NAME} {PHONE} {{");
-    house.sender.post(junk.as_bytes()).await.expect("an answer").event_id()
+    all_in_one.sender.post(junk.as_bytes()).await.expect("an answer").event_id()
 }
 
 /// Error bodies say what is wrong and repeat nothing.
-async fn refusals_hold_nothing(house: &House, webhooks: &str) {
+async fn refusals_hold_nothing(all_in_one: &AllInOne, webhooks: &str) {
     let body = sample("contact.opted_out", &person()).to_string();
-    let wrong =
-        house.sender.post_signed(body.as_bytes(), &sign("another secret", body.as_bytes())).await.expect("an answer");
+    let wrong = all_in_one
+        .sender
+        .post_signed(body.as_bytes(), &sign("another secret", body.as_bytes()))
+        .await
+        .expect("an answer");
     assert_eq!((wrong.status, wrong.body["error"]["code"].as_str()), (401, Some("signature_mismatch")));
     holds_no_canary("the answer to a wrong signature", &wrong.body.to_string());
     let too_large = format!("\"{}{PHONE}\"", "x".repeat(2 << 20));
     // A server that refuses by its length may close before all of it is sent.
-    if let Ok(answer) = house.sender.post(too_large.as_bytes()).await {
+    if let Ok(answer) = all_in_one.sender.post(too_large.as_bytes()).await {
         assert_eq!(answer.status, 413);
         holds_no_canary("the answer to a long body", &answer.body.to_string());
     }

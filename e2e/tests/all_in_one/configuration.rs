@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hookline_e2e::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, House, Ran, binary, run};
+use hookline_e2e::{AllInOne, HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, Ran, binary, run};
 use tokio::process::Command;
 
 const BAD: &str = r#"data_dir = "./data"
@@ -102,10 +102,10 @@ async fn what_is_no_toml_or_not_there_is_told_with_the_file() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_halves_alone_need_a_broker_and_say_so() {
-    let house = House::start().await;
-    let config = house.config().display().to_string();
+    let all_in_one = AllInOne::start().await;
+    let config = all_in_one.config().display().to_string();
     for name in [HOOKLINE_INGEST, HOOKLINE_WORKER] {
-        let ran = program(house.dir(), name, &["--config", &config]).await;
+        let ran = program(all_in_one.dir(), name, &["--config", &config]).await;
         assert_eq!(ran.code, Some(2), "{ran:?}");
         assert!(ran.stderr.contains("broker.url") && ran.stderr.contains("hookline run"), "{name}: {}", ran.stderr);
     }
@@ -113,9 +113,9 @@ async fn the_halves_alone_need_a_broker_and_say_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_configuration_is_fine_and_shows_no_secret() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
     for arguments in [&["check"][..], &["check", "--json"], &["check", "--connect"]] {
-        let ran = house.cli(arguments).await;
+        let ran = all_in_one.cli(arguments).await;
         assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
         for secret in [hookline_e2e::SECRET, hookline_e2e::TOKEN] {
             assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{arguments:?}");

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use hookline_e2e::{ACCOUNT, HANDLERS, House, SECOND_ACCOUNT, eventually};
+use hookline_e2e::{ACCOUNT, AllInOne, HANDLERS, SECOND_ACCOUNT, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{EffectKind, Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
@@ -25,19 +25,19 @@ pub(crate) fn has_keys(value: &Value, expected: &[&str]) {
     assert_eq!(found, expected.iter().copied().collect(), "{value:#}");
 }
 
-async fn every_list_answers(house: &House, when: &str) {
+async fn every_list_answers(all_in_one: &AllInOne, when: &str) {
     for (list, key) in LISTS {
-        let document = house.json(list).await;
+        let document = all_in_one.json(list).await;
         has_keys(&document, &[key, "next"]);
         assert!(document[key].is_array(), "{when}: {list:?}");
-        let table = house.cli(list).await;
+        let table = all_in_one.cli(list).await;
         assert_eq!(table.code, Some(0), "{when}: {list:?} {table:?}");
     }
-    has_status_keys(&house.json(&["status"]).await);
-    assert_eq!(house.cli(&["status"]).await.code, Some(0), "{when}");
-    let verified = house.json(&["opt-outs", "verify"]).await;
+    has_status_keys(&all_in_one.json(&["status"]).await);
+    assert_eq!(all_in_one.cli(&["status"]).await.code, Some(0), "{when}");
+    let verified = all_in_one.json(&["opt-outs", "verify"]).await;
     assert_eq!(verified["ok"], true, "{when}");
-    has_keys(&house.json(&["opt-outs", "prove", "+12025550147"]).await, &["phone", "entries"]);
+    has_keys(&all_in_one.json(&["opt-outs", "prove", "+12025550147"]).await, &["phone", "entries"]);
 }
 
 fn has_status_keys(status: &Value) {
@@ -59,7 +59,7 @@ fn has_status_keys(status: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_was_ever_run_a_command_says_so_and_makes_nothing() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
     let others: [&[&str]; 13] = [
         &["status"],
         &["status", "--ids", "log_note"],
@@ -77,50 +77,50 @@ async fn where_nothing_was_ever_run_a_command_says_so_and_makes_nothing() {
     ];
     for dev in [&[][..], &["--dev"]] {
         for command in LISTS.iter().map(|(list, _)| *list).chain(others) {
-            let ran = house.cli(&[command, dev].concat()).await;
+            let ran = all_in_one.cli(&[command, dev].concat()).await;
             assert_eq!(ran.code, Some(1), "{command:?}: {ran:?}");
             assert!(ran.stderr.contains("nothing here"), "{command:?}: {ran:?}");
             assert_eq!(ran.stdout, "", "{command:?}");
         }
     }
     for (list, _) in LISTS {
-        assert_eq!(house.cli(&[list, &["--json"]].concat()).await.code, Some(1), "{list:?}");
+        assert_eq!(all_in_one.cli(&[list, &["--json"]].concat()).await.code, Some(1), "{list:?}");
     }
-    let checked = house.cli(&["check", "--connect"]).await;
+    let checked = all_in_one.cli(&["check", "--connect"]).await;
     assert_eq!(checked.code, Some(0), "{checked:?}");
     assert!(checked.stdout.contains("ok           TextUs token"), "{checked:?}");
 
-    let made: Vec<_> = std::fs::read_dir(house.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let made: Vec<_> = std::fs::read_dir(all_in_one.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(made, ["hookline.toml"], "but for the configuration there is nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_answer_while_it_runs_and_after_it() {
-    let house = House::start().await;
-    let running = house.run().await;
-    every_list_answers(&house, "up and empty").await;
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
+    every_list_answers(&all_in_one, "up and empty").await;
     for (list, key) in LISTS {
-        assert_eq!(house.json(list).await, json!({ key: [], "next": null }), "{list:?}");
+        assert_eq!(all_in_one.json(list).await, json!({ key: [], "next": null }), "{list:?}");
     }
     let person = SampleFacts::random(ACCOUNT);
     for event_type in ["contact.created", "message.received", "contact.opted_out"] {
         let body = sample(event_type, &person);
-        house.sandbox.learn(&body).unwrap();
-        house.sender.send(&body).await;
+        all_in_one.sandbox.learn(&body).unwrap();
+        all_in_one.sender.send(&body).await;
     }
-    house.settled().await;
-    every_list_answers(&house, "up").await;
-    let up = documents(&house).await;
+    all_in_one.settled().await;
+    every_list_answers(&all_in_one, "up").await;
+    let up = documents(&all_in_one).await;
     assert_eq!(running.stop().await.code, Some(0));
 
-    every_list_answers(&house, "down").await;
-    assert_eq!(documents(&house).await, up, "the same facts, up and down");
+    every_list_answers(&all_in_one, "down").await;
+    assert_eq!(documents(&all_in_one).await, up, "the same facts, up and down");
 }
 
-async fn documents(house: &House) -> Vec<Value> {
+async fn documents(all_in_one: &AllInOne) -> Vec<Value> {
     let mut documents = Vec::new();
     for (list, _) in LISTS {
-        documents.push(house.json(list).await);
+        documents.push(all_in_one.json(list).await);
     }
     documents
 }
@@ -128,40 +128,40 @@ async fn documents(house: &House) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_have_the_keys_of_the_contract() {
     let more = format!("[handlers.create_contact]\naccounts = [\"{SECOND_ACCOUNT}\"]\n");
-    let house = House::with(|_options| {}, &more).await;
-    let running = house.run().await;
+    let all_in_one = AllInOne::with(|_options| {}, &more).await;
+    let running = all_in_one.run().await;
     let person = SampleFacts::random(ACCOUNT);
     let note = sample("message.received", &person);
-    house.sandbox.learn(&note).unwrap();
+    all_in_one.sandbox.learn(&note).unwrap();
     let refused = Fault::Status { status: 400, headers: Vec::new(), body: Some(r#"{"error":"no"}"#.to_owned()) };
-    house.sandbox.fault(FaultRule::new(refused).on(Endpoint::CreateContact).times(1));
-    let opt_out = house.sender.send(&sample("contact.opted_out", &person)).await;
-    house.sender.send(&note).await;
-    let refused = house.sender.send(&sample("contact.created", &person)).await;
+    all_in_one.sandbox.fault(FaultRule::new(refused).on(Endpoint::CreateContact).times(1));
+    let opt_out = all_in_one.sender.send(&sample("contact.opted_out", &person)).await;
+    all_in_one.sender.send(&note).await;
+    let refused = all_in_one.sender.send(&sample("contact.created", &person)).await;
     eventually("one dead letter", async || {
-        (house.json(&["dead-letters", "list"]).await["dead_letters"].as_array().expect("a list").len() == 1)
+        (all_in_one.json(&["dead-letters", "list"]).await["dead_letters"].as_array().expect("a list").len() == 1)
             .then_some(())
     })
     .await;
-    house.settled().await;
+    all_in_one.settled().await;
 
-    events_have_their_keys(&house, &opt_out).await;
-    opt_outs_have_their_keys(&house, &person.phone).await;
-    records_have_their_keys(&house).await;
-    dead_letters_have_their_keys(&house, &refused).await;
+    events_have_their_keys(&all_in_one, &opt_out).await;
+    opt_outs_have_their_keys(&all_in_one, &person.phone).await;
+    records_have_their_keys(&all_in_one).await;
+    dead_letters_have_their_keys(&all_in_one, &refused).await;
     running.stop().await;
 }
 
-async fn events_have_their_keys(house: &House, opt_out: &str) {
+async fn events_have_their_keys(all_in_one: &AllInOne, opt_out: &str) {
     let keys = ["event_id", "source", "source_event_id", "event_type", "received_at", "deliveries"];
-    for event in house.rows(&["events", "list"], "events").await {
+    for event in all_in_one.rows(&["events", "list"], "events").await {
         has_keys(&event, &keys);
         assert!(event["received_at"].as_str().expect("a text").ends_with('Z'), "UTC");
         for delivery in event["deliveries"].as_array().expect("a list") {
             has_keys(delivery, &["handler", "state", "reason", "attempts"]);
         }
     }
-    let shown = house.json(&["events", "show", opt_out]).await;
+    let shown = all_in_one.json(&["events", "show", opt_out]).await;
     has_keys(&shown, &keys);
     assert_eq!(shown["event_type"], "contact.opted_out");
     let deliveries = shown["deliveries"].as_array().expect("a list");
@@ -180,13 +180,13 @@ async fn events_have_their_keys(house: &House, opt_out: &str) {
     assert_eq!(put["attempt_log"][0]["requests"][0]["status"], 201);
 }
 
-async fn opt_outs_have_their_keys(house: &House, phone: &str) {
-    for row in house.rows(&["opt-outs", "list"], "opt_outs").await {
+async fn opt_outs_have_their_keys(all_in_one: &AllInOne, phone: &str) {
+    for row in all_in_one.rows(&["opt-outs", "list"], "opt_outs").await {
         has_keys(&row, &["account", "phone", "state", "event_time", "source_event_id", "put_status"]);
         assert_eq!((row["phone"].as_str(), row["state"].as_str()), (Some(phone), Some("opted_out")));
         assert_eq!(row["put_status"], 201);
     }
-    let proof = house.json(&["opt-outs", "prove", phone]).await;
+    let proof = all_in_one.json(&["opt-outs", "prove", phone]).await;
     assert_eq!(proof["phone"], phone);
     let entries = proof["entries"].as_array().expect("a list");
     for entry in entries {
@@ -213,15 +213,15 @@ async fn opt_outs_have_their_keys(house: &House, phone: &str) {
     let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().expect("a text")).collect();
     assert!(kinds.starts_with(&["received", "put_sent", "put_answered"]), "{kinds:?}");
     for ten_digits in [&phone[2..], &phone[1..]] {
-        assert_eq!(house.json(&["opt-outs", "prove", ten_digits]).await, proof, "any usual form");
+        assert_eq!(all_in_one.json(&["opt-outs", "prove", ten_digits]).await, proof, "any usual form");
     }
-    let verified = house.json(&["opt-outs", "verify"]).await;
+    let verified = all_in_one.json(&["opt-outs", "verify"]).await;
     // `head` and `broken` besides: what to export, and what is wrong.
     has_keys(&verified, &["ok", "entries", "head", "broken"]);
 }
 
-async fn records_have_their_keys(house: &House) {
-    let notes = house.rows(&["records", "notes"], "notes").await;
+async fn records_have_their_keys(all_in_one: &AllInOne) {
+    let notes = all_in_one.rows(&["records", "notes"], "notes").await;
     assert_eq!(notes.len(), 1);
     let keys = [
         "note_id",
@@ -237,32 +237,35 @@ async fn records_have_their_keys(house: &House) {
     ];
     has_keys(&notes[0], &keys);
     assert!(notes[0]["message_id"].as_str().expect("a text").starts_with("/messages/"));
-    let contacts = house.rows(&["records", "contacts"], "contacts").await;
+    let contacts = all_in_one.rows(&["records", "contacts"], "contacts").await;
     has_keys(&contacts[0], &["record_id", "contact_id", "phone", "phones", "name", "created_at"]);
-    let opt_outs = house.rows(&["records", "opt-outs"], "opt_outs").await;
+    let opt_outs = all_in_one.rows(&["records", "opt-outs"], "opt_outs").await;
     for row in &opt_outs {
         has_keys(row, &["phone", "opted_out", "event_time"]);
     }
 }
 
-async fn dead_letters_have_their_keys(house: &House, event_id: &str) {
+async fn dead_letters_have_their_keys(all_in_one: &AllInOne, event_id: &str) {
     let keys =
         ["id", "event_id", "handler", "reason", "destination", "status", "attempts", "dead_lettered_at", "detail"];
-    let dead = house.rows(&["dead-letters", "list"], "dead_letters").await.remove(0);
+    let dead = all_in_one.rows(&["dead-letters", "list"], "dead_letters").await.remove(0);
     has_keys(&dead, &keys);
     let id = dead["id"].as_str().expect("a text");
-    assert_eq!(house.json(&["dead-letters", "show", id]).await, dead);
-    assert_eq!(house.json(&["dead-letters", "show", event_id]).await, dead, "by its event's id too");
+    assert_eq!(all_in_one.json(&["dead-letters", "show", id]).await, dead);
+    assert_eq!(all_in_one.json(&["dead-letters", "show", event_id]).await, dead, "by its event's id too");
 
-    assert_eq!(house.json(&["dead-letters", "redrive", event_id]).await, json!({ "redriven": 1 }));
-    house.settled().await.hold(&house.sender.accepted(), house.sandbox.echoes_sent());
-    assert_eq!(house.sandbox.effects().iter().filter(|effect| effect.kind == EffectKind::ContactCreated).count(), 1);
+    assert_eq!(all_in_one.json(&["dead-letters", "redrive", event_id]).await, json!({ "redriven": 1 }));
+    all_in_one.settled().await.hold(&all_in_one.sender.accepted(), all_in_one.sandbox.echoes_sent());
+    assert_eq!(
+        all_in_one.sandbox.effects().iter().filter(|effect| effect.kind == EffectKind::ContactCreated).count(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_ids_exit_1_and_say_what_to_do() {
-    let house = House::start().await;
-    house.run().await.stop().await;
+    let all_in_one = AllInOne::start().await;
+    all_in_one.run().await.stop().await;
     let unknown = "evt_00000000000000000000000000000000";
     for arguments in [
         &["events", "show", unknown][..],
@@ -276,23 +279,23 @@ async fn unknown_ids_exit_1_and_say_what_to_do() {
     ] {
         for json in [false, true] {
             let arguments = if json { [arguments, &["--json"]].concat() } else { arguments.to_vec() };
-            let ran = house.cli(&arguments).await;
+            let ran = all_in_one.cli(&arguments).await;
             assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:?}");
             assert!(!ran.stderr.is_empty(), "{arguments:?}");
         }
     }
-    assert_eq!(house.cli(&["pause", "nowhere"]).await.code, Some(2));
-    assert_eq!(house.cli(&["opt-outs", "prove", "hello"]).await.code, Some(2));
+    assert_eq!(all_in_one.cli(&["pause", "nowhere"]).await.code, Some(2));
+    assert_eq!(all_in_one.cli(&["opt-outs", "prove", "hello"]).await.code, Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_paged_by_their_cursor_without_a_gap_or_a_repeat() {
-    let house = House::start().await;
-    let running = house.run().await;
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
     for _ in 0..7 {
-        house.sender.send(&sample("message.failed", &SampleFacts::random(ACCOUNT))).await;
+        all_in_one.sender.send(&sample("message.failed", &SampleFacts::random(ACCOUNT))).await;
     }
-    house.settled().await;
+    all_in_one.settled().await;
 
     let mut seen = Vec::new();
     let mut cursor: Option<String> = None;
@@ -301,7 +304,7 @@ async fn lists_are_paged_by_their_cursor_without_a_gap_or_a_repeat() {
         if let Some(cursor) = &cursor {
             arguments.extend(["--cursor", cursor]);
         }
-        let page = house.json(&arguments).await;
+        let page = all_in_one.json(&arguments).await;
         seen.extend(
             page["events"]
                 .as_array()
@@ -316,53 +319,53 @@ async fn lists_are_paged_by_their_cursor_without_a_gap_or_a_repeat() {
     }
 
     assert_eq!(seen.len(), 7);
-    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), house.sender.accepted().into_keys().collect());
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), all_in_one.sender.accepted().into_keys().collect());
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_holds_calls_until_resume_also_across_a_restart() {
-    let house = House::start().await;
-    let running = house.run().await;
-    assert_eq!(house.cli(&["pause", "textus", "--reason", "maintenance"]).await.code, Some(0));
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
+    assert_eq!(all_in_one.cli(&["pause", "textus", "--reason", "maintenance"]).await.code, Some(0));
 
-    let id = house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    let id = all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
     eventually("the other handler is done with it", async || {
-        let shown = house.cli(&["events", "show", &id, "--json"]).await;
+        let shown = all_in_one.cli(&["events", "show", &id, "--json"]).await;
         shown.stdout.contains("unknown_contact").then_some(())
     })
     .await;
-    assert_eq!(house.sandbox.requests(), [], "paused");
+    assert_eq!(all_in_one.sandbox.requests(), [], "paused");
     assert_eq!(running.stop().await.code, Some(0));
-    let running = house.run().await;
+    let running = all_in_one.run().await;
     eventually("it is taken up again", async || (running.admin("/readyz").await.0 == 200).then_some(())).await;
-    assert_eq!(house.sandbox.requests(), [], "still paused");
-    assert_eq!(house.cli(&["resume", "textus"]).await.code, Some(0));
+    assert_eq!(all_in_one.sandbox.requests(), [], "still paused");
+    assert_eq!(all_in_one.cli(&["resume", "textus"]).await.code, Some(0));
 
-    assert_eq!(house.settled().await.ending(&id, "record_opt_out"), "done");
+    assert_eq!(all_in_one.settled().await.ending(&id, "record_opt_out"), "done");
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_does_what_was_not_done_and_repeats_nothing_that_was() {
-    let house = House::start().await;
-    let running = house.run().await;
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
     let person = SampleFacts::random(ACCOUNT);
     let note = sample("message.received", &person);
-    house.sandbox.learn(&note).unwrap();
-    let note = house.sender.send(&note).await;
-    let opt_out = house.sender.send(&sample("contact.opted_out", &person)).await;
-    house.settled().await;
-    let effects = house.sandbox.effects();
-    let requests = house.sandbox.requests().len();
+    all_in_one.sandbox.learn(&note).unwrap();
+    let note = all_in_one.sender.send(&note).await;
+    let opt_out = all_in_one.sender.send(&sample("contact.opted_out", &person)).await;
+    all_in_one.settled().await;
+    let effects = all_in_one.sandbox.effects();
+    let requests = all_in_one.sandbox.requests().len();
 
-    let replayed = house.cli(&["events", "replay", &note, &opt_out]).await;
+    let replayed = all_in_one.cli(&["events", "replay", &note, &opt_out]).await;
     assert_eq!(replayed.code, Some(0), "{replayed:?}");
-    let accounts = house.settled().await;
+    let accounts = all_in_one.settled().await;
 
-    assert_eq!(house.sandbox.effects(), effects);
-    assert_eq!(house.sandbox.requests().len(), requests);
-    assert_eq!(house.rows(&["records", "notes"], "notes").await.len(), 1);
-    accounts.hold(&house.sender.accepted(), house.sandbox.echoes_sent());
+    assert_eq!(all_in_one.sandbox.effects(), effects);
+    assert_eq!(all_in_one.sandbox.requests().len(), requests);
+    assert_eq!(all_in_one.rows(&["records", "notes"], "notes").await.len(), 1);
+    accounts.hold(&all_in_one.sender.accepted(), all_in_one.sandbox.echoes_sent());
     running.stop().await;
 }

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hookline_e2e::House;
+use hookline_e2e::AllInOne;
 use serde_json::Value;
 
 use crate::erasure::{after_two_people, write_to_store};
 
 /// Checks an export with the script that the documentation offers.
-fn checked(house: &House, export: &[u8], head: Option<&str>) -> Output {
-    let file = house.dir().join("ledger.jsonl");
+fn checked(all_in_one: &AllInOne, export: &[u8], head: Option<&str>) -> Output {
+    let file = all_in_one.dir().join("ledger.jsonl");
     std::fs::write(&file, export).expect("written");
     let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../docs/verify_ledger.py"].iter().collect();
-    check(&script, &file, &house.dir().join("data/ledger.key"), head)
+    check(&script, &file, &all_in_one.dir().join("data/ledger.key"), head)
 }
 
 fn check(script: &Path, export: &Path, key: &Path, head: Option<&str>) -> Output {
@@ -31,8 +31,8 @@ fn assert_broken(output: &Output, what: &str) {
     assert!(!said.contains("Traceback"), "{what}: {said}");
 }
 
-async fn export(house: &House) -> (Vec<u8>, String) {
-    let ran = house.cli(&["opt-outs", "export"]).await;
+async fn export(all_in_one: &AllInOne) -> (Vec<u8>, String) {
+    let ran = all_in_one.cli(&["opt-outs", "export"]).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let last: Value = serde_json::from_str(ran.stdout.lines().last().expect("an entry")).expect("one object a line");
     (ran.stdout.into_bytes(), last["hash"].as_str().expect("a text").to_owned())
@@ -40,12 +40,12 @@ async fn export(house: &House) -> (Vec<u8>, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_with_the_key_verifies_an_export() {
-    let (house, _, _) = after_two_people().await;
-    let (whole, head) = export(&house).await;
-    let verified = house.json(&["opt-outs", "verify"]).await;
+    let (all_in_one, _, _) = after_two_people().await;
+    let (whole, head) = export(&all_in_one).await;
+    let verified = all_in_one.json(&["opt-outs", "verify"]).await;
     assert_eq!(verified["head"], head.as_str());
 
-    let output = checked(&house, &whole, Some(&head));
+    let output = checked(&all_in_one, &whole, Some(&head));
 
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -54,19 +54,19 @@ async fn a_stranger_with_the_key_verifies_an_export() {
     let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
     for missing in 0..lines.len() {
         let rest: Vec<&[u8]> = [&lines[..missing], &lines[missing + 1..]].concat();
-        assert_broken(&checked(&house, &rest.concat(), Some(&head)), &format!("entry {} is missing", missing + 1));
+        assert_broken(&checked(&all_in_one, &rest.concat(), Some(&head)), &format!("entry {} is missing", missing + 1));
     }
     let cut = lines[..lines.len() - 1].concat();
-    assert_eq!(checked(&house, &cut, None).status.code(), Some(0), "nothing inside shows a cut tail");
-    assert_broken(&checked(&house, &[lines[1], lines[0]].concat(), None), "two entries have changed places");
-    std::fs::write(house.dir().join("data/ledger.key"), "0".repeat(64)).expect("written");
-    assert_broken(&checked(&house, &whole, None), "another key");
+    assert_eq!(checked(&all_in_one, &cut, None).status.code(), Some(0), "nothing inside shows a cut tail");
+    assert_broken(&checked(&all_in_one, &[lines[1], lines[0]].concat(), None), "two entries have changed places");
+    std::fs::write(all_in_one.dir().join("data/ledger.key"), "0".repeat(64)).expect("written");
+    assert_broken(&checked(&all_in_one, &whole, None), "another key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_byte_of_an_export_that_is_changed_is_found() {
-    let (house, _, _) = after_two_people().await;
-    let (whole, head) = export(&house).await;
+    let (all_in_one, _, _) = after_two_people().await;
+    let (whole, head) = export(&all_in_one).await;
     let line = whole.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
 
     // The script is called once for all: a process each would take minutes.
@@ -84,11 +84,11 @@ async fn any_byte_of_an_export_that_is_changed_is_found() {
                 (whole[at] ^ 1, whole[at] ^ 32, whole[at] ^ 128, 32, 48) \
                 if byte != whole[at] and not found(at, byte)]\n\
                 print('missed', missed)\n";
-    let file = house.dir().join("ledger.jsonl");
+    let file = all_in_one.dir().join("ledger.jsonl");
     std::fs::write(&file, &whole).expect("written");
     let output = Command::new("python3")
         .args(["-c", each])
-        .args([&script, &file, &house.dir().join("data/ledger.key")])
+        .args([&script, &file, &all_in_one.dir().join("data/ledger.key")])
         .args([&head, &line.to_string()])
         .output()
         .expect("python3 is installed");
@@ -98,10 +98,10 @@ async fn any_byte_of_an_export_that_is_changed_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_was_changed_is_found_out() {
-    let (house, _, _) = after_two_people().await;
-    write_to_store(&house, &["UPDATE opt_state SET opted_in_ms = 4102444800000"]).await;
+    let (all_in_one, _, _) = after_two_people().await;
+    write_to_store(&all_in_one, &["UPDATE opt_state SET opted_in_ms = 4102444800000"]).await;
 
-    let ran = house.cli(&["opt-outs", "verify"]).await;
+    let ran = all_in_one.cli(&["opt-outs", "verify"]).await;
 
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stdout.contains("opt_state holds another state"), "{}", ran.stdout);

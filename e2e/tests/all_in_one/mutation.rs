@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use hookline_e2e::{ACCOUNT, House, eventually};
+use hookline_e2e::{ACCOUNT, AllInOne, eventually};
 use hookline_sandbox::samples::{EVENT_TYPES, SampleFacts, sample};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -19,15 +19,15 @@ const SEED: u64 = 0x7465_7874_7573;
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_damaged_payloads_are_all_accounted_for() {
     let more = "[handlers.log_note]\nnot_found_grace = \"0s\"\n";
-    let house = House::with(|sandbox| sandbox.echoes = false, more).await;
-    let running = house.run().await;
+    let all_in_one = AllInOne::with(|sandbox| sandbox.echoes = false, more).await;
+    let running = all_in_one.run().await;
     let mut random = StdRng::seed_from_u64(SEED);
     let bodies: Vec<Vec<u8>> = (0..PAYLOADS).map(|number| damaged(&mut random, number)).collect();
 
     let clock = Instant::now();
     let answers: Vec<(u16, Option<String>)> = futures::stream::iter(&bodies)
         .map(|body| async {
-            let answer = house.sender.post(body).await.expect("an answer");
+            let answer = all_in_one.sender.post(body).await.expect("an answer");
             (answer.status, answer.body["event_id"].as_str().map(str::to_owned))
         })
         .buffer_unordered(AT_ONCE)
@@ -39,19 +39,19 @@ async fn ten_thousand_damaged_payloads_are_all_accounted_for() {
     assert!(refused.is_empty(), "signed and refused: {refused:?}");
     let accepted: BTreeSet<String> = answers.into_iter().filter_map(|(_, id)| id).collect();
     eventually("everything is recorded and settled", async || {
-        let status = house.json(&["status"]).await;
+        let status = all_in_one.json(&["status"]).await;
         let waits = status["handlers"].as_array().expect("a list").iter().any(|handler| handler["waiting"] != 0);
         (status["unrecorded"] == 0 && !waits).then_some(())
     })
     .await;
-    let accounts = house.settled().await;
+    let accounts = all_in_one.settled().await;
     assert_eq!(accounts.events.keys().cloned().collect::<BTreeSet<_>>(), accepted, "by ids");
     assert!(accepted.len() > PAYLOADS / 2, "most are events of their own: {}", accepted.len());
     let (_, metrics) = running.admin("/metrics").await;
     for line in metrics.lines().filter(|line| line.starts_with("hookline_panics_total")) {
         assert!(line.ends_with(" 0"), "{line}");
     }
-    for request in house.sandbox.requests() {
+    for request in all_in_one.sandbox.requests() {
         assert!(request.endpoint.is_some(), "a payload steered a call: {request:?}");
     }
     let ended = running.stop().await;

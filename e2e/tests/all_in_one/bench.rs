@@ -1,6 +1,6 @@
 //! `hookline-bench` measures what it says, leaves nothing behind, and takes no address that it cannot use.
 
-use hookline_e2e::House;
+use hookline_e2e::AllInOne;
 use serde_json::{Value, json};
 
 use crate::commands::has_keys;
@@ -20,9 +20,9 @@ fn targets_say_whether_they_are_met(report: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_measures_both_halves_on_the_embedded_broker_and_cleans_up() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
-    let report = house
+    let report = all_in_one
         .bench(&["ingest", "worker", "--seconds", "1", "--runs", "1", "--concurrency", "10", "--json"])
         .await
         .json();
@@ -61,15 +61,15 @@ async fn bench_measures_both_halves_on_the_embedded_broker_and_cleans_up() {
     assert!(report["left_out"].to_string().contains("--broker-url"), "{}", report["left_out"]);
     assert_eq!([&report["pacing"], &report["opt_outs"], &report["isolation"]], [&Value::Null; 3], "not asked for");
 
-    let left: Vec<_> = std::fs::read_dir(house.dir().join("data")).unwrap().collect();
+    let left: Vec<_> = std::fs::read_dir(all_in_one.dir().join("data")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_measures_how_one_worker_uses_a_limit() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
-    let report = house.bench(&["pacing", "--seconds", "1", "--runs", "1", "--json"]).await.json();
+    let report = all_in_one.bench(&["pacing", "--seconds", "1", "--runs", "1", "--json"]).await.json();
 
     assert_eq!(report["pacing"]["window_ms"], 3_000, "no time is spent on what is no figure");
     let pacing = rows(&report, "/pacing/measurements");
@@ -90,14 +90,14 @@ async fn bench_measures_how_one_worker_uses_a_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_measures_opt_outs_behind_notes_and_what_an_api_that_hangs_slows_down() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
-    let report = house.bench(&["opt-outs", "isolation", "--seconds", "1", "--runs", "1", "--json"]).await.json();
+    let report = all_in_one.bench(&["opt-outs", "isolation", "--seconds", "1", "--runs", "1", "--json"]).await.json();
 
     opt_outs_arrived(&report, 1);
     both_phases_were_measured(&report, "sqlite");
     targets_say_whether_they_are_met(&report);
-    let left: Vec<_> = std::fs::read_dir(house.dir().join("data")).unwrap().collect();
+    let left: Vec<_> = std::fs::read_dir(all_in_one.dir().join("data")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -129,7 +129,7 @@ fn both_phases_were_measured(report: &Value, store: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_refuses_addresses_that_are_none_without_showing_them() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
     for arguments in [
         ["--broker-url", "redis://user:hunter2@localhost"],
@@ -137,7 +137,7 @@ async fn bench_refuses_addresses_that_are_none_without_showing_them() {
         ["--store-url", "mysql://user:hunter2@localhost/x"],
         ["--store-url", "env:HOOKLINE_NO_SUCH_VARIABLE"],
     ] {
-        let ran = house.bench(&arguments).await;
+        let ran = all_in_one.bench(&arguments).await;
 
         assert_eq!(ran.code, Some(2), "{arguments:?} {ran:?}");
         assert!(ran.stderr.contains(arguments[0]), "{ran:?}");
@@ -147,9 +147,9 @@ async fn bench_refuses_addresses_that_are_none_without_showing_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_says_that_no_broker_answers() {
-    let house = House::start().await;
+    let all_in_one = AllInOne::start().await;
 
-    let ran = house.bench(&["ingest", "--broker-url", "amqp://user:hunter2@127.0.0.1:1/bench"]).await;
+    let ran = all_in_one.bench(&["ingest", "--broker-url", "amqp://user:hunter2@127.0.0.1:1/bench"]).await;
 
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("cannot connect to RabbitMQ"), "{ran:?}");

@@ -17,14 +17,14 @@ use crate::wait::eventually;
 
 pub const ACCOUNT: &str = "acme";
 pub const SECOND_ACCOUNT: &str = "acme_second";
-pub const SECRET: &str = "textus-synthetic-secret-of-the-house";
-pub const TOKEN: &str = "synthetic-token-of-the-house";
+pub const SECRET: &str = "textus-synthetic-secret-of-all-in-one";
+pub const TOKEN: &str = "synthetic-token-of-all-in-one";
 /// Where webhooks go before their receiver runs.
 const NOBODY: &str = "http://127.0.0.1:9/webhooks/textus";
 /// A rate limit that no test reaches; a test about the vendor's quota sets its own.
 const NO_LIMIT: (u32, Duration) = (1_000_000, Duration::from_secs(300));
 
-pub struct House {
+pub struct AllInOne {
     pub sandbox: Arc<Sandbox>,
     pub sender: Sender,
     commands: Commands,
@@ -40,14 +40,14 @@ pub struct Running {
     pub admin: String,
 }
 
-impl House {
-    /// Creates a house with the tests' defaults.
+impl AllInOne {
+    /// Creates an all-in-one Hookline with the tests' defaults.
     pub async fn start() -> Self {
         Self::with(|_options| {}, "").await
     }
 
-    /// Creates a house. `change` changes the sandbox's options before it starts; `more` is added at the end of the
-    /// configuration.
+    /// Creates an all-in-one Hookline. `change` changes the sandbox's options before it starts; `more` is added at the end
+    /// of the configuration.
     ///
     /// # Panics
     /// If the directory or the sandbox cannot be created.

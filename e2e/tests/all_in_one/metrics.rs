@@ -1,6 +1,6 @@
 //! `/metrics`: every name and label set of docs/reference.md from zero, and what moves with one opt-out.
 
-use hookline_e2e::{ACCOUNT, HANDLERS, House, eventually};
+use hookline_e2e::{ACCOUNT, AllInOne, HANDLERS, eventually};
 use hookline_sandbox::samples::{SampleFacts, sample};
 
 const INGEST_RESULTS: [&str; 11] = [
@@ -75,8 +75,8 @@ impl Sample {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_exists_from_zero() {
-    let house = House::start().await;
-    let running = house.run().await;
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
 
     let (status, text) = running.admin("/metrics").await;
     let metrics = Metrics::parse(&text);
@@ -155,13 +155,14 @@ fn destinations_are_there(metrics: &Metrics) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_opt_out_moves_what_it_touches() {
-    let house = House::with(|sandbox| sandbox.rate_limit = Some((1000, std::time::Duration::from_secs(300))), "").await;
-    let running = house.run().await;
+    let all_in_one =
+        AllInOne::with(|sandbox| sandbox.rate_limit = Some((1000, std::time::Duration::from_secs(300))), "").await;
+    let running = all_in_one.run().await;
 
     let body = sample("contact.opted_out", &SampleFacts::random(ACCOUNT));
-    house.sender.send(&body).await;
-    house.settled().await;
-    house.sender.post_signed(body.to_string().as_bytes(), "00").await.unwrap();
+    all_in_one.sender.send(&body).await;
+    all_in_one.settled().await;
+    all_in_one.sender.post_signed(body.to_string().as_bytes(), "00").await.unwrap();
     let (_, text) = running.admin("/metrics").await;
     let metrics = Metrics::parse(&text);
 
@@ -189,12 +190,12 @@ async fn one_opt_out_moves_what_it_touches() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_to_drain_is_what_status_tells() {
-    let house = House::start().await;
-    let running = house.run().await;
-    assert_eq!(house.cli(&["pause", "textus"]).await.code, Some(0));
+    let all_in_one = AllInOne::start().await;
+    let running = all_in_one.run().await;
+    assert_eq!(all_in_one.cli(&["pause", "textus"]).await.code, Some(0));
 
     for _ in 0..20 {
-        house.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+        all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
     }
 
     let textus = [("destination", "textus")];
@@ -204,12 +205,12 @@ async fn the_time_to_drain_is_what_status_tells() {
         (metrics.value("hookline_destination_seconds_to_drain", &textus) == 6.0).then_some(())
     })
     .await;
-    let status = house.json(&["status"]).await;
+    let status = all_in_one.json(&["status"]).await;
     let destinations = status["destinations"].as_array().expect("destinations");
     let shown = destinations.iter().find(|row| row["destination"] == "textus").expect("it is there");
     assert_eq!((&shown["seconds_to_drain"], &shown["state"]), (&6.into(), &"paused".into()));
 
-    assert_eq!(house.cli(&["resume", "textus"]).await.code, Some(0));
+    assert_eq!(all_in_one.cli(&["resume", "textus"]).await.code, Some(0));
     eventually("it is drained", async || {
         let metrics = Metrics::parse(&running.admin("/metrics").await.1);
         (metrics.value("hookline_destination_seconds_to_drain", &textus) == 0.0).then_some(())

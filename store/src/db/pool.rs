@@ -1,0 +1,147 @@
+//! Connections that are opened when needed and kept for the next caller. A connection whose state is in doubt (an
+//! error, a cancelled caller, a database that does not answer) is never used again, and nobody waits for it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sqlx::{Any, Connection as _, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{closed, no_answer};
+use crate::db::dialect::{Begin, Connection, Dialect};
+use crate::db::error::StoreError;
+
+/// A connection that was idle for longer gets a ping before its next use: no server restarts faster.
+const RESTED: Duration = Duration::from_millis(100);
+const PING: Duration = Duration::from_secs(1);
+/// A connection to a server that was idle for this long is closed, because it is not worth its memory.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// What the connections of a pool may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Write,
+    Read,
+}
+
+/// A handle; clones share the connections.
+#[derive(Clone)]
+pub(super) struct Pool {
+    dialect: Dialect,
+    access: Access,
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Idle>>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(dialect: &Dialect, access: Access, connections: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(connections));
+        Self { dialect: dialect.clone(), access, permits, idle: Arc::default() }
+    }
+
+    pub(super) async fn acquire(&self) -> Result<Pooled, StoreError> {
+        let permit = tokio::time::timeout(self.dialect.free_within(), Arc::clone(&self.permits).acquire_owned())
+            .await
+            .map_err(|_| StoreError::Unavailable("no connection became free in time".to_owned()))?
+            .map_err(|_| closed())?;
+        let kept = self.idle_one().await;
+        let was_kept = kept.is_some();
+        let connection = match kept {
+            Some(connection) => connection,
+            None if self.access == Access::Read => self.dialect.connect_reader().await?,
+            None => self.dialect.connect_writer().await?,
+        };
+        Ok(Pooled { connection, was_kept, pool: self.clone(), _permit: permit })
+    }
+
+    /// Returns an idle connection that works.
+    async fn idle_one(&self) -> Option<Connection> {
+        loop {
+            let Idle { mut connection, since } = self.lock().pop()?;
+            let rested = since.elapsed();
+            if rested < RESTED || !self.dialect.reconnects() {
+                return Some(connection);
+            }
+            if rested < FORGOTTEN
+                && tokio::time::timeout(PING, connection.ping()).await.is_ok_and(|answer| answer.is_ok())
+            {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next caller.
+    pub(super) fn keep(&self, connection: Connection) {
+        self.lock().push(Idle { connection, since: Instant::now() });
+    }
+
+    /// Drops the idle connections: one of them was broken.
+    pub(super) fn forget_idle(&self) {
+        self.lock().clear();
+    }
+
+    /// Closes the idle connections. Those in use end when they are given back.
+    pub(super) async fn close(&self) {
+        self.permits.close();
+        let idle = std::mem::take(&mut *self.lock());
+        for Idle { connection, .. } in idle {
+            // If closing fails, the connection ends with the process. On SQLite the last connection to close moves the
+            // WAL into the file; after an error, the next one does.
+            let _ = tokio::time::timeout(CLOSING, connection.close()).await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A connection of a pool. It is closed if dropped without [`Pooled::give_back`].
+pub(crate) struct Pooled {
+    pub(crate) connection: Connection,
+    /// Whether it was opened for an earlier caller, so that it may be broken.
+    pub(super) was_kept: bool,
+    pool: Pool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pooled {
+    /// Begins a transaction whose reads all see the same moment. The caller rolls it back, then gives the connection
+    /// back.
+    pub(crate) async fn snapshot(&mut self) -> Result<Transaction<'_, Any>, StoreError> {
+        let begin = self.pool.dialect.begin(Begin::Snapshot);
+        within(self.pool.dialect.read_deadline(), self.connection.begin_with(begin)).await
+    }
+
+    /// Returns the connection for reuse. The caller must have read every answer to its end.
+    pub(crate) fn give_back(self) {
+        let Self { connection, pool, .. } = self;
+        if !pool.permits.is_closed() {
+            pool.keep(connection);
+        }
+    }
+}
+
+/// Fails with `Unavailable` if `read` takes longer than `deadline`, because the database may be gone.
+pub(crate) async fn within<T, E>(
+    deadline: Option<Duration>,
+    read: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError>
+where
+    StoreError: From<E>,
+{
+    match deadline {
+        None => Ok(read.await?),
+        Some(deadline) => match tokio::time::timeout(deadline, read).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(no_answer()),
+        },
+    }
+}
