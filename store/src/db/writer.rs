@@ -103,7 +103,10 @@ impl Writer {
                     Message::Checkpoint(reply) => checkpoints.push(reply),
                 }
             }
-            if let Err(away) = self.commit_all(jobs).await {
+            // A file is there again for the next job: another process's lock, say, has ended.
+            if let Err(away) = self.commit_all(jobs).await
+                && self.dialect.reconnects()
+            {
                 give_up_waiting(&waiting, &away);
             }
             for reply in checkpoints {
@@ -136,21 +139,19 @@ impl Writer {
     /// Commits the jobs in one transaction. If one of them fails, each has a transaction of its own. Returns the error
     /// if the database is away.
     async fn commit_all(&self, jobs: Vec<(Begin, Box<dyn Job>)>) -> Result<(), StoreError> {
+        let (begins, mut jobs): (Vec<_>, Jobs) = jobs.into_iter().unzip();
         if jobs.len() > 1 {
-            let (begins, mut together): (Vec<_>, Jobs) = jobs.into_iter().unzip();
-            let outcome = self.commit_in_time(&mut together, Begin::Write).await;
+            let outcome = self.commit_in_time(&mut jobs, Begin::Write).await;
             if !matches!(outcome, Err(Failure::Job(_))) {
-                return answer(together, outcome);
-            }
-            for (begin, job) in begins.into_iter().zip(together) {
-                self.commit_alone(begin, job).await?;
-            }
-        } else {
-            for (begin, job) in jobs {
-                self.commit_alone(begin, job).await?;
+                return answer(jobs, outcome);
             }
         }
-        Ok(())
+        let mut away = Ok(());
+        for (begin, job) in begins.into_iter().zip(jobs) {
+            // Each is tried, and each caller gets an answer of its own.
+            away = self.commit_alone(begin, job).await.and(away);
+        }
+        away
     }
 
     async fn commit_alone(&self, begin: Begin, job: Box<dyn Job>) -> Result<(), StoreError> {

@@ -56,12 +56,21 @@ async fn settle(store: &Store, event: &Event, ending: Ending) {
     store.finish(&attempt(event, HANDLER, 1, Verdict::Done), ending, &[]).await.expect("settled");
 }
 
+/// Parks the delivery, whose first attempt was ten minutes ago.
+async fn park(store: &Store, event: &Event) {
+    let first_attempt_at = Some(Timestamp::now().minus(10 * MINUTE));
+    let (event_id, handler, until) = (event.id.clone(), HANDLER, ahead());
+    let parked = Parked { event_id, handler, until, attempt: 2, first_attempt_at, held_by: None };
+    store.park(&parked, None, &[]).await.expect("parked");
+}
+
 #[tokio::test]
 async fn an_opt_out_that_overtook_an_opt_in_waits_again_and_is_put() {
     for method in [OptMethod::Webhook, OptMethod::Keyword] {
         for ending in [Ending::Skipped(SkipReason::Echo), Ending::Done] {
             let TestStore { store, home: _home } = TestStore::new().await;
             let again = decided_too_soon(&store).await;
+            park(&store, &again).await;
             settle(&store, &again, ending).await;
 
             let overtaking = opted_in(&store, &opt_in_at(Timestamp::now()), method).await;
@@ -82,7 +91,7 @@ async fn an_opt_out_that_overtook_an_opt_in_waits_again_and_is_put() {
 }
 
 #[tokio::test]
-async fn an_opt_in_that_is_newer_or_of_long_before_reopens_nothing() {
+async fn an_opt_in_that_undoes_the_opt_outs_reopens_nothing() {
     for method in [OptMethod::Webhook, OptMethod::Keyword] {
         let TestStore { store, home: _home } = TestStore::new().await;
         let again = decided_too_soon(&store).await;
@@ -90,6 +99,27 @@ async fn an_opt_in_that_is_newer_or_of_long_before_reopens_nothing() {
         let newest = opt_in_at(ahead().plus(MINUTE));
         assert_eq!(opted_in(&store, &newest, method).await, Overtaking::default(), "{method:?}: it undoes them");
         assert_eq!(store.held(Destination::TextUs).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_opt_in_reopens_no_older_opt_out_of_another_account() {
+    for method in [OptMethod::Webhook, OptMethod::Keyword] {
+        let TestStore { store, home: _home } = TestStore::new().await;
+        let first = recorded(&store, "first", 10 * MINUTE).await;
+        handled(&store, &first, &phone(), &["acme", "second"]).await;
+        for account in ["acme", "second"] {
+            put(&store, &first, &phone(), account, PutAnswer::Status(201)).await;
+        }
+        let (echo, phone, targets) = (recorded(&store, "echo", 2 * MINUTE).await, phone(), accounts());
+        let opt_out = OptEvent { account: "second", ..opt(&echo, &phone, &targets) };
+        store.begin(&echo, HANDLER, 1, None).await.unwrap();
+        store.record_opt_event(&opt_out).await.unwrap();
+        assert_eq!(store.decide_put(&opt_out, "second").await.unwrap(), PutDecision::Echo);
+        settle(&store, &echo, Ending::Skipped(SkipReason::Echo)).await;
+
+        let opt_in = opt_in_at(Timestamp::now().minus(MINUTE));
+        assert_eq!(opted_in(&store, &opt_in, method).await, Overtaking::default(), "{method:?}: it came after them");
     }
 }
 
@@ -103,15 +133,7 @@ async fn an_opt_out_that_is_being_decided_is_waited_for_and_one_that_is_parked_d
     assert!(overtaking.in_hand_until.is_some_and(|until| until > Timestamp::now()), "{overtaking:?}");
     assert_eq!((overtaking.reopened, overtaking.erased), (vec![], vec![]));
 
-    let parked = Parked {
-        event_id: again.id.clone(),
-        handler: HANDLER,
-        until: ahead(),
-        attempt: 2,
-        first_attempt_at: None,
-        held_by: None,
-    };
-    store.park(&parked, None, &[]).await.unwrap();
+    park(&store, &again).await;
     assert_eq!(opted_in(&store, &opt_in, OptMethod::Webhook).await, Overtaking::default());
     assert_eq!(store.decide_put(&opt(&again, &phone(), &[]), "acme").await.unwrap(), PutDecision::Put);
 }

@@ -106,6 +106,25 @@ async fn a_write_waits_for_another_process_that_is_writing() {
     assert_eq!(write.await.unwrap().unwrap(), Begin::Go);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_behind_a_write_that_another_process_held_up_still_has_their_turn() {
+    let test = TestStore::new().await;
+    let mut other = test.sql().await;
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let write = |name: &'static str| {
+        let store = test.store.clone();
+        tokio::spawn(async move { store.record_events(&[(event(name), Vec::new())]).await })
+    };
+    let held_up = write("held up");
+    // The one writer takes the first write at once, and then waits ten seconds for the lock.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let behind = write("behind");
+
+    assert!(held_up.await.unwrap().unwrap_err().is_unavailable());
+    lock.rollback().await.unwrap();
+    behind.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_value_of_another_type_in_the_ledger_is_found() {
     tampered(&["UPDATE opt_ledger SET status = 'two hundred' WHERE seq = 3"], "cannot be read").await;
