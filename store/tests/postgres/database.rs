@@ -48,6 +48,12 @@ impl TestStore {
         open(&self.home, key).await
     }
 
+    /// Opens another handle with so many connections.
+    pub(crate) async fn with_connections(&self, connections: usize) -> Store {
+        let location = Location::Postgres { url: Secret::new(self.home.as_str()), connections };
+        Store::open(StoreOptions { location, ledger_key: Secret::new(KEY) }).await.expect("a handle")
+    }
+
     /// Opens a connection that bypasses the store, for tampering and for reading tables.
     pub(crate) async fn sql(&self) -> PgConnection {
         PgConnection::connect(&self.home).await.expect("a connection")

@@ -1,6 +1,6 @@
 //! Several processes write to one database at once. Each `Store` has connections of its own, as a process has.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use hookline_common::names::{DeliveryState, HandlerName, Verdict};
@@ -44,6 +44,45 @@ async fn the_ledger_of_four_processes_is_one_chain() {
 
     let check = test.store.verify(None).await.unwrap();
     assert_eq!((check.entries, check.broken), (32 * 5 * 3, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_opens_no_more_connections_than_configured_and_two_are_enough() {
+    let test = TestStore::new().await;
+    let mut admin = test.sql().await;
+    let mut opened = async || {
+        let count = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        sqlx::query_scalar::<_, i64>(count).fetch_one(&mut admin).await.unwrap()
+    };
+    test.store.close().await;
+    for (connections, limit) in [(2, 2), (5, 5)] {
+        let deadline = Instant::now() + LONG;
+        while opened().await > 0 {
+            assert!(Instant::now() < deadline, "the server ends the connections that were closed");
+        }
+        let store = test.with_connections(connections).await;
+        let work = (0..40).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                opt_out(&store, &format!("account-{connections}-{n}")).await;
+                store.begin(&event(&format!("{connections} {n}")), HANDLER, 1, None).await.unwrap();
+                assert_eq!(store.verify(None).await.unwrap().broken, None);
+                store.counts().await.unwrap();
+                store.erase(&phone()).await.unwrap();
+            })
+        });
+        let work: Vec<_> = work.collect();
+        let mut most = 0;
+        while !work.iter().all(tokio::task::JoinHandle::is_finished) {
+            most = most.max(opened().await);
+        }
+        for done in join_all(work).await {
+            done.unwrap();
+        }
+        store.close().await;
+        assert!((1..=limit).contains(&most), "{most} connections of {limit}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
