@@ -1,7 +1,9 @@
 //! RabbitMQ is away: the spool answers 200, and everything is forwarded later. A real embedded broker behind a switch
 //! stands in for RabbitMQ.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -36,8 +38,11 @@ struct FarSide {
     broker: Arc<EmbeddedBroker>,
     state: watch::Sender<BrokerState>,
     way: Mutex<Way>,
-    /// Bodies in the order in which they were stored.
-    took: Mutex<Vec<String>>,
+    /// How many events were sent.
+    sent: AtomicUsize,
+    /// Bodies that were stored, by the order in which they were sent: several are under way at once, and the broker may
+    /// answer a later one first.
+    took: Mutex<BTreeMap<usize, String>>,
     /// How many events the broker stores before it goes away by itself.
     leaves_at: Mutex<usize>,
     _dir: TempDir,
@@ -53,6 +58,7 @@ impl FarSide {
             broker,
             state,
             way: Mutex::new(Way::Store),
+            sent: AtomicUsize::default(),
             took: Mutex::default(),
             leaves_at: Mutex::new(usize::MAX),
             _dir: dir,
@@ -84,7 +90,7 @@ impl FarSide {
     }
 
     fn took(&self) -> Vec<String> {
-        self.took.lock().expect("no panic").clone()
+        self.took.lock().expect("no panic").values().cloned().collect()
     }
 }
 
@@ -101,10 +107,11 @@ impl Publish for FarSide {
             Way::Refuse(text) if body.contains(text) => return Err(PublishError::Unavailable("rejected".to_owned())),
             Way::Store | Way::StoreUnseen | Way::Refuse(_) => {}
         }
+        let place = self.sent.fetch_add(1, Ordering::Relaxed);
         let stored = self.broker.publish(event).await?;
         let took = {
             let mut took = self.took.lock().expect("no panic");
-            took.push(body);
+            took.insert(place, body);
             took.len()
         };
         if took == *self.leaves_at.lock().expect("no panic") {
