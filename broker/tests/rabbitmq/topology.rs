@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_broker::conformance::{nothing_comes, settle};
 use hookline_broker::rabbitmq::{Difference, RabbitBroker, RabbitRole, Unrouted};
@@ -214,17 +214,42 @@ async fn a_consumer_whose_queue_is_deleted_consumes_again_once_it_is_declared() 
     broker.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_queue_with_other_arguments_is_named_with_the_remedy_and_waited_for() {
-    let url = RabbitNode::shared().await.vhost().await;
-    let (_connection, channel) = operator(&url).await;
+/// Declares the work queue of `log_note` with a delivery limit of its own.
+async fn declare_otherwise(channel: &Channel) -> Queue {
     let queue = Queue::Work(HandlerName::LogNote);
-    let name = queue.name();
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut other = FieldTable::default();
     other.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     other.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(7));
-    channel.queue_declare(name.as_str().into(), durable, other).await.expect("declared");
+    channel.queue_declare(queue.name().as_str().into(), durable, other).await.expect("declared");
+    queue
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_that_runs_goes_on_beside_a_queue_with_other_arguments() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let ingest = ready(options(&url, RabbitRole::Ingest)).await;
+    let (_connection, channel) = operator(&url).await;
+    delete(&channel, Queue::Work(HandlerName::LogNote)).await;
+    declare_otherwise(&channel).await;
+
+    // A running broker declares everything every 30 s.
+    let until = Instant::now() + Duration::from_secs(40);
+    while Instant::now() < until {
+        ingest.publish(&an_event("contact.created")).await.expect("the other queues take it");
+        let state = ingest.state().borrow().clone();
+        assert!(matches!(state, BrokerState::Ready), "{state:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    ingest.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_with_other_arguments_is_named_with_the_remedy_and_waited_for() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let (_connection, channel) = operator(&url).await;
+    let queue = declare_otherwise(&channel).await;
+    let name = queue.name();
 
     let broker = RabbitBroker::start(options(&url, RabbitRole::Worker));
     let told = |state: &BrokerState| matches!(state, BrokerState::NotReady(why) if why.contains(&name));
