@@ -1,9 +1,9 @@
-//! Whether an answer is of the world that the store is for: the real API's, or the sandbox's, which marks each of its
-//! answers. The first answer of all decides which store it is; every later one is compared, whatever its status.
+//! Compares each answer with the store: both belong either to the real API or to the sandbox, which marks each of its
+//! answers. The first answer of all fixes the store's kind. Every later answer is compared with it, whatever its status.
 //!
-//! An answer of the other world counts for nothing and pauses the destination: the webhooks that come meanwhile are
-//! kept, where a process that ended would take none. Only a person resumes it, for only a person knows which of the two
-//! is configured by mistake.
+//! An answer of the other world counts for nothing and pauses the destination. The process goes on, so that the webhooks
+//! that come meanwhile are kept. Only a person resumes the destination, because only a person knows which of the two was
+//! configured by mistake.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,23 +19,23 @@ use crate::destinations::error::DestinationError;
 use crate::destinations::pause_reason::{REAL_API_ANSWERS, SANDBOX_ANSWERS};
 use crate::gate::Gate;
 
-/// What the sandbox says in every answer.
+/// The header that the sandbox sends with every answer.
 const MARK: &str = "x-hookline-sandbox";
-/// How soon a sandbox that does not answer is asked again.
+/// The time after which a sandbox that did not answer is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// When this process last asked in vain, and why that was.
+/// The time at which this process last asked in vain, and the reason.
 pub(crate) type LastAsked = Option<(Instant, DestinationError)>;
 
-/// Of one destination in one process.
+/// What one process knows about the world of one destination.
 pub(crate) struct World {
     gate: Arc<Gate>,
-    /// Never changes once a store has it.
+    /// The store's kind never changes once it is fixed.
     kind: OnceLock<StoreKind>,
-    /// An answer was of the store's world, or none came and nothing speaks against going on.
+    /// Whether an answer was of the store's world, or none came and nothing speaks against going on.
     may_write: AtomicBool,
     asking: Mutex<LastAsked>,
-    /// A command that asks with its own configuration fixes no kind, and pauses no worker.
+    /// Whether this is a command with a configuration of its own, which fixes no kind and pauses no worker.
     only_looks: AtomicBool,
 }
 
@@ -58,13 +58,14 @@ impl World {
         self.only_looks.store(true, Ordering::Release);
     }
 
-    /// One caller at a time asks whether this process may write.
+    /// Waits until no other caller asks whether this process may write.
     pub(crate) async fn asking(&self) -> MutexGuard<'_, LastAsked> {
         self.asking.lock().await
     }
 
-    /// No answer tells which world this is. A real store goes on, for an opt-out must not wait for a call that is no part
-    /// of it, and its own answer is compared; a sandbox's store waits, for what it would be written to may be real.
+    /// Decides what happens when no answer told which world this is. A real store goes on: an opt-out must not wait for a
+    /// call that is no part of it, and the answer to its own PUT is compared. A sandbox's store waits, because the API
+    /// that it would write to may be the real one.
     pub(crate) async fn did_not_answer(&self) -> Result<(), DestinationError> {
         let kind = match self.kind.get() {
             Some(kind) => Some(*kind),
@@ -79,7 +80,7 @@ impl World {
         }
     }
 
-    /// Compares an answer with the store, before anybody reads it. `sent_ms`: when its call was made, by the gate's clock.
+    /// Compares an answer with the store before anybody reads it. `sent_ms` is when its call was made, by the gate's clock.
     pub(crate) async fn answered(&self, headers: &HeaderMap, sent_ms: i64) -> Result<(), DestinationError> {
         let answered = if headers.contains_key(MARK) { StoreKind::Sandbox } else { StoreKind::Real };
         let only_looks = self.only_looks.load(Ordering::Acquire);
@@ -92,7 +93,7 @@ impl World {
             }
             None => {
                 let fixed = self.gate.store().fix_kind(answered).await;
-                // The answer is not told to anybody: whether a write took effect is unknown then.
+                // Nobody gets to see the answer, so it is unknown whether a write took effect.
                 let fixed = fixed.map_err(|error| DestinationError::NoAnswer { detail: store_away(&error) })?;
                 *self.kind.get_or_init(|| fixed)
             }

@@ -1,11 +1,11 @@
-//! Why a destination is paused where no operator paused it. The reason is a text in the store's row; how it begins tells
-//! its kind.
+//! The reasons for a pause that no operator made. A reason is a text in the store's row, and its beginning tells its
+//! kind.
 
-/// The destination answered 401. Other processes read in the store that such a pause may be probed; an operator's never is.
+/// The destination answered 401. Other processes read in the store that such a pause may be probed. An operator's never is.
 pub(crate) const CREDENTIALS_REFUSED: &str = "credentials refused";
-/// The sandbox answered a store that is for the real API, or the real API answered one that is the sandbox's.
+/// The sandbox answered a process whose store is for the real API, or the real API answered one whose store is the sandbox's.
 const OTHER_WORLD: &str = "sandbox and real API meet";
-/// The reasons in full, shown by `hookline status`, with what to do.
+/// The reasons in full, with the remedy, as `hookline status` shows them.
 pub(crate) const SANDBOX_ANSWERS: &str = "sandbox and real API meet: the sandbox answers, and this store is for the real \
     API, so nothing that it answers is proof; set [textus] base_url to the real API, start again, then `hookline resume \
     textus`";
@@ -13,12 +13,12 @@ pub(crate) const REAL_API_ANSWERS: &str = "sandbox and real API meet: the real A
     sandbox's, so what it holds must not go there; give the real API a data_dir or a [store] url of its own, or set \
     [textus] base_url to the sandbox, start again, then `hookline resume textus`";
 
-/// Whether a pause with this reason may be probed.
+/// Returns whether a pause with this reason may be probed.
 pub(crate) fn is_probed(reason: &str) -> bool {
     reason.starts_with(CREDENTIALS_REFUSED)
 }
 
-/// Whether answers of another world caused a pause with this reason.
+/// Returns whether answers of the other world caused a pause with this reason.
 pub(crate) fn is_of_another_world(reason: &str) -> bool {
     reason.starts_with(OTHER_WORLD)
 }

@@ -1,33 +1,34 @@
-//! Paused: by an operator until `hookline resume`, or because the destination refused our credentials until a probe or
-//! an operator finds that they are taken again. Pure: the caller brings the clock, in milliseconds of one clock.
+//! The pause of a destination. An operator's pause lasts until `hookline resume`. A pause after refused credentials lasts
+//! until a probe or an operator finds that the destination takes them again. All of this is pure: the caller brings the
+//! time, in milliseconds of one clock.
 //!
-//! A refused destination is probed by the one call that tells whether the credentials are good, never by whichever
-//! delivery comes first: one forbidden message would keep everything paused for ever. Where that call tells nothing, the
-//! next opt-out that waits is the probe.
+//! The probe of a refused destination is the one call that tells whether the credentials are good, never the delivery
+//! that happens to come first: one forbidden message would keep everything paused for ever. Where that call tells
+//! nothing, the next opt-out that waits is the probe.
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Call, Wait, Why};
 use crate::destinations::pause_reason::{CREDENTIALS_REFUSED, is_probed};
 
-/// How soon a check that is due has told, most likely.
+/// The time within which a check that is due has most likely told its result.
 const CHECKED_WITHIN_MS: i64 = 500;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Pause {
-    /// As the store keeps it; `None`: calls flow.
+    /// The pause as the store keeps it, or `None` where calls may be made.
     reason: Option<String>,
-    /// When refused credentials are checked next.
+    /// The time of the next check of refused credentials.
     check_due_ms: i64,
-    /// The check told nothing: an opt-out may find out.
+    /// Whether the check told nothing, so that an opt-out may find out.
     opt_out_may_probe: bool,
-    /// A refusal of a call from before the last resume says nothing about now.
+    /// The time of the last resume. A refusal of a call from before says nothing about now.
     pub(super) resumed_ms: i64,
 }
 
 impl Pause {
-    /// Whether a call may be made. An operator's pause has no end that is known.
+    /// Decides whether a call may be made. Nobody knows when an operator's pause will end.
     pub(super) fn passes(&self, now_ms: i64, call: Call) -> Result<(), Wait> {
         let Some(reason) = &self.reason else { return Ok(()) };
         let may_probe = match call.checks_credentials {
@@ -42,7 +43,7 @@ impl Pause {
         Err(Wait { until_ms, why: Why::Paused(reason.clone()) })
     }
 
-    /// A call is made: where the destination is paused, the probe of this interval is spent.
+    /// Notes that a call is made. Where the destination is paused, that call is the probe of this interval.
     pub(super) fn probe(&mut self, now_ms: i64, call: Call, every_ms: i64) {
         if call.checks_credentials {
             self.check_due_ms = now_ms + every_ms;
@@ -51,13 +52,13 @@ impl Pause {
         }
     }
 
-    /// The check could not be made or told nothing.
+    /// Notes that the check could not be made, or told nothing.
     pub(super) fn check_found_nothing(&mut self, now_ms: i64, every_ms: i64) {
         self.opt_out_may_probe = true;
         self.check_due_ms = self.check_due_ms.max(now_ms + every_ms);
     }
 
-    /// When the check of refused credentials is due.
+    /// Returns when the check of refused credentials is due.
     pub(super) fn check_due_ms(&self) -> Option<i64> {
         self.reason.as_deref().filter(|reason| is_probed(reason)).map(|_reason| self.check_due_ms)
     }
@@ -66,12 +67,12 @@ impl Pause {
         self.reason.is_none()
     }
 
-    /// As the store keeps it.
+    /// Returns the pause as the store keeps it.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
-    /// The destination refused the credentials of a call that was sent at `sent_ms`.
+    /// Notes that the destination refused the credentials of a call that was sent at `sent_ms`.
     pub(super) fn refused(&mut self, sent_ms: i64, now_ms: i64, every_ms: i64, status: u16) {
         if self.is_flowing() && sent_ms >= self.resumed_ms {
             self.reason = Some(format!("{CREDENTIALS_REFUSED} ({status}): set valid ones, then `hookline resume`"));
@@ -79,30 +80,30 @@ impl Pause {
         }
     }
 
-    /// The answer to a call that was sent at `sent_ms` shows that a person has to look.
+    /// Notes that the answer to a call that was sent at `sent_ms` needs a person's attention.
     pub(super) fn stop(&mut self, sent_ms: i64, reason: &str) {
         if sent_ms >= self.resumed_ms {
             self.follow(Some(reason), sent_ms);
         }
     }
 
-    /// There are other credentials, or a new process that may hold them: the check need not wait.
+    /// Makes the check due at once, because there are new credentials or a new process that may hold them.
     pub(super) fn check_now(&mut self, now_ms: i64) {
         self.check_due_ms = self.check_due_ms.min(now_ms);
     }
 
-    /// A probe was answered by something that took our credentials. An operator's pause is the operator's to end.
+    /// Ends a pause after a probe whose credentials were taken. Only an operator ends an operator's pause.
     pub(super) fn accepted(&mut self, now_ms: i64) {
         if self.check_due_ms().is_some() {
             self.follow(None, now_ms);
         }
     }
 
-    /// Takes over the reason of the pause that the store holds; `None`: the destination is not paused.
+    /// Takes over the pause that the store holds. `None` means that the destination is not paused.
     pub(super) fn follow(&mut self, reason: Option<&str>, now_ms: i64) {
         match reason {
             None if self.reason.take().is_some() => self.resumed_ms = now_ms,
-            // The same pause is no news.
+            // The pause is known already.
             Some(reason) if !(is_probed(reason) && self.check_due_ms().is_some()) => {
                 self.reason = Some(reason.to_owned());
                 (self.check_due_ms, self.opt_out_may_probe) = (now_ms, false);

@@ -1,4 +1,5 @@
-//! Copies of erased deliveries: RabbitMQ gives none out of the middle of a queue, so each is counted until it has come.
+//! Copies of erased deliveries in the broker. RabbitMQ gives nothing out of the middle of a queue, so each copy is counted
+//! until it has come.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +14,8 @@ use crate::db::error::StoreError;
 use crate::db::row;
 
 impl Store {
-    /// How many copies of erased deliveries the broker may still hold: of whomever, until they have come and been
-    /// dropped.
+    /// Counts the copies of erased deliveries, of all people, that the broker may still hold: those that have not come
+    /// and been dropped.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -23,7 +24,7 @@ impl Store {
         row.map_or(Ok(0), |row| row::count(&row, "n"))
     }
 
-    /// Events of those of one handler, so many at most.
+    /// Returns the events of such copies of one handler, `most` of them at most.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -33,7 +34,7 @@ impl Store {
         rows.iter().map(row::event_id).collect()
     }
 
-    /// Of these events of one handler, those that were erased: their copies are to be dropped.
+    /// Returns those of these events whose delivery to one handler was erased. Their copies are to be dropped.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -63,7 +64,7 @@ impl Store {
         Ok(erased)
     }
 
-    /// Whether the broker may hold copies of this handler's erased deliveries that are due by now.
+    /// Returns whether the broker may hold copies of this handler's erased deliveries that are due by now.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -82,13 +83,13 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// The broker holds no copy of these erased deliveries any more.
+    /// Notes that the broker holds no copy of these erased deliveries any more.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn copies_gone(&self, deliveries: &[(EventId, HandlerName)]) -> Result<(), StoreError> {
         let mut deliveries = deliveries.to_vec();
-        // In the order in which everybody locks deliveries.
+        // Everybody locks deliveries in this order.
         deliveries.sort_by(|one, other| (one.0.as_str(), one.1.as_str()).cmp(&(other.0.as_str(), other.1.as_str())));
         for deliveries in deliveries.chunks(BATCH) {
             self.db

@@ -1,4 +1,4 @@
-//! Who is meant by a number that is to be erased.
+//! Finds the people who are meant by a number that is to be erased.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::Store;
 use crate::db::error::StoreError;
 use crate::db::row;
 
-/// The people who have a number, with what else is theirs.
+/// The people who have a number, with everything else that is theirs.
 #[derive(Clone)]
 pub(crate) struct Whom {
-    /// The number that was asked for, and those of these people that nobody else has.
+    /// The number that was asked for, and those numbers of these people that nobody else has.
     pub(crate) phones: BTreeSet<Phone>,
-    /// As TextUs sends them.
+    /// Their contact ids, as TextUs sends them.
     pub(crate) contacts: BTreeSet<String>,
-    /// Ids of their records.
+    /// The ids of their records.
     pub(crate) records: BTreeSet<String>,
     slugs: BTreeSet<String>,
     written: Arc<BTreeMap<Phone, Written>>,
@@ -31,7 +31,7 @@ impl Whom {
         Self { phones, contacts, records, slugs, written: Arc::new(written) }
     }
 
-    /// Takes numbers out that are not a person's.
+    /// Takes out numbers that are not a person's.
     pub(crate) fn leave(&mut self, phones: &BTreeSet<Phone>) {
         self.phones.retain(|phone| !phones.contains(phone));
     }
@@ -40,7 +40,7 @@ impl Whom {
         self.written.iter().filter(|(phone, _)| self.phones.contains(*phone)).map(|(_, written)| written)
     }
 
-    /// One of these stands in every payload that names or mentions them.
+    /// Returns texts of which at least one stands in every payload that names or mentions these people.
     pub(crate) fn needles(&self) -> Vec<String> {
         self.written().map(|number| number.needle().to_owned()).chain(self.slugs.iter().cloned()).collect()
     }
@@ -49,7 +49,7 @@ impl Whom {
         !self.phones.is_disjoint(&subjects.phones) || !self.slugs.is_disjoint(&subjects.contacts)
     }
 
-    /// Names as subjects whichever of theirs stands anywhere in a body that has no fields to tell.
+    /// Adds those of their numbers and contacts that stand anywhere in a body without fields to its subjects.
     pub(crate) fn find_in(&self, body: &[u8], subjects: &mut Subjects) {
         let is_in = |number: &Written| number.is_in(body, Text::Plain) || number.is_in(body, Text::Json);
         let phones = self.written.iter().filter(|(phone, number)| self.phones.contains(*phone) && is_in(number));
@@ -57,7 +57,7 @@ impl Whom {
         subjects.contacts.extend(self.slugs.iter().filter(|slug| ends_a_path(slug, body)).cloned());
     }
 
-    /// The text without their numbers; `None` where it has none.
+    /// Masks their numbers in a text. `None` means that it holds none.
     pub(crate) fn mask(&self, text: &[u8], kind: Text) -> Option<Vec<u8>> {
         let mut masked = None;
         for number in self.written() {
@@ -67,7 +67,7 @@ impl Whom {
     }
 }
 
-/// Whether the slug stands in the body as the end of a path.
+/// Returns whether the slug stands in the body as the end of a path.
 fn ends_a_path(slug: &str, body: &[u8]) -> bool {
     let slug = [b"/", slug.as_bytes()].concat();
     let goes_on = |at: usize| body.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte));
@@ -98,7 +98,7 @@ impl Store {
         rows.iter().map(|row| row::text(row, "contact_id")).collect()
     }
 
-    /// Which of their numbers texts were sent from or to as an account's own, as far as notes tell.
+    /// Returns those of their numbers that are an account's own, as far as the notes of texts tell.
     pub(crate) async fn business_numbers_of_notes(&self, whom: &Whom) -> Result<BTreeSet<Phone>, StoreError> {
         let mut business = BTreeSet::new();
         for phone in &whom.phones {
@@ -110,7 +110,7 @@ impl Store {
         Ok(business)
     }
 
-    /// Keys of notes and contact links of theirs.
+    /// Returns the keys of their notes and contact links.
     pub(crate) async fn records_of(&self, whom: &Whom) -> Result<[BTreeSet<String>; 2], StoreError> {
         let (mut notes, mut links) = (BTreeSet::new(), BTreeSet::new());
         let asked = [
