@@ -92,10 +92,11 @@ impl Pause {
         self.check_due_ms = self.check_due_ms.min(now_ms);
     }
 
-    /// Ends a pause after a probe whose credentials were taken. Only an operator ends an operator's pause.
-    pub(super) fn accepted(&mut self, now_ms: i64) {
+    /// Ends a pause after a probe, sent at `sent_ms`, whose credentials were taken. Only an operator ends an operator's
+    /// pause.
+    pub(super) fn accepted(&mut self, sent_ms: i64) {
         if self.check_due_ms().is_some() {
-            self.follow(None, now_ms);
+            self.follow(None, sent_ms);
         }
     }
 

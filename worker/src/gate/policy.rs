@@ -286,7 +286,8 @@ impl Policy {
                     self.refusals_in_a_row = 0;
                 }
                 if is_probe {
-                    self.pause.accepted(at_ms);
+                    // From when it was sent: what this answer itself shows about the other world still counts.
+                    self.pause.accepted(sent_ms);
                 }
                 if meaning == Meaning::Success {
                     self.last_success_ms = self.last_success_ms.max(Some(at_ms));

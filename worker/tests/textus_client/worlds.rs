@@ -137,6 +137,24 @@ async fn no_answer_of_the_other_world_counts_that_comes_in_the_middle() {
 }
 
 #[tokio::test]
+async fn the_other_world_that_takes_credentials_which_were_refused_keeps_calls_paused() {
+    let api = of_kind(StoreKind::Real).await;
+    answers_as(&api, StoreKind::Real);
+    api.sandbox.fault(FaultRule::new(Fault::status(401)));
+    let refused = put(&api, &api.worker).await.expect_err("refused");
+    assert!(matches!(refused, DestinationError::CredentialsRefused { .. }), "{refused}");
+
+    // The answer comes some milliseconds after its call, so that the end of the first pause lies between them.
+    api.sandbox.configure(|options| options.latency = Duration::from_millis(20));
+    answers_as(&api, StoreKind::Sandbox);
+    api.sandbox.clear_faults();
+
+    paused(&api.worker).await;
+    put(&api, &api.worker).await.expect_err("held");
+    assert_eq!(puts(&api), 0);
+}
+
+#[tokio::test]
 async fn it_goes_on_where_the_right_one_answers_and_a_person_resumes() {
     let api = of_kind(StoreKind::Real).await;
     api.worker.textus.ask_before_writing(CLASS).await.expect_err("the sandbox");
