@@ -11,10 +11,10 @@ use lapin::{Connection, ConnectionProperties};
 use rand::seq::SliceRandom as _;
 
 use super::RabbitOptions;
+use super::handshake::Handshake;
 
 /// A peer that is gone is noticed after twice this time. Without this setting lapin uses the broker's 60 s.
 const HEARTBEAT_SECONDS: u16 = 10;
-const CONNECT_MILLIS: u64 = 5_000;
 /// The frame size. lapin keeps two buffers of 32 frames per connection and fills them in turn: at the broker's 128 KiB
 /// per frame they take 8 MiB of memory. A longer message takes several frames.
 const FRAME_BYTES: u32 = 32 * 1024;
@@ -43,7 +43,6 @@ async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connec
     let url = options.urls.get(index).ok_or("no address is configured")?;
     let mut uri: AMQPUri = url.expose().parse().map_err(|_| "its URL is not one of AMQP".to_owned())?;
     uri.query.heartbeat = Some(HEARTBEAT_SECONDS);
-    uri.query.connection_timeout = Some(CONNECT_MILLIS);
     uri.query.frame_max.get_or_insert(FRAME_BYTES);
     let properties = ConnectionProperties::default()
         .with_connection_name(LongString::from(name))
@@ -51,9 +50,15 @@ async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connec
         .with_client_property("version".into(), LongString::from(env!("CARGO_PKG_VERSION")));
     let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca_pem.clone() };
     let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-    let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
+    let handshake = Handshake::default();
+    let opener = handshake.opener();
+    let open = async move |uri: AMQPUri, _runtime| Ok(opener.open(&uri, &tls, HANDSHAKE).await?);
+    let connecting = Connection::connector(uri, runtime, open, properties);
     match tokio::time::timeout(HANDSHAKE, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
+        Ok(Ok(connection)) => {
+            handshake.succeeded();
+            Ok(connection)
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),
     }

@@ -20,6 +20,7 @@
 mod consumer;
 mod context;
 mod declare;
+mod handshake;
 mod link;
 mod message;
 mod publisher;

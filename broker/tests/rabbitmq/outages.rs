@@ -212,3 +212,35 @@ async fn a_settlement_that_meets_the_end_of_its_connection_is_answered() {
     assert_eq!(cuts_met, 5, "cuts that met acks on their way");
     broker.abandon().await;
 }
+
+/// Accepts connections and says nothing on them.
+async fn silent_peer() -> (String, tokio::sync::mpsc::Receiver<tokio::net::TcpStream>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("amqp://guest:guest@{}/%2f", listener.local_addr().expect("an address"));
+    let (accepted, connections) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            if accepted.send(connection).await.is_err() {
+                return;
+            }
+        }
+    });
+    (url, connections)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_not_answered_leaves_no_socket_open() {
+    let (url, mut connections) = silent_peer().await;
+    let broker = hookline_broker::rabbitmq::RabbitBroker::start(options(&url, RabbitRole::Ingest));
+
+    // A second connection shows that the first handshake was given up.
+    let mut first = connections.recv().await.expect("a connection");
+    let second = tokio::time::timeout(DEADLINE, connections.recv()).await.expect("another try");
+    assert!(second.is_some());
+
+    let mut received = Vec::new();
+    let until_closed = tokio::io::AsyncReadExt::read_to_end(&mut first, &mut received);
+    tokio::time::timeout(DEADLINE, until_closed).await.expect("the socket is closed").expect("an orderly end");
+    assert!(received.starts_with(b"AMQP"));
+    broker.close().await;
+}
