@@ -5,9 +5,11 @@
 //! It is in this crate and on hyper because the worker serves it too, and must link neither ingest nor its HTTP
 //! framework.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,7 +23,6 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,10 +35,10 @@ pub const WORKER_LISTEN: SocketAddr = loopback(9465);
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON_TYPE: &str = "application/json";
-/// How many connections are served at a time; further ones wait. Probes and scrapers are few.
+/// How many connections are open at a time; a further one ends the oldest. Probes and scrapers are few and quick.
 const MAX_CONNECTIONS: usize = 256;
-/// How long we wait for a request's head, and keep an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may take in all: for one request and its answer, since none is kept for a second.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown waits for open connections. Those are scrapes, so a short time is enough.
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long we wait after a failed accept: if descriptors ran out, say, the next one would fail at once again.
@@ -64,6 +65,12 @@ impl ReadinessReport {
             }
         }
         self
+    }
+
+    /// Counts what keeps this half from being ready as degraded, where the other half decides.
+    #[must_use]
+    pub fn as_degraded(self) -> Self {
+        Self::default().and(Self { not_ready: Vec::new(), degraded: [self.not_ready, self.degraded].concat() })
     }
 }
 
@@ -112,19 +119,23 @@ impl AdminServer {
     /// If the listener cannot be used.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let listener = TcpListener::from_std(self.listener).context("the admin listener failed")?;
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let open = Arc::new(OpenConnections::default());
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
-                accepted = accept(&listener, &places) => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, place)) => {
+                Ok((stream, _)) => {
                     let (health, stop) = (Arc::clone(&self.health), shutdown.clone());
+                    let place = open.add();
                     connections.spawn(async move {
-                        serve(stream, health, stop).await;
-                        drop(place);
+                        tokio::select! {
+                            () = serve(stream, health, stop) => {}
+                            () = place.ended_for_another.cancelled() => {}
+                            () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
+                        }
                     });
                 }
                 Err(error) => {
@@ -144,12 +155,45 @@ const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    listener.accept().await.map(|(stream, _)| (stream, place))
+/// The connections that are open, oldest first.
+#[derive(Default)]
+struct OpenConnections {
+    accepted: AtomicU64,
+    open: Mutex<BTreeMap<u64, CancellationToken>>,
+}
+
+/// One open connection's place; dropping it gives the place back.
+struct Place {
+    open: Arc<OpenConnections>,
+    number: u64,
+    ended_for_another: CancellationToken,
+}
+
+impl OpenConnections {
+    /// Adds a connection, and ends the oldest where there are too many: idle ones must not keep a probe waiting.
+    fn add(self: &Arc<Self>) -> Place {
+        let ended_for_another = CancellationToken::new();
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.lock();
+        open.insert(number, ended_for_another.clone());
+        if open.len() > MAX_CONNECTIONS
+            && let Some((_, oldest)) = open.pop_first()
+        {
+            oldest.cancel();
+        }
+        Place { open: Arc::clone(self), number, ended_for_another }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, CancellationToken>> {
+        // No code panics while it holds this lock, so the map is consistent even if the lock is poisoned.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.number);
+    }
 }
 
 async fn serve(stream: TcpStream, health: Arc<Health>, stop: CancellationToken) {
@@ -161,7 +205,8 @@ async fn serve(stream: TcpStream, health: Arc<Health>, stop: CancellationToken) 
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .header_read_timeout(CONNECTION_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // A client that goes away or sends nonsense ends only its own connection.
