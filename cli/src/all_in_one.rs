@@ -74,8 +74,9 @@ impl AllInOne {
         };
         let ingest = IngestApp::bind(settings, Arc::clone(&queues.ingest), Arc::clone(&metrics), progress.clone())?
             .with_spooling(queues.spooling);
+        // Ready means that a webhook can be made durable: what the worker cannot do now waits in its queues.
         let (of_ingest, of_worker) = (ingest.readiness(), worker.standing());
-        let readiness = Arc::new(move || of_ingest().and(of_worker()));
+        let readiness = Arc::new(move || of_ingest().and(of_worker().as_degraded()));
         let admin = AdminServer::bind(settings.admin.listen.unwrap_or(INGEST_LISTEN), metrics, readiness)?;
         let grace = settings.shutdown_grace;
         Ok(Self { progress, broker: queues.ingest, ingest, admin, worker, worker_threads, grace })

@@ -1,6 +1,7 @@
 //! `hookline status`: shows queues, destinations, budgets and backlog, and whether all accepted events are accounted
 //! for.
 
+mod parts;
 mod unrecorded;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use hookline_store::model::{GateRow, HandlerCounts};
 use hookline_worker::background::pace;
 use serde_json::{Value, json};
 
+use self::parts::Parts;
 use self::unrecorded::Unrecorded;
 use crate::open::{self, Place};
 use crate::output;
@@ -39,8 +41,10 @@ pub(crate) struct StatusArgs {
 
 /// The data for the JSON document of `status` (docs/reference.md, "JSON documents").
 struct Status {
+    parts: Parts,
     unrecorded: Unrecorded,
-    handlers: Vec<HandlerCounts>,
+    /// `None` while the store cannot be asked.
+    handlers: Option<Vec<HandlerCounts>>,
     destinations: Vec<DestinationStatus>,
     queues: Vec<QueueStatus>,
     spool: Held,
@@ -83,7 +87,7 @@ pub(crate) async fn run(place: Place<'_>, args: &StatusArgs) -> anyhow::Result<E
     } else {
         status.print()?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if status.parts.are_reachable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn print_ids(store: &Store, handler: HandlerName, args: &StatusArgs) -> anyhow::Result<()> {
@@ -101,24 +105,30 @@ async fn read(settings: &Settings) -> anyhow::Result<Status> {
     // is found at a later place, and the sums hold when `unrecorded` is 0.
     let spool = spooled(settings).await;
     let queues = queues(settings).await;
-    let store = open::store_or_none(settings).await?;
-    if store.is_none() && !is_anything_waiting(&spool, &queues) {
+    let store = open::store_or_none(settings).await.map_err(|error| format!("{error:#}"));
+    if matches!(store, Ok(None)) && queues.is_ok() && !is_anything_waiting(&spool, &queues) {
         return Err(open::nothing_here(settings));
     }
-    let unrecorded = unrecorded::read(settings, store.as_ref(), &spool, &queues).await?;
-    let (handlers, gates) = match &store {
-        Some(store) => (store.counts().await?, store.gates().await?),
-        None => (HandlerName::ALL.iter().map(|handler| HandlerCounts::none(*handler)).collect(), Vec::new()),
+    let parts = Parts::read(settings, &store, &queues).await?;
+    let unrecorded = match &store {
+        Ok(store) => unrecorded::read(settings, store.as_ref(), &spool, &queues).await?,
+        Err(why) => Err(why.clone()),
     };
-    let queues = queues.unwrap_or_else(|why| {
-        output::error(&why);
-        Queues::default()
-    });
+    let (handlers, gates) = match &store {
+        Ok(Some(store)) => (Some(store.counts().await?), store.gates().await?),
+        Ok(None) => (Some(HandlerName::ALL.iter().map(|handler| HandlerCounts::none(*handler)).collect()), Vec::new()),
+        Err(_) => (None, Vec::new()),
+    };
+    let queues = queues.unwrap_or_default();
     let now = Timestamp::now();
-    let known: Vec<_> = handlers.iter().map(|counts| (counts.handler, counts.waiting)).collect();
-    let destinations = destinations(settings, &gates, &pace::backlog(&queues.handlers, &known), now);
-    let queues = with_ages(queues, store.as_ref()).await?;
-    Ok(Status { unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
+    let known: Vec<_> = handlers.iter().flatten().map(|counts| (counts.handler, counts.waiting)).collect();
+    let destinations = match &store {
+        Ok(_) => destinations(settings, &gates, &pace::backlog(&queues.handlers, &known), now),
+        // Only the store knows how they stand.
+        Err(_) => Vec::new(),
+    };
+    let queues = with_ages(queues, store.as_ref().ok().and_then(Option::as_ref)).await?;
+    Ok(Status { parts, unrecorded, handlers, destinations, queues, spool: spool.unwrap_or_default(), now })
 }
 
 /// Returns whether webhooks are waiting. They may be waiting before the first worker creates the store.
@@ -183,7 +193,7 @@ fn destinations(
             let gate = gates.iter().find(|gate| gate.destination == destination);
             DestinationStatus {
                 destination,
-                state: gate.map_or("closed", |gate| gate_state(gate, now)),
+                state: gate.map_or("healthy", |gate| gate_state(gate, now)),
                 reason: gate.filter(|gate| is_shut(gate, now)).and_then(reason),
                 limit: gate.and_then(|gate| gate.standing.limit),
                 remaining: gate.and_then(|gate| gate.standing.remaining),
@@ -199,7 +209,7 @@ fn gate_state(gate: &GateRow, now: Timestamp) -> &'static str {
     } else if is_shut(gate, now) {
         "open"
     } else {
-        "closed"
+        "healthy"
     }
 }
 
@@ -218,8 +228,11 @@ fn reason(gate: &GateRow) -> Option<String> {
 impl Status {
     fn document(&self) -> Value {
         let mut document = json!({
+            "processes": self.parts.processes(),
+            "broker": self.parts.broker.document(),
+            "store": self.parts.store.document(),
             "unrecorded": self.unrecorded.as_ref().ok(),
-            "handlers": self.handlers.iter().map(|counts| json!({
+            "handlers": self.handlers.as_ref().map(|handlers| handlers.iter().map(|counts| json!({
                 "handler": counts.handler.as_str(),
                 "accepted": counts.accepted,
                 "done": counts.done,
@@ -227,7 +240,7 @@ impl Status {
                 "dead_lettered": counts.dead_lettered,
                 "discarded": counts.discarded,
                 "waiting": counts.waiting,
-            })).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>()),
             "destinations": self.destinations.iter().map(|status| json!({
                 "destination": status.destination.as_str(),
                 "state": status.state,
@@ -256,7 +269,7 @@ impl Status {
     fn print(&self) -> anyhow::Result<()> {
         let mut handlers =
             Table::new(&["HANDLER", "ACCEPTED", "DONE", "SKIPPED", "DEAD-LETTERED", "DISCARDED", "WAITING"]);
-        for counts in &self.handlers {
+        for counts in self.handlers.iter().flatten() {
             handlers.row([
                 counts.handler.to_string(),
                 counts.accepted.to_string(),
@@ -286,6 +299,8 @@ impl Status {
             let oldest = or_dash(self.oldest(queue).map(in_words));
             queues.row([queue.name.clone(), queue.messages.to_string(), oldest]);
         }
+        output::print_table(&self.parts.table())?;
+        output::print("\n")?;
         output::print_table(&handlers)?;
         output::print_line(&self.accounting())?;
         output::print_table(&destinations)?;
@@ -333,8 +348,8 @@ mod tests {
 
         assert_eq!(gate_state(&gate(true, Some(2_000)), now), "paused");
         assert_eq!(gate_state(&gate(false, Some(2_000)), now), "open");
-        assert_eq!(gate_state(&gate(false, Some(999)), now), "closed");
-        assert_eq!(gate_state(&gate(false, None), now), "closed");
+        assert_eq!(gate_state(&gate(false, Some(999)), now), "healthy");
+        assert_eq!(gate_state(&gate(false, None), now), "healthy");
         let standing = GateStanding { failing: vec![OperationClass::Reads], ..GateStanding::default() };
         let failing = GateRow { standing, ..gate(false, None) };
         assert_eq!(gate_state(&failing, now), "open");

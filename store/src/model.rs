@@ -8,7 +8,7 @@ pub use crate::deliveries::model::{
 pub use crate::deliveries::waiting::Waiting;
 pub use crate::effects::completed::CompletedEffect;
 pub use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
-pub use crate::operations::model::{Erased, GateRow, GateStanding, Question, WorkerAnswer};
+pub use crate::operations::model::{Erased, GateRow, GateStanding, Question, WorkerAnswer, WorkerProcess};
 pub use crate::opt_outs::model::{
     ExportedEntry, LedgerCheck, LedgerEntry, LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Overtaking,
     PutAnswer, PutDecision, Unsent, UnsentSum, UnsentWhy,

@@ -32,22 +32,25 @@ pub struct WorkerApp {
     handlers: Vec<HandlerName>,
 }
 
-/// Reports whether a worker's queues are being consumed, for `/readyz`.
+/// Reports whether a worker's queues are being consumed and its store answers, for `/readyz`.
 #[derive(Clone)]
 pub struct WorkerReadiness {
     broker: watch::Receiver<BrokerState>,
+    store_away: watch::Receiver<Option<String>>,
 }
 
 impl WorkerReadiness {
     /// Returns why the worker isn't ready; empty when it is ready.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
-        match &*self.broker.borrow() {
-            BrokerState::Ready => Vec::new(),
-            BrokerState::NotReady(reason) | BrokerState::Failed(reason) => {
-                vec![format!("queues are not consumed: {reason}")]
-            }
+        let mut reasons = Vec::new();
+        if let BrokerState::NotReady(reason) | BrokerState::Failed(reason) = &*self.broker.borrow() {
+            reasons.push(format!("queues are not consumed: {reason}"));
         }
+        if let Some(reason) = &*self.store_away.borrow() {
+            reasons.push(format!("queues are not consumed: {reason}"));
+        }
+        reasons
     }
 }
 
@@ -89,7 +92,7 @@ impl WorkerApp {
 
     #[must_use]
     pub fn readiness(&self) -> WorkerReadiness {
-        WorkerReadiness { broker: self.context.broker.state() }
+        WorkerReadiness { broker: self.context.broker.state(), store_away: self.context.store_away() }
     }
 
     /// Consumes until `shutdown`, then drains: attempts in flight get `shutdown_grace` to finish, and deliveries that

@@ -87,7 +87,7 @@ impl WorkerService {
         self
     }
 
-    /// Returns a function that reports whether queues are consumed now. It stays valid after the service has ended.
+    /// Returns a function that reports whether queues are consumed and the store answers now. It stays valid after the service has ended.
     pub fn standing(&self) -> impl Fn() -> ReadinessReport + Send + Sync + 'static {
         let stage = Arc::clone(&self.stage);
         move || {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hookline_common::testing::nodes::PostgresNode;
-use hookline_e2e::{Deployment, Load, eventually, send_all};
+use hookline_e2e::{Deployment, Half, Load, eventually, send_all};
 
 use crate::{Fault, full, seed, shared_node, timed};
 
@@ -27,11 +27,23 @@ async fn a_store_that_is_killed_under_load_pauses_handlers_and_costs_no_attempt(
         (!held.is_empty()).then_some(())
     })
     .await;
+    for worker in all_in_one.parts(Half::Worker) {
+        eventually("a worker without a store is not ready", async || {
+            let (status, why) = worker.admin("/readyz").await;
+            (status == 503 && why.contains("the store is not available")).then_some(())
+        })
+        .await;
+        assert!(worker.metric("hookline_store_available").await == 0.0);
+    }
     postgres.up().await;
     let recovered = timed("work is done again", Duration::from_secs(60), async || {
         all_in_one.json(&["status"]).await["handlers"].to_string().contains("\"waiting\":0")
     })
     .await;
+    for worker in all_in_one.parts(Half::Worker) {
+        eventually("a worker is ready again", async || (worker.admin("/readyz").await.0 == 200).then_some(())).await;
+        assert!(worker.metric("hookline_store_available").await == 1.0);
+    }
     send_all(&all_in_one.sender, parts[2]).await;
     let tally = all_in_one.holds(&load, 1).await;
 

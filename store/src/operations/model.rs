@@ -39,6 +39,18 @@ impl Question {
     pub const NONE: Self = Self(0);
 }
 
+/// A running worker process, as `hookline status` shows it. `None`: the worker is of a version that does not tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerProcess {
+    pub id: String,
+    /// `worker`, or `run` where ingest is in the same process.
+    pub kind: Option<String>,
+    pub version: Option<String>,
+    pub since: Option<Timestamp>,
+    /// The worker's last sign of life, by this machine's clock.
+    pub heartbeat_at: Timestamp,
+}
+
 /// A worker process that has sent a heartbeat or an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerAnswer {

@@ -3,31 +3,39 @@
 
 use std::time::Duration;
 
+use hookline_common::time::Timestamp;
+
 use crate::Store;
 use crate::db::error::StoreError;
 use crate::db::row;
-use crate::operations::model::{Question, WorkerAnswer};
+use crate::operations::model::{Question, WorkerAnswer, WorkerProcess};
 
 /// How long a worker must be silent to be forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// Records that a worker process is alive, and forgets workers that have been silent for over a minute.
+    /// Records that a worker process is alive now, whatever `heartbeat_at` holds, and forgets workers that have been
+    /// silent for over a minute.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn heartbeat(&self, worker_id: &str) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, worker: &WorkerProcess) -> Result<(), StoreError> {
         let clock = self.db.clock().clone();
         self.db
-            .write(worker_id.to_owned(), move |connection, worker_id| {
+            .write(worker.clone(), move |connection, worker| {
                 let now = clock.now();
                 Box::pin(async move {
                     sqlx::query(
-                        "INSERT INTO workers (worker_id, heartbeat_ms) VALUES ($1, $2)
-                         ON CONFLICT (worker_id) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms",
+                        "INSERT INTO workers (worker_id, heartbeat_ms, kind, version, since_ms)
+                         VALUES ($1, $2, $3, $4, $5)
+                         ON CONFLICT (worker_id) DO UPDATE SET heartbeat_ms = excluded.heartbeat_ms,
+                             kind = excluded.kind, version = excluded.version, since_ms = excluded.since_ms",
                     )
-                    .bind(worker_id.as_str())
+                    .bind(worker.id.as_str())
                     .bind(now.as_millis())
+                    .bind(worker.kind.as_deref())
+                    .bind(worker.version.as_deref())
+                    .bind(worker.since.map(Timestamp::as_millis))
                     .execute(&mut *connection)
                     .await?;
                     sqlx::query("DELETE FROM workers WHERE heartbeat_ms < $1")
@@ -56,6 +64,40 @@ impl Store {
                 })
             })
             .await
+    }
+
+    /// Returns the running worker processes.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn worker_processes(&self) -> Result<Vec<WorkerProcess>, StoreError> {
+        let select = "SELECT worker_id, kind, version, since_ms, heartbeat_ms FROM workers ORDER BY worker_id";
+        let rows = self.db.rows(sqlx::query(select)).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(WorkerProcess {
+                    id: row::text(row, "worker_id")?,
+                    kind: row::maybe_text(row, "kind")?,
+                    version: row::maybe_text(row, "version")?,
+                    since: row::maybe_time(row, "since_ms")?,
+                    heartbeat_at: self.db.clock().here(row::time(row, "heartbeat_ms")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Returns the version of the database: PostgreSQL's or SQLite's.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn database_version(&self) -> Result<String, StoreError> {
+        let select = if self.db.dialect().is_shared() {
+            "SELECT current_setting('server_version') AS version"
+        } else {
+            "SELECT sqlite_version() AS version"
+        };
+        let row = self.db.row(sqlx::query(select)).await?;
+        row.map_or_else(|| Err(StoreError::unreadable("version")), |row| row::text(&row, "version"))
     }
 
     /// Asks every worker to read the store again. A worker that answers has seen everything written before.

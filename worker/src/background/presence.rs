@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_common::names::{HandlerName, Queue};
+use hookline_common::service::telemetry::metrics::Role;
+use hookline_common::time::Timestamp;
 use hookline_store::StoreError;
-use hookline_store::model::Question;
+use hookline_store::model::{Question, WorkerProcess};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,11 +27,12 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 pub(crate) async fn run(context: Arc<Context>, gates: Vec<Arc<Gate>>, ended: CancellationToken) {
     let mut answered = Question::NONE;
     let mut heartbeat_due = Instant::now();
+    let worker = process(&context);
     loop {
-        match look(&context, &gates, &mut answered, &mut heartbeat_due).await {
+        match look(&context, &gates, &worker, &mut answered, &mut heartbeat_due).await {
             Ok(()) => context.store_answers(),
-            Err(error) if error.is_unavailable() => context.store_is_away(),
-            Err(error) => tracing::warn!(error = %error, "presence.not_told: commands do not see this worker"),
+            // Whatever the reason: who cannot read the gates must not call, and commands do not see this worker.
+            Err(error) => context.store_is_away(&error),
         }
         tokio::select! {
             () = ended.cancelled() => break,
@@ -43,11 +46,12 @@ pub(crate) async fn run(context: Arc<Context>, gates: Vec<Arc<Gate>>, ended: Can
 async fn look(
     context: &Context,
     gates: &[Arc<Gate>],
+    worker: &WorkerProcess,
     answered: &mut Question,
     heartbeat_due: &mut Instant,
 ) -> Result<(), StoreError> {
     if Instant::now() >= *heartbeat_due {
-        context.store.heartbeat(&context.worker_id).await?;
+        context.store.heartbeat(worker).await?;
         *heartbeat_due = Instant::now() + HEARTBEAT_EVERY;
     }
     let (question, rows) = context.store.look().await?;
@@ -58,6 +62,21 @@ async fn look(
         *answered = question;
     }
     Ok(())
+}
+
+fn process(context: &Context) -> WorkerProcess {
+    let kind = match context.metrics.role() {
+        Role::Both => "run",
+        Role::Worker | Role::Ingest => "worker",
+    };
+    let now = Timestamp::now();
+    WorkerProcess {
+        id: context.worker_id.clone(),
+        kind: Some(kind.to_owned()),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        since: Some(now),
+        heartbeat_at: now,
+    }
 }
 
 /// Counts the history's deliveries in hand, whose events are in no queue and not in the store either.

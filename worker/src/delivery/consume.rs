@@ -4,7 +4,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -16,7 +16,7 @@ use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
 use hookline_store::model::{Begin, Claim, Copied, Payload};
 use hookline_store::{Store, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,7 +52,8 @@ pub(crate) struct Context {
     pub(crate) pauses: Pauses,
     pub(crate) history_lag: HistoryLag,
     deliveries_taken: AtomicU64,
-    store_is_away: AtomicBool,
+    /// Why the store does not answer, or `None` while it does.
+    store_away: watch::Sender<Option<String>>,
 }
 
 impl Context {
@@ -74,21 +75,30 @@ impl Context {
             pauses: Pauses::default(),
             history_lag: HistoryLag::default(),
             deliveries_taken: AtomicU64::new(0),
-            store_is_away: AtomicBool::new(false),
+            store_away: watch::Sender::new(None),
         }
     }
 
     /// Stops consumers from taking deliveries until the store answers: each would only be parked again and again.
-    pub(crate) fn store_is_away(&self) {
-        if !self.store_is_away.swap(true, Ordering::Relaxed) {
-            tracing::warn!("store.away: deliveries wait in their queues until it answers");
+    pub(crate) fn store_is_away(&self, error: &StoreError) {
+        let was_away = self.store_away.send_replace(Some(error.to_string())).is_some();
+        self.metrics.worker.store_available.set(0);
+        if !was_away {
+            tracing::warn!(error = %error, "store.away: deliveries wait in their queues until it answers");
         }
     }
 
     pub(crate) fn store_answers(&self) {
-        if self.store_is_away.swap(false, Ordering::Relaxed) {
+        let was_away = self.store_away.send_replace(None).is_some();
+        self.metrics.worker.store_available.set(1);
+        if was_away {
             tracing::info!("store.back: deliveries are taken again");
         }
+    }
+
+    /// Follows why the store does not answer.
+    pub(crate) fn store_away(&self) -> watch::Receiver<Option<String>> {
+        self.store_away.subscribe()
     }
 
     fn next_owner(&self) -> String {
@@ -197,7 +207,7 @@ async fn free_slot(
 async fn may_go(context: &Context, handler: &dyn Handler, shutdown: &CancellationToken, within: Duration) -> bool {
     let since = Instant::now();
     let closed_for = || {
-        if context.store_is_away.load(Ordering::Relaxed) {
+        if context.store_away.borrow().is_some() {
             return Some(LOOK_AT_GATE);
         }
         let priority = Priority::from(handler.name());
@@ -262,7 +272,7 @@ async fn make_attempt(context: &Context, handler: &dyn Handler, delivery: Delive
         Err(error) => {
             tracing::warn!(handler = %name, event.id = %event.id, error = %error, "delivery.held: the store is away");
             if error.is_unavailable() {
-                context.store_is_away();
+                context.store_is_away(&error);
             }
             return settle::hold(context, delivery).await;
         }

@@ -31,7 +31,7 @@ impl<'a> Patience<'a> {
         if !error.is_unavailable() || self.shutdown.is_cancelled() || self.since.elapsed() >= IN_HAND {
             return false;
         }
-        self.context.store_is_away();
+        self.context.store_is_away(error);
         tokio::select! {
             () = self.shutdown.cancelled() => {}
             () = tokio::time::sleep(AGAIN) => {}

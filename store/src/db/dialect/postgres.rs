@@ -217,6 +217,10 @@ pub(super) fn migrator() -> Migrator {
     sqlx::migrate!("migrations/postgres")
 }
 
+/// How the standard library begins the error of a name resolution, which has no kind of its own
+/// (`library/std/src/sys/net/connection/socket.rs`).
+const NAME_NOT_RESOLVED: &str = "failed to lookup address information";
+
 /// Makes every connection error `Unavailable`: no request was made yet that could be wrong, and people fix credentials,
 /// certificates and databases.
 fn connecting_failed(error: sqlx::Error) -> StoreError {
@@ -225,6 +229,8 @@ fn connecting_failed(error: sqlx::Error) -> StoreError {
             "the server's certificate is not trusted, or not one of this host; see sslrootcert".to_owned()
         } else if cause.kind() == ErrorKind::NotFound {
             "its host, or a file that sslrootcert, sslcert or sslkey names, is not there".to_owned()
+        } else if cause.to_string().starts_with(NAME_NOT_RESOLVED) {
+            "its host's name cannot be resolved".to_owned()
         } else {
             format!("connecting failed: {}", cause.kind())
         };

@@ -44,6 +44,7 @@ pub enum Role {
 /// One registry and every metric in it. Made once per process and shared by `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
+    role: Role,
     registry: Registry,
     pub ingest: IngestMetrics,
     pub worker: WorkerMetrics,
@@ -90,6 +91,7 @@ impl Metrics {
         register(&registry, prometheus::process_collector::ProcessCollector::for_self());
 
         Self {
+            role,
             ingest: IngestMetrics::new(&ingest_side, sources),
             worker: WorkerMetrics::new(&worker_side),
             broker_connected: gauge(
@@ -100,6 +102,12 @@ impl Metrics {
             registry,
             publish_confirm_seconds,
         }
+    }
+
+    /// Returns which halves this process runs.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// Counts a sender's repeat of a stored event: these handlers will not repeat its effects.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::make::{counter, float_gauge_vec, gauge_vec, histogram, histogram_vec, register};
+use super::make::{counter, float_gauge_vec, gauge, gauge_vec, histogram, histogram_vec, register};
 use crate::event::KNOWN_TYPES;
 use crate::names::{DeadReason, Destination, HandlerName, Operation, Queue, SubscriptionState, Verdict};
 
@@ -39,6 +39,7 @@ pub struct WorkerMetrics {
     opt_outs_unsent: IntGaugeVec,
     opt_outs_unsent_stuck: IntGaugeVec,
     opt_outs_unsent_oldest_seconds: GaugeVec,
+    pub store_available: IntGauge,
     subscription: IntGaugeVec,
     subscription_missing: IntGaugeVec,
 }
@@ -182,6 +183,7 @@ impl WorkerMetrics {
                 "How long ago the oldest of them was received; 0 where there is none.",
                 &[],
             ),
+            store_available: gauge(registry, "hookline_store_available", "1 while the store answers this worker."),
             subscription: gauge_vec(
                 registry,
                 "hookline_webhook_subscription",
