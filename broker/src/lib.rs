@@ -45,7 +45,7 @@ pub enum PublishError {
     /// The broker did not answer in time: the event may or may not be stored.
     #[error("the broker did not answer in time; whether it stored the event is unknown")]
     Unknown,
-    /// Too many publishes in flight.
+    /// No place to store it became free in time: the event is not stored.
     #[error("too many events are waiting to be stored")]
     Overloaded,
     /// The disk failed to keep data that it was told to keep. The process must accept no more events.

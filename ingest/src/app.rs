@@ -15,7 +15,7 @@ use hookline_common::service::admin::{Readiness, ReadinessReport};
 use hookline_common::service::reload::LiveSettings;
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::service::telemetry::progress::ProgressFeed;
-use hookline_common::settings::Settings;
+use hookline_common::settings::{OnBrokerOutage, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,10 @@ use crate::durable::Durable;
 use crate::log_throttle::LogThrottle;
 use crate::open_files;
 use crate::routes::body::BodyLimits;
+use crate::routes::buffered::BufferedBytes;
 use crate::routes::webhooks::{self, AppState, InFlightLimit};
 use crate::sources::Sources;
-use crate::spool::Spooling;
+use crate::spool::{STORING, Spooling};
 use crate::tls;
 
 /// Maximum worker threads. The broker is the bottleneck, not HTTP, so more threads would only contend.
@@ -70,11 +71,11 @@ impl IngestApp {
         let sources = Sources::new(settings);
         let state = web::Data::new(AppState {
             sources: sources.clone(),
-            durable: Durable::new(broker, Arc::clone(&metrics), ingest.request_timeout),
+            durable: Durable::new(broker, Arc::clone(&metrics), storing_deadline(settings)),
             body: BodyLimits {
                 max_bytes: ingest.max_body_bytes,
                 timeout: ingest.request_timeout,
-                min_rate: ingest.min_body_rate,
+                buffered: BufferedBytes::new(ingest.max_buffered_bytes),
             },
             in_flight: InFlightLimit::new(ingest.max_in_flight),
             metrics: Arc::clone(&metrics),
@@ -226,6 +227,12 @@ async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::R
     }
     // The stop only makes progress while the server itself is polled.
     tokio::join!(handle.stop(true), server).1
+}
+
+/// Returns how long storing one event may take: with the broker, and then in the spool where there is one.
+fn storing_deadline(settings: &Settings) -> Duration {
+    let has_spool = !settings.broker.url.is_empty() && settings.ingest.on_broker_outage == OnBrokerOutage::Spool;
+    if has_spool { 2 * STORING } else { STORING }
 }
 
 fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {

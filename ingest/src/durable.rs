@@ -23,8 +23,8 @@ const COMPLETE_AGAIN_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Durable {
     broker: Arc<dyn Publish>,
     metrics: Arc<Metrics>,
-    /// Maximum time for one publish. A hanging broker must not hold requests for ever, because the sender has given up
-    /// long before.
+    /// Maximum time for storing one event. A hanging broker must not hold requests for ever, because the sender has given
+    /// up long before.
     deadline: Duration,
     incomplete: Arc<Incomplete>,
 }

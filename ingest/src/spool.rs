@@ -5,7 +5,7 @@
 //!   promise no order, and a new opt-out must not wait behind an hour of notes.
 //! - An event that RabbitMQ did not confirm goes into the spool, with an fsync, before the answer. RabbitMQ may have
 //!   stored it all the same; a second copy is harmless, because effects are keyed.
-//! - [`PublishError::Overloaded`] is passed on: too much load is no outage.
+//! - An event that waits in vain for a place at the publisher goes into the spool as well.
 //! - The forwarder settles a row last. A crash between the confirm and the settlement forwards the event twice, and
 //!   loses none.
 
@@ -35,6 +35,8 @@ pub use self::account::used_bytes;
 const QUEUE_OF: HandlerName = HandlerName::RecordHistory;
 /// How long the id of a spooled event is remembered, to recognise the sender's repeats.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+/// How long RabbitMQ may take to store an event before the spool stores it.
+pub(crate) const STORING: Duration = Duration::from_secs(5);
 const TELL_OLDEST_EVERY: Duration = Duration::from_secs(5);
 /// Usual time from the start to the first connection; until it has passed, a missing connection is no outage.
 const CONNECTING: Duration = Duration::from_secs(3);
@@ -143,8 +145,8 @@ impl Spooling {
         let error = match away {
             Some(why) => PublishError::Unavailable(why),
             None => match publish.await {
-                Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown)) => error,
-                settled @ (Ok(_) | Err(PublishError::Overloaded | PublishError::Fatal(_))) => return settled,
+                Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown | PublishError::Overloaded)) => error,
+                settled @ (Ok(_) | Err(PublishError::Fatal(_))) => return settled,
             },
         };
         self.spool(event, error).await
@@ -164,7 +166,8 @@ impl Spooling {
 #[async_trait]
 impl Publish for Spooling {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
-        self.publish_or_spool(event, self.remote.publish(event)).await
+        let publishing = tokio::time::timeout(STORING, self.remote.publish(event));
+        self.publish_or_spool(event, async { publishing.await.unwrap_or(Err(PublishError::Unknown)) }).await
     }
 
     async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {

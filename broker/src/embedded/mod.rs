@@ -72,8 +72,10 @@ use super::{
 };
 use crate::delivery_buffer::DeliveryBuffer;
 
-/// Publishes that may wait for the writer; further ones get `Overloaded`.
+/// Publishes that may wait for the writer; further ones wait for a place.
 const MAX_WAITING: usize = 4096;
+/// How long they wait. A disk that works frees places within milliseconds.
+const PLACE_WITHIN: Duration = Duration::from_secs(3);
 /// How long a delivery may stay unsettled: as long as RabbitMQ waits for an acknowledgement
 /// (<https://www.rabbitmq.com/docs/consumers#acknowledgement-timeout>).
 const LEASE: Duration = Duration::from_secs(30 * 60);
@@ -304,10 +306,10 @@ impl Publish for EmbeddedBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let (reply, stored) = oneshot::channel();
         let message = MessageRow::new(event, &self.handlers);
-        match self.publishes.try_send(PublishRequest { message, reply }) {
+        match self.publishes.send_timeout(PublishRequest { message, reply }, PLACE_WITHIN).await {
             Ok(()) => crash_point("publish.sent"),
-            Err(mpsc::error::TrySendError::Full(_)) => return Err(PublishError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(self.refusal()),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => return Err(PublishError::Overloaded),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => return Err(self.refusal()),
         }
         stored.await.unwrap_or(Err(PublishError::Unknown))
     }

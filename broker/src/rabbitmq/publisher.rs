@@ -34,7 +34,7 @@ use lapin::message::Delivery;
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Confirmation};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,10 @@ use hookline_common::testing::crash_point;
 
 use crate::metrics::{BrokerMetrics, PublishOutcome};
 
-/// Publishes that may wait or be in flight. More would only add latency; beyond this limit a caller is refused at once.
+/// Publishes that may be in flight. More would only add latency; beyond this limit a caller waits for a place.
 pub(super) const MAX_IN_FLIGHT: usize = 256;
+/// How long a caller waits for a place. A broker that works frees one within milliseconds.
+const PLACE_WITHIN: Duration = Duration::from_secs(3);
 /// How long every publish on one channel may be refused before we make a new connection. A full queue refuses as well;
 /// on a new channel it simply refuses again.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
@@ -101,6 +103,7 @@ impl Request {
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     in_flight: Arc<AtomicUsize>,
+    places: Arc<Semaphore>,
     metrics: Arc<BrokerMetrics>,
 }
 
@@ -116,15 +119,15 @@ impl Drop for InFlight<'_> {
 impl Publisher {
     pub(super) fn new(metrics: Arc<BrokerMetrics>) -> (Self, mpsc::Receiver<Request>) {
         let (requests, waiting) = mpsc::channel(MAX_IN_FLIGHT);
-        (Self { requests, in_flight: Arc::default(), metrics }, waiting)
+        let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        (Self { requests, in_flight: Arc::default(), places, metrics }, waiting)
     }
 
-    /// Publishes and waits for the answer; `None` if too many publishes are in flight already.
+    /// Publishes and waits for the answer; `None` if no place became free in time, and nothing was sent.
     pub async fn try_publish(&self, outgoing: Outgoing) -> Option<Published> {
+        let place = tokio::time::timeout(PLACE_WITHIN, self.places.acquire()).await;
+        let _place = place.ok()?.ok()?;
         let in_flight = self.enter();
-        if self.in_flight.load(Ordering::Relaxed) > MAX_IN_FLIGHT {
-            return None;
-        }
         Some(self.send(outgoing, CONFIRM_WITHIN, in_flight).await)
     }
 

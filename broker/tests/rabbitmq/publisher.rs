@@ -155,7 +155,7 @@ async fn what_strangers_send_fits_or_is_refused_and_never_panics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_than_256_at_once_are_told_so() {
+async fn more_than_256_at_once_wait_for_a_place_and_are_not_called_stored_where_none_is_free() {
     let node = RabbitNode::start().await;
     let broker = worker(&node.url()).await;
     node.freeze();

@@ -56,12 +56,13 @@ settings! {
         max_body_bytes: usize = key(Size::between(KIB, 8 * MIB), "1MiB"),
         /// A request may take this long, from its head to the last byte of its body.
         request_timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
-        /// After the first second, ingest gives up a body that arrives at fewer bytes per second than this. 0 sets no
-        /// limit.
-        min_body_rate: usize = key(Size::between(0, GIB), "1KiB"),
+        /// The bodies that were read and are not stored yet may take this much memory together, of which bodies over
+        /// 64 KiB may take half. Beyond that, ingest answers with status 503. The process needs memory for its
+        /// connections besides.
+        max_buffered_bytes: usize = key(Size::between(MIB, 64 * GIB), "64MiB"),
         /// Ingest reads and stores up to this many requests at once, and answers a further one with status 503 before
         /// it reads the body.
-        max_in_flight: usize = key(Whole::between(1, 100_000), 1024),
+        max_in_flight: usize = key(Whole::between(1, 100_000), 4096),
         /// While RabbitMQ is unreachable, "spool" keeps webhooks in `data_dir` and forwards them later, and "reject"
         /// answers with status 503.
         on_broker_outage: OnBrokerOutage = key(one_of(), "spool"),

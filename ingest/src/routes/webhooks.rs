@@ -12,7 +12,7 @@ use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures::FutureExt;
-use hookline_broker::{PublishError, Stored, topology};
+use hookline_broker::{Stored, topology};
 use hookline_common::event::Event;
 use hookline_common::service::telemetry::metrics::{Metrics, NO_SOURCE};
 use hookline_common::service::telemetry::progress::{Milestone, ProgressFeed};
@@ -148,7 +148,7 @@ impl AppState {
         }
         let _place = self.in_flight.take().ok_or(IngestError::Overloaded)?;
         let declared = self.body.check_declared(headers)?;
-        let body = self.body.read(payload, declared).await?;
+        let (body, _buffered) = self.body.read(payload, declared).await?;
 
         let read_at = Instant::now();
         let header = source.signature_header();
@@ -158,12 +158,9 @@ impl AppState {
             IngestError::Signature { header, refused }
         })?;
 
-        let stored = self.durable.store(&event).await.map_err(|error| match error {
-            PublishError::Overloaded => IngestError::Overloaded,
-            PublishError::Unavailable(_) | PublishError::Unknown | PublishError::Fatal(_) => {
-                self.log_failure(&error.to_string(), request_id);
-                IngestError::NotDurable
-            }
+        let stored = self.durable.store(&event).await.map_err(|error| {
+            self.log_failure(&error.to_string(), request_id);
+            IngestError::NotDurable
         })?;
 
         let accepted = Accepted { event: event.into_inner(), stored };

@@ -21,7 +21,7 @@ async fn whatever_keeps_an_event_from_being_stored_is_answered_503() {
         (Behaviour::TimeOut, "not_durable"),
         (Behaviour::Break, "not_durable"),
         (Behaviour::Panic, "not_durable"),
-        (Behaviour::BeFull, "overloaded"),
+        (Behaviour::BeFull, "not_durable"),
     ] {
         let ingest = TestIngest::with_broker(FaultyBroker::new(behaviour), |_| {}).await;
 
@@ -34,7 +34,7 @@ async fn whatever_keeps_an_event_from_being_stored_is_answered_503() {
 }
 
 #[tokio::test]
-async fn a_broker_that_hangs_is_given_up_after_the_request_timeout() {
+async fn a_broker_that_hangs_is_given_up_after_five_seconds() {
     let broker = FaultyBroker::new(Behaviour::Hang);
     let short = |settings: &mut Settings| settings.ingest.request_timeout = Duration::from_millis(300);
     let ingest = TestIngest::with_broker(broker, short).await;
@@ -43,15 +43,17 @@ async fn a_broker_that_hangs_is_given_up_after_the_request_timeout() {
     let answer = ingest.send_signed(b"{}").await;
 
     assert_come_back_later(&answer, "not_durable");
-    assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() >= Duration::from_secs(5),
+        "the time to read is not that to store: {:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn too_many_in_flight_are_turned_away_before_their_body_is_read() {
     let ingest = TestIngest::configured(|settings| {
         settings.ingest.max_in_flight = 2;
-        // The two requests that hold the places may take their time.
-        settings.ingest.min_body_rate = 0;
     })
     .await;
     let mut first = ingest.begin(&sign(b"first"), 5).await;
