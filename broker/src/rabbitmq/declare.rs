@@ -316,6 +316,15 @@ fn short(name: &str) -> ShortString {
     ShortString::try_new(name).unwrap_or_default()
 }
 
+/// How RabbitMQ says that an argument differs, and that `max-queues` of a virtual host is reached
+/// (<https://github.com/rabbitmq/rabbitmq-server>: `rabbit_misc:assert_field_equivalence`, `rabbit_amqqueue`).
+const OTHER_ARGUMENT: &str = "inequivalent arg";
+const QUEUE_LIMIT: &str = "queue limit";
+
+fn names_an_argument(words: &str) -> bool {
+    words.contains(OTHER_ARGUMENT)
+}
+
 /// The broker's refusal of one request.
 enum Refusal {
     /// The broker closed the channel, but not the connection.
@@ -338,8 +347,15 @@ impl Refusal {
 
     fn at(self, object: &str) -> DeclareError {
         match self {
-            Self::Soft { code: PRECONDITION_FAILED, words } => {
+            Self::Soft { code: PRECONDITION_FAILED, words } if names_an_argument(&words) => {
                 DeclareError::Mismatch(format!("{object} is not as it must be ({words}); {OTHER_ARGUMENTS}"))
+            }
+            Self::Soft { code: PRECONDITION_FAILED, words } if words.contains(QUEUE_LIMIT) => {
+                let needed = Topology::of(HandlerName::ALL).queues.len();
+                DeclareError::Mismatch(format!(
+                    "{object}: the virtual host allows no more queues ({words}), and {needed} are needed; raise its limit \
+                     `max-queues` (`rabbitmqctl set_vhost_limits`)"
+                ))
             }
             Self::Soft { code: ACCESS_REFUSED, words } => DeclareError::Mismatch(format!(
                 "{object}: this user may not ({words}); give it the rights that docs/deploy.md lists"
@@ -355,7 +371,9 @@ impl Refusal {
     fn difference(self, object: String) -> Result<Difference, DeclareError> {
         match self {
             Self::Soft { code: NOT_FOUND, .. } => Ok(Difference::Missing { object }),
-            Self::Soft { code: PRECONDITION_FAILED, words } => Ok(Difference::Other { object, words }),
+            Self::Soft { code: PRECONDITION_FAILED, words } if names_an_argument(&words) => {
+                Ok(Difference::Other { object, words })
+            }
             Self::Soft { words, .. } => Ok(Difference::Unknown { object, words }),
             Self::Hard(words) => Err(DeclareError::Connection(words)),
         }

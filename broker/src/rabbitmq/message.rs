@@ -221,6 +221,26 @@ fn event(properties: &BasicProperties, routing_key: &str, body: Bytes) -> Event 
     }
 }
 
+/// Says why the broker moved a message to the dead letters, by the first entry of `x-death`
+/// (<https://www.rabbitmq.com/docs/dlx#effects>).
+fn moved_by_the_broker(properties: &BasicProperties) -> String {
+    let deaths = properties.headers().as_ref().and_then(|headers| headers.inner().get("x-death"));
+    let latest = match deaths {
+        Some(AMQPValue::FieldArray(deaths)) => deaths.as_slice().first(),
+        _ => None,
+    };
+    let reason = match latest {
+        Some(AMQPValue::FieldTable(death)) => death.inner().get("reason"),
+        _ => None,
+    };
+    match reason {
+        Some(AMQPValue::LongString(reason)) if reason.as_bytes() != b"delivery_limit" => {
+            format!("RabbitMQ moved it here: x-death says {reason}; look at the policies on hookline.*")
+        }
+        _ => "handed out too often without being settled: it probably ends the process that handles it".to_owned(),
+    }
+}
+
 /// Reads why the message is dead. If it has no reason of ours, the broker moved it: it was handed out too often.
 fn dead(properties: &BasicProperties, attempts: u32, status: Option<u16>, words: Option<&str>) -> DeadLetterInfo {
     let at = number(properties, H_DEAD_AT).map_or_else(Timestamp::now, Timestamp::from_millis);
@@ -237,8 +257,7 @@ fn dead(properties: &BasicProperties, attempts: u32, status: Option<u16>, words:
             reason: DeadReason::DeliveryLimit,
             destination: None,
             status: None,
-            detail: "handed out too often without being settled: it probably ends the process that handles it"
-                .to_owned(),
+            detail: moved_by_the_broker(properties),
             attempts,
             dead_lettered_at: at,
         },

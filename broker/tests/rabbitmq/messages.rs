@@ -12,10 +12,11 @@ use hookline_common::names::{DeadReason, HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::testing::nodes::RabbitNode;
 use hookline_common::time::Timestamp;
-use lapin::options::BasicGetOptions;
+use lapin::options::{BasicGetOptions, BasicRejectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 
+use super::topology::operator;
 use super::{eventually, worker};
 
 const NOTES: Queue = Queue::Work(HandlerName::LogNote);
@@ -205,7 +206,9 @@ async fn what_the_delivery_limit_ended_goes_through_a_tier_when_it_is_redriven()
         }
     };
     assert_eq!(handed_out, 21, "the first delivery and twenty more");
-    assert_eq!(letter.dead.as_ref().map(|dead| dead.reason), Some(DeadReason::DeliveryLimit));
+    let dead_letter = letter.dead.clone().expect("told");
+    assert_eq!(dead_letter.reason, DeadReason::DeliveryLimit);
+    assert!(dead_letter.detail.contains("handed out too often"), "{}", dead_letter.detail);
     settle(letter, Settlement::Done).await;
 
     broker.publish_again(HandlerName::LogNote, &event, Again::Redrive).await.expect("stored");
@@ -216,6 +219,25 @@ async fn what_the_delivery_limit_ended_goes_through_a_tier_when_it_is_redriven()
     let retried = next(&mut deliveries).await;
     assert_eq!((retried.attempt, retried.again, retried.redeliveries), (2, Some(Again::Redrive), 0));
     settle(retried, Settlement::Done).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "the test plays another program, which rejects a message")]
+async fn what_the_broker_dead_lettered_for_another_reason_says_which() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let broker = worker(&url).await;
+    broker.publish(&an_inbound_message()).await.expect("stored");
+    let (_connection, channel) = operator(&url).await;
+    let got = channel.basic_get(NOTES.name().as_str().into(), BasicGetOptions::default()).await.expect("asked");
+    got.expect("a message").delivery.acker.reject(BasicRejectOptions { requeue: false }).await.expect("rejected");
+
+    let mut dead = broker.consume(Queue::Dead(HandlerName::LogNote), 1).await.expect("consumed");
+    let letter = next(&mut dead).await;
+
+    let detail = letter.dead.as_ref().map(|dead| dead.detail.clone()).expect("told");
+    assert!(detail.contains("x-death says rejected"), "{detail}");
+    settle(letter, Settlement::Done).await;
     broker.close().await;
 }
 

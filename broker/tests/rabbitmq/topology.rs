@@ -266,6 +266,23 @@ async fn a_queue_with_other_arguments_is_named_with_the_remedy_and_waited_for() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_virtual_host_that_allows_too_few_queues_is_told_as_such_and_waited_for() {
+    let node = RabbitNode::start().await;
+    node.ctl(&["set_vhost_limits", r#"{"max-queues": 10}"#]).await;
+
+    let broker = RabbitBroker::start(options(&node.url(), RabbitRole::Worker));
+    let told = |state: &BrokerState| matches!(state, BrokerState::NotReady(why) if why.contains("max-queues"));
+    let state = state_becomes(&broker, told).await;
+
+    let BrokerState::NotReady(why) = state else { panic!("{state:?}") };
+    assert!(why.contains("(10)") && why.contains("25 are needed"), "{why}");
+    assert!(!why.contains("delete"), "nothing has to be deleted: {why}");
+    node.ctl(&["clear_vhost_limits"]).await;
+    broker.wait_ready(DEADLINE).await.expect("it goes on by itself");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_switched_off_handler_gets_nothing_more_once_that_is_applied() {
     let url = RabbitNode::shared().await.vhost().await;
     let all = worker(&url).await;
