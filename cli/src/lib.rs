@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use hookline_common::service::telemetry::log_writer;
 
 use crate::open::{Place, WrongUsage, wrong_usage};
 
@@ -146,7 +147,9 @@ pub fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(command) {
+    let ended = runtime.block_on(command);
+    log_writer::flush();
+    match ended {
         Ok(code) => code,
         // Problems of the configuration are printed without a label, one a line: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use crate::service::telemetry::logging;
+use crate::service::telemetry::{log_writer, logging};
 use crate::settings::{Needs, Settings, load};
 
 const EXIT_WRONG: u8 = 2;
@@ -66,7 +66,9 @@ pub fn broker_ca(settings: &Settings) -> anyhow::Result<Option<String>> {
 #[must_use]
 pub fn run(program: &str, service: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start its threads");
-    match runtime.and_then(|runtime| runtime.block_on(service)) {
+    let ended = runtime.and_then(|runtime| runtime.block_on(service));
+    log_writer::flush();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         // Problems of the configuration have lines of their own: FILE:LINE: what is wrong; what to do.
         Err(error) if error.is::<WrongUsage>() => {

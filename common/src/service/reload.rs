@@ -1,5 +1,6 @@
 //! Settings that change while a process runs. On SIGHUP we read the whole file again; every two seconds we read the
-//! files that hold secrets. We refuse settings that cannot be used and keep the old ones.
+//! files that hold secrets, as the configuration that is in force names them. We refuse settings that cannot be used and
+//! keep the old ones.
 //!
 //! These keys take effect without a restart: the secrets of sources, `[textus]` token, `opt_out_reserve` and `breaker`.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::settings::{Needs, Settings, load};
+use crate::settings::{Loaded, Needs, Settings, load, load_again};
 
 /// How soon we notice a changed secret.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -27,9 +28,8 @@ pub type LiveSettings = watch::Receiver<Arc<Settings>>;
 pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::io::Result<LiveSettings> {
     let (sender, receiver) = watch::channel(Arc::new(settings.clone()));
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut follower =
-        Follower { config: config.map(Path::to_owned), needs, text: None, refused: String::new(), sender };
-    follower.text = follower.read();
+    let in_force = load(config, needs).ok();
+    let mut follower = Follower { config: config.map(Path::to_owned), needs, in_force, refused: String::new(), sender };
     tokio::spawn(async move {
         loop {
             let asked = tokio::select! {
@@ -48,21 +48,21 @@ pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::
 struct Follower {
     config: Option<PathBuf>,
     needs: Needs,
-    /// The file as of the last SIGHUP or the start; later changes to it take effect only at the next SIGHUP.
-    text: Option<Vec<u8>>,
+    /// The configuration as of the last SIGHUP or the start; later changes to its file take effect only at the next
+    /// SIGHUP.
+    in_force: Option<Loaded>,
     /// The problems that were last refused, so that they are logged once.
     refused: String,
     sender: watch::Sender<Arc<Settings>>,
 }
 
 impl Follower {
-    fn read(&self) -> Option<Vec<u8>> {
-        let file = load(self.config.as_deref(), self.needs).ok().and_then(|loaded| loaded.file)?;
-        std::fs::read(file).ok()
-    }
-
     fn look(&mut self, asked: bool) {
-        let loaded = match load(self.config.as_deref(), self.needs) {
+        let read = match self.in_force.as_ref().filter(|_| !asked) {
+            Some(in_force) => load_again(in_force, self.needs),
+            None => load(self.config.as_deref(), self.needs),
+        };
+        let loaded = match read {
             Ok(loaded) => loaded,
             Err(problems) => {
                 let problems = problems.to_string();
@@ -74,20 +74,16 @@ impl Follower {
             }
         };
         self.refused.clear();
-        let text = loaded.file.as_ref().and_then(|file| std::fs::read(file).ok());
-        if !asked && text != self.text {
-            return;
-        }
         let before = Arc::clone(&self.sender.borrow());
         if asked {
-            self.text = text;
             report_the_rest(&before, &loaded.settings);
         }
         let mut after = Settings::clone(&before);
         after.sources.clone_from(&loaded.settings.sources);
         after.textus.token.clone_from(&loaded.settings.textus.token);
         after.textus.opt_out_reserve = loaded.settings.textus.opt_out_reserve;
-        after.textus.breaker = loaded.settings.textus.breaker;
+        after.textus.breaker.clone_from(&loaded.settings.textus.breaker);
+        self.in_force = Some(loaded);
         if after == *before {
             if asked {
                 tracing::info!("configuration.unchanged");

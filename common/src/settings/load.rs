@@ -17,8 +17,20 @@ pub struct Loaded {
     pub settings: Settings,
     /// `None` if only the defaults and the environment were read.
     pub file: Option<PathBuf>,
+    /// The file as it was read, for [`load_again`].
+    pub text: ConfigText,
     /// Settings that work but deserve attention.
     pub warnings: Vec<Problem>,
+}
+
+/// The text of a configuration file. It may hold secrets, so `Debug` shows none of it.
+#[derive(Clone)]
+pub struct ConfigText(String);
+
+impl std::fmt::Debug for ConfigText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfigText").finish_non_exhaustive()
+    }
 }
 
 /// What a program does, and hence which keys it needs.
@@ -74,12 +86,25 @@ pub fn load(config: Option<&Path>, needs: Needs) -> Result<Loaded, Problems> {
     load_from(config, needs, &Environment::of_this_process())
 }
 
+/// Reads what the values of a loaded file refer to (`file:`, `env:`) anew, whatever has become of the file itself.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_again(loaded: &Loaded, needs: Needs) -> Result<Loaded, Problems> {
+    resolve(loaded.file.clone(), loaded.text.0.clone(), needs, &Environment::of_this_process())
+}
+
 pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Environment) -> Result<Loaded, Problems> {
     let file = choose(config, environment).map_err(|problem| Problems::new(vec![problem]))?;
     let text = match &file {
         Some(file) => read(file).map_err(|problem| Problems::new(vec![problem]))?,
         None => String::new(),
     };
+    resolve(file, text, needs, environment)
+}
+
+/// Parses the text of the file, and resolves its values.
+fn resolve(file: Option<PathBuf>, text: String, needs: Needs, environment: &Environment) -> Result<Loaded, Problems> {
     let source = match &file {
         Some(file) => Some(Source::parse(file, &text).map_err(Problems::new)?),
         None => None,
@@ -106,7 +131,7 @@ pub(super) fn load_from(config: Option<&Path>, needs: Needs, environment: &Envir
     warnings.extend(retired_keys.into_iter().chain(retired_variables));
     warnings.sort();
     warnings.dedup();
-    Ok(Loaded { settings, file, warnings })
+    Ok(Loaded { settings, file, text: ConfigText(text), warnings })
 }
 
 /// Gives a handler that names no accounts the account of `[textus]`.

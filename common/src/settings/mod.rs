@@ -23,7 +23,7 @@ mod tests;
 pub use example::example;
 pub use keys::*;
 pub use kinds::webhook_url;
-pub use load::{Loaded, Needs, Role, load};
+pub use load::{Loaded, Needs, Role, load, load_again};
 pub use problem::{Location, Problem, Problems};
 pub use schema::json_schema;
 

@@ -8,6 +8,7 @@ mod dev;
 mod erasure;
 mod kill;
 mod ledger;
+mod logs;
 mod metrics;
 mod mutation;
 mod reload;

@@ -46,13 +46,17 @@ async fn a_token_that_is_revoked_and_replaced_in_its_file_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_secret_that_is_replaced_in_its_file_counts_at_once() {
+async fn a_webhook_secret_that_is_replaced_in_its_file_counts_at_once_whatever_became_of_the_configuration() {
     let all_in_one = AllInOne::start().await;
     let file = in_a_file(&all_in_one, "secret", SECRET);
     let running = all_in_one.run().await;
     all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+    // Nobody has sent a signal about this edit, which is not even finished.
+    edit(&all_in_one, "timeout = \"1s\"", "timeout = \"nev");
 
-    std::fs::write(&file, "the-next-synthetic-webhook-secret").expect("written");
+    let next = file.with_extension("next");
+    std::fs::write(&next, "the-next-synthetic-webhook-secret").expect("written");
+    std::fs::rename(&next, &file).expect("replaced");
 
     eventually("what is signed with the old one is refused", async || {
         let body = sample("contact.opted_in", &SampleFacts::random(ACCOUNT)).to_string();

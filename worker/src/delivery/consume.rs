@@ -3,12 +3,12 @@
 //! removes erased deliveries. On shutdown it drains.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use hookline_broker::{Broker, Deliveries, Delivery};
+use hookline_broker::{Broker, BrokerError, Deliveries, Delivery};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::service::telemetry::progress::ProgressFeed;
@@ -29,6 +29,8 @@ use crate::delivery::settle::{self, Ended};
 use crate::destinations::priority::Priority;
 
 /// Pause before the next try to subscribe after the broker refused.
+/// How often a consumer that waits for the broker is told.
+const TELL_WAITING_EVERY: Duration = Duration::from_secs(60);
 const CONSUME_AGAIN: Duration = Duration::from_secs(1);
 /// How often a consumer checks a closed gate: an operator may open it early (`hookline resume`).
 const LOOK_AT_GATE: Duration = Duration::from_millis(200);
@@ -54,6 +56,8 @@ pub(crate) struct Context {
     deliveries_taken: AtomicU64,
     /// Why the store does not answer, or `None` while it does.
     store_away: watch::Sender<Option<String>>,
+    /// When a waiting consumer was last told.
+    waiting_told: Mutex<Option<Instant>>,
 }
 
 impl Context {
@@ -76,6 +80,7 @@ impl Context {
             history_lag: HistoryLag::default(),
             deliveries_taken: AtomicU64::new(0),
             store_away: watch::Sender::new(None),
+            waiting_told: Mutex::default(),
         }
     }
 
@@ -93,6 +98,15 @@ impl Context {
         self.metrics.worker.store_available.set(1);
         if was_away {
             tracing::info!("store.back: deliveries are taken again");
+        }
+    }
+
+    /// Logs that a queue gives nothing, at most once a minute for all queues together: they wait for one broker.
+    fn consumer_waits(&self, queue: Queue, error: &BrokerError) {
+        let mut told = self.waiting_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= TELL_WAITING_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(queue = queue.name(), error = %error, "consumer.waiting: trying again every second");
         }
     }
 
@@ -116,9 +130,7 @@ pub(crate) async fn consume(
     loop {
         match context.broker.consume(queue, prefetch).await {
             Ok(deliveries) => return Some(deliveries),
-            Err(error) => {
-                tracing::warn!(queue = queue.name(), error = %error, "consumer.waiting: trying again every second");
-            }
+            Err(error) => context.consumer_waits(queue, &error),
         }
         tokio::select! {
             () = shutdown.cancelled() => return None,

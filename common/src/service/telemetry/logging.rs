@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_writer::LogWriter;
 use crate::settings::LogFormat;
 
 /// The crates whose logs are shown, besides warnings of `actix_server`. Libraries log request lines and headers at `debug` and `trace`, which could hold
@@ -37,7 +38,7 @@ pub fn init(format: Option<LogFormat>, default_level: &str) {
         LogFormat::Text => registry
             .with(
                 tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
+                    .with_writer(LogWriter::shared())
                     .with_target(false)
                     .with_ansi(terminal && no_color_unset()),
             )
@@ -49,7 +50,7 @@ pub fn init(format: Option<LogFormat>, default_level: &str) {
                     .flatten_event(true)
                     .with_current_span(false)
                     .with_span_list(false)
-                    .with_writer(std::io::stderr),
+                    .with_writer(LogWriter::shared()),
             )
             .try_init(),
     };

@@ -11,6 +11,7 @@ mod worker;
 pub use self::worker::{GateState, Suppressed, WorkerMetrics};
 
 use self::make::{counter, gauge, histogram, histogram_vec, register};
+use super::log_writer::DROPPED;
 use crate::names::HandlerName;
 
 const ACK_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -87,6 +88,7 @@ impl Metrics {
             ACK_BUCKETS,
         );
         register(&ingest_side, publish_confirm_seconds.clone());
+        register(&registry, DROPPED.clone());
         #[cfg(target_os = "linux")]
         register(&registry, prometheus::process_collector::ProcessCollector::for_self());
 
