@@ -41,7 +41,15 @@ async fn every_list_answers(all_in_one: &AllInOne, when: &str) {
 }
 
 fn has_status_keys(status: &Value) {
-    has_keys(status, &["unrecorded", "handlers", "destinations", "queues", "spool"]);
+    has_keys(status, &["processes", "broker", "store", "unrecorded", "handlers", "destinations", "queues", "spool"]);
+    for process in status["processes"].as_array().expect("a list") {
+        has_keys(process, &["kind", "id", "version", "since", "state"]);
+        assert_eq!((process["kind"].as_str(), process["state"].as_str()), (Some("run"), Some("running")));
+    }
+    for part in ["broker", "store"] {
+        has_keys(&status[part], &["kind", "version", "state", "reason"]);
+        assert_eq!(status[part]["state"], "reachable");
+    }
     let handlers = status["handlers"].as_array().expect("a list");
     assert_eq!(handlers.len(), HANDLERS.len(), "every handler, from zero");
     for handler in handlers {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hookline_e2e::{ACCOUNT, AllInOne, HOOKLINE_INGEST, HOOKLINE_WORKER, Process, SECRET, eventually, run};
 use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::{SampleFacts, sample};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{NOWHERE, admin, all_in_one, becomes_ready, broker, program, start};
 
@@ -114,7 +114,11 @@ async fn webhooks_are_taken_also_where_rabbitmq_is_away_at_the_start() {
     assert_eq!(status, 200, "{told}");
     assert!(told.contains("webhooks go to the spool, where 1 events wait"), "{told}");
     ends_well(ingest).await;
-    let status = all_in_one.json(&["status"]).await;
+    let ran = all_in_one.cli(&["status", "--json"]).await;
+    assert_eq!(ran.code, Some(1), "the broker cannot be asked: {ran:?}");
+    let status: Value = serde_json::from_str(&ran.stdout).expect("JSON all the same");
+    assert_eq!((&status["broker"]["kind"], &status["broker"]["state"]), (&json!("rabbitmq"), &json!("unreachable")));
+    assert_eq!(status["processes"][0]["state"], "not asked: its own /readyz and /metrics tell", "{status}");
     assert_eq!(status["spool"]["events"], 1, "{status}");
     assert_eq!(status["unrecorded"], Value::Null);
     assert!(status["unrecorded_reason"].as_str().expect("a reason").contains("RabbitMQ cannot be asked"), "{status}");
