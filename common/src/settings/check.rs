@@ -12,6 +12,7 @@ use crate::names::HandlerName;
 pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     listeners(v, s, needs);
     tls(v);
+    buffered(v, s);
     sources(v, s);
     webhook_url(v, s);
     for handler in HandlerName::ALL {
@@ -59,6 +60,20 @@ fn tls(v: &mut Visit<'_, '_>) {
             v.problem(missing, format!("{missing} is missing"), format!("add it, or take {given} out"));
         }
     }
+}
+
+/// Requires room for one body of the largest size: bodies over 64 KiB have half of the buffered bytes.
+fn buffered(v: &mut Visit<'_, '_>, s: &Settings) {
+    let (path, body) = ("ingest.max_buffered_bytes", "ingest.max_body_bytes");
+    if v.is_bad(path) || v.is_bad(body) || s.ingest.max_buffered_bytes / 2 >= s.ingest.max_body_bytes {
+        return;
+    }
+    let at = if v.is_given(path) { path } else { body };
+    v.problem(
+        at,
+        format!("{path} is below twice {body}, so a body of that size could never be read"),
+        "raise the one or lower the other",
+    );
 }
 
 fn sources(v: &mut Visit<'_, '_>, s: &Settings) {

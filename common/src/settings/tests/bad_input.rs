@@ -22,6 +22,7 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[ingest]\nmax_body_bytes = \"1MB\"", 8, "ingest.max_body_bytes is \"1MB\", not a size in bytes; write a size from \"1KiB\" to \"8MiB\""),
     ("[ingest]\nmax_body_bytes = \"9MiB\"", 8, "ingest.max_body_bytes is \"9MiB\", outside 1KiB to 8MiB;"),
     ("[ingest]\nmax_body_bytes = 99999999999999999999", 8, "outside 1KiB to 8MiB;"),
+    ("[ingest]\nmax_buffered_bytes = \"1MiB\"", 8, "ingest.max_buffered_bytes is below twice ingest.max_body_bytes, so"),
     ("[ingest]\nrequest_timeout = 10", 8, "ingest.request_timeout is 10, not a duration; write a duration of at least \"1ms\""),
     ("[ingest]\nrequest_timeout = \"10 sec\"", 8, "is \"10 sec\", not a duration;"),
     ("[ingest]\non_broker_outage = \"drop\"", 8, "is \"drop\", not one of the allowed values; write \"spool\" or \"reject\""),
