@@ -14,7 +14,7 @@ use super::declare::{
 };
 use super::kinds::{
     Account, Address, AmqpUrl, BaseUrl, Choices, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
-    Slug, Span, WebhookUrl, Whole, choices, one_of,
+    Slug, Span, TokenText, WebhookUrl, Whole, choices, one_of,
 };
 use super::visit::Visit;
 use crate::event::SourceName;
@@ -137,7 +137,7 @@ settings! {
         /// The account has this name: {your-account-name} in the API's paths.
         account: String = optional(Account, "acme"),
         /// Calls to the API carry this token.
-        token: Option<Secret> = optional(SecretText, "env:TEXTUS_API_TOKEN"),
+        token: Option<Secret> = optional(TokenText, "env:TEXTUS_API_TOKEN"),
         /// The primary account, which holds the integrations, has this name. The default is `account`.
         primary_account: Option<String> = optional(Account, "acme"),
         /// TextUs posts webhooks to this URL, as the integration states it. `hookline webhooks`, `hookline check

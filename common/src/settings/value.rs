@@ -45,7 +45,7 @@ pub(super) fn elements<'a>(
 }
 
 /// Follows `env:NAME` and `file:PATH`, and returns the value with its origin. Any other value is returned as it is. One
-/// line break at the end of a file is not part of the value, because editors add it.
+/// line break at the end of a file or a variable is not part of the value, because editors and shells add it.
 ///
 /// # Errors
 /// Says what is wrong and what to do.
@@ -60,7 +60,7 @@ pub(super) fn resolve<'a>(
             return Err(("has no variable's name after env:".into(), "write \"env:NAME\"".into()));
         }
         return match environment.get(name) {
-            Some(Ok(value)) => Ok((Scalar::Untyped(Cow::Owned(value.to_owned())), Some(format!("from env:{name}")))),
+            Some(Ok(value)) => Ok((without_line_break(value), Some(format!("from env:{name}")))),
             Some(Err(NotText)) => Err((format!("is env:{name}, which is not UTF-8"), format!("set {name} to a text"))),
             None => Err((
                 format!("is env:{name}, and the environment variable {name} is not set"),
@@ -70,11 +70,7 @@ pub(super) fn resolve<'a>(
     }
     if let Some(path) = text.strip_prefix("file:") {
         return match std::fs::read_to_string(path) {
-            Ok(value) => {
-                let value =
-                    value.strip_suffix('\n').map_or(value.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-                Ok((Scalar::Untyped(Cow::Owned(value.to_owned())), Some(format!("from file:{}", path.escape_debug()))))
-            }
+            Ok(value) => Ok((without_line_break(&value), Some(format!("from file:{}", path.escape_debug())))),
             Err(error) => Err((
                 format!("is file:{}, which cannot be read ({})", path.escape_debug(), error.kind()),
                 "put a readable text file there, or correct the path (it counts from the current directory)".into(),
@@ -82,6 +78,19 @@ pub(super) fn resolve<'a>(
         };
     }
     Ok((scalar, None))
+}
+
+fn without_line_break(text: &str) -> Scalar<'static> {
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    Scalar::Untyped(Cow::Owned(line.to_owned()))
+}
+
+/// Whether a variable holds several texts with commas between them, and not in brackets: a secret may have a comma, and
+/// its parts would each count as a secret.
+pub(super) fn has_bare_comma(given: &Given<'_>) -> bool {
+    let Given::Variable(Ok(text)) = given else { return false };
+    let refers = |part: &str| ["env:", "file:"].iter().any(|form| part.trim().starts_with(form));
+    !text.trim_start().starts_with('[') && text.contains(',') && !text.split(',').all(refers)
 }
 
 fn owned(value: &DeValue<'_>) -> Scalar<'static> {

@@ -10,7 +10,7 @@ use super::environment::{Environment, variable_for};
 use super::kinds::{Kind, Scalar};
 use super::problem::{Location, Problem};
 use super::source::Source;
-use super::value::{Given, elements, resolve};
+use super::value::{Given, elements, has_bare_comma, resolve};
 use super::{Needs, Role};
 
 /// A table or a key that the walk noted.
@@ -205,6 +205,11 @@ impl<'a, 't> Visit<'a, 't> {
     /// Reads a list, or a single value as a list of one. Returns `None` if the key is not given.
     pub(super) fn read_list<K: Kind>(&mut self, path: &str, kind: &K, least: usize) -> Option<Vec<K::Value>> {
         let (at, given) = self.given(path)?;
+        if K::SECRET && path.ends_with(".secrets") && has_bare_comma(&given) {
+            let remedy = "write [\"…\", \"…\"], also for one secret that has a comma";
+            self.problem_at(at, path, format!("{path} has a comma outside of brackets"), remedy);
+            return Some(Vec::new());
+        }
         let elements = match elements(self.source, at.clone(), given) {
             Ok(elements) => elements,
             Err(what) => {

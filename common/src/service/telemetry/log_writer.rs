@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::metrics::LOG_LINES_DROPPED;
 
 /// Lines that may wait for the reader; a line has a few hundred bytes.
 const MAX_LINES: usize = 4096;
@@ -17,11 +18,6 @@ const MAX_LINES: usize = 4096;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 const FLUSH_LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// The lines that were dropped, in this process, because the buffer was full.
-pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    IntCounter::new("hookline_log_lines_dropped_total", "Log lines dropped because their reader stalled.")
-        .expect("constant name")
-});
 static WRITER: LazyLock<LogWriter> = LazyLock::new(LogWriter::start);
 /// Lines that wait or are being written.
 static WAITING: AtomicU64 = AtomicU64::new(0);
@@ -59,7 +55,7 @@ impl Write for LogWriter {
         WAITING.fetch_add(1, Ordering::AcqRel);
         if lines.try_send(line.to_vec()).is_err() {
             WAITING.fetch_sub(1, Ordering::AcqRel);
-            DROPPED.inc();
+            LOG_LINES_DROPPED.inc();
         }
         Ok(line.len())
     }

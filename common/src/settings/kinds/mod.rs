@@ -13,7 +13,7 @@ pub(super) use choice::{Choices, choices, one_of};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
 pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostgresUrl, SecretText, Slug, WebhookUrl,
+    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostgresUrl, SecretText, Slug, TokenText, WebhookUrl,
 };
 
 pub(super) trait Kind {

@@ -164,6 +164,12 @@ impl Kind for SecretText {
         if text.trim().is_empty() {
             return Err(Wrong::new("empty", "set it: an empty secret protects nothing"));
         }
+        if let Some(what) = around(text) {
+            return Err(Wrong::new(
+                format!("a secret with {what} around it"),
+                "take them out: they would be part of it",
+            ));
+        }
         Ok(Secret::new(text))
     }
 
@@ -173,6 +179,53 @@ impl Kind for SecretText {
 
     fn schema(&self) -> Json {
         json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Returns what stands around a secret that is no part of it, as people copy or save it.
+fn around(text: &str) -> Option<&'static str> {
+    let is_in = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if text.starts_with('\u{feff}') {
+        Some("a byte order mark")
+    } else if text.starts_with(['\n', '\r']) || text.ends_with(['\n', '\r']) {
+        Some("line breaks")
+    } else if text.trim() != text {
+        Some("blanks")
+    } else if is_in('"') || is_in('\'') {
+        Some("quotes")
+    } else {
+        None
+    }
+}
+
+/// The token of an API, which goes into a header.
+pub(in super::super) struct TokenText;
+
+impl Kind for TokenText {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        SecretText.wanted()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        let token = SecretText.parse(scalar)?;
+        if token.expose().chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
+            return Ok(token);
+        }
+        Err(Wrong::new(
+            "a token with characters that a header cannot hold",
+            "copy it again: letters, digits and signs of ASCII",
+        ))
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        SecretText.show(value)
+    }
+
+    fn schema(&self) -> Json {
+        SecretText.schema()
     }
 }
 

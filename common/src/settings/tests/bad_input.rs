@@ -87,6 +87,46 @@ fn each_mistake_is_reported_on_its_line_with_its_remedy() {
 }
 
 #[test]
+fn what_stands_around_a_secret_is_told_and_the_secret_is_not() {
+    for (value, says) in [
+        ("\u{feff}s3cret-0f-the-h00k", "a secret with a byte order mark around it; take them out"),
+        ("s3cret-0f-the-h00k\n\n", "a secret with line breaks around it"),
+        ("\ns3cret-0f-the-h00k", "a secret with line breaks around it"),
+        (" s3cret-0f-the-h00k", "a secret with blanks around it"),
+        ("s3cret-0f-the-h00k\t", "a secret with blanks around it"),
+        ("\"s3cret-0f-the-h00k\"", "a secret with quotes around it"),
+        ("'s3cret-0f-the-h00k'", "a secret with quotes around it"),
+    ] {
+        for variable in ["HOOK", "TOKEN"] {
+            let variables = VARIABLES.map(|(name, good)| (name, if name == variable { value } else { good }));
+            let found = problems(GOOD, Needs::RUN, &variables);
+
+            let [(_, problem)] = found.as_slice() else { panic!("{value:?}: {found:#?}") };
+            assert!(problem.contains(says) && !problem.contains("s3cret"), "{problem}");
+        }
+    }
+    let token = [("TOKEN", "s3cret-0f-the-h00k\u{e9}"), ("HOOK", SECRET)];
+    let found = problems(GOOD, Needs::RUN, &token);
+    let [(3, problem)] = found.as_slice() else { panic!("{found:#?}") };
+    assert!(problem.contains("a token with characters that a header cannot hold; copy it again"), "{problem}");
+}
+
+#[test]
+fn a_secret_in_a_variable_that_has_a_comma_is_not_taken_for_two() {
+    let text = GOOD.replace("secrets = [\"env:HOOK\"]\n", "");
+    for secrets in ["s3cret-0f-the-h00k,x", "env:HOOK,s3cret-0f-the-h00k"] {
+        let variables = [("TOKEN", SECRET), ("HOOK", SECRET), ("HOOKLINE__SOURCES__0__SECRETS", secrets)];
+        let found = problems(&text, Needs::RUN, &variables);
+
+        let [(_, problem)] = found.as_slice() else { panic!("{found:#?}") };
+        assert!(
+            problem.contains("has a comma outside of brackets; write [") && !problem.contains("s3cret"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn a_mistake_in_textus_is_reported_on_its_line_with_its_remedy() {
     for (key, says) in [
         ("base_url = \"http://textus.example\"", "plain http, which would show the token to the network; use https"),

@@ -1,9 +1,12 @@
 //! Every metric name, its labels and buckets (docs/reference.md). Label sets are closed, and every series starts at
 //! zero, so that `increase()` sees the first event.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 pub mod make;
 mod worker;
@@ -11,7 +14,6 @@ mod worker;
 pub use self::worker::{GateState, Suppressed, WorkerMetrics};
 
 use self::make::{counter, gauge, histogram, histogram_vec, register};
-use super::log_writer::DROPPED;
 use crate::names::HandlerName;
 
 const ACK_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -41,6 +43,12 @@ pub enum Role {
     /// `run` and `dev`, which expose both halves.
     Both,
 }
+
+/// The log lines of this process that were dropped: the log begins before any registry is made.
+pub static LOG_LINES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    IntCounter::new("hookline_log_lines_dropped_total", "Log lines dropped because their reader stalled.")
+        .expect("constant name")
+});
 
 /// One registry and every metric in it. Made once per process and shared by `Arc`.
 #[derive(Debug)]
@@ -88,7 +96,7 @@ impl Metrics {
             ACK_BUCKETS,
         );
         register(&ingest_side, publish_confirm_seconds.clone());
-        register(&registry, DROPPED.clone());
+        register(&registry, LOG_LINES_DROPPED.clone());
         #[cfg(target_os = "linux")]
         register(&registry, prometheus::process_collector::ProcessCollector::for_self());
 
