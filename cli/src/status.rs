@@ -87,7 +87,9 @@ pub(crate) async fn run(place: Place<'_>, args: &StatusArgs) -> anyhow::Result<E
     } else {
         status.print()?;
     }
-    Ok(if status.parts.are_reachable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let unreachable = status.parts.unreachable();
+    unreachable.iter().for_each(|why| output::error(why));
+    Ok(if unreachable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn print_ids(store: &Store, handler: HandlerName, args: &StatusArgs) -> anyhow::Result<()> {

@@ -59,9 +59,9 @@ impl Parts {
         })
     }
 
-    /// Returns whether broker and store answered.
-    pub(super) fn are_reachable(&self) -> bool {
-        self.broker.unreachable.is_none() && self.store.unreachable.is_none()
+    /// Returns why broker and store cannot be asked, where they cannot.
+    pub(super) fn unreachable(&self) -> Vec<&str> {
+        [&self.broker, &self.store].into_iter().filter_map(|part| part.unreachable.as_deref()).collect()
     }
 
     /// The value of `processes`.
