@@ -93,7 +93,7 @@ impl IngestError {
             Self::BodyTooLarge { limit } => {
                 format!("the body is over {limit} bytes; send less, or raise [ingest] max_body_bytes")
             }
-            Self::RequestTimeout => "the body did not arrive in time; send it again without pauses".to_owned(),
+            Self::RequestTimeout => "the body did not arrive in time; send it again, faster".to_owned(),
             Self::BodyUnreadable => "the body ended early or its chunks are malformed; send it again whole".to_owned(),
             Self::Signature { header, refused: Refused::Missing } => {
                 format!("the header {header} is missing; sign the raw body with the webhook secret")
