@@ -4,6 +4,7 @@
 //! The functions that read the configuration and write to the terminal are public, for `hookline-bench`.
 
 mod all_in_one;
+mod backup;
 mod check;
 mod dead_letters;
 mod dev;
@@ -89,6 +90,8 @@ enum Command {
     Records(records::RecordsCommand),
     /// Delete a person's payloads, notes and history; keep the opt-out evidence
     Erase(erase::EraseArgs),
+    /// Copy the store and the queues of this machine into one file, also while Hookline runs
+    Backup(backup::BackupArgs),
     /// Stop calls to a destination without losing anything
     Pause(pause::PauseArgs),
     /// Start calls to a destination again
@@ -180,6 +183,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::OptOuts(command) => opt_outs::run(place, command).await,
         Command::Records(command) => records::run(place, command).await,
         Command::Erase(args) => erase::run(place, &args).await,
+        Command::Backup(args) => backup::run(place, &args).await,
         Command::Pause(args) => pause::pause(place, &args).await,
         Command::Resume(args) => pause::resume(place, &args).await,
         Command::Status(args) => status::run(place, &args).await,
@@ -233,6 +237,7 @@ mod tests {
             "hookline webhooks",
             "hookline webhooks list --limit 0",
             "hookline unrouted",
+            "hookline backup",
             "hookline unrouted discard",
             "hookline unrouted list --limit 0",
             "hookline trigger message.received --duplicates 101",

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod event;
+pub mod held_file;
 pub mod json;
 pub mod keywords;
 pub mod names;
@@ -11,6 +12,7 @@ pub mod secret;
 pub mod service;
 pub mod settings;
 pub mod subjects;
+pub mod task;
 pub mod testing;
 pub mod time;
 pub mod written;

@@ -23,6 +23,7 @@ use hookline_common::event::Event;
 use hookline_common::names::HandlerName;
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::settings::{OnBrokerOutage, Settings};
+use hookline_common::task;
 use hookline_common::time::Timestamp;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
@@ -88,10 +89,11 @@ impl Spooling {
         });
         this.state.send_replace(this.now());
         let mut tasks = this.tasks.lock().await;
-        tasks.push(tokio::spawn(follow(Arc::clone(&this))));
+        tasks.push(tokio::spawn(serving(&this, "the task that follows the spool's state", follow(Arc::clone(&this)))));
         if let Some(spool) = &this.spool {
             let (spool, remote, stop) = (Arc::clone(spool), Arc::clone(&this.remote), this.stop.clone());
-            tasks.push(tokio::spawn(forwarder::run(spool, remote, stop)));
+            let forwarding = forwarder::run(spool, remote, stop);
+            tasks.push(tokio::spawn(serving(&this, "the spool's forwarder", forwarding)));
         }
         drop(tasks);
         Ok(this)
@@ -125,6 +127,9 @@ impl Spooling {
             && let BrokerState::Failed(why) = &*spool.broker.state().borrow()
         {
             return BrokerState::Failed(format!("the spool: {why}"));
+        }
+        if let BrokerState::Failed(why) = &*self.remote.state().borrow() {
+            return BrokerState::Failed(why.clone());
         }
         let Some(away) = why_not(&self.remote.state().borrow()) else { return BrokerState::Ready };
         match self.spool.as_ref().filter(|_| self.takes).map(|spool| spool.why_not()) {
@@ -217,6 +222,21 @@ impl Spool {
     }
 }
 
+/// Runs a task without which events in the spool would wait for ever: if the task panics, the broker has failed.
+fn serving<T: Future<Output = ()>>(
+    spooling: &Arc<Spooling>,
+    name: &'static str,
+    task: T,
+) -> impl Future<Output = ()> + use<T> {
+    // The task must not keep the spool alive.
+    let spooling = Arc::downgrade(spooling);
+    task::told_if_it_panics(name, task, move |reason| {
+        if let Some(spooling) = spooling.upgrade() {
+            spooling.state.send_replace(BrokerState::Failed(reason));
+        }
+    })
+}
+
 fn why_not(state: &BrokerState) -> Option<String> {
     match state {
         BrokerState::Ready => None,
@@ -270,7 +290,10 @@ async fn follow(spooling: Arc<Spooling>) {
     loop {
         let Some(spooling) = weak.upgrade() else { return };
         let now = spooling.now();
-        spooling.state.send_if_modified(|state| (*state != now).then(|| *state = now).is_some());
+        spooling.state.send_if_modified(|state| {
+            let changed = *state != now && !matches!(state, BrokerState::Failed(_));
+            changed.then(|| *state = now).is_some()
+        });
         let ready = *remote.borrow_and_update() == BrokerState::Ready;
         has_been_ready |= ready;
         // The first connection takes a moment; that is no outage.

@@ -183,6 +183,21 @@ impl Store {
         self.db.dialect().is_shared()
     }
 
+    /// Writes a consistent copy of an SQLite store to `path`, which must not exist, while other processes go on. Needs as
+    /// much room as the store.
+    ///
+    /// # Errors
+    /// `Invalid` if the store is on a server or `path` cannot be written; otherwise see [`StoreError`].
+    pub async fn copy_to(&self, path: &std::path::Path) -> Result<(), StoreError> {
+        self.db.copy_to(path).await
+    }
+
+    /// Follows what has ended this store for good: its file is gone or damaged, its disk fails, or a task of it panicked.
+    #[must_use]
+    pub fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.db.failure().follow()
+    }
+
     /// Waits for all accepted writes, then closes the store; later calls on any clone are `Unavailable`. Dropping the
     /// last clone does the same without waiting.
     pub async fn close(&self) {

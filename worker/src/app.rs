@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use hookline_broker::{Broker, BrokerState};
 use hookline_common::names::{Destination, HandlerName};
 use hookline_common::service::reload::LiveSettings;
@@ -107,7 +107,7 @@ impl WorkerApp {
         }
         let ended = CancellationToken::new();
         let gates = vec![Arc::clone(&self.clients.textus_gate)];
-        let presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates, ended.clone()));
+        let mut presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates, ended.clone()));
         // The guard stops the presence task however this function is left.
         let ended = ended.drop_guard();
         let mut parts = JoinSet::new();
@@ -140,14 +140,50 @@ impl WorkerApp {
         }
         tracing::info!(handlers = ?self.handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), "worker.started");
 
-        while let Some(ended) = parts.join_next().await {
-            if let Err(error) = ended {
-                shutdown.cancel();
-                return Err(error).context("a part of the worker ended on its own");
-            }
+        let served = tokio::select! {
+            served = all_end(&mut parts) => served,
+            // Who cannot read the gates must not call, and nobody else does the presence's work.
+            gone = &mut presence => gone.context("the worker's presence ended on its own"),
+            why = failed(self.context.broker.state(), self.context.store.failure()) => Err(anyhow!(why)),
+        };
+        if served.is_err() {
+            shutdown.cancel();
+            return served;
         }
         drop(ended);
         presence.await.context("the worker's presence ended on its own")
+    }
+}
+
+/// Waits until every part has ended.
+///
+/// # Errors
+/// As soon as a part panics.
+async fn all_end(parts: &mut JoinSet<()>) -> anyhow::Result<()> {
+    while let Some(ended) = parts.join_next().await {
+        ended.context("a part of the worker ended on its own")?;
+    }
+    Ok(())
+}
+
+/// Returns why the broker or the store has failed for good, once one has.
+async fn failed(mut broker: watch::Receiver<BrokerState>, mut store: watch::Receiver<Option<String>>) -> String {
+    let broker_failed = async {
+        let state = broker.wait_for(|state| matches!(state, BrokerState::Failed(_))).await;
+        state.ok().and_then(|state| match &*state {
+            BrokerState::Failed(why) => Some(format!("the queues have failed: {why}")),
+            BrokerState::Ready | BrokerState::NotReady(_) => None,
+        })
+    };
+    let store_failed = async {
+        let why = store.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).map(|why| format!("the store has failed: {why}"))
+    };
+    // `None` means that it was closed without a failure.
+    tokio::select! {
+        Some(why) = broker_failed => why,
+        Some(why) = store_failed => why,
+        else => std::future::pending().await,
     }
 }
 

@@ -76,7 +76,8 @@ pub fn place(settings: &Settings) -> String {
 /// Returns whether opening the store may succeed later.
 #[must_use]
 pub fn is_away(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<StoreError>().is_some_and(StoreError::is_unavailable)
+    let error = error.downcast_ref::<StoreError>();
+    error.is_some_and(|error| error.is_unavailable() && !matches!(error, StoreError::Failed(_)))
 }
 
 /// A store that a worker may write to until [`Opened::close`].

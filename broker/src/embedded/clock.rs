@@ -1,12 +1,14 @@
-//! A clock for due times that does not step: a delay keeps its length when somebody sets the wall clock.
+//! A clock for due times that does not step: a delay keeps its length when somebody sets the wall clock, also while no
+//! process has the file open.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use hookline_common::time::Timestamp;
+use hookline_common::time::{Timestamp, duration};
 
-/// The wall time when the broker was opened, and the monotonic time since.
+/// The time when the broker was opened, and the monotonic time since. That time is the wall clock's, or the latest time in
+/// the file if the wall clock was set back behind it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     opened_at: Timestamp,
@@ -14,8 +16,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn start() -> Self {
-        Self { opened_at: Timestamp::now(), opened: Instant::now() }
+    /// `latest_ms` is the latest time that an earlier process wrote into the file.
+    pub(super) fn start(latest_ms: i64) -> Self {
+        Self { opened_at: Timestamp::now().max(Timestamp::from_millis(latest_ms)), opened: Instant::now() }
     }
 
     pub(super) fn now_ms(&self) -> i64 {
@@ -26,6 +29,11 @@ impl Clock {
     pub(super) fn due_ms(&self, until: Timestamp) -> i64 {
         let delay = until.since(Timestamp::now());
         self.now_ms() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX >> 1)
+    }
+
+    /// Converts this clock's milliseconds to the wall time as it is now. The result is never in the future.
+    pub(super) fn wall(&self, at_ms: i64) -> Timestamp {
+        Timestamp::now().minus(duration(self.now_ms().saturating_sub(at_ms)))
     }
 
     pub(super) fn until(&self, due_ms: i64) -> Duration {

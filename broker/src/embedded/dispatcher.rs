@@ -11,7 +11,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use hookline_common::names::Queue;
-use hookline_common::time::Timestamp;
 
 use super::maintenance;
 use super::ops::{EmbeddedContext, Op, released};
@@ -157,7 +156,7 @@ impl Dispatcher {
             event,
             queue: row.queue,
             attempt: row.attempt,
-            first_attempt_at: Timestamp::from_millis(row.first_attempt_ms),
+            first_attempt_at: self.context.clock.wall(row.first_attempt_ms),
             redeliveries: row.deliveries.saturating_sub(1),
             copy: None,
             again: row.again.as_deref().and_then(maintenance::read_again),

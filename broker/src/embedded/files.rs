@@ -1,9 +1,11 @@
 //! The data directory: who may read it, who owns it, and whether its file system is durable.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use hookline_common::held_file::HeldFile;
 
 use crate::BrokerError;
 
@@ -20,6 +22,36 @@ const OVERLAYFS: u64 = 0x794c_7630;
 #[derive(Debug)]
 pub(super) struct OwnerLock {
     _file: File,
+    path: PathBuf,
+}
+
+/// The files that the writer holds open, as they were at their paths when it opened them.
+#[derive(Debug)]
+pub(super) struct HeldFiles {
+    file: HeldFile,
+    lock: Option<HeldFile>,
+    log_path: PathBuf,
+    /// The write-ahead log, once it was seen. As long as a connection is open, no other process removes it in order.
+    log: Option<HeldFile>,
+}
+
+impl HeldFiles {
+    /// # Errors
+    /// If the file or the lock is gone already.
+    pub(super) fn new(file: &Path, owner: Option<&OwnerLock>) -> io::Result<Self> {
+        let mut log_path = file.as_os_str().to_owned();
+        log_path.push("-wal");
+        let lock = owner.map(|owner| HeldFile::at(&owner.path)).transpose()?;
+        Ok(Self { file: HeldFile::at(file)?, lock, log_path: log_path.into(), log: None })
+    }
+
+    /// Returns what happened to a file that is no longer the one at its path.
+    pub(super) fn lost(&mut self) -> Option<String> {
+        if self.log.is_none() {
+            self.log = HeldFile::at(&self.log_path).ok();
+        }
+        [Some(&self.file), self.lock.as_ref(), self.log.as_ref()].into_iter().flatten().find_map(HeldFile::lost)
+    }
 }
 
 /// The name of the file system under `dir`, if that file system loses its files with the machine or the container.
@@ -70,7 +102,7 @@ pub(super) fn lock(data_dir: &Path, path: &Path) -> Result<OwnerLock, BrokerErro
              lost; put it on a disk or a volume"
         );
     }
-    Ok(OwnerLock { _file: file })
+    Ok(OwnerLock { _file: file, path: path.to_owned() })
 }
 
 /// Whether a process holds the owner's role.

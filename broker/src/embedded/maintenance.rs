@@ -131,6 +131,16 @@ pub(super) async fn probe(conn: &mut SqliteConnection) -> Result<(), sqlx::Error
     .map(|_| ())
 }
 
+/// The latest time that was written into the file, to the second.
+pub(super) async fn latest_ms(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT MAX((SELECT value FROM meta WHERE name = 'clock'),
+                    COALESCE((SELECT stored_ms FROM messages ORDER BY seq DESC LIMIT 1), 0))",
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Makes this process the owner: voids all leases of former owners. Their deliveries stay counted. Returns the epoch
 /// with which this owner's tokens start.
 pub(super) async fn take_over(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> {

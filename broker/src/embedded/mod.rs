@@ -56,12 +56,14 @@ pub use self::reader::Held;
 
 use hookline_common::event::{Event, EventId};
 use hookline_common::names::{HandlerName, Queue};
+use hookline_common::task;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 
 use self::clock::Clock;
 use self::dispatcher::{Consumer, Dispatcher};
 use self::due_times::DueTimes;
+use self::files::HeldFiles;
 use self::ops::{EmbeddedContext, Maintenance, Op, PublishRequest};
 use self::rows::MessageRow;
 use self::schema::Use;
@@ -172,8 +174,11 @@ impl EmbeddedBroker {
         schema::create(&mut conn, HandlerName::ALL.iter().map(|handler| rows::code(*handler))).await.map_err(failed)?;
         let epoch = if options.owner { maintenance::take_over(&mut conn).await.map_err(failed)? } else { 0 };
 
+        let latest_ms = maintenance::latest_ms(&mut conn).await.map_err(failed)?;
+        let held = HeldFiles::new(&file, lock.as_ref()).map_err(|cause| files::open_error(&file, &cause))?;
+
         let context = Arc::new(EmbeddedContext {
-            clock: Clock::start(),
+            clock: Clock::start(latest_ms),
             due_times: DueTimes::new(),
             state: watch::Sender::new(BrokerState::Ready),
             commits: AtomicU64::new(0),
@@ -181,13 +186,14 @@ impl EmbeddedBroker {
         });
         let (publishes, waiting_publishes) = mpsc::channel(MAX_WAITING);
         let (ops, waiting_ops) = mpsc::unbounded_channel();
-        let writer = Writer::new(conn, Arc::clone(&context), options.lease, epoch, lock);
+        let writer = Writer::new(conn, Arc::clone(&context), options.lease, epoch, (held, lock));
         let owner = if options.owner {
             Some(Self::start_owner(&file, &options, &context, &ops).await.map_err(failed)?)
         } else {
             None
         };
-        start_writer(writer.run(waiting_publishes, waiting_ops)).map_err(|cause| files::open_error(&file, &cause))?;
+        start_writer(serving(&context, "the broker's writer", writer.run(waiting_publishes, waiting_ops)))
+            .map_err(|cause| files::open_error(&file, &cause))?;
         let EmbeddedOptions { handlers, retention, busy_timeout, .. } = options;
         let (reader, erasing) = (Mutex::new(None), Mutex::new(()));
         let broker = Self { handlers, retention, context, publishes, ops, reader, busy_timeout, erasing, file, owner };
@@ -216,6 +222,17 @@ impl EmbeddedBroker {
         upkeep::empty_log(&self.file).await.map_err(|error| BrokerError::Unavailable(error.to_string()))
     }
 
+    /// Writes a consistent copy of the file to `path`, which must not exist, while other processes go on. Needs as much
+    /// room as the file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or `path` cannot be written or is not UTF-8.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), BrokerError> {
+        let unusable = || BrokerError::Unavailable("the path of the copy is not valid UTF-8".to_owned());
+        let path = path.to_str().ok_or_else(unusable)?;
+        self.read(async |conn, _| sqlx::query("VACUUM INTO ?").bind(path).execute(conn).await.map(drop)).await
+    }
+
     /// Counts what waits in all queues together. Reads every message, so call it at a start, not for a scrape.
     ///
     /// # Errors
@@ -229,7 +246,8 @@ impl EmbeddedBroker {
     /// # Errors
     /// If the file cannot be read.
     pub async fn oldest(&self) -> Result<Option<Timestamp>, BrokerError> {
-        self.read(async |conn, _| reader::oldest(conn).await).await
+        let clock = self.context.clock;
+        self.read(async |conn, _| reader::oldest(conn, clock).await).await
     }
 
     async fn read<T>(
@@ -277,9 +295,12 @@ impl EmbeddedBroker {
         };
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
-        tokio::spawn(upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(context)));
-        tokio::spawn(upkeep::forget(options.retention, ops.clone(), Arc::clone(context)));
-        let dispatcher = tokio::spawn(dispatcher.run(arrivals, closing.clone()));
+        let checkpointing = upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(context));
+        tokio::spawn(serving(context, "the broker's checkpointer", checkpointing));
+        let forgetting = upkeep::forget(options.retention, ops.clone(), Arc::clone(context));
+        tokio::spawn(serving(context, "the broker's clean-up of old ids", forgetting));
+        let dispatching = dispatcher.run(arrivals, closing.clone());
+        let dispatcher = tokio::spawn(serving(context, "the broker's dispatcher", dispatching));
         Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
     }
 
@@ -292,6 +313,16 @@ impl EmbeddedBroker {
             }
         }
     }
+}
+
+/// Runs a task without which the broker keeps no promise: if the task panics, the broker has failed.
+fn serving<T: Future<Output = ()>>(
+    context: &Arc<EmbeddedContext>,
+    name: &'static str,
+    task: T,
+) -> impl Future<Output = ()> + use<T> {
+    let context = Arc::clone(context);
+    task::told_if_it_panics(name, task, move |reason| context.failed(reason))
 }
 
 /// Runs the writer on its own thread. On a shared scheduler each of its wake-ups, two for every webhook that comes
@@ -386,7 +417,8 @@ impl QueueAdmin for EmbeddedBroker {
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {
-        self.read(async |conn, handlers| reader::depths(conn, handlers).await).await
+        let clock = self.context.clock;
+        self.read(async |conn, handlers| reader::depths(conn, handlers, clock).await).await
     }
 
     async fn other_queues(&self) -> Result<Vec<OtherQueue>, BrokerError> {

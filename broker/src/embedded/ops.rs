@@ -79,6 +79,20 @@ pub(super) struct EmbeddedContext {
     pub(super) stop: CancellationToken,
 }
 
+impl EmbeddedContext {
+    /// Reports that nothing can be promised any more. Nothing withdraws this state.
+    pub(super) fn failed(&self, reason: String) {
+        self.state.send_if_modified(|state| {
+            let is_first = !matches!(state, BrokerState::Failed(_));
+            if is_first {
+                tracing::error!(reason, "broker.failed: nothing more is accepted");
+                *state = BrokerState::Failed(reason);
+            }
+            is_first
+        });
+    }
+}
+
 /// The change of a release: the row counts as if it had not been handed out.
 pub(super) const fn released() -> Change {
     Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Undo, last: None }

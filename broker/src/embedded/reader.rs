@@ -10,6 +10,7 @@ use hookline_common::event::Event;
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::time::Timestamp;
 
+use super::clock::Clock;
 use super::rows;
 use crate::QueueDepth;
 
@@ -29,10 +30,15 @@ pub(super) async fn held(conn: &mut SqliteConnection) -> Result<Held, sqlx::Erro
     Ok(Held { events: row.try_get(0)?, bytes: row.try_get(1)? })
 }
 
-pub(super) async fn oldest(conn: &mut SqliteConnection) -> Result<Option<Timestamp>, sqlx::Error> {
-    let first: Option<i64> =
-        sqlx::query_scalar("SELECT received_ms FROM messages ORDER BY seq LIMIT 1").fetch_optional(conn).await?;
-    Ok(first.map(Timestamp::from_millis))
+pub(super) async fn oldest(conn: &mut SqliteConnection, clock: Clock) -> Result<Option<Timestamp>, sqlx::Error> {
+    let select = "SELECT received_ms, stored_ms FROM messages ORDER BY seq LIMIT 1";
+    let first: Option<(i64, i64)> = sqlx::query_as(select).fetch_optional(conn).await?;
+    Ok(first.map(|(received, stored)| received_at(clock, received, stored)))
+}
+
+/// When an event was received, which is not after it was stored: the wall clock may have been set back since.
+fn received_at(clock: Clock, received_ms: i64, stored_ms: i64) -> Timestamp {
+    Timestamp::from_millis(received_ms).min(clock.wall(stored_ms))
 }
 
 /// The events of these message numbers, without those that are gone or cannot be read.
@@ -73,6 +79,7 @@ static COUNTS: LazyLock<Arc<str>> = LazyLock::new(|| {
 pub(super) async fn depths(
     conn: &mut SqliteConnection,
     enabled: &[HandlerName],
+    clock: Clock,
 ) -> Result<Vec<QueueDepth>, sqlx::Error> {
     let counts = sqlx::query(AssertSqlSafe(Arc::clone(&COUNTS))).fetch_all(&mut *conn).await?;
     // Ids grow with time, so the smallest id is the oldest.
@@ -85,19 +92,16 @@ pub(super) async fn depths(
         *entry = (entry.0 + row.try_get::<u64, _>(2)?, entry.1.min(first));
     }
     let firsts: Vec<i64> = held.values().map(|(_, first)| rows::message_of_row(*first)).collect();
-    let received: HashMap<i64, i64> =
-        sqlx::query_as("SELECT seq, received_ms FROM messages WHERE seq IN (SELECT value FROM json_each(?))")
-            .bind(serde_json::json!(firsts).to_string())
-            .fetch_all(conn)
-            .await?
-            .into_iter()
-            .collect();
+    let select = "SELECT seq, received_ms, stored_ms FROM messages WHERE seq IN (SELECT value FROM json_each(?))";
+    let firsts = sqlx::query_as(select).bind(serde_json::json!(firsts).to_string()).fetch_all(conn).await?;
+    let received: HashMap<i64, Timestamp> =
+        firsts.into_iter().map(|(seq, received, stored)| (seq, received_at(clock, received, stored))).collect();
 
     let all = HandlerName::ALL.iter().flat_map(|handler| [Queue::Work(*handler), Queue::Dead(*handler)]);
     let shown = all.filter(|queue| enabled.contains(&queue.handler()) || held.contains_key(queue));
     let depth = |queue| match held.get(&queue) {
         Some((messages, first)) => {
-            let oldest = received.get(&rows::message_of_row(*first)).copied().map(Timestamp::from_millis);
+            let oldest = received.get(&rows::message_of_row(*first)).copied();
             QueueDepth { queue, messages: *messages, oldest, consumers: None }
         }
         None => QueueDepth { queue, messages: 0, oldest: None, consumers: None },

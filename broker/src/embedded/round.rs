@@ -104,6 +104,7 @@ static SCRIPT: LazyLock<Arc<str>> = LazyLock::new(|| {
          WHERE id IN ({})
          RETURNING id, handler, dead, due_ms, deliveries, attempt, first_attempt_ms, again, last, dead_info;
          {};
+         UPDATE meta SET value = ?4 WHERE name = 'clock' AND value < ?4 - 1000;
          COMMIT",
         ready.join(" UNION ALL "),
         *NEXT_DUE

@@ -11,12 +11,16 @@ use sqlx::{ConnectOptions, Executor};
 /// about 0.07 ms cheaper than growing it.
 const LOG_BYTES: u32 = 64 << 20;
 
+/// Version 2 added the row `clock` of `meta`, the latest time of a round, to the second.
+const VERSION: i64 = 2;
+
 /// `seen` remembers every id for exact duplicates; a row of `messages` lives as long as one of its `queue` rows. The
 /// tables are separate, so that a settled body frees whole pages. A queue row's id is `seq * 16 + handler`, which makes
 /// (event, handler) unique without another index. `head` is the event without its body.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT OR IGNORE INTO meta VALUES ('epoch', 0);
+    INSERT OR IGNORE INTO meta VALUES ('clock', 0);
     CREATE TABLE IF NOT EXISTS handlers (code INTEGER PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS seen (
         event_id BLOB PRIMARY KEY, seq INTEGER NOT NULL, stored_ms INTEGER NOT NULL
@@ -41,7 +45,7 @@ const TABLES: &str = "
         WHEN NOT EXISTS (SELECT 1 FROM queue WHERE id BETWEEN (OLD.id & ~15) AND (OLD.id | 15)) BEGIN
         DELETE FROM messages WHERE seq = OLD.id >> 4;
     END;
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
 ";
 
 /// The purpose of a connection; it decides how much memory the connection may take and who checkpoints.
@@ -96,7 +100,7 @@ pub(super) async fn create(conn: &mut SqliteConnection, codes: impl Iterator<Ite
     } else {
         sqlx::query_scalar("SELECT COUNT(*) FROM handlers").fetch_one(&mut *conn).await?
     };
-    if version > 0 && known as usize >= handlers.split(',').count() {
+    if version >= VERSION && known as usize >= handlers.split(',').count() {
         return Ok(());
     }
     let script = format!("BEGIN IMMEDIATE;{TABLES}INSERT OR IGNORE INTO handlers VALUES {handlers};COMMIT;");

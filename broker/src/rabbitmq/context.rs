@@ -126,10 +126,19 @@ impl RabbitContext {
         self.options.metrics.connected.set(i64::from(outages.publishing.is_none() && outages.consuming.is_none()));
         let state = why.map_or(BrokerState::Ready, BrokerState::NotReady);
         self.state.send_if_modified(|current| {
-            let changed = *current != state;
+            let changed = *current != state && !matches!(current, BrokerState::Failed(_));
+            if !changed {
+                return false;
+            }
             *current = state;
-            changed
+            true
         });
+    }
+
+    /// Reports that a task is gone without which nothing can be promised. Nothing withdraws this state.
+    pub(super) fn failed(&self, reason: String) {
+        self.options.metrics.connected.set(0);
+        self.state.send_replace(BrokerState::Failed(reason));
     }
 
     fn outages(&self) -> MutexGuard<'_, Outages> {

@@ -48,6 +48,7 @@ use hookline_common::event::{Event, EventId};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::secret::Secret;
 use hookline_common::settings::Settings;
+use hookline_common::task;
 use hookline_common::time::Timestamp;
 
 use self::consumer::{Outstanding, QueueConsumer};
@@ -130,9 +131,11 @@ impl RabbitBroker {
         let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
         let consumes = options.role != RabbitRole::Ingest;
         let context = Arc::new(RabbitContext::new(options));
-        let mut tasks = vec![tokio::spawn(supervisor::publish(Arc::clone(&context), requests))];
+        let publishing = supervisor::publish(Arc::clone(&context), requests);
+        let mut tasks = vec![tokio::spawn(serving(&context, "the publishing connection's task", publishing))];
         if consumes {
-            tasks.push(tokio::spawn(supervisor::consume(Arc::clone(&context))));
+            let consuming = supervisor::consume(Arc::clone(&context));
+            tasks.push(tokio::spawn(serving(&context, "the consuming connection's task", consuming)));
         }
         let tasks = Mutex::new(tasks);
         let (recent, consumer_tasks, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
@@ -269,6 +272,16 @@ impl RabbitBroker {
     }
 }
 
+/// Runs a task without which the broker keeps no promise: if the task panics, the broker has failed.
+fn serving<T: Future<Output = ()>>(
+    context: &Arc<RabbitContext>,
+    name: &'static str,
+    task: T,
+) -> impl Future<Output = ()> + use<T> {
+    let context = Arc::clone(context);
+    task::told_if_it_panics(name, task, move |reason| context.failed(reason))
+}
+
 /// The message for an event that arrived.
 fn new(event: &Event) -> Outgoing {
     Outgoing {
@@ -374,7 +387,7 @@ impl Consume for RabbitBroker {
             consumers.retain(|consuming| !consuming.is_over());
             consumers.push(Arc::new(consuming.outstanding()));
         }
-        self.consumer_tasks.spawn(consuming.run(consumer));
+        self.consumer_tasks.spawn(serving(&self.context, "a consumer's task", consuming.run(consumer)));
         Ok(Deliveries::new(buffer))
     }
 

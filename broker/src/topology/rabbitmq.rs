@@ -141,7 +141,9 @@ impl Topology {
     #[must_use]
     pub fn of(handlers: &[HandlerName]) -> Self {
         let mut topology = Self { exchanges: shared_exchanges(), queues: Vec::new(), bindings: Vec::new() };
-        topology.queues.push(QueueDeclaration { queue: RabbitQueue::Unrouted, arguments: vec![unlimited()] });
+        // Without it a length limit of a policy would drop the oldest message.
+        let arguments = vec![("x-overflow", Argument::Text("reject-publish")), unlimited()];
+        topology.queues.push(QueueDeclaration { queue: RabbitQueue::Unrouted, arguments });
         topology.bindings.push(Binding::new(UNROUTED, RabbitQueue::Unrouted, ""));
         for handler in handlers {
             topology.add_handler(*handler);

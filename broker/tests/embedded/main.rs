@@ -5,6 +5,7 @@ mod beside;
 mod erased;
 mod held;
 mod killed;
+mod lost_files;
 
 use std::sync::Arc;
 use std::time::Duration;

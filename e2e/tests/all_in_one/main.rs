@@ -1,11 +1,13 @@
 //! The built binaries as their users meet them, and as a machine that fails meets them.
 
+mod backup;
 mod bench;
 mod commands;
 mod configuration;
 mod dead_letters;
 mod dev;
 mod erasure;
+mod fatal;
 mod kill;
 mod ledger;
 mod logs;

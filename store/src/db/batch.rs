@@ -6,6 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use hookline_common::task;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, Work, closed};
@@ -60,14 +61,16 @@ impl<A: Ask> Batches<A> {
         W: for<'c> Fn(&'c mut Connection, &'c Vec<A>) -> Work<'c, Vec<A::Answer>> + Clone + Send + Sync + 'static,
     {
         let (sender, waiting) = mpsc::channel(WAITING);
-        let db = db.clone();
+        let (db, failure) = (db.clone(), db.failure().clone());
         let write = move |asks: Vec<A>| -> BoxFuture<'static, Answers<A>> {
             let (db, work) = (db.clone(), work.clone());
             Box::pin(async move {
                 if A::APART && asks.len() > 1 { db.write_batch(asks, work).await } else { db.write(asks, work).await }
             })
         };
-        tokio::spawn(run(waiting, Arc::new(write)));
+        tokio::spawn(task::told_if_it_panics("a batch of the store", run(waiting, Arc::new(write)), move |why| {
+            failure.report(&why);
+        }));
         Self(sender)
     }
 
@@ -128,7 +131,7 @@ async fn carry_out<A: Ask>(batch: Vec<Waiting<A>>, write: &Arc<Write<A>>) -> Res
         }
         Err(error) => error,
     };
-    let away = matches!(error, StoreError::Unavailable(_));
+    let away = error.is_away();
     let in_the_way = matches!(error, StoreError::Contended(_));
     if batch.len() > 1 && !away && (A::APART || !in_the_way) {
         // One request cannot be written, or not now. We write each alone, so that the others neither fail nor wait with

@@ -12,6 +12,10 @@ pub enum StoreError {
     /// `Unavailable`.
     #[error("the store is busy: {0}")]
     Contended(String),
+    /// The store's file is gone or damaged, its disk fails, or a part of this process is gone. Only a restart helps, and
+    /// often only after a person has put things in order. The caller holds its delivery.
+    #[error("the store has failed: {0}")]
+    Failed(String),
     /// This program must not write to these tables, or the ledger's key is not the right one.
     #[error("the store cannot be used: {0}")]
     Incompatible(String),
@@ -21,10 +25,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later, perhaps only after a restart.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Contended(_))
+        self.is_away() || matches!(self, Self::Contended(_))
+    }
+
+    /// Whether no request can succeed now.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Failed(_))
     }
 
     pub(crate) fn unreadable(what: &str) -> Self {
@@ -39,6 +49,9 @@ impl From<sqlx::Error> for StoreError {
             let words = dialect::words(database);
             return match dialect::judge(database) {
                 Judgement::Later => Self::Unavailable(words),
+                Judgement::Failed => {
+                    Self::Failed(format!("{words}; see docs/runbooks.md, \"A file of data_dir is gone or damaged\""))
+                }
                 Judgement::Contended => Self::Contended(words),
                 Judgement::Final => Self::Invalid(words),
             };

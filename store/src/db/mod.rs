@@ -14,6 +14,7 @@ mod batch;
 mod clock;
 pub(crate) mod dialect;
 pub(crate) mod error;
+pub(crate) mod failure;
 pub(crate) mod page;
 mod pool;
 pub(crate) mod row;
@@ -21,12 +22,13 @@ pub(crate) mod statements;
 mod writer;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sqlx::Any;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
+use sqlx::{Any, Connection as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -37,6 +39,7 @@ pub(crate) use self::pool::{Pooled, within};
 use self::writer::{Message, Typed, Writer};
 use crate::db::dialect::{Begin, Connection, DbRow, Dialect};
 use crate::db::error::StoreError;
+use crate::db::failure::FirstFailure;
 
 /// The future of a write on its connection.
 pub(crate) type Work<'c, T> = BoxFuture<'c, Result<T, StoreError>>;
@@ -57,10 +60,12 @@ impl Db {
     /// Starts the writers. The pool takes `connection`; others are opened when they are first needed.
     pub(crate) fn start(dialect: Dialect, connection: Connection, clock: Clock) -> Self {
         let (closing, writers) = (Arc::new(watch::Sender::new(false)), TaskTracker::new());
-        let write_pool = Pool::new(&dialect, Access::Write, dialect.connections());
+        let failure = FirstFailure::default();
+        let write_pool = Pool::new(&dialect, Access::Write, dialect.connections(), &failure);
         write_pool.keep(connection);
-        let read_pool =
-            dialect.readers().map_or_else(|| write_pool.clone(), |most| Pool::new(&dialect, Access::Read, most));
+        let read_pool = dialect
+            .readers()
+            .map_or_else(|| write_pool.clone(), |most| Pool::new(&dialect, Access::Read, most, &failure));
         let (pool, closed) = (write_pool.clone(), closing.subscribe());
         let writer = Writer { dialect: dialect.clone(), clock: clock.clone(), pool, closing: closed };
         let jobs = writer.start(dialect.connections(), &writers);
@@ -71,6 +76,11 @@ impl Db {
 
     pub(crate) fn dialect(&self) -> &Dialect {
         &self.dialect
+    }
+
+    /// What ended this store, if anything did.
+    pub(crate) fn failure(&self) -> &FirstFailure {
+        self.write_pool.failure()
     }
 
     /// The clock that measures leases.
@@ -139,6 +149,14 @@ impl Db {
         Ok(rows)
     }
 
+    /// Returns all rows of a read that looks through much of a table.
+    pub(crate) async fn rows_long(&self, query: Query<'_, Any, AnyArguments>) -> Result<Vec<DbRow>, StoreError> {
+        let mut reader = self.reader().await?;
+        let rows = self.within_long(query.fetch_all(&mut reader.connection)).await?;
+        reader.give_back();
+        Ok(rows)
+    }
+
     /// Returns at most one row of a look-up.
     pub(crate) async fn row(&self, query: Query<'_, Any, AnyArguments>) -> Result<Option<DbRow>, StoreError> {
         let mut reader = self.reader().await?;
@@ -157,7 +175,8 @@ impl Db {
     where
         StoreError: From<E>,
     {
-        within(self.dialect.read_deadline(), read).await
+        let read = within(self.dialect.read_deadline(), read).await;
+        read.inspect_err(|error| self.failure().see(error))
     }
 
     /// As [`Db::within`], with the deadline for reads of a whole table.
@@ -165,7 +184,8 @@ impl Db {
     where
         StoreError: From<E>,
     {
-        within(self.dialect.long_deadline(), read).await
+        let read = within(self.dialect.long_deadline(), read).await;
+        read.inspect_err(|error| self.failure().see(error))
     }
 
     /// Moves committed changes into the file and empties the WAL. Returns `false` if readers prevented that. On a
@@ -177,6 +197,19 @@ impl Db {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Message::Checkpoint(reply)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Writes a copy of an SQLite file that shows one moment.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let Some(path) = path.to_str().filter(|_| !self.dialect.is_shared()) else {
+            return Err(StoreError::Invalid(
+                "only an SQLite store is copied, to a path that is valid UTF-8".to_owned(),
+            ));
+        };
+        // A connection of its own: it may write, while those of the pool for reading may not.
+        let mut connection = self.dialect.connect_writer().await?;
+        sqlx::query("VACUUM INTO $1").bind(path).execute(&mut connection).await?;
+        connection.close().await.map_err(StoreError::from)
     }
 
     pub(crate) async fn close(&self) {

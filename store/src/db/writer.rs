@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use hookline_common::task;
+use hookline_common::testing::crash_point;
 use sqlx::Connection as _;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::task::TaskTracker;
@@ -88,7 +90,9 @@ impl Writer {
         let (jobs, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..writers {
-            tasks.spawn(self.clone().run(Arc::clone(&waiting)));
+            let failure = self.pool.failure().clone();
+            let run = self.clone().run(Arc::clone(&waiting));
+            tasks.spawn(task::told_if_it_panics("a writer of the store", run, move |why| failure.report(&why)));
         }
         jobs
     }
@@ -170,14 +174,18 @@ impl Writer {
     }
 
     async fn commit_in_time(&self, jobs: &mut Jobs, begin: Begin) -> Result<(), Failure> {
-        match self.dialect.deadline(begin) {
+        let outcome = match self.dialect.deadline(begin) {
             None => self.commit(jobs, begin).await,
             Some(deadline) => match tokio::time::timeout(deadline, self.commit(jobs, begin)).await {
                 Ok(outcome) => outcome,
                 // The cancelled commit dropped its connection.
                 Err(_) => Err(Failure::Away(no_answer())),
             },
+        };
+        if let Err(Failure::Job(error) | Failure::Away(error) | Failure::Doubt(error)) = &outcome {
+            self.pool.failure().see(error);
         }
+        outcome
     }
 
     /// Commits, and does so once more on a new connection if a kept one turned out to be broken before the commit.
@@ -202,7 +210,7 @@ impl Writer {
             connection.begin_with(self.dialect.begin(begin)).await.map_err(|error| Failure::Away(error.into()))?;
         for job in jobs.iter_mut() {
             if let Err(error) = job.run(&mut transaction).await {
-                if matches!(error, StoreError::Unavailable(_)) {
+                if error.is_away() {
                     // The connection is dropped with its transaction. On SQLite, a lock wait that timed out ends here
                     // too.
                     return Err(Failure::Away(error));
@@ -212,7 +220,10 @@ impl Writer {
                 return Err(Failure::Job(error));
             }
         }
+        crash_point("store.committing");
         transaction.commit().await.map_err(|error| Failure::Doubt(error.into()))?;
+        // Nobody is told that a write is stored whose file is no longer at its path.
+        pooled.check_files().map_err(Failure::Away)?;
         pooled.give_back();
         Ok(())
     }

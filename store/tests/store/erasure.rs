@@ -164,6 +164,34 @@ async fn erasing_takes_the_person_out_of_everything_but_the_evidence() {
 }
 
 #[tokio::test]
+async fn erasing_looks_through_a_table_of_many_windows() {
+    let test = TestStore::new().await;
+    with_records(&test).await;
+    let body = |n: usize| match n % 450 {
+        0 => NAMES_THEM[0].1,
+        1 => MENTIONS_THEM[0].1,
+        _ => NAMES_NOBODY[0].1,
+    };
+    let events: Vec<_> = (0..4_500)
+        .map(|n| (event_at(&format!("many {n}"), at(0), body(n).as_bytes()), vec![HandlerName::LogNote]))
+        .collect();
+    for events in events.chunks(500) {
+        test.store.record_events(events).await.unwrap();
+    }
+    let noted: Vec<String> = events.iter().skip(2).step_by(900).map(|(event, _)| format!("'{}'", event.id)).collect();
+    let note = format!("UPDATE deliveries SET reason = 'call 2025550147' WHERE event_id IN ({})", noted.join(", "));
+    sqlx::query(sqlx::AssertSqlSafe(note)).execute(&mut test.sql().await).await.unwrap();
+
+    let erased = test.store.erase(&phone()).await.unwrap();
+
+    assert_eq!(erased.payloads, 10);
+    assert_eq!(erased.masked, 10 + 5, "payloads of others, and reasons");
+    let left = "SELECT COUNT(*) FROM deliveries WHERE reason LIKE '%2025550147%'";
+    let left: i64 = sqlx::query_scalar(left).fetch_one(&mut test.sql().await).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn erasing_a_stranger_removes_nothing() {
     let test = TestStore::new().await;
     with_records(&test).await;

@@ -28,9 +28,9 @@ use crate::delivery::pauses::Pauses;
 use crate::delivery::settle::{self, Ended};
 use crate::destinations::priority::Priority;
 
-/// Pause before the next try to subscribe after the broker refused.
-/// How often a consumer that waits for the broker is told.
+/// How often a log line says that a consumer waits for the broker.
 const TELL_WAITING_EVERY: Duration = Duration::from_secs(60);
+/// Pause before the next try to subscribe after the broker refused.
 const CONSUME_AGAIN: Duration = Duration::from_secs(1);
 /// How often a consumer checks a closed gate: an operator may open it early (`hookline resume`).
 const LOOK_AT_GATE: Duration = Duration::from_millis(200);

@@ -70,7 +70,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
     if let Err(error) = write_down(context, &plan, parked, &record, &effects).await {
         // Never settle what the store doesn't know.
         tracing::warn!(handler = %handler, event.id = %record.event_id, error = %error, "delivery.held: the store is away");
-        if !matches!(error, StoreError::Unavailable(_)) {
+        if !error.is_away() {
             for effect in effects {
                 // Whatever blocked the full write may not block this one. If it does, the claim ends with its lease.
                 let _ = context.store.note_completed(effect).await;

@@ -64,7 +64,8 @@ async fn a_body_that_cannot_be_read_whole_is_no_answer() {
 async fn a_body_without_an_announced_length_is_read_to_the_cap_only() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}", listener.local_addr().unwrap());
-    let worker = TestWorker::start(&base_url, &tempfile::tempdir().unwrap()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let worker = TestWorker::start(&base_url, &dir).await;
     // The server sends until the client leaves.
     let flood = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();

@@ -56,16 +56,24 @@ impl Writer {
         }
     }
 
+    /// Returns what happened to a file that is no longer at its path, and reports the state as failed then.
+    pub(super) fn files_lost(&mut self) -> Option<String> {
+        let reason = self.files.lost()?;
+        self.failed(reason.clone());
+        Some(reason)
+    }
+
+    fn failed(&mut self, reason: String) {
+        self.probe_at = None;
+        self.context.failed(reason);
+    }
+
     /// Logs a fault, and reports the state as failed if the fault is permanent.
     pub(super) fn note_fault(&mut self, error: &sqlx::Error, doing: &str) -> Fault {
         let fault = Fault::of(error);
         match &fault {
             Fault::Passing(reason) => tracing::warn!(error = %reason, "{doing} failed; it is tried again"),
-            Fault::Fatal(reason) => {
-                tracing::error!(error = %reason, "{doing} failed for good: nothing more is accepted");
-                self.probe_at = None;
-                self.context.state.send_replace(BrokerState::Failed(reason.clone()));
-            }
+            Fault::Fatal(reason) => self.failed(format!("{doing} failed for good: {reason}")),
         }
         fault
     }

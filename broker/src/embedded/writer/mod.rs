@@ -22,7 +22,7 @@ use hookline_common::names::Queue;
 use hookline_common::testing::crash_point;
 
 use super::fault::Fault;
-use super::files::OwnerLock;
+use super::files::{HeldFiles, OwnerLock};
 use super::ops::{EmbeddedContext, Maintenance, Op, PublishRequest, SettleReply};
 use super::publish::{Inserts, MAX_BATCH, MAX_BATCH_BYTES};
 use super::round::{Change, Lease, LeasedRow, Wants};
@@ -49,6 +49,7 @@ pub(super) struct Writer {
     /// When to probe next, while events cannot be stored.
     probe_at: Option<Instant>,
     waiting: Waiting,
+    files: HeldFiles,
     _owner: Option<OwnerLock>,
 }
 
@@ -78,7 +79,7 @@ impl Writer {
         context: Arc<EmbeddedContext>,
         lease: Duration,
         epoch: i64,
-        owner: Option<OwnerLock>,
+        (files, owner): (HeldFiles, Option<OwnerLock>),
     ) -> Self {
         Self {
             conn,
@@ -93,6 +94,7 @@ impl Writer {
             retry_at: None,
             probe_at: None,
             waiting: Waiting { poll: true, ..Waiting::default() },
+            files,
             _owner: owner,
         }
     }
@@ -182,6 +184,11 @@ impl Writer {
         crash_point("spool.committing");
         let now_ms = self.context.clock.now_ms();
         let stored = self.inserts.store(&mut self.conn, &messages, now_ms).await;
+        // Nobody is told that an event is stored whose file is no longer at its path.
+        if let Some(reason) = self.files_lost() {
+            let fatal = |reply: oneshot::Sender<_>| drop(reply.send(Err(PublishError::Fatal(reason.clone()))));
+            return replies.into_iter().chain(repeats).for_each(fatal);
+        }
         match stored {
             Ok(known) => {
                 crash_point("publish.confirmed");

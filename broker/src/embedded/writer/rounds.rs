@@ -55,6 +55,9 @@ impl Writer {
             let change = Change::Back { due_ms: None, spends: Spends::Nothing, count: Count::Keep, last: None };
             self.waiting.settlements.push((lease, change, None));
         }
+        if self.files_lost().is_some() {
+            return;
+        }
         let version = sqlx::query_scalar::<_, i64>("PRAGMA data_version").fetch_one(&mut self.conn).await;
         let changed = match version {
             Ok(version) => std::mem::replace(&mut self.data_version, version) != version,

@@ -10,6 +10,7 @@ mod sqlite;
 use std::path::Path;
 use std::time::Duration;
 
+use hookline_common::held_file::HeldFile;
 use hookline_common::secret::Secret;
 use sha2::{Digest, Sha256};
 use sqlx::Row;
@@ -64,6 +65,8 @@ pub(crate) enum Judgement {
     Final,
     /// Time or a person fixes the cause.
     Later,
+    /// What was written may be gone, or cannot be read any more.
+    Failed,
     /// Other transactions were in the way; the connection is fine.
     Contended,
 }
@@ -160,6 +163,23 @@ impl Dialect {
         match self {
             Self::Sqlite(_) => None,
             Self::Postgres(_) => Some(postgres::LONG),
+        }
+    }
+
+    /// Returns what happened to the store's file if it is no longer at its path.
+    pub(crate) fn lost_file(&self) -> Option<String> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.lost_file(),
+            Self::Postgres(_) => None,
+        }
+    }
+
+    /// Returns the write-ahead log as it is now. As long as a connection is open that has used it, no other process
+    /// removes it in order.
+    pub(crate) fn log(&self) -> Option<HeldFile> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.log(),
+            Self::Postgres(_) => None,
         }
     }
 
@@ -273,8 +293,7 @@ fn is_postgres(connection: &Connection) -> bool {
 pub(crate) fn judge(error: &dyn DatabaseError) -> Judgement {
     match error.try_downcast_ref::<PgDatabaseError>() {
         Some(error) => postgres::judge(error.code()),
-        None if sqlite::may_work_later(error) => Judgement::Later,
-        None => Judgement::Final,
+        None => sqlite::judge(error),
     }
 }
 

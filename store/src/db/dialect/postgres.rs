@@ -238,7 +238,7 @@ fn connecting_failed(error: sqlx::Error) -> StoreError {
     }
     match StoreError::from(error) {
         StoreError::Invalid(words) | StoreError::Incompatible(words) => StoreError::Unavailable(words),
-        error @ (StoreError::Unavailable(_) | StoreError::Contended(_)) => error,
+        error @ (StoreError::Unavailable(_) | StoreError::Contended(_) | StoreError::Failed(_)) => error,
     }
 }
 

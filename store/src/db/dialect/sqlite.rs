@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hookline_common::held_file::HeldFile;
 use sqlx::any::AnyConnectOptions;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection as _, Executor, Row};
 
-use super::Connection;
+use super::{Connection, Judgement};
 use crate::db::error::StoreError;
 
 const FILE: &str = "store.db";
@@ -28,26 +29,41 @@ pub(super) const MADE: &str = "SELECT COUNT(*) FROM sqlite_master WHERE type = '
 /// The busy time-out of a checkpoint. It is short because nobody else can write while a checkpoint waits for readers.
 const BUSY_CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// Whether the database may answer differently later (<https://www.sqlite.org/rescode.html>).
-pub(super) fn may_work_later(error: &dyn DatabaseError) -> bool {
-    // The low byte is the primary code: BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL,
-    // NOTADB. A corrupt file counts too: a person repairs it, and no delivery may be given up for it.
-    primary_code(error).is_some_and(|code| [5, 6, 7, 8, 10, 11, 13, 14, 15, 26].contains(&code))
+/// Says what a caller may do about an error (<https://www.sqlite.org/rescode.html>).
+pub(super) fn judge(error: &dyn DatabaseError) -> Judgement {
+    judge_code(code(error))
+}
+
+/// Judges an extended result code, whose low byte is the primary one.
+const fn judge_code(code: i32) -> Judgement {
+    match code {
+        // IOERR_NOMEM and IOERR_SHMSIZE: memory or disk was short before anything was written.
+        3082 | 4874 => Judgement::Later,
+        _ => match code & 0xff {
+            // BUSY, LOCKED, NOMEM, FULL, CANTOPEN, PROTOCOL.
+            5 | 6 | 7 | 13 | 14 | 15 => Judgement::Later,
+            // READONLY, IOERR, CORRUPT, NOTADB. A person repairs it, and no delivery may be given up for it.
+            8 | 10 | 11 | 26 => Judgement::Failed,
+            _ => Judgement::Final,
+        },
+    }
 }
 
 fn is_busy(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(primary_code).is_some_and(|code| code == 5 || code == 6)
+    error.as_database_error().is_some_and(|error| matches!(code(error) & 0xff, 5 | 6))
 }
 
-fn primary_code(error: &dyn DatabaseError) -> Option<i32> {
-    let code = error.code().unwrap_or(Cow::Borrowed(""));
-    code.parse::<i32>().ok().map(|code| code & 0xff)
+fn code(error: &dyn DatabaseError) -> i32 {
+    error.code().unwrap_or(Cow::Borrowed("")).parse().unwrap_or_default()
 }
 
 /// The connection options of the file.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
     options: AnyConnectOptions,
+    /// The file as it was when the store was opened.
+    file: HeldFile,
+    log: PathBuf,
 }
 
 impl Sqlite {
@@ -76,7 +92,19 @@ impl Sqlite {
             fs::canonicalize(path).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
         let url = url_of(&absolute)?;
         let options = url.parse::<AnyConnectOptions>()?.disable_statement_logging();
-        Ok(Self { options })
+        let file =
+            HeldFile::at(&absolute).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+        let mut log = absolute.into_os_string();
+        log.push("-wal");
+        Ok(Self { options, file, log: log.into() })
+    }
+
+    pub(super) fn lost_file(&self) -> Option<String> {
+        self.file.lost()
+    }
+
+    pub(super) fn log(&self) -> Option<HeldFile> {
+        HeldFile::at(&self.log).ok()
     }
 
     /// Opens the connection of the one writer.
@@ -164,4 +192,38 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreErro
 
 pub(super) fn migrator() -> Migrator {
     sqlx::migrate!("migrations/sqlite")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_lost_a_write_ends_the_store_and_what_passes_does_not() {
+        for (code, name) in [
+            (5, "BUSY"),
+            (6, "LOCKED"),
+            (7, "NOMEM"),
+            (13, "FULL"),
+            (14, "CANTOPEN"),
+            (3082, "IOERR_NOMEM"),
+            (4874, "IOERR_SHMSIZE"),
+        ] {
+            assert_eq!(judge_code(code), Judgement::Later, "{name}");
+        }
+        for (code, name) in [
+            (8, "READONLY"),
+            (10, "IOERR"),
+            (11, "CORRUPT"),
+            (26, "NOTADB"),
+            (522, "IOERR_SHORT_READ"),
+            (778, "IOERR_WRITE"),
+            (1034, "IOERR_FSYNC"),
+        ] {
+            assert_eq!(judge_code(code), Judgement::Failed, "{name}");
+        }
+        for (code, name) in [(1, "ERROR"), (19, "CONSTRAINT"), (20, "MISMATCH")] {
+            assert_eq!(judge_code(code), Judgement::Final, "{name}");
+        }
+    }
 }

@@ -36,6 +36,7 @@ mod copies;
 mod kept;
 mod scan;
 mod whom;
+mod windows;
 
 pub(crate) use copies::copy_gone;
 use scan::{DEAD_LETTERS, EVENTS, Found, Payloads};

@@ -10,13 +10,14 @@ use hookline_common::written::Text;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::BATCH;
+use super::windows::{Key, Windows};
 use crate::Store;
-use crate::db::dialect::{Connection, blob_contains};
+use crate::db::dialect::{Connection, DbRow, blob_contains};
 use crate::db::error::StoreError;
 use crate::db::row;
 use crate::operations::erasure::whom::Whom;
 
-/// A table of payloads.
+/// A table of payloads, whose primary key is one text.
 pub(super) struct Payloads {
     key: &'static str,
     table: &'static str,
@@ -53,57 +54,6 @@ const TEXTS: [(&str, Key, &str, Text); 7] = [
     ("deliveries", Key::Delivery, "reason", Text::Plain),
 ];
 
-/// A table's primary key. A row is changed by the key as the index has it: by an expression of it each change would look
-/// through the whole table.
-#[derive(Clone, Copy)]
-enum Key {
-    Text(&'static str),
-    Number(&'static str),
-    /// Event and handler.
-    Delivery,
-}
-
-impl Key {
-    /// As one text.
-    fn selected(self) -> String {
-        match self {
-            Self::Text(column) => column.to_owned(),
-            Self::Number(column) => format!("CAST({column} AS TEXT)"),
-            Self::Delivery => "event_id || ' ' || handler".to_owned(),
-        }
-    }
-
-    /// The condition that names one row, for [`Key::change`].
-    fn condition(self) -> String {
-        match self {
-            Self::Text(column) | Self::Number(column) => format!("{column} = $2"),
-            Self::Delivery => "event_id = $2 AND handler = $3".to_owned(),
-        }
-    }
-
-    /// Runs a statement that sets `$1` in the row with this key.
-    async fn change(
-        self,
-        connection: &mut Connection,
-        statement: &str,
-        key: &str,
-        words: &str,
-    ) -> Result<(), StoreError> {
-        let unreadable = || StoreError::unreadable("row_key");
-        let update = sqlx::query(AssertSqlSafe(statement)).bind(words);
-        let update = match self {
-            Self::Text(_) => update.bind(key),
-            Self::Number(_) => update.bind(key.parse::<i64>().map_err(|_| unreadable())?),
-            Self::Delivery => {
-                let (event_id, handler) = key.rsplit_once(' ').ok_or_else(unreadable)?;
-                update.bind(event_id).bind(handler)
-            }
-        };
-        update.execute(connection).await?;
-        Ok(())
-    }
-}
-
 /// A payload that has something of the person.
 struct Hit {
     key: String,
@@ -138,42 +88,34 @@ impl Store {
     pub(super) async fn scan(&self, payloads: &Payloads, whom: &Whom) -> Result<Scanned, StoreError> {
         let Payloads { table, key, .. } = payloads;
         let needles = whom.needles();
-        let found: Vec<String> = (0..needles.len()).map(|i| blob_contains(self.db.dialect(), "body", i + 3)).collect();
-        let statement = format!(
-            "SELECT {key} AS row_key, event_id, body FROM {table}
-             WHERE {key} > $1 AND body IS NOT NULL AND ({}) ORDER BY {key} LIMIT $2",
-            found.join(" OR ")
-        );
-        let mut after = String::new();
+        let mut windows = Windows::of(table, Key::Text(key));
+        let found: Vec<String> = (0..needles.len())
+            .map(|i| blob_contains(self.db.dialect(), "body", i + windows.parameters() + 1))
+            .collect();
         let mut scanned = Vec::new();
-        loop {
-            let mut select = sqlx::query(AssertSqlSafe(statement.clone()))
-                .persistent(false)
-                .bind(after.clone())
-                .bind(i64::try_from(BATCH).unwrap_or(i64::MAX));
-            for needle in &needles {
-                select = select.bind(needle.as_bytes());
-            }
-            let mut reader = self.db.reader().await?;
-            let rows = self.db.within_long(select.fetch_all(&mut reader.connection)).await?;
-            reader.give_back();
-            for row in &rows {
-                after = row::text(row, "row_key")?;
-                let body = row.try_get::<Vec<u8>, _>("body")?;
-                let mut subjects = Subjects::of(&body);
-                subjects.business.retain(|number| whom.phones.contains(number));
-                if subjects.is_unreadable {
-                    whom.find_in(&body, &mut subjects);
+        while let Some(mut window) = windows.next(&self.db).await? {
+            loop {
+                let statement = format!(
+                    "SELECT {key} AS row_key, event_id, body FROM {table}
+                     WHERE {} AND body IS NOT NULL AND ({}) ORDER BY {key} LIMIT {BATCH}",
+                    window.condition(),
+                    found.join(" OR ")
+                );
+                let mut select = window.bind(sqlx::query(AssertSqlSafe(statement)).persistent(false))?;
+                for needle in &needles {
+                    select = select.bind(needle.as_bytes());
                 }
-                let mentions = whom.written().any(|number| number.is_in(&body, Text::Json));
-                if mentions || whom.is_subject(&subjects) {
-                    scanned.push(Hit { key: after.clone(), event_id: row::event_id(row)?, subjects, mentions });
+                let rows = self.db.rows_long(select).await?;
+                for row in &rows {
+                    scanned.extend(hit(row, whom)?);
                 }
-            }
-            if rows.len() < BATCH {
-                return Ok(Scanned(scanned));
+                match rows.last() {
+                    Some(last) if rows.len() == BATCH => window.go_on_after(row::text(last, "row_key")?),
+                    Some(_) | None => break,
+                }
             }
         }
+        Ok(Scanned(scanned))
     }
 
     /// Masks the numbers in others' payloads; how many that changed. The broker's copies of what waits are not read again.
@@ -208,38 +150,38 @@ impl Store {
         let mut masked = 0;
         for (table, key, column, kind) in TEXTS {
             let needles: Vec<&str> = whom.written().map(|number| number.needle()).collect();
-            let found: Vec<String> =
-                (0..needles.len()).map(|i| blob_contains(self.db.dialect(), column, i + 1)).collect();
-            if found.is_empty() {
+            if needles.is_empty() {
                 continue;
             }
-            let statement = format!(
-                "SELECT {} AS row_key, {column} AS words FROM {table} WHERE {column} IS NOT NULL AND ({})",
-                key.selected(),
-                found.join(" OR ")
-            );
-            let mut select = sqlx::query(AssertSqlSafe(statement)).persistent(false);
-            for needle in needles {
-                select = select.bind(needle.to_owned());
-            }
-            let mut reader = self.db.reader().await?;
-            let rows = self.db.within_long(select.fetch_all(&mut reader.connection)).await?;
-            reader.give_back();
+            let mut windows = Windows::of(table, key);
+            let found: Vec<String> = (0..needles.len())
+                .map(|i| blob_contains(self.db.dialect(), column, i + windows.parameters() + 1))
+                .collect();
             let mut changes = Vec::new();
-            for row in &rows {
-                let (key, words) = (row::text(row, "row_key")?, row::text(row, "words")?);
-                if dry.is_some_and(|theirs| theirs.contains(&key)) {
-                    continue;
+            while let Some(window) = windows.next(&self.db).await? {
+                let statement = format!(
+                    "SELECT {} AS row_key, {column} AS words FROM {table}
+                     WHERE {} AND {column} IS NOT NULL AND ({})",
+                    key.selected(),
+                    window.condition(),
+                    found.join(" OR ")
+                );
+                let mut select = window.bind(sqlx::query(AssertSqlSafe(statement)).persistent(false))?;
+                for needle in &needles {
+                    select = select.bind((*needle).to_owned());
                 }
-                if let Some(words) = whom.mask(words.as_bytes(), kind) {
-                    let words = String::from_utf8(words).map_err(|_| StoreError::unreadable("text"))?;
-                    changes.push((key, words));
+                for row in &self.db.rows_long(select).await? {
+                    changes.extend(masked_text(row, whom, kind, dry)?);
                 }
             }
             masked += changes.len() as u64;
             if dry.is_none() {
-                self.change_texts(format!("UPDATE {table} SET {column} = $1 WHERE {}", key.condition()), key, changes)
-                    .await?;
+                self.change_texts(
+                    format!("UPDATE {table} SET {column} = $1 WHERE {}", key.compared("=", 2)),
+                    key,
+                    changes,
+                )
+                .await?;
             }
         }
         Ok(masked)
@@ -265,6 +207,36 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Returns what a payload has of the person; `None` if nothing.
+fn hit(row: &DbRow, whom: &Whom) -> Result<Option<Hit>, StoreError> {
+    let body = row.try_get::<Vec<u8>, _>("body")?;
+    let mut subjects = Subjects::of(&body);
+    subjects.business.retain(|number| whom.phones.contains(number));
+    if subjects.is_unreadable {
+        whom.find_in(&body, &mut subjects);
+    }
+    let mentions = whom.written().any(|number| number.is_in(&body, Text::Json));
+    if !mentions && !whom.is_subject(&subjects) {
+        return Ok(None);
+    }
+    Ok(Some(Hit { key: row::text(row, "row_key")?, event_id: row::event_id(row)?, subjects, mentions }))
+}
+
+/// Returns the key of a row with its masked text; `None` if nothing of it is masked, or the row is one of `theirs`.
+fn masked_text(
+    row: &DbRow,
+    whom: &Whom,
+    kind: Text,
+    theirs: Option<&BTreeSet<String>>,
+) -> Result<Option<(String, String)>, StoreError> {
+    let (key, words) = (row::text(row, "row_key")?, row::text(row, "words")?);
+    if theirs.is_some_and(|theirs| theirs.contains(&key)) {
+        return Ok(None);
+    }
+    let Some(words) = whom.mask(words.as_bytes(), kind) else { return Ok(None) };
+    Ok(Some((key, String::from_utf8(words).map_err(|_| StoreError::unreadable("text"))?)))
 }
 
 async fn mask_payload(
