@@ -127,6 +127,9 @@ pub trait Publish: Send + Sync + 'static {
     /// Whether the broker can store an event now.
     fn state(&self) -> watch::Receiver<BrokerState>;
 
+    /// What cannot be stored now although other events can, and what else an operator should know; empty if all is well.
+    fn degraded(&self) -> Vec<String>;
+
     /// Stops handing out deliveries, completes the settlements that wait, and closes. Must be the last call.
     async fn close(&self);
 }

@@ -45,6 +45,7 @@ const MAX_CONNECTION_RATE: usize = 256;
 pub struct IngestApp {
     server: Server,
     local_addr: SocketAddr,
+    broker: Arc<dyn Publish>,
     broker_state: watch::Receiver<BrokerState>,
     /// `None` when there is no spool; then `broker_state` is also the connection state.
     spooling: Option<Arc<Spooling>>,
@@ -71,7 +72,7 @@ impl IngestApp {
         let sources = Sources::new(settings);
         let state = web::Data::new(AppState {
             sources: sources.clone(),
-            durable: Durable::new(broker, Arc::clone(&metrics), storing_deadline(settings)),
+            durable: Durable::new(Arc::clone(&broker), Arc::clone(&metrics), storing_deadline(settings)),
             body: BodyLimits {
                 max_bytes: ingest.max_body_bytes,
                 timeout: ingest.request_timeout,
@@ -113,6 +114,7 @@ impl IngestApp {
         Ok(Self {
             server: server.run(),
             local_addr,
+            broker,
             broker_state,
             spooling: None,
             metrics,
@@ -128,8 +130,7 @@ impl IngestApp {
         Self { live: Some(live), ..self }
     }
 
-    /// Declares that the broker is this spool, so that `/readyz` and the metrics report RabbitMQ and the spool
-    /// separately.
+    /// Declares that the broker is this spool, so that the metrics report RabbitMQ and the spool separately.
     #[must_use]
     pub fn with_spooling(self, spooling: Option<Arc<Spooling>>) -> Self {
         Self { spooling, ..self }
@@ -145,7 +146,7 @@ impl IngestApp {
     pub fn readiness(&self) -> Readiness {
         let broker_state = self.broker_state.clone();
         let draining = Arc::clone(&self.draining);
-        let spooling = self.spooling.clone();
+        let broker = Arc::clone(&self.broker);
         Arc::new(move || {
             let mut not_ready = Vec::new();
             if draining.load(Ordering::Relaxed) {
@@ -155,10 +156,7 @@ impl IngestApp {
                 BrokerState::Ready => {}
                 BrokerState::NotReady(why) | BrokerState::Failed(why) => not_ready.push(format!("broker: {why}")),
             }
-            ReadinessReport {
-                not_ready,
-                degraded: spooling.as_ref().map(|spooling| spooling.degraded()).unwrap_or_default(),
-            }
+            ReadinessReport { not_ready, degraded: broker.degraded() }
         })
     }
 

@@ -105,22 +105,6 @@ impl Spooling {
         self.remote.state()
     }
 
-    /// Returns what an operator should know although webhooks are made durable.
-    #[must_use]
-    pub fn degraded(&self) -> Vec<String> {
-        let Some(spool) = &self.spool else { return Vec::new() };
-        let waiting = spool.account.events();
-        let away = why_not(&self.remote.state().borrow());
-        match (away, spool.why_not(), waiting) {
-            (Some(why), None, _) if self.takes => {
-                vec![format!("{why}; webhooks go to the spool, where {waiting} events wait")]
-            }
-            (None, Some(why), _) if self.takes => vec![format!("the spool takes no events: {why}")],
-            (None, _, 1..) => vec![format!("{waiting} events wait in the spool to be forwarded to RabbitMQ")],
-            (Some(_) | None, _, _) => Vec::new(),
-        }
-    }
-
     /// Returns the combined state of RabbitMQ and the spool.
     fn now(&self) -> BrokerState {
         if let Some(spool) = &self.spool
@@ -181,6 +165,23 @@ impl Publish for Spooling {
 
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.state.subscribe()
+    }
+
+    /// Returns what an operator should know although webhooks are made durable.
+    fn degraded(&self) -> Vec<String> {
+        let mut degraded = self.remote.degraded();
+        let Some(spool) = &self.spool else { return degraded };
+        let waiting = spool.account.events();
+        let away = why_not(&self.remote.state().borrow());
+        match (away, spool.why_not(), waiting) {
+            (Some(why), None, _) if self.takes => {
+                degraded.push(format!("{why}; webhooks go to the spool, where {waiting} events wait"));
+            }
+            (None, Some(why), _) if self.takes => degraded.push(format!("the spool takes no events: {why}")),
+            (None, _, 1..) => degraded.push(format!("{waiting} events wait in the spool to be forwarded to RabbitMQ")),
+            (Some(_) | None, _, _) => {}
+        }
+        degraded
     }
 
     /// Stops the forwarder. Events in flight are confirmed and settled; the others stay in the spool.

@@ -354,6 +354,10 @@ impl Publish for EmbeddedBroker {
         self.context.state.subscribe()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn close(&self) {
         if let Some(owner) = &self.owner {
             owner.closing.cancel();

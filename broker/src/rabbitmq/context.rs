@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RabbitOptions, RabbitRole};
 use crate::BrokerState;
 use crate::metrics::{ConnectionRole, ReconnectCause};
+use crate::topology::WorkClass;
 
 /// After how many tries a lasting outage is logged again.
 const REPORT_AGAIN: u32 = 20;
@@ -20,6 +21,8 @@ pub(super) struct RabbitContext {
     pub(super) consuming: watch::Sender<Option<Arc<Connection>>>,
     /// Notified when an object is missing, so that it is declared at once.
     pub(super) declare_now: Notify,
+    /// Notified when a publishing connection is up, so that the others do not wait for their next try.
+    pub(super) publishing_again: Notify,
     /// Cancelled to make consumers give back what was not taken, and end.
     pub(super) closing: CancellationToken,
     /// Cancelled to end the connections.
@@ -27,26 +30,92 @@ pub(super) struct RabbitContext {
     outages: Mutex<Outages>,
 }
 
-/// Why each connection is down; `None` if it is up.
+/// One connection of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    Publish(WorkClass),
+    Consume,
+}
+
+impl Link {
+    pub(super) const fn role(self) -> ConnectionRole {
+        match self {
+            Self::Publish(_) => ConnectionRole::Publish,
+            Self::Consume => ConnectionRole::Consume,
+        }
+    }
+
+    /// The name for logs, and for RabbitMQ's own list of connections.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::Publish(class) => format!("publish {}", class.as_str()),
+            Self::Consume => "consume".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LinkState {
+    /// The first try has not ended yet.
+    Connecting,
+    Up,
+    /// The text says why.
+    Down(String),
+}
+
+impl LinkState {
+    fn why_not(&self) -> Option<String> {
+        match self {
+            Self::Up => None,
+            Self::Connecting => Some("connecting to RabbitMQ".to_owned()),
+            Self::Down(why) => Some(why.clone()),
+        }
+    }
+}
+
 struct Outages {
-    publishing: Option<String>,
-    consuming: Option<String>,
-    blocked: bool,
+    publishing: [LinkState; WorkClass::ALL.len()],
+    consuming: LinkState,
+    /// An alarm of the broker's memory or disk blocks every connection that publishes.
+    blocked: [bool; WorkClass::ALL.len()],
+    /// How the broker's objects differ from what they must be, while they do.
+    mismatch: Option<String>,
+}
+
+impl Outages {
+    fn link(&mut self, link: Link) -> &mut LinkState {
+        match link {
+            Link::Publish(class) => &mut self.publishing[class as usize],
+            Link::Consume => &mut self.consuming,
+        }
+    }
+
+    /// Why nothing can be published, whatever its class. A class of which this is not known yet counts as if it could not.
+    fn publishing(&self) -> Option<String> {
+        let known = |state: &&LinkState| **state != LinkState::Connecting;
+        if self.publishing.iter().all(|state| known(&state)) && self.publishing.contains(&LinkState::Up) {
+            return None;
+        }
+        // A reason says more than that a connection is being made.
+        self.publishing.iter().filter(known).chain(&self.publishing).find_map(LinkState::why_not)
+    }
 }
 
 impl RabbitContext {
     pub(super) fn new(options: RabbitOptions) -> Self {
-        let connecting = || Some("connecting to RabbitMQ".to_owned());
+        let consumes = options.role != RabbitRole::Ingest;
         let outages = Outages {
-            publishing: connecting(),
-            consuming: connecting().filter(|_| options.role != RabbitRole::Ingest),
-            blocked: false,
+            publishing: WorkClass::ALL.map(|_| LinkState::Connecting),
+            consuming: if consumes { LinkState::Connecting } else { LinkState::Up },
+            blocked: WorkClass::ALL.map(|_| false),
+            mismatch: None,
         };
         let context = Self {
             options,
             state: watch::Sender::new(BrokerState::NotReady(String::new())),
             consuming: watch::Sender::new(None),
             declare_now: Notify::new(),
+            publishing_again: Notify::new(),
             closing: CancellationToken::new(),
             stop: CancellationToken::new(),
             outages: Mutex::new(outages),
@@ -55,83 +124,105 @@ impl RabbitContext {
         context
     }
 
-    pub(super) fn up(&self, role: ConnectionRole) {
-        tracing::info!(role = role.as_str(), "broker.connected");
-        self.change(role, None);
+    pub(super) fn up(&self, link: Link) {
+        tracing::info!(connection = link.name(), "broker.connected");
+        self.change(link, LinkState::Up);
+        if link.role() == ConnectionRole::Publish {
+            self.publishing_again.notify_waiters();
+        }
     }
 
-    pub(super) fn down(&self, role: ConnectionRole, why: &str) {
-        self.blocked(role, false);
-        self.change(role, Some(format!("RabbitMQ is away: {why}")));
+    pub(super) fn down(&self, link: Link, why: &str) {
+        self.blocked(link, false);
+        self.change(link, LinkState::Down(format!("RabbitMQ is away: {why}")));
     }
 
     /// Records that a try or a connection failed; `tries` counts failures in a row.
-    pub(super) fn faulty(&self, role: ConnectionRole, cause: ReconnectCause, why: &str, tries: u32) {
-        self.options.metrics.reconnect(role, cause);
+    pub(super) fn faulty(&self, link: Link, cause: ReconnectCause, why: &str, tries: u32) {
+        let connection = link.name();
+        self.options.metrics.reconnect(link.role(), cause);
         match cause {
             ReconnectCause::Topology => {
-                self.change(role, Some(why.to_owned()));
-                tracing::error!(role = role.as_str(), tries, "broker.topology: {why}");
+                self.change(link, LinkState::Down(why.to_owned()));
+                tracing::error!(connection, tries, "broker.topology: {why}");
             }
             ReconnectCause::Refused | ReconnectCause::Lost | ReconnectCause::Unconfirmed => {
-                self.change(role, Some(format!("RabbitMQ is away: {why}")));
+                self.change(link, LinkState::Down(format!("RabbitMQ is away: {why}")));
                 if tries == 1 || tries.is_multiple_of(REPORT_AGAIN) {
-                    tracing::warn!(
-                        role = role.as_str(),
-                        cause = cause.as_str(),
-                        tries,
-                        "broker.away: {why}; trying again"
-                    );
+                    tracing::warn!(connection, cause = cause.as_str(), tries, "broker.away: {why}; trying again");
                 }
             }
         }
     }
 
-    pub(super) fn blocked(&self, role: ConnectionRole, blocked: bool) {
-        self.options.metrics.blocked(role, blocked);
-        if role == ConnectionRole::Publish {
-            let mut outages = self.outages();
-            if outages.blocked != blocked {
-                outages.blocked = blocked;
-                self.publish_state(&outages);
+    pub(super) fn blocked(&self, link: Link, blocked: bool) {
+        let mut outages = self.outages();
+        match link {
+            Link::Consume => self.options.metrics.blocked(link.role(), blocked),
+            Link::Publish(class) => {
+                if outages.blocked[class as usize] != blocked {
+                    outages.blocked[class as usize] = blocked;
+                    self.publish_state(&outages);
+                }
+                self.options.metrics.blocked(link.role(), outages.blocked.contains(&true));
             }
         }
     }
 
-    /// Why nothing can be done on this connection now.
-    pub(super) fn why_not(&self, role: ConnectionRole) -> String {
-        let outages = self.outages();
-        match role {
-            ConnectionRole::Publish if outages.blocked => BLOCKED.to_owned(),
-            ConnectionRole::Publish => outages.publishing.clone().unwrap_or_default(),
-            ConnectionRole::Consume => outages.consuming.clone().unwrap_or_default(),
+    /// Records how the broker's objects differ from what they must be; `None` if they don't.
+    pub(super) fn mismatch(&self, words: Option<String>) {
+        let mut outages = self.outages();
+        if outages.mismatch == words {
+            return;
         }
+        if let Some(why) = &words {
+            self.options.metrics.reconnect(ConnectionRole::Publish, ReconnectCause::Topology);
+            tracing::error!("broker.topology: {why}");
+        }
+        outages.mismatch = words;
+        self.publish_state(&outages);
     }
 
-    fn change(&self, role: ConnectionRole, why: Option<String>) {
+    /// Why nothing can be done on this connection now.
+    pub(super) fn why_not(&self, link: Link) -> String {
         let mut outages = self.outages();
-        match role {
-            ConnectionRole::Publish => outages.publishing = why,
-            ConnectionRole::Consume => outages.consuming = why,
+        if let Link::Publish(class) = link
+            && outages.blocked[class as usize]
+        {
+            return BLOCKED.to_owned();
         }
+        outages.link(link).why_not().unwrap_or_default()
+    }
+
+    /// The classes of work that cannot be published although others can, each with the reason.
+    pub(super) fn degraded(&self) -> Vec<String> {
+        let outages = self.outages();
+        if outages.publishing().is_some() {
+            return Vec::new();
+        }
+        let classes = WorkClass::ALL.iter().zip(&outages.publishing);
+        let down = classes.filter_map(|(class, state)| Some((class, state.why_not()?)));
+        down.map(|(class, why)| format!("{} cannot be published: {why}", class.as_str())).collect()
+    }
+
+    fn change(&self, link: Link, state: LinkState) {
+        let mut outages = self.outages();
+        *outages.link(link) = state;
         self.publish_state(&outages);
     }
 
     fn publish_state(&self, outages: &Outages) {
-        let why = match (&outages.publishing, &outages.consuming) {
-            (Some(why), _) | (None, Some(why)) => Some(why.clone()),
-            (None, None) if outages.blocked => Some(BLOCKED.to_owned()),
-            (None, None) => None,
-        };
-        self.options.metrics.connected.set(i64::from(outages.publishing.is_none() && outages.consuming.is_none()));
+        let away = outages.publishing().or_else(|| outages.consuming.why_not());
+        let blocked = outages.blocked.contains(&true).then(|| BLOCKED.to_owned());
+        self.options.metrics.connected.set(i64::from(away.is_none()));
+        let why = away.or_else(|| outages.mismatch.clone()).or(blocked);
         let state = why.map_or(BrokerState::Ready, BrokerState::NotReady);
         self.state.send_if_modified(|current| {
             let changed = *current != state && !matches!(current, BrokerState::Failed(_));
-            if !changed {
-                return false;
+            if changed {
+                *current = state;
             }
-            *current = state;
-            true
+            changed
         });
     }
 

@@ -59,8 +59,23 @@ async fn one(options: &RabbitOptions, index: usize, name: &str) -> Result<Connec
             handshake.succeeded();
             Ok(connection)
         }
-        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Err(error)) => Err(refused(&error.to_string())),
         Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// How RabbitMQ refuses a connection beyond a limit of the virtual host, the user or the node
+/// (<https://github.com/rabbitmq/rabbitmq-server>: `rabbit_reader:is_over_vhost_connection_limit` and its neighbours).
+const CONNECTION_LIMIT: &str = "connection limit";
+
+fn refused(words: &str) -> String {
+    if words.contains(CONNECTION_LIMIT) {
+        format!(
+            "no more connections are allowed ({words}); raise `max-connections` (`rabbitmqctl set_vhost_limits` or \
+             `set_user_limits`): ingest opens 3, a worker 4, a command up to 4"
+        )
+    } else {
+        words.to_owned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The broker for many machines: RabbitMQ, 3.10 and 4.x.
 //!
 //! ```text
-//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ
+//! publish, park, dead-letter ──▶ Publisher ──▶ publishing connection ──▶ RabbitMQ        (one per class of work)
 //!                                                        ▲                  │
 //!                                                   supervisor              │
 //!                                                        ▼                  ▼
@@ -9,7 +9,7 @@
 //!    └── ack, last ──────────────────────────────────────▲
 //! ```
 //!
-//! - `supervisor` keeps both connections up, declares the topology and reports the state ([`BrokerState`]).
+//! - `supervisor` keeps the connections up, declares the topology and reports the state ([`BrokerState`]).
 //! - `publisher` finds out for each message whether it is stored, refused, unroutable, or unknown.
 //! - `consumer` hands out deliveries. `settler` settles them: it publishes the next state, awaits its confirm, and
 //!   acknowledges.
@@ -24,6 +24,7 @@ mod handshake;
 mod link;
 mod message;
 mod publisher;
+mod publishers;
 mod recent;
 mod settler;
 mod supervisor;
@@ -52,9 +53,10 @@ use hookline_common::task;
 use hookline_common::time::Timestamp;
 
 use self::consumer::{Outstanding, QueueConsumer};
-use self::context::RabbitContext;
+use self::context::{Link, RabbitContext};
 use self::declare::{DeclareError, Reopening};
 use self::message::DeliveryState;
+use self::publishers::Publishers;
 use self::recent::Recent;
 use super::{
     Again, BrokerError, BrokerState, Consume, Deliveries, OtherQueue, Publish, PublishError, QueueAdmin, QueueDepth,
@@ -62,8 +64,8 @@ use super::{
 };
 use crate::delivery_buffer::DeliveryBuffer;
 use crate::metrics::BrokerMetrics;
-use crate::topology::Tier;
 use crate::topology::rabbitmq::{EVENTS, RabbitQueue, Topology, WORK};
+use crate::topology::{Tier, WorkClass};
 
 /// How long a request waits for the consuming connection to come up.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(1);
@@ -116,7 +118,7 @@ impl RabbitOptions {
 /// Dropping the broker without [`Publish::close`] leaves the same state as a crash of the process.
 pub struct RabbitBroker {
     context: Arc<RabbitContext>,
-    publisher: Publisher,
+    publishers: Publishers,
     recent: Recent,
     consumer_tasks: TaskTracker,
     consumers: Mutex<Vec<Arc<Outstanding>>>,
@@ -128,18 +130,21 @@ impl RabbitBroker {
     /// runtime.
     #[must_use]
     pub fn start(options: RabbitOptions) -> Arc<Self> {
-        let (publisher, requests) = Publisher::new(Arc::clone(&options.metrics));
+        let (publishers, requests) = Publishers::new(&options.metrics);
         let consumes = options.role != RabbitRole::Ingest;
         let context = Arc::new(RabbitContext::new(options));
-        let publishing = supervisor::publish(Arc::clone(&context), requests);
-        let mut tasks = vec![tokio::spawn(serving(&context, "the publishing connection's task", publishing))];
+        let mut tasks = Vec::new();
+        for (class, requests) in requests {
+            let publishing = supervisor::publish(Arc::clone(&context), class, requests);
+            tasks.push(tokio::spawn(serving(&context, "a publishing connection's task", publishing)));
+        }
         if consumes {
             let consuming = supervisor::consume(Arc::clone(&context));
             tasks.push(tokio::spawn(serving(&context, "the consuming connection's task", consuming)));
         }
         let tasks = Mutex::new(tasks);
         let (recent, consumer_tasks, consumers) = (Recent::default(), TaskTracker::new(), Mutex::default());
-        Arc::new(Self { context, publisher, recent, consumer_tasks, consumers, tasks })
+        Arc::new(Self { context, publishers, recent, consumer_tasks, consumers, tasks })
     }
 
     /// Waits until the broker is ready.
@@ -161,8 +166,8 @@ impl RabbitBroker {
 
     /// The publisher for messages other than events: it returns an answer for each message.
     #[must_use]
-    pub fn publisher(&self) -> &Publisher {
-        &self.publisher
+    pub fn publisher(&self, class: WorkClass) -> &Publisher {
+        self.publishers.of(class)
     }
 
     /// How the broker's exchanges and queues differ from what they must be. AMQP offers no way to ask for bindings.
@@ -206,7 +211,9 @@ impl RabbitBroker {
     /// If a message is not stored: this message, and those behind it, stay where they are.
     pub async fn redrive_unrouted(&self, most: usize) -> Result<usize, BrokerError> {
         let connection = self.connection().await?;
-        asked(&connection, unrouted::redrive(&connection, &self.publisher, most)).await?
+        // One by one, whatever the class: an operator waits for the answer.
+        let publisher = self.publishers.of(WorkClass::Others);
+        asked(&connection, unrouted::redrive(&connection, publisher, most)).await?
     }
 
     /// Permanently removes up to `most` messages that no queue took, and returns them.
@@ -227,6 +234,10 @@ impl RabbitBroker {
         }
     }
 
+    fn publisher_of(&self, event: &Event) -> &Publisher {
+        self.publishers.of(WorkClass::of_event(&event.event_type))
+    }
+
     async fn connection(&self) -> Result<Arc<Connection>, BrokerError> {
         let mut consuming = self.context.consuming.subscribe();
         let connected = consuming.wait_for(Option::is_some);
@@ -235,7 +246,7 @@ impl RabbitBroker {
         {
             return Ok(Arc::clone(connection));
         }
-        Err(BrokerError::Unavailable(self.context.why_not(crate::metrics::ConnectionRole::Consume)))
+        Err(BrokerError::Unavailable(self.context.why_not(Link::Consume)))
     }
 
     /// How many messages are ready in each of these queues, by name, and how many consumers it has; zeros if it is
@@ -322,20 +333,24 @@ fn unavailable(error: DeclareError) -> BrokerError {
 impl Publish for RabbitBroker {
     async fn publish(&self, event: &Event) -> Result<Stored, PublishError> {
         let duplicate = self.recent.holds(&event.id);
-        self.stored(self.publisher.try_publish(new(event)).await)?;
+        self.stored(self.publisher_of(event).try_publish(new(event)).await)?;
         self.recent.add(&event.id);
         Ok(Stored { duplicate })
     }
 
     async fn publish_patiently(&self, event: &Event) -> Result<Stored, PublishError> {
         let duplicate = self.recent.holds(&event.id);
-        self.stored(Some(self.publisher.publish(new(event)).await))?;
+        self.stored(Some(self.publisher_of(event).publish(new(event)).await))?;
         self.recent.add(&event.id);
         Ok(Stored { duplicate })
     }
 
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.context.state.subscribe()
+    }
+
+    fn degraded(&self) -> Vec<String> {
+        self.context.degraded()
     }
 
     async fn close(&self) {
@@ -375,7 +390,7 @@ impl Consume for RabbitBroker {
             handlers: self.context.options.handlers.clone(),
             connection,
             channel,
-            publisher: self.publisher.clone(),
+            publisher: self.publishers.of(WorkClass::of_handler(queue.handler())).clone(),
             prefetch,
             buffer: Arc::clone(&buffer),
             closing: self.context.closing.clone(),
@@ -401,13 +416,15 @@ impl Consume for RabbitBroker {
 impl QueueAdmin for RabbitBroker {
     async fn publish_again(&self, handler: HandlerName, event: &Event, why: Again) -> Result<(), PublishError> {
         let state = DeliveryState { again: Some(why), copy: Some(Timestamp::now()), ..DeliveryState::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
+        let publisher = self.publishers.of(WorkClass::of_handler(handler));
+        self.stored(publisher.try_publish(to_work(handler, event, &state)).await)
     }
 
     async fn publish_anew(&self, handler: HandlerName, event: &Event, from: Resumed) -> Result<(), PublishError> {
         let Resumed { attempt, first_attempt_at, copy } = from;
         let state = DeliveryState { attempt, first_attempt_at, copy: Some(copy), ..DeliveryState::new() };
-        self.stored(self.publisher.try_publish(to_work(handler, event, &state)).await)
+        let publisher = self.publishers.of(WorkClass::of_handler(handler));
+        self.stored(publisher.try_publish(to_work(handler, event, &state)).await)
     }
 
     async fn queues(&self) -> Result<Vec<QueueDepth>, BrokerError> {

@@ -1,5 +1,7 @@
-//! Keeps two connections to the broker up, for ever: one publishes, one consumes. They must be separate, because a
-//! connection that the broker blocks (an alarm of its memory or disk) writes nothing, not even acks.
+//! Keeps the connections to the broker up, for ever: one consumes, and one per class of work publishes. Publishing and
+//! consuming must be separate, because a connection that the broker blocks (an alarm of its memory or disk) writes nothing,
+//! not even acks. The classes are separate, because RabbitMQ stops reading a connection while a queue that it publishes to
+//! does not keep up.
 //!
 //! ```text
 //! connect ──▶ declare the topology ──▶ channels ──▶ ready ──▶ run ──(any fault)──▶ not ready ──▶ wait, with jitter ──┐
@@ -21,11 +23,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use hookline_common::backoff::full_jitter;
 
-use super::context::RabbitContext;
+use super::context::{Link, RabbitContext};
 use super::declare::{self, DeclareError};
 use super::publisher::{Published, Publishing, PublishingEnded, Request};
 use super::{RabbitRole, link};
-use crate::metrics::{ConnectionRole, ReconnectCause};
+use crate::metrics::ReconnectCause;
+use crate::topology::WorkClass;
 use crate::topology::rabbitmq::Topology;
 
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
@@ -34,6 +37,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(15);
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// How often the topology is declared: what an operator deletes or unbinds by mistake is back within this time.
 const DECLARE_EVERY: Duration = Duration::from_secs(30);
+/// The same while an object is not as it must be.
+const DECLARE_AGAIN: Duration = Duration::from_secs(2);
 /// How often a connection's state is checked, in addition to its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -58,21 +63,22 @@ impl From<DeclareError> for Fault {
     }
 }
 
-/// Publishes the requests until [`RabbitContext::stop`].
-pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Receiver<Request>) {
+/// Publishes the requests of one class until [`RabbitContext::stop`].
+pub(super) async fn publish(context: Arc<RabbitContext>, class: WorkClass, mut requests: mpsc::Receiver<Request>) {
+    let link = Link::Publish(class);
     let mut tries = 0;
     while !context.stop.is_cancelled() {
-        let opened = refusing(&mut requests, &context, open_publishing(&context)).await;
+        let opened = refusing(&mut requests, &context, link, open_publishing(&context, link)).await;
         let fault = match opened {
             Some(Ok((connection, channel))) => {
                 let since = Instant::now();
-                context.up(ConnectionRole::Publish);
-                let fault = publish_on(&context, &connection, channel, &mut requests).await;
+                context.up(link);
+                let fault = publish_on(&context, class, &connection, channel, &mut requests).await;
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
-                context.down(ConnectionRole::Publish, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
-                refusing(&mut requests, &context, link::close(&connection, 200, "bye")).await;
+                context.down(link, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                refusing(&mut requests, &context, link, link::close(&connection, 200, "bye")).await;
                 fault
             }
             Some(Err(fault)) => Some(fault),
@@ -80,9 +86,17 @@ pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Rec
         };
         let Some(fault) = fault else { break };
         tries += 1;
-        context.faulty(ConnectionRole::Publish, fault.cause, &fault.words, tries);
+        context.faulty(link, fault.cause, &fault.words, tries);
         let wait = full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries);
-        refusing(&mut requests, &context, tokio::time::sleep(wait)).await;
+        // A queue that does not confirm is not there again because another class can publish.
+        let heeds_others = fault.cause != ReconnectCause::Unconfirmed;
+        let waiting = async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = context.publishing_again.notified(), if heeds_others => {}
+            }
+        };
+        refusing(&mut requests, &context, link, waiting).await;
     }
     requests.close();
     while let Ok(request) = requests.try_recv() {
@@ -94,6 +108,7 @@ pub(super) async fn publish(context: Arc<RabbitContext>, mut requests: mpsc::Rec
 async fn refusing<T>(
     requests: &mut mpsc::Receiver<Request>,
     context: &RabbitContext,
+    link: Link,
     work: impl Future<Output = T>,
 ) -> Option<T> {
     let mut work = pin!(work);
@@ -102,13 +117,13 @@ async fn refusing<T>(
             biased;
             () = context.stop.cancelled() => return None,
             done = &mut work => return Some(done),
-            Some(request) = requests.recv() => request.refuse(&context.why_not(ConnectionRole::Publish)),
+            Some(request) = requests.recv() => request.refuse(&context.why_not(link)),
         }
     }
 }
 
-async fn open_publishing(context: &RabbitContext) -> Result<(Arc<Connection>, Channel), Fault> {
-    let connection = connect(context, ConnectionRole::Publish).await?;
+async fn open_publishing(context: &RabbitContext, link: Link) -> Result<(Arc<Connection>, Channel), Fault> {
+    let connection = connect(context, link).await?;
     let opening = async {
         if context.options.role != RabbitRole::Command {
             declare::declare(&connection, &Topology::of(&context.options.handlers)).await?;
@@ -127,28 +142,30 @@ async fn confirming_channel(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-async fn connect(context: &RabbitContext, role: ConnectionRole) -> Result<Connection, Fault> {
-    let name = format!("hookline {} {}", context.options.role.as_str(), role.as_str());
+async fn connect(context: &RabbitContext, link: Link) -> Result<Connection, Fault> {
+    let name = format!("hookline {} {}", context.options.role.as_str(), link.name());
     link::connect(&context.options, &name).await.map_err(|words| Fault::new(ReconnectCause::Refused, words))
 }
 
 /// Publishes on one connection until it fails; `None` if it was asked to end and has answered every request it took.
 async fn publish_on(
     context: &RabbitContext,
+    class: WorkClass,
     connection: &Connection,
     channel: Channel,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<Fault> {
     let mut publishing = Publishing::new(channel);
     let mut events = pin!(connection.events_listener());
-    let mut upkeep = pin!(keep_declared(context, connection));
+    let link = Link::Publish(class);
+    let mut upkeep = pin!(keep_declared(context, class, connection));
     let mut look = ticker(LOOK_EVERY);
     // Whether some publishes had no answer while the connection was blocked.
     let mut doubted = false;
     loop {
         let blocked = connection.status().blocked();
-        context.blocked(ConnectionRole::Publish, blocked);
-        let why_not = blocked.then(|| context.why_not(ConnectionRole::Publish));
+        context.blocked(link, blocked);
+        let why_not = blocked.then(|| context.why_not(link));
         if doubted && !blocked {
             return Some(Fault::new(ReconnectCause::Unconfirmed, "it was blocked, and what was sent then is unknown"));
         }
@@ -191,29 +208,32 @@ fn lost(event: Option<Event>, connection: &Connection) -> Option<String> {
     (!connected).then(|| "the connection is gone".to_owned())
 }
 
-/// Declares everything again and again; ends only with a fault.
-async fn keep_declared(context: &RabbitContext, connection: &Connection) -> Fault {
-    if context.options.role == RabbitRole::Command {
+/// Declares everything again and again, on the connection of one class; ends only with a fault.
+async fn keep_declared(context: &RabbitContext, class: WorkClass, connection: &Connection) -> Fault {
+    if context.options.role == RabbitRole::Command || class != WorkClass::OptOuts {
         return std::future::pending().await;
     }
     let topology = Topology::of(&context.options.handlers);
-    let mut every = ticker(DECLARE_EVERY);
-    every.tick().await;
+    let mut pause = DECLARE_EVERY;
     loop {
         tokio::select! {
-            _ = every.tick() => {}
+            () = tokio::time::sleep(pause) => {}
             () = context.declare_now.notified() => {}
         }
         if connection.status().blocked() {
             continue;
         }
+        pause = DECLARE_EVERY;
         match declare::declare(connection, &topology).await {
-            Ok(()) => {}
+            Ok(()) => context.mismatch(None),
             // Ingest goes on: the confirms say what is stored, and what one queue misses the history brings back.
             Err(DeclareError::Mismatch(words)) if context.options.role == RabbitRole::Ingest => {
                 tracing::warn!(why = words, "broker.topology: an exchange or queue is not as it must be");
             }
-            Err(error @ DeclareError::Mismatch(_)) => return error.into(),
+            Err(DeclareError::Mismatch(words)) => {
+                context.mismatch(Some(words));
+                pause = DECLARE_AGAIN;
+            }
             Err(DeclareError::Connection(words)) => return Fault::new(ReconnectCause::Lost, words),
         }
     }
@@ -225,20 +245,20 @@ pub(super) async fn consume(context: Arc<RabbitContext>) {
     while !context.stop.is_cancelled() {
         let connected = tokio::select! {
             () = context.stop.cancelled() => break,
-            connected = connect(&context, ConnectionRole::Consume) => connected,
+            connected = connect(&context, Link::Consume) => connected,
         };
         let fault = match connected {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 let since = Instant::now();
                 context.consuming.send_replace(Some(Arc::clone(&connection)));
-                context.up(ConnectionRole::Consume);
+                context.up(Link::Consume);
                 let fault = until_lost(&context, &connection, connection.events_listener()).await;
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
                 context.consuming.send_replace(None);
-                context.down(ConnectionRole::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                context.down(Link::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
                 link::close(&connection, 200, "bye").await;
                 fault
             }
@@ -246,7 +266,7 @@ pub(super) async fn consume(context: Arc<RabbitContext>) {
         };
         let Some(fault) = fault else { break };
         tries += 1;
-        context.faulty(ConnectionRole::Consume, fault.cause, &fault.words, tries);
+        context.faulty(Link::Consume, fault.cause, &fault.words, tries);
         tokio::select! {
             () = context.stop.cancelled() => {}
             () = tokio::time::sleep(full_jitter(AGAIN_FIRST, 2.0, AGAIN_MAX, tries)) => {}
@@ -268,7 +288,7 @@ async fn until_lost(
             event = events.next() => event,
             _ = look.tick() => None,
         };
-        context.blocked(ConnectionRole::Consume, connection.status().blocked());
+        context.blocked(Link::Consume, connection.status().blocked());
         if let Some(words) = lost(event, connection) {
             return Some(Fault::new(ReconnectCause::Lost, words));
         }

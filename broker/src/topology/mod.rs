@@ -5,8 +5,10 @@
 pub mod left_over;
 pub mod rabbitmq;
 mod tier;
+mod work_class;
 
 pub use self::tier::Tier;
+pub use self::work_class::WorkClass;
 
 use hookline_common::event::{EventType, START_RECEIVED, STOP_RECEIVED};
 use hookline_common::names::HandlerName;

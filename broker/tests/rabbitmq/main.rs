@@ -1,5 +1,6 @@
 //! RabbitMQ, on private nodes: the suite that every broker passes, and tests of what only this broker promises.
 
+mod isolation;
 mod messages;
 mod outages;
 mod publisher;

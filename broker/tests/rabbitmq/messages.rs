@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::rabbitmq::{Outgoing, Published};
+use hookline_broker::topology::WorkClass;
 use hookline_broker::{Again, Consume, Publish, QueueAdmin, Settlement, Spends};
 use hookline_common::event::{Event, Keyword};
 use hookline_common::names::{DeadReason, HandlerName, Queue};
@@ -106,7 +107,7 @@ async fn what_waits_longer_than_the_longest_tier_hops_without_an_attempt() {
         properties: parked.properties.clone(),
         body: Bytes::from(parked.data.clone()),
     };
-    assert_eq!(broker.publisher().publish(early).await, Published::Stored);
+    assert_eq!(broker.publisher(WorkClass::Others).publish(early).await, Published::Stored);
     nothing_comes(&mut deliveries).await;
     let hopped = take(&url, "hookline.delay.12h").await;
     assert_eq!(hopped.properties.headers(), parked.properties.headers(), "nothing of it has changed");
@@ -123,7 +124,7 @@ async fn what_waits_longer_than_the_longest_tier_hops_without_an_attempt() {
         properties: parked.properties.clone().with_headers(headers),
         body: Bytes::from(parked.data),
     };
-    assert_eq!(broker.publisher().publish(due).await, Published::Stored);
+    assert_eq!(broker.publisher(WorkClass::Others).publish(due).await, Published::Stored);
     let delivery = next(&mut deliveries).await;
     assert_eq!(delivery.attempt, 2, "hops are no attempts");
     settle(delivery, Settlement::Done).await;
@@ -151,7 +152,7 @@ async fn a_newer_versions_message_is_held_as_it_is() {
         properties: message.properties.clone().with_headers(headers.clone()),
         body: Bytes::from(message.data),
     };
-    assert_eq!(broker.publisher().publish(newer).await, Published::Stored);
+    assert_eq!(broker.publisher(WorkClass::Others).publish(newer).await, Published::Stored);
 
     nothing_comes(&mut deliveries).await;
     let held = take(&url, "hookline.delay.30s").await;
@@ -177,7 +178,7 @@ async fn a_strangers_message_is_handed_out_as_what_it_is() {
     odd.insert("x-hookline-source".into(), AMQPValue::LongString("Not A Source".into()));
 
     for headers in [FieldTable::default(), odd] {
-        assert_eq!(broker.publisher().publish(bare(headers)).await, Published::Stored);
+        assert_eq!(broker.publisher(WorkClass::Others).publish(bare(headers)).await, Published::Stored);
         let delivery = next(&mut deliveries).await;
         assert_eq!((delivery.attempt, delivery.event.event_type.as_str()), (1, "unparsed"));
         assert_eq!(delivery.event.body, Bytes::from_static(b"\xff not json"));
@@ -271,6 +272,6 @@ async fn what_a_dead_queue_cannot_be_rid_of_stays_there() {
     assert_eq!(letter.event.id, event.id);
     settle(letter, Settlement::Done).await;
     nothing_comes(&mut work).await;
-    eventually("nothing is under way", || broker.publisher().in_flight() == 0).await;
+    eventually("nothing is under way", || broker.publisher(WorkClass::Others).in_flight() == 0).await;
     broker.close().await;
 }

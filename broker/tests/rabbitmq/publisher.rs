@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use hookline_broker::rabbitmq::{Outgoing, Published, RabbitBroker};
+use hookline_broker::topology::WorkClass;
 use hookline_broker::{Publish, PublishError, Stored};
 use hookline_common::event::{Event, EventType, SourceName};
 use hookline_common::testing::events::{an_event, an_inbound_message};
@@ -76,7 +77,7 @@ async fn publish_from_many_tasks(
             let mut answers = Vec::new();
             for id in (1..=count).filter(|id| id % TASKS == task) {
                 let queue = if is_bad(id) { bad } else { OPEN };
-                answers.push((id, broker.publisher().publish(to(queue, id)).await));
+                answers.push((id, broker.publisher(WorkClass::Others).publish(to(queue, id)).await));
             }
             answers
         })
@@ -93,7 +94,7 @@ async fn exactly_the_messages_that_a_queue_refused_are_rejected() {
         [("x-max-length", AMQPValue::LongInt(1)), ("x-overflow", AMQPValue::LongString("reject-publish".into()))];
     declare(&channel, FULL, &full).await;
     let broker = worker(&url).await;
-    while broker.publisher().publish(to(FULL, 0)).await != Published::Rejected {}
+    while broker.publisher(WorkClass::Others).publish(to(FULL, 0)).await != Published::Rejected {}
     let count = count();
 
     let answers = publish_from_many_tasks(&broker, count, FULL).await;
@@ -148,7 +149,7 @@ async fn what_strangers_send_fits_or_is_refused_and_never_panics() {
     };
     assert!(broker.publish(&odd).await.is_ok());
     let too_long = Outgoing { routing_key: "k".repeat(256), ..to(OPEN, 1) };
-    assert!(matches!(broker.publisher().publish(too_long).await, Published::NotSent(_)));
+    assert!(matches!(broker.publisher(WorkClass::Others).publish(too_long).await, Published::NotSent(_)));
 
     assert!(broker.publish(&an_inbound_message()).await.is_ok(), "the connection is still good");
     broker.close().await;
@@ -201,7 +202,7 @@ async fn a_killed_node_leaves_no_publish_without_an_answer_and_none_stored_that_
             })
         })
         .collect();
-    let metrics = || broker.publisher().in_flight();
+    let metrics = || broker.publisher(WorkClass::Others).in_flight();
     super::eventually("publishes are under way", || metrics() > 0).await;
 
     node.kill().await;

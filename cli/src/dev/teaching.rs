@@ -39,6 +39,10 @@ impl Publish for Teaching {
         self.broker.state()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        self.broker.degraded()
+    }
+
     async fn close(&self) {
         self.broker.close().await;
     }

@@ -146,8 +146,11 @@ async fn forward(spool: &Spool, remote: &dyn Publish, delivery: Delivery, stop: 
             }
             Forwarded::Done
         }
-        Err(PublishError::Unavailable(why)) if *remote.state().borrow() == BrokerState::Ready => {
-            tracing::debug!(event.id = event.id.as_str(), why, "spool.put_off");
+        // RabbitMQ is there: one queue refuses, or does not confirm, and what goes elsewhere must not wait for it.
+        Err(error @ (PublishError::Unavailable(_) | PublishError::Unknown))
+            if *remote.state().borrow() == BrokerState::Ready =>
+        {
+            tracing::debug!(event.id = event.id.as_str(), %error, "spool.put_off");
             let until = Timestamp::now().plus(PUT_OFF.mul_f64(1.0 + rand::random::<f64>()));
             settle(delivery, Settlement::Park { until, spends: Spends::Nothing, last: None }).await;
             Forwarded::PutOff

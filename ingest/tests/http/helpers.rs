@@ -398,5 +398,9 @@ impl Publish for FaultyBroker {
         self.state.subscribe()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn close(&self) {}
 }

@@ -128,6 +128,10 @@ impl Publish for FarSide {
         self.state.subscribe()
     }
 
+    fn degraded(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn close(&self) {}
 }
 

@@ -98,7 +98,8 @@ async fn an_errors_body_is_not_waited_for_longer_than_the_call_may_take() {
 async fn what_was_never_sent_surely_had_no_effect() {
     let api = TestApi::start().await;
     api.sandbox.stop().await;
-    let nowhere = TestWorker::start("http://no-such-host.invalid", &tempfile::tempdir().unwrap()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = TestWorker::start("http://no-such-host.invalid", &dir).await;
     for textus in [api.textus(), &nowhere.textus] {
         let error = textus.put_opt_out(&api.log, "acme", &phone(PHONE)).await.unwrap_err();
 
