@@ -2,6 +2,7 @@
 //! settings, and the base of a service. The crate uses neither actix-web nor reqwest nor lapin.
 
 pub mod backoff;
+pub mod certificates;
 pub mod event;
 pub mod held_file;
 pub mod json;

@@ -28,7 +28,7 @@ use crate::routes::buffered::BufferedBytes;
 use crate::routes::webhooks::{self, AppState, InFlightLimit};
 use crate::sources::Sources;
 use crate::spool::{STORING, Spooling};
-use crate::tls;
+use crate::tls::Certificate;
 
 /// Maximum worker threads. The broker is the bottleneck, not HTTP, so more threads would only contend.
 const MAX_WORKERS: usize = 4;
@@ -52,6 +52,7 @@ pub struct IngestApp {
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
     sources: Sources,
+    certificate: Option<Certificate>,
     live: Option<LiveSettings>,
 }
 
@@ -104,9 +105,10 @@ impl IngestApp {
             .shutdown_timeout(whole_seconds(settings.shutdown_grace))
             .on_connect(move |io, data| connection::watch(io, data, between_requests));
         let addr = ingest.listen;
-        let server = match ingest.tls.files() {
+        let certificate = ingest.tls.files().map(|(cert, key)| Certificate::read(cert, key, &metrics)).transpose()?;
+        let server = match &certificate {
             None => server.bind(addr),
-            Some((cert, key)) => server.bind_rustls_0_23(addr, tls::server_config(cert, key)?),
+            Some(certificate) => server.bind_rustls_0_23(addr, certificate.server_config()?),
         }
         .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
 
@@ -120,6 +122,7 @@ impl IngestApp {
             metrics,
             draining: Arc::default(),
             sources,
+            certificate,
             live: None,
         })
     }
@@ -167,8 +170,14 @@ impl IngestApp {
     /// Fails when the listener fails or when durable storage failed for good. In the second case no further promise can
     /// be kept and the process has to exit.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { server, mut broker_state, spooling, metrics, draining, sources, live, .. } = self;
-        let following = live.map(|live| tokio::spawn(follow(live, sources)));
+        let Self { server, mut broker_state, spooling, metrics, draining, sources, certificate, live, .. } = self;
+        let mut following = tokio::task::JoinSet::new();
+        if let Some(live) = live {
+            following.spawn(follow(live, sources));
+        }
+        if let Some(certificate) = certificate {
+            following.spawn(certificate.follow(Arc::clone(&metrics)));
+        }
         let connection = spooling.map_or_else(|| broker_state.clone(), |spooling| spooling.connection());
         let mut failure = None;
         let stop = async {
@@ -180,9 +189,7 @@ impl IngestApp {
             draining.store(true, Ordering::Relaxed);
         };
         let served = serve(server, stop).await;
-        if let Some(following) = following {
-            following.abort();
-        }
+        following.abort_all();
         served.context("the webhook listener failed")?;
         match failure {
             None => Ok(()),

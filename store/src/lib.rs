@@ -74,6 +74,18 @@ pub enum Found {
     Older,
 }
 
+/// Returns the most connections that the server, the database and the role allow, all clients together; `None` for
+/// SQLite.
+///
+/// # Errors
+/// `Unavailable` if the server does not answer, `Invalid` if the location cannot be used.
+pub async fn connections_allowed(location: &Location) -> Result<Option<i64>, StoreError> {
+    match location {
+        Location::Sqlite(_) => Ok(None),
+        Location::Postgres { url, connections } => Dialect::postgres(url, *connections)?.connections_allowed().await,
+    }
+}
+
 /// A handle to the store; clones share the connections.
 #[derive(Clone)]
 pub struct Store {

@@ -57,7 +57,9 @@ pub async fn store_if_there(settings: &Settings) -> anyhow::Result<Found> {
     opened.with_context(|| format!("cannot open the store {}", place(settings)))
 }
 
-fn location(settings: &Settings) -> Location {
+/// Returns where the store of these settings is.
+#[must_use]
+pub fn location(settings: &Settings) -> Location {
     match &settings.store.url {
         Some(url) => Location::Postgres { url: url.clone(), connections: settings.store.connections },
         None => Location::Sqlite(settings.data_dir.clone()),

@@ -1,17 +1,19 @@
 //! `check --connect`: tries each thing that the configuration names separately, so that one failure hides no other.
 
+use std::fs::OpenOptions;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
-use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_common::settings::{OnBrokerOutage, Settings, SystemOfRecordKind};
 use hookline_store::{Found, Store};
 use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::gate::Gate;
+use hookline_worker::open as stores;
 use hookline_worker::textus::client::TextUs;
 use hookline_worker::textus::limits;
 use serde_json::{Value, json};
@@ -63,12 +65,17 @@ impl Finding {
 pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
     let mut findings =
         vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
+    findings.extend(spool(settings));
     findings.extend(broker(settings).await);
     let (store, tried) = match store(settings).await {
         Ok((store, words)) => (Some(store), Ok(words)),
         Err(error) => (None, Err(error)),
     };
+    let answers = tried.is_ok();
     findings.push(finding("store", tried, store_remedy(settings)));
+    if answers {
+        findings.extend(connections(settings).await);
+    }
     let store_for_calls = match store {
         Some(Found::Store(store)) => Ok(Some(StoreForCalls::from(store))),
         Some(Found::Nothing) => StoreForCalls::new().await.map(Some),
@@ -176,6 +183,44 @@ async fn store(settings: &Settings) -> anyhow::Result<(Found, String)> {
         Found::Older => "of an earlier version; the next start brings it up to date".to_owned(),
     };
     Ok((found, words))
+}
+
+/// Compares what one process opens with what PostgreSQL allows; `None` for SQLite.
+async fn connections(settings: &Settings) -> Option<Finding> {
+    let opens = settings.store.connections;
+    let tried = match hookline_store::connections_allowed(&stores::location(settings)).await {
+        Ok(None) => return None,
+        Ok(Some(allowed)) if usize::try_from(allowed).is_ok_and(|allowed| allowed >= opens) => {
+            Ok(format!("{allowed} are allowed in all; each worker and each running command opens up to {opens}"))
+        }
+        Ok(Some(allowed)) => Err(anyhow!("only {allowed} are allowed in all, and each worker opens up to {opens}")),
+        Err(error) => Err(error.into()),
+    };
+    let remedy = "lower [store] connections, or raise the limit of the role (ALTER ROLE … CONNECTION LIMIT), the database or \
+                  the server (max_connections)";
+    Some(finding("store connections", tried, remedy))
+}
+
+/// The spool is where ingest runs, which need not be here. `None` if the configuration has none.
+fn spool(settings: &Settings) -> Option<Finding> {
+    if settings.broker.url.is_empty() || settings.ingest.on_broker_outage != OnBrokerOutage::Spool {
+        return None;
+    }
+    let file = settings.data_dir.join("spool.db");
+    let what = "spool";
+    if !file.exists() {
+        let why = format!(
+            "no ingest has one in {}; it is in the data_dir of the machine or container where ingest runs: type \
+             `hookline check --connect` there",
+            settings.data_dir.display()
+        );
+        return Some(Finding { what, outcome: Outcome::NotChecked(why) });
+    }
+    let opened = OpenOptions::new().read(true).write(true).open(&file);
+    let tried = opened
+        .map(|_| format!("{} can be written", file.display()))
+        .with_context(|| format!("{} cannot be written", file.display()));
+    Some(finding(what, tried, "let the user that ingest runs as write there"))
 }
 
 const NO_TOKEN: &str = "none is configured, and no enabled handler needs one";

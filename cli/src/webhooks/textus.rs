@@ -23,7 +23,7 @@ use crate::open::{self, StoreForCalls, wrong_usage};
 use crate::output;
 
 /// These commands need the token and the sources' names; unreadable secrets of the sources are tolerated.
-const NEEDS: Needs = Needs { ingest: false, worker: true, role: Role::Command };
+const NEEDS: Needs = Needs { ingest: false, worker: true, role: Role::Command, certificates: false };
 
 /// The settings, the client and the account that these commands work with.
 pub(super) struct Desk {

@@ -28,6 +28,9 @@ pub type LiveSettings = watch::Receiver<Arc<Settings>>;
 pub fn follow(config: Option<&Path>, needs: Needs, settings: &Settings) -> std::io::Result<LiveSettings> {
     let (sender, receiver) = watch::channel(Arc::new(settings.clone()));
     let mut hangup = signal(SignalKind::hangup())?;
+    // A certificate that is about to be replaced, or is not renewed, must not keep new secrets from being read. The listener
+    // reads certificates again by itself.
+    let needs = Needs { certificates: false, ..needs };
     let in_force = load(config, needs).ok();
     let mut follower = Follower { config: config.map(Path::to_owned), needs, in_force, refused: String::new(), sender };
     tokio::spawn(async move {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::time::Duration;
 
 use super::visit::Visit;
 use super::{Needs, RetrySettings, Role, Settings};
+use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::keywords;
 use crate::names::HandlerName;
+use crate::time::Timestamp;
 
 pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     listeners(v, s, needs);
@@ -31,6 +34,9 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     }
     distributed(v, s, needs.role);
     history(v, s, needs.role);
+    if needs.certificates {
+        certificates(v, s, needs);
+    }
 }
 
 /// Requires that the key `smaller` is not above the key `larger`. The problem is reported where `larger` is given, else
@@ -59,6 +65,38 @@ fn tls(v: &mut Visit<'_, '_>) {
         if v.is_given(given) && !v.is_given(missing) {
             v.problem(missing, format!("{missing} is missing"), format!("add it, or take {given} out"));
         }
+    }
+}
+
+/// A listener's certificate that ends sooner than this is a warning.
+const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+fn certificates(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
+    if let Some(ca) = s.broker.ca.as_ref().filter(|_| !v.is_bad("broker.ca"))
+        && let Err(error) = certificates::authorities(ca)
+    {
+        v.problem("broker.ca", format!("broker.ca: {}", error.what), error.remedy);
+    }
+    let Some((cert, key)) = s.ingest.tls.files().filter(|_| needs.ingest) else { return };
+    let made = match certificates::server_certificate(cert, key) {
+        Ok(made) => made,
+        Err(CertificateError { file, what, remedy }) => {
+            let path = match file {
+                CertificateFile::Certificate => "ingest.tls.cert",
+                CertificateFile::Key => "ingest.tls.key",
+            };
+            return v.problem(path, format!("{path}: {what}"), remedy);
+        }
+    };
+    let (path, now) = ("ingest.tls.cert", Timestamp::now());
+    let renew = "renew it: a running ingest reads the files again by itself";
+    if made.not_after <= now {
+        v.problem(path, format!("{path}: {} has expired on {}", cert.display(), made.not_after), renew);
+    } else if made.not_before > now {
+        let what = format!("{path}: {} counts only from {} on", cert.display(), made.not_before);
+        v.problem(path, what, "look at this machine's clock, or give one that counts now");
+    } else if made.not_after.since(now) < ENDS_SOON {
+        v.warning(path, format!("{path}: {} expires on {}", cert.display(), made.not_after), renew);
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Needs {
     /// The program calls APIs, so it needs an account and a token if an enabled handler uses them.
     pub worker: bool,
     pub role: Role,
+    /// The program uses the certificates that the configuration names, so they are read and checked.
+    pub certificates: bool,
 }
 
 /// The program that loads the configuration.
@@ -61,11 +63,11 @@ pub enum Role {
 impl Needs {
     /// The needs of commands that read the store or the queues. An `env:` or `file:` secret of ingest or a worker that
     /// such a command cannot read is only a warning, and its source or token is left out of the settings.
-    pub const NOTHING: Self = Self { ingest: false, worker: false, role: Role::Command };
-    pub const RUN: Self = Self { ingest: true, worker: true, role: Role::Run };
-    pub const DEV: Self = Self { ingest: false, worker: false, role: Role::Dev };
-    pub const INGEST: Self = Self { ingest: true, worker: false, role: Role::Ingest };
-    pub const WORKER: Self = Self { ingest: false, worker: true, role: Role::Worker };
+    pub const NOTHING: Self = Self { ingest: false, worker: false, role: Role::Command, certificates: false };
+    pub const RUN: Self = Self { ingest: true, worker: true, role: Role::Run, certificates: true };
+    pub const DEV: Self = Self { ingest: false, worker: false, role: Role::Dev, certificates: false };
+    pub const INGEST: Self = Self { ingest: true, worker: false, role: Role::Ingest, certificates: true };
+    pub const WORKER: Self = Self { ingest: false, worker: true, role: Role::Worker, certificates: true };
 
     /// Whether the program works without this secret. One file serves several programs, and each of them can read only
     /// its own secrets.

@@ -139,6 +139,11 @@ impl<'a, 't> Visit<'a, 't> {
         self.problem_at(self.place(path), path, what, remedy);
     }
 
+    pub(super) fn warning(&mut self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let at = self.place(path);
+        self.warnings.push(Problem::new(at, what, remedy));
+    }
+
     /// Returns the variables that stand for no key of the walk.
     pub(super) fn unused_variables(&self) -> impl Iterator<Item = &'a str> {
         self.environment.keys().filter(|name| !self.used_variables.contains(*name))

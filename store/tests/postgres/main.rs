@@ -2,6 +2,7 @@
 //! networks.
 
 mod database;
+mod limits;
 mod many_writers;
 mod outages;
 

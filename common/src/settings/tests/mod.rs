@@ -1,6 +1,7 @@
 //! Tests of the loader as its callers see it: what takes precedence, what is reported, and what is never shown.
 
 mod bad_input;
+mod certificates;
 mod files;
 mod reading;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::secret::Secret;
 
 /// The needs of ingest, without the broker that `hookline-ingest` shares with others.
-const INGEST_ALONE: Needs = Needs { ingest: true, worker: false, role: Role::Run };
+const INGEST_ALONE: Needs = Needs { ingest: true, worker: false, role: Role::Run, certificates: false };
 
 #[test]
 fn an_empty_file_and_no_file_are_the_defaults() {

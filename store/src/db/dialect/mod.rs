@@ -209,15 +209,36 @@ impl Dialect {
     pub(crate) async fn migrate(&self, connection: &mut Connection) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(_) => sqlite::migrate(connection).await,
-            Self::Postgres(_) => postgres::migrate(connection).await,
+            Self::Postgres(_) => {
+                postgres::check_encoding(connection).await?;
+                postgres::migrate(connection).await
+            }
+        }
+    }
+
+    /// The most connections that a server allows, all clients together; `None` without a server.
+    pub(crate) async fn connections_allowed(&self) -> Result<Option<i64>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(postgres) => {
+                let mut connection = postgres.connect_reader().await?;
+                let asked = postgres::connections_allowed(&mut connection);
+                let allowed = super::within(self.read_deadline(), asked).await?;
+                // If closing fails, the connection ends with the process.
+                let _ = sqlx::Connection::close(connection).await;
+                Ok(Some(allowed))
+            }
         }
     }
 
     /// Reports which tables exist; changes nothing.
     ///
     /// # Errors
-    /// `Incompatible` if a newer program made tables that this one cannot use.
+    /// `Incompatible` if a newer program made tables that this one cannot use, or the database cannot hold every text.
     pub(crate) async fn tables(&self, connection: &mut Connection) -> Result<Tables, StoreError> {
+        if matches!(self, Self::Postgres(_)) {
+            postgres::check_encoding(connection).await?;
+        }
         let (made, migrator) = match self {
             Self::Sqlite(_) => (sqlite::MADE, sqlite::migrator()),
             Self::Postgres(_) => (postgres::MADE, postgres::migrator()),

@@ -175,6 +175,32 @@ pub(super) async fn clock_ahead(connection: &mut Connection) -> Result<i64, Stor
     Ok(theirs - (asked + halfway))
 }
 
+/// # Errors
+/// `Incompatible` if the database cannot hold every text.
+pub(super) async fn check_encoding(connection: &mut Connection) -> Result<(), StoreError> {
+    let encoding: String =
+        sqlx::query("SELECT current_setting('server_encoding') AS encoding").fetch_one(connection).await?.try_get(0)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Incompatible(format!(
+        "the database's encoding is {encoding}, which cannot hold every text; make another database with \
+         CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )))
+}
+
+/// The most connections that the server, the database and the role allow, all clients together.
+pub(super) async fn connections_allowed(connection: &mut Connection) -> Result<i64, StoreError> {
+    // -1 stands for no limit (<https://www.postgresql.org/docs/current/catalog-pg-authid.html>).
+    let select = "SELECT LEAST(
+            CAST(current_setting('max_connections') AS BIGINT)
+                - CAST(current_setting('superuser_reserved_connections') AS BIGINT),
+            (SELECT CAST(NULLIF(rolconnlimit, -1) AS BIGINT) FROM pg_roles WHERE rolname = current_user),
+            (SELECT CAST(NULLIF(datconnlimit, -1) AS BIGINT) FROM pg_database WHERE datname = current_database())
+        ) AS allowed";
+    Ok(sqlx::query(select).fetch_one(connection).await?.try_get(0)?)
+}
+
 /// Migrates the tables. Waits for any other process that is migrating; then there is usually nothing left to do.
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     let read = async {

@@ -68,6 +68,7 @@ pub struct IngestMetrics {
     pub spool_events: IntGauge,
     pub spool_bytes: IntGauge,
     pub spool_oldest_seconds: IntGauge,
+    pub certificate_not_after_seconds: IntGauge,
 }
 
 impl Metrics {
@@ -175,6 +176,11 @@ impl IngestMetrics {
                 registry,
                 "hookline_ingest_spool_oldest_seconds",
                 "Age of the oldest event in the spool; 0 where it is empty.",
+            ),
+            certificate_not_after_seconds: gauge(
+                registry,
+                "hookline_ingest_certificate_not_after_seconds",
+                "Unix time at which the listener's certificate expires; 0 where it serves plain HTTP.",
             ),
         };
         for source in sources.iter().chain([&NO_SOURCE]) {
