@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use hookline_e2e::{ACCOUNT, AllInOne, eventually};
-use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{Endpoint, Fault, FaultRule, WebhookTarget};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -55,4 +55,25 @@ async fn a_stalled_reader_of_the_log_holds_up_no_opt_out_and_no_shutdown() {
     let ended = tokio::time::timeout(ENDS_WITHIN, process.wait()).await.expect("it ends").expect("a status");
     assert_eq!(ended.code(), Some(0));
     drop(log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_delivery_says_why_also_where_no_answer_came() {
+    let all_in_one = AllInOne::start().await;
+    all_in_one.sandbox.fault(FaultRule::new(Fault::Reset).on(Endpoint::PutOptOut).times(1));
+    let mut running = all_in_one.run().await;
+    all_in_one.sender.send(&sample("contact.opted_out", &SampleFacts::random(ACCOUNT))).await;
+
+    let parked = running
+        .process
+        .line("delivery.parked", |line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            (line["message"] == "delivery.parked").then_some(line)
+        })
+        .await;
+
+    assert_eq!(parked["cause"], "no_answer", "{parked}");
+    assert!(parked["status"].is_null(), "{parked}");
+    all_in_one.settled().await;
+    assert_eq!(running.stop().await.code, Some(0));
 }

@@ -16,6 +16,8 @@ pub struct Waiting {
     pub deliveries: u64,
     /// When the oldest of their events was received.
     pub oldest: Timestamp,
+    /// The same for those of which no attempt has begun; `None` if there are none.
+    pub oldest_untouched: Option<Timestamp>,
 }
 
 impl Store {
@@ -27,7 +29,8 @@ impl Store {
         // Naming the handlers lets the query use the index, so it does not read done deliveries, which are nearly all.
         let handlers: Vec<String> = HandlerName::ALL.iter().map(|handler| format!("'{handler}'")).collect();
         let query = format!(
-            "SELECT d.handler AS handler, COUNT(*) AS n, MIN(COALESCE(e.received_ms, d.created_ms)) AS oldest_ms
+            "SELECT d.handler AS handler, COUNT(*) AS n, MIN(COALESCE(e.received_ms, d.created_ms)) AS oldest_ms,
+                    MIN(CASE WHEN d.attempt = 0 THEN COALESCE(e.received_ms, d.created_ms) END) AS untouched_ms
              FROM deliveries d LEFT JOIN events e ON e.event_id = d.event_id
              WHERE d.handler IN ({}) AND d.state = 'waiting' GROUP BY d.handler",
             handlers.join(", ")
@@ -38,6 +41,7 @@ impl Store {
                 handler: row::name(row, "handler")?,
                 deliveries: row::count(row, "n")?,
                 oldest: Timestamp::from_millis(row.try_get("oldest_ms")?),
+                oldest_untouched: row::maybe_time(row, "untouched_ms")?,
             })
         });
         waiting.collect()

@@ -54,10 +54,15 @@ async fn report_depths(context: &Context) {
     }
     report_history_age(context, &queues).await;
     // What the store has to be asked for stays as it was while it is away: what is late must not look as if it were not.
-    let waiting =
-        if queues.iter().any(pace::counts_only_ready) { context.store.waiting().await } else { Ok(Vec::new()) };
-    let (Ok(waiting), Ok(gates)) = (waiting, context.store.gates().await) else { return };
+    let (Ok(waiting), Ok(gates)) = (context.store.waiting().await, context.store.gates().await) else { return };
     let now = Timestamp::now();
+    for handler in HandlerName::ALL.iter().filter(|handler| **handler != HandlerName::RecordHistory) {
+        let of_handler = waiting.iter().find(|waiting| waiting.handler == *handler);
+        let untouched = of_handler.and_then(|waiting| waiting.oldest_untouched);
+        metrics.untouched_oldest(*handler, untouched.map(|received| now.since(received)));
+    }
+    // The embedded broker's own counts are exact.
+    let waiting = if queues.iter().any(pace::counts_only_ready) { waiting } else { Vec::new() };
     for depth in queues.iter().filter(|depth| depth.queue != HISTORY) {
         metrics.queue_oldest(depth.queue, pace::oldest(depth, &waiting).map(|oldest| now.since(oldest)));
     }

@@ -153,6 +153,18 @@ impl HandlerError {
         }
     }
 
+    /// Names the kind of this error, for logs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Destination { error, .. } => error.kind(),
+            Self::Store(error) if error.is_unavailable() => "store_away",
+            Self::Store(_) => "store_refused",
+            Self::Wait { why, .. } | Self::TryAgain { why, .. } => why,
+            Self::GiveUp { reason, .. } => reason.as_str(),
+        }
+    }
+
     /// Returns the paused destination that keeps the delivery waiting.
     #[must_use]
     pub fn paused_destination(&self) -> Option<Destination> {

@@ -45,10 +45,11 @@ pub(crate) struct Ended {
 /// Settles a delivery according to how its attempt ended.
 pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: Delivery, ended: Ended) {
     let retry = &context.settings.handlers.basics(handler).retry;
-    let (mut plan, held_by, effects, remarks) = match ended.result {
-        Ok(Outcome { ending, effects, remarks }) => (Plan::End(ending), None, effects, remarks),
+    let (mut plan, held_by, cause, effects, remarks) = match ended.result {
+        Ok(Outcome { ending, effects, remarks }) => (Plan::End(ending), None, "", effects, remarks),
         Err(Failure { error, effects }) => {
-            (plan_after(retry, &delivery, &error), error.paused_destination(), effects, Vec::new())
+            let plan = plan_after(retry, &delivery, &error);
+            (plan, error.paused_destination(), error.kind(), effects, Vec::new())
         }
     };
     if let (Some(_), Plan::Park { until, spends: spends @ Spends::Age, .. }) = (held_by, &mut plan) {
@@ -79,7 +80,7 @@ pub(crate) async fn settle(context: &Context, handler: HandlerName, delivery: De
         hold(context, delivery).await;
         return;
     }
-    report(context, handler, &delivery, &plan, &record, remarks, held_by);
+    report(context, &delivery, &plan, &record, remarks, (held_by, cause));
     carry_out(delivery, plan).await;
 }
 
@@ -236,16 +237,17 @@ async fn write_down(
     context.store.park(&parked, is_attempt.then_some(record), effects).await
 }
 
-/// Updates the metrics, writes one log line and feeds the progress feed.
+/// Updates the metrics, writes one log line and feeds the progress feed. `held_by` is the paused destination, `cause` the kind
+/// of the failure.
 fn report(
     context: &Context,
-    handler: HandlerName,
     delivery: &Delivery,
     plan: &Plan,
     record: &AttemptRecord,
     remarks: Vec<String>,
-    held_by: Option<Destination>,
+    (held_by, cause): (Option<Destination>, &'static str),
 ) {
+    let handler = record.handler;
     let metrics = &context.metrics.worker;
     metrics.attempt(handler, record.verdict, record.duration);
     if let Plan::End(ending) = plan {
@@ -273,7 +275,7 @@ fn report(
         // that others wrote doesn't belong there.
         Plan::Park { until, spends, status, .. } => {
             tracing::info!(event.id = %event.id, event.r#type = event.event_type.log_label(), handler = %handler,
-                attempt = record.attempt, verdict = %record.verdict, status, attempt_spent = *spends == Spends::Attempt,
+                attempt = record.attempt, verdict = %record.verdict, cause, status, attempt_spent = *spends == Spends::Attempt,
                 duration_ms = took_ms, until = %until, "delivery.parked");
         }
         Plan::Dead { status, destination, .. } => {

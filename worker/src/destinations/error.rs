@@ -118,6 +118,24 @@ impl DestinationError {
         matches!(self, Self::CredentialsRefused { .. } | Self::GateClosed { is_paused: true, .. })
     }
 
+    /// Names the kind of this failure, for logs: the destination's own words do not belong there.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotSent { .. } => "not_sent",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::Failed { .. } => "failed",
+            Self::Throttled { .. } => "rate_limited",
+            Self::CredentialsRefused { .. } => "credentials_refused",
+            Self::Forbidden { .. } => "forbidden",
+            Self::GateClosed { is_paused: true, .. } => "paused",
+            Self::GateClosed { is_paused: false, .. } => "gate_closed",
+            Self::NotFound { .. } => "not_found",
+            Self::Rejected { .. } => "rejected",
+            Self::ProbeFailed { failure, .. } => failure.kind(),
+        }
+    }
+
     /// Returns the HTTP status if an answer came.
     #[must_use]
     pub fn status(&self) -> Option<u16> {

@@ -24,6 +24,7 @@ pub struct WorkerMetrics {
     in_flight: IntGaugeVec,
     queue_messages: IntGaugeVec,
     queue_oldest_seconds: GaugeVec,
+    untouched_oldest_seconds: GaugeVec,
     api_requests: IntCounterVec,
     api_request_seconds: HistogramVec,
     budget_remaining: IntGaugeVec,
@@ -96,6 +97,12 @@ impl WorkerMetrics {
                 "hookline_queue_oldest_seconds",
                 "Age of the oldest event in a queue.",
                 &["queue"],
+            ),
+            untouched_oldest_seconds: float_gauge_vec(
+                registry,
+                "hookline_deliveries_untouched_oldest_seconds",
+                "Age of the oldest event of which a handler has begun no attempt; 0 where there is none.",
+                &["handler"],
             ),
             api_requests: counter(
                 registry,
@@ -226,6 +233,9 @@ impl WorkerMetrics {
                 self.queue_oldest(queue, None);
             }
         }
+        for handler in HandlerName::ALL.iter().filter(|handler| **handler != HandlerName::RecordHistory) {
+            self.untouched_oldest(*handler, None);
+        }
         self.subscription(SubscriptionState::NotKnown, &[]);
         for destination in [Destination::TextUs, Destination::SystemOfRecord] {
             self.budget_remaining.with_label_values(&[destination.as_str()]);
@@ -265,6 +275,13 @@ impl WorkerMetrics {
     /// Sets the depth of a queue of the topology, by its name.
     pub fn queue_messages(&self, queue: &str, messages: u64) {
         self.queue_messages.with_label_values(&[queue]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// Sets the age of the oldest delivery that no attempt has begun; 0 if there is none.
+    pub fn untouched_oldest(&self, handler: HandlerName, age: Option<Duration>) {
+        self.untouched_oldest_seconds
+            .with_label_values(&[handler.as_str()])
+            .set(age.map_or(0.0, |age| age.as_secs_f64()));
     }
 
     /// Sets the age of the oldest delivery in a queue; 0 if there is none.
