@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use hookline_common::service::memory;
 use hookline_common::service::telemetry::log_writer;
 
 use crate::open::{Place, WrongUsage, wrong_usage};
@@ -136,7 +137,11 @@ pub(crate) struct RunArgs {
 /// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    run(dispatch(Cli::parse()))
+    let cli = Cli::parse();
+    if matches!(cli.command, Command::Run(_)) {
+        memory::give_large_buffers_back();
+    }
+    run(dispatch(cli))
 }
 
 /// Runs a command to its end, prints why it failed, and returns the exit code: 0 fine, 1 failed, 2 wrong usage.

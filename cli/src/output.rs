@@ -64,7 +64,11 @@ impl Listing<'_> {
         if json {
             return print_json(&serde_json::json!({ self.key: self.rows, "next": self.next }));
         }
-        if self.rows.is_empty() {
+        self.print_table()
+    }
+
+    pub(crate) fn print_table(self) -> anyhow::Result<()> {
+        if self.table.is_empty() {
             hint(&self.when_empty);
             return Ok(());
         }
@@ -73,6 +77,31 @@ impl Listing<'_> {
             hint(&format!("There is more: --cursor '{next}'"));
         }
         Ok(())
+    }
+}
+
+/// A JSON document with one long list, printed item by item.
+pub(crate) struct JsonList {
+    is_empty: bool,
+}
+
+impl JsonList {
+    /// Begins a document whose list has this key.
+    pub(crate) fn begin(key: &str) -> anyhow::Result<Self> {
+        print(&format!("{{\n  \"{key}\": ["))?;
+        Ok(Self { is_empty: true })
+    }
+
+    pub(crate) fn item(&mut self, item: &Value) -> anyhow::Result<()> {
+        let comma = if std::mem::take(&mut self.is_empty) { "" } else { "," };
+        let pretty = serde_json::to_string_pretty(item)?;
+        print(&format!("{comma}\n    {}", pretty.replace('\n', "\n    ")))
+    }
+
+    /// Ends the list and the document; `next` is the cursor of the next page.
+    pub(crate) fn end(self, next: Option<&str>) -> anyhow::Result<()> {
+        let close = if self.is_empty { "]" } else { "\n  ]" };
+        print_line(&format!("{close},\n  \"next\": {}\n}}", serde_json::to_string(&next)?))
     }
 }
 

@@ -13,6 +13,11 @@ impl Table {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Adds a row with one cell per column of the header; an empty cell prints as `-`.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.header.len(), "a cell per column");

@@ -77,7 +77,7 @@ impl IngestApp {
             body: BodyLimits {
                 max_bytes: ingest.max_body_bytes,
                 timeout: ingest.request_timeout,
-                buffered: BufferedBytes::new(ingest.max_buffered_bytes),
+                buffered: BufferedBytes::new(ingest.max_buffered_bytes, ingest.max_body_bytes),
             },
             in_flight: InFlightLimit::new(ingest.max_in_flight),
             metrics: Arc::clone(&metrics),

@@ -19,6 +19,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    service::memory::give_large_buffers_back();
     // The install fails only when a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-ingest", async {

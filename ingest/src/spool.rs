@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::account::Account;
 pub use self::account::used_bytes;
+use self::forwarder::InHand;
 
 /// The queue in which all spooled events wait: the one of the handler that takes all event types.
 const QUEUE_OF: HandlerName = HandlerName::RecordHistory;
@@ -92,7 +93,7 @@ impl Spooling {
         tasks.push(tokio::spawn(serving(&this, "the task that follows the spool's state", follow(Arc::clone(&this)))));
         if let Some(spool) = &this.spool {
             let (spool, remote, stop) = (Arc::clone(spool), Arc::clone(&this.remote), this.stop.clone());
-            let forwarding = forwarder::run(spool, remote, stop);
+            let forwarding = forwarder::run(spool, remote, InHand::of(settings.ingest.max_body_bytes), stop);
             tasks.push(tokio::spawn(serving(&this, "the spool's forwarder", forwarding)));
         }
         drop(tasks);

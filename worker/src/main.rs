@@ -23,6 +23,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    service::memory::give_large_buffers_back();
     // Installing fails only if a provider is already installed, and that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     service::run("hookline-worker", async {

@@ -61,6 +61,8 @@ enum LinkState {
     Up,
     /// The text says why.
     Down(String),
+    /// Publishes of this class were not confirmed, or all refused: a queue's trouble, which says nothing of other classes.
+    Unconfirmed(String),
 }
 
 impl LinkState {
@@ -68,7 +70,14 @@ impl LinkState {
         match self {
             Self::Up => None,
             Self::Connecting => Some("connecting to RabbitMQ".to_owned()),
-            Self::Down(why) => Some(why.clone()),
+            Self::Down(why) | Self::Unconfirmed(why) => Some(why.clone()),
+        }
+    }
+
+    fn after(cause: ReconnectCause, why: String) -> Self {
+        match cause {
+            ReconnectCause::Unconfirmed => Self::Unconfirmed(why),
+            ReconnectCause::Lost | ReconnectCause::Refused | ReconnectCause::Topology => Self::Down(why),
         }
     }
 }
@@ -90,14 +99,16 @@ impl Outages {
         }
     }
 
-    /// Why nothing can be published, whatever its class. A class of which this is not known yet counts as if it could not.
+    /// Why RabbitMQ counts as away. Where it was away, it is back when every connection is; a queue that does not confirm keeps
+    /// only its own class away.
     fn publishing(&self) -> Option<String> {
-        let known = |state: &&LinkState| **state != LinkState::Connecting;
-        if self.publishing.iter().all(|state| known(&state)) && self.publishing.contains(&LinkState::Up) {
+        let is_own_trouble = |state: &LinkState| matches!(state, LinkState::Up | LinkState::Unconfirmed(_));
+        if self.publishing.iter().all(is_own_trouble) && self.publishing.contains(&LinkState::Up) {
             return None;
         }
         // A reason says more than that a connection is being made.
-        self.publishing.iter().filter(known).chain(&self.publishing).find_map(LinkState::why_not)
+        let known = self.publishing.iter().filter(|state| **state != LinkState::Connecting);
+        known.chain(&self.publishing).find_map(LinkState::why_not)
     }
 }
 
@@ -132,9 +143,9 @@ impl RabbitContext {
         }
     }
 
-    pub(super) fn down(&self, link: Link, why: &str) {
+    pub(super) fn down(&self, link: Link, cause: ReconnectCause, why: &str) {
         self.blocked(link, false);
-        self.change(link, LinkState::Down(format!("RabbitMQ is away: {why}")));
+        self.change(link, LinkState::after(cause, format!("RabbitMQ is away: {why}")));
     }
 
     /// Records that a try or a connection failed; `tries` counts failures in a row.
@@ -147,7 +158,7 @@ impl RabbitContext {
                 tracing::error!(connection, tries, "broker.topology: {why}");
             }
             ReconnectCause::Refused | ReconnectCause::Lost | ReconnectCause::Unconfirmed => {
-                self.change(link, LinkState::Down(format!("RabbitMQ is away: {why}")));
+                self.change(link, LinkState::after(cause, format!("RabbitMQ is away: {why}")));
                 if tries == 1 || tries.is_multiple_of(REPORT_AGAIN) {
                     tracing::warn!(connection, cause = cause.as_str(), tries, "broker.away: {why}; trying again");
                 }

@@ -77,7 +77,7 @@ pub(super) async fn publish(context: Arc<RabbitContext>, class: WorkClass, mut r
                 if since.elapsed() >= GOOD_AFTER {
                     tries = 0;
                 }
-                context.down(link, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                down(&context, link, fault.as_ref());
                 refusing(&mut requests, &context, link, link::close(&connection, 200, "bye")).await;
                 fault
             }
@@ -102,6 +102,12 @@ pub(super) async fn publish(context: Arc<RabbitContext>, class: WorkClass, mut r
     while let Ok(request) = requests.try_recv() {
         request.refuse("the broker is closed");
     }
+}
+
+/// Records that a connection is down; without a fault it was closed.
+fn down(context: &RabbitContext, link: Link, fault: Option<&Fault>) {
+    let (cause, why) = fault.map_or((ReconnectCause::Lost, "closed"), |fault| (fault.cause, fault.words.as_str()));
+    context.down(link, cause, why);
 }
 
 /// Awaits `work`, and meanwhile refuses publishes with the current reason; `None` if the broker was stopped.
@@ -258,7 +264,7 @@ pub(super) async fn consume(context: Arc<RabbitContext>) {
                     tries = 0;
                 }
                 context.consuming.send_replace(None);
-                context.down(Link::Consume, fault.as_ref().map_or("closed", |fault| fault.words.as_str()));
+                down(&context, Link::Consume, fault.as_ref());
                 link::close(&connection, 200, "bye").await;
                 fault
             }

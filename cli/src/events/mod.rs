@@ -12,7 +12,7 @@ use hookline_store::model::{AttemptRecord, DeliveryRow, EventFilter, EventRow, R
 use serde_json::{Value, json};
 
 use crate::open::{self, Place};
-use crate::output::{self, ListArgs, Listing};
+use crate::output::{self, JsonList, ListArgs, Listing};
 use crate::table::{Table, printable};
 use crate::when::when;
 
@@ -68,8 +68,7 @@ pub(crate) async fn run(place: Place<'_>, command: EventsCommand) -> anyhow::Res
     let store = open::store(&settings).await?;
     match command {
         EventsCommand::List { filter, list } => {
-            let page = store.events(&filter.filter(), list.limit, list.cursor.as_deref()).await?;
-            listing(&page.rows, page.next).print(list.json)?;
+            print_list(&store, &filter.filter(), &list).await?;
             Ok(ExitCode::SUCCESS)
         }
         EventsCommand::Show(args) => show(&store, &args).await,
@@ -77,25 +76,53 @@ pub(crate) async fn run(place: Place<'_>, command: EventsCommand) -> anyhow::Res
     }
 }
 
-fn listing(rows: &[EventRow], next: Option<String>) -> Listing<'static> {
-    let mut table = Table::new(&["RECEIVED", "EVENT", "TYPE", "DELIVERIES"]);
-    for row in rows {
-        let deliveries: Vec<String> = row.deliveries.iter().map(delivery_in_short).collect();
-        table.row([
-            row.received_at.to_string(),
-            row.event_id.to_string(),
-            row.event_type.to_string(),
-            deliveries.join(", "),
-        ]);
+/// Rows that are read at a time: a list of 100,000 events is never in memory as a whole.
+const AT_A_TIME: u32 = 500;
+
+async fn print_list(store: &Store, filter: &EventFilter, list: &ListArgs) -> anyhow::Result<()> {
+    let mut left = list.limit;
+    let mut cursor = list.cursor.clone();
+    // Nothing is printed before the first page is there: a wrong cursor is told alone.
+    let mut page = store.events(filter, left.min(AT_A_TIME), cursor.as_deref()).await?;
+    let mut printing = if list.json { Printing::Json(JsonList::begin("events")?) } else { Printing::Table(table()) };
+    loop {
+        left -= u32::try_from(page.rows.len()).unwrap_or(left);
+        cursor = page.next;
+        match &mut printing {
+            Printing::Json(json) => page.rows.iter().try_for_each(|row| json.item(&document(row, None)))?,
+            Printing::Table(table) => page.rows.iter().for_each(|row| in_short(table, row)),
+        }
+        if left == 0 || cursor.is_none() {
+            break;
+        }
+        page = store.events(filter, left.min(AT_A_TIME), cursor.as_deref()).await?;
     }
-    let rows = rows.iter().map(|row| document(row, None)).collect();
-    Listing {
-        key: "events",
-        rows,
-        table,
-        next,
-        when_empty: format!("No events yet.{}", output::try_trigger("message.received")),
+    match printing {
+        Printing::Json(json) => json.end(cursor.as_deref()),
+        Printing::Table(table) => {
+            let when_empty = format!("No events yet.{}", output::try_trigger("message.received"));
+            Listing { key: "events", rows: Vec::new(), table, next: cursor, when_empty }.print_table()
+        }
     }
+}
+
+enum Printing {
+    Json(JsonList),
+    Table(Table),
+}
+
+fn table() -> Table {
+    Table::new(&["RECEIVED", "EVENT", "TYPE", "DELIVERIES"])
+}
+
+fn in_short(table: &mut Table, row: &EventRow) {
+    let deliveries: Vec<String> = row.deliveries.iter().map(delivery_in_short).collect();
+    table.row([
+        row.received_at.to_string(),
+        row.event_id.to_string(),
+        row.event_type.to_string(),
+        deliveries.join(", "),
+    ]);
 }
 
 fn delivery_in_short(delivery: &DeliveryRow) -> String {

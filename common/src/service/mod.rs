@@ -2,6 +2,7 @@
 //! exit code: 0 for success, 1 for failure, 2 for wrong usage or configuration.
 
 pub mod admin;
+pub mod memory;
 pub mod reload;
 pub mod shutdown;
 pub mod telemetry;

@@ -11,6 +11,7 @@ mod fatal;
 mod kill;
 mod ledger;
 mod logs;
+mod memory;
 mod metrics;
 mod mutation;
 mod reload;

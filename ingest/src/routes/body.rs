@@ -46,7 +46,7 @@ impl BodyLimits {
         declared: Option<usize>,
     ) -> Result<(Bytes, Reservation), IngestError> {
         let deadline = Instant::now() + self.timeout;
-        let mut reservation = self.buffered.reservation(declared.unwrap_or(0));
+        let mut reservation = self.buffered.reservation(declared.unwrap_or(0)).ok_or(IngestError::Overloaded)?;
         let mut body = BytesMut::with_capacity(declared.unwrap_or(0).min(MAX_INITIAL_CAPACITY));
         loop {
             match timeout_at(deadline, payload.next()).await {

@@ -21,11 +21,15 @@ use super::{QUEUE_OF, Spool};
 
 /// Maximum forwarded events in flight: a quarter of the publisher's limit. The rest is for new events.
 const IN_FLIGHT: usize = 64;
-/// Prefetch of the work queue, so that the next events are at hand while the previous ones are being settled.
+/// Maximum prefetch of the work queue, so that the next events are at hand while the previous ones are being settled.
 const PREFETCH: u16 = 128;
+/// Bodies that are in hand at most, however long each is.
+const IN_HAND_BYTES: usize = 32 << 20;
+/// So many are in hand even if each body has the greatest size.
+const LEAST_IN_HAND: usize = 4;
 /// Prefetch of the dead-letter queue. Its events were in hand when a process ended 20 times; they are forwarded like
 /// the others.
-const PREFETCH_DEAD: u16 = 16;
+const PREFETCH_DEAD: u16 = 4;
 /// Pause after a failed round. It is doubled after each round that forwarded nothing, and has full jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -54,8 +58,22 @@ enum Forwarded {
     Trouble,
 }
 
+/// How many events are in hand at a time.
+#[derive(Clone, Copy)]
+pub(super) struct InHand {
+    prefetch: u16,
+    in_flight: usize,
+}
+
+impl InHand {
+    pub(super) fn of(max_body_bytes: usize) -> Self {
+        let most = (IN_HAND_BYTES / max_body_bytes.max(1)).max(LEAST_IN_HAND);
+        Self { prefetch: PREFETCH.min(u16::try_from(most).unwrap_or(u16::MAX)), in_flight: IN_FLIGHT.min(most) }
+    }
+}
+
 /// Forwards until `stop`, then finishes the events in flight and releases the rest.
-pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: CancellationToken) {
+pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, in_hand: InHand, stop: CancellationToken) {
     let mut state = remote.state();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -63,7 +81,7 @@ pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: Cance
             () = stop.cancelled() => return,
             open = became(&mut state, true) => if !open { return },
         }
-        match round(&spool, remote.as_ref(), &mut state, &stop).await {
+        match round(&spool, remote.as_ref(), in_hand, &mut state, &stop).await {
             Ok(Round::Stopped) => return,
             Ok(Round::Trouble { took_some: true }) => pause = FIRST_PAUSE,
             Ok(Round::Trouble { took_some: false }) => {}
@@ -81,16 +99,17 @@ pub(super) async fn run(spool: Arc<Spool>, remote: Arc<dyn Publish>, stop: Cance
 async fn round(
     spool: &Spool,
     remote: &dyn Publish,
+    in_hand: InHand,
     state: &mut watch::Receiver<BrokerState>,
     stop: &CancellationToken,
 ) -> Result<Round, BrokerError> {
-    let mut work = spool.broker.consume(Queue::Work(QUEUE_OF), PREFETCH).await?;
+    let mut work = spool.broker.consume(Queue::Work(QUEUE_OF), in_hand.prefetch).await?;
     let mut dead = spool.broker.consume(Queue::Dead(QUEUE_OF), PREFETCH_DEAD).await?;
     let mut in_flight = FuturesUnordered::new();
     let mut refused_in_a_row = 0;
     let mut took_some = false;
     let end = loop {
-        let has_room = in_flight.len() < IN_FLIGHT;
+        let has_room = in_flight.len() < in_hand.in_flight;
         tokio::select! {
             () = stop.cancelled() => break Round::Stopped,
             open = became(state, false) => break if open { Round::Trouble { took_some } } else { Round::Stopped },

@@ -19,10 +19,16 @@ use crate::delivery::settle;
 const NAME: HandlerName = HandlerName::RecordHistory;
 /// Most rows in one batch. A batch takes what is waiting and never waits for more.
 const BATCH: usize = 256;
+/// Bodies that are in hand at most, however long each is. A batch is held twice while it is written.
+const IN_HAND_BYTES: usize = 64 << 20;
+/// So many are in hand even if each body has the greatest size.
+const LEAST_IN_HAND: usize = 8;
 
 /// Records events until `shutdown`, then records the deliveries that it was handed until then.
 pub(crate) async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let prefetch = u16::try_from(BATCH * 2).unwrap_or(u16::MAX);
+    // RabbitMQ counts messages, not bytes.
+    let in_hand = IN_HAND_BYTES / context.settings.ingest.max_body_bytes.max(1);
+    let prefetch = u16::try_from(in_hand.clamp(LEAST_IN_HAND, BATCH * 2)).unwrap_or(u16::MAX);
     while let Some(mut deliveries) = consume::consume(&context, Queue::Work(NAME), prefetch, &shutdown).await {
         let store_is_away = record_all(&context, &mut deliveries, &shutdown).await;
         record_rest(&context, deliveries.drain().await, store_is_away, &shutdown).await;
