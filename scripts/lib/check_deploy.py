@@ -18,7 +18,8 @@ import yaml
 
 BUILT = Path(sys.argv[1])
 OURS = ("ingest", "worker", "hookline")
-FROM_THE_USER = {"textus_api_token", "textus_webhook_secret"}
+# By the directory of secrets/ in which they are.
+FROM_THE_USER = {"api": {"textus_api_token"}, "webhook": {"textus_webhook_secret"}}
 problems = []
 
 
@@ -46,10 +47,10 @@ def pinned(where, image):
 # ---- compose --------------------------------------------------------------------------------------------------------
 
 def check_compose(compose):
-    made = {path.name for path in (BUILT / "secrets").iterdir()}
+    made = {path.name for path in (BUILT / "secrets").iterdir() if path.is_file()}
     for name, secret in compose["secrets"].items():
         file = Path(secret["file"]).name
-        if file not in made | FROM_THE_USER:
+        if file not in made:
             problem("docker-compose.yml", f"secret {name}: scripts/secrets makes no {file}")
     for file in sorted(made - {Path(secret["file"]).name for secret in compose["secrets"].values()}):
         problem("scripts/secrets", f"makes {file}, which docker-compose.yml does not mount")
@@ -58,7 +59,8 @@ def check_compose(compose):
         where = f"docker-compose.yml, {name}"
         pinned(where, service["image"])
         for mount in service.get("volumes", []):
-            if mount["type"] == "bind" and not Path(mount["source"]).exists():
+            # The user makes what is under secrets.
+            if mount["type"] == "bind" and "/secrets/" not in mount["source"] and not Path(mount["source"]).exists():
                 problem(where, f"mounts {mount['source']}, which does not exist")
         for port in service.get("ports", []):
             if port.get("host_ip") != "127.0.0.1":
@@ -94,12 +96,16 @@ def check_compose(compose):
     for name, values in needs.items():
         service = compose["services"][name]
         values |= {value for value in service["environment"].values() if value.startswith("file:")}
-        mounted = {secret.get("target", secret["source"]).rpartition("/")[2] for secret in service["secrets"]}
+        mounted = {f"/run/secrets/{secret.get('target', secret['source']).rpartition('/')[2]}" for secret in service["secrets"]}
+        for mount in service.get("volumes", []):
+            mounted |= {f"{mount['target']}/{name}" for name in FROM_THE_USER.get(Path(mount.get("source", "")).name, ())}
         for value in values:
-            if value.startswith("file:") and value.rpartition("/")[2] not in mounted:
+            if value.startswith("file:") and value.removeprefix("file:") not in mounted:
                 problem(f"docker-compose.yml, {name}", f"reads {value}, and no such secret is mounted")
     for name, forbidden in (("ingest", {"store_url", "textus_api_token", "ledger_key"}), ("worker", {"textus_webhook_secret"})):
         sources = {secret["source"] for secret in compose["services"][name]["secrets"]}
+        for mount in compose["services"][name].get("volumes", []):
+            sources |= FROM_THE_USER.get(Path(mount.get("source", "")).name, set())
         if sources & forbidden:
             problem(f"docker-compose.yml, {name}", f"holds secrets it has no use for: {sources & forbidden}")
 

@@ -19,6 +19,10 @@ def environment(compose, service_name, secrets):
     """The service's own variables; and each `file:/run/secrets/X` of the configuration, as a file of this machine."""
     service = json.loads(Path(compose).read_text(encoding="utf-8"))["services"][service_name]
     mounted = {secret.get("target", secret["source"]).rpartition("/")[2]: secret["source"] for secret in service["secrets"]}
+    for mount in service.get("volumes", []):
+        if mount["target"].startswith("/run/secrets/"):
+            directory = mount["target"].removeprefix("/run/secrets/")
+            mounted |= {f"{directory}/{file.name}": f"{directory}/{file.name}" for file in Path(secrets, directory).iterdir()}
 
     def here(value):
         file = re.fullmatch("file:/run/secrets/(.+)", value)

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hookline_broker::Broker;
@@ -25,6 +25,8 @@ use crate::open::{self, Opened};
 /// Pause before the first retry of opening a store that is away. Each further pause doubles and is jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// In a deployment everything starts at the same time: a store that is not there yet is nothing to warn of for so long.
+const STARTING: Duration = Duration::from_secs(60);
 /// Time beyond `shutdown_grace` for giving deliveries back and closing files.
 const CLOSING: Duration = Duration::from_secs(3);
 
@@ -72,7 +74,10 @@ impl WorkerService {
                 (Some(opened), stage)
             }
             Err(error) if open::is_away(&error) => {
-                tracing::warn!(error = format!("{error:#}"), "store.away: trying again until it can be opened");
+                tracing::info!(
+                    error = format!("{error:#}"),
+                    "store.not_there_yet: trying again until it can be opened"
+                );
                 (None, Stage::Opening(format!("{error:#}")))
             }
             Err(error) => return Err(error),
@@ -136,6 +141,7 @@ impl Parts {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Option<(WorkerApp, Opened)>> {
         let mut pause = FIRST_PAUSE;
+        let mut warn_at = Some(Instant::now() + STARTING);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(None),
@@ -157,7 +163,9 @@ impl Parts {
                     return Ok(Some(opened));
                 }
                 Err(error) if open::is_away(&error) => {
-                    tracing::debug!(error = format!("{error:#}"), "store.still_away");
+                    if warn_at.take_if(|at| Instant::now() >= *at).is_some() {
+                        tracing::warn!(error = format!("{error:#}"), "store.away: trying again until it can be opened");
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -1,6 +1,8 @@
 //! State that the parts of a RabbitMQ broker share: the options, the connections that are up, and the signals to end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use lapin::Connection;
 use tokio::sync::{Notify, watch};
@@ -11,6 +13,8 @@ use crate::BrokerState;
 use crate::metrics::{ConnectionRole, ReconnectCause};
 use crate::topology::WorkClass;
 
+/// In a deployment everything starts at the same time: a broker that is not there yet is nothing to warn of for so long.
+const STARTING: Duration = Duration::from_secs(60);
 /// After how many tries a lasting outage is logged again.
 const REPORT_AGAIN: u32 = 20;
 
@@ -28,6 +32,8 @@ pub(super) struct RabbitContext {
     /// Cancelled to end the connections.
     pub(super) stop: CancellationToken,
     outages: Mutex<Outages>,
+    started: Instant,
+    has_been_up: AtomicBool,
 }
 
 /// One connection of a process.
@@ -130,6 +136,8 @@ impl RabbitContext {
             closing: CancellationToken::new(),
             stop: CancellationToken::new(),
             outages: Mutex::new(outages),
+            started: Instant::now(),
+            has_been_up: AtomicBool::new(false),
         };
         context.publish_state(&context.outages());
         context
@@ -137,6 +145,7 @@ impl RabbitContext {
 
     pub(super) fn up(&self, link: Link) {
         tracing::info!(connection = link.name(), "broker.connected");
+        self.has_been_up.store(true, Ordering::Relaxed);
         self.change(link, LinkState::Up);
         if link.role() == ConnectionRole::Publish {
             self.publishing_again.notify_waiters();
@@ -159,7 +168,10 @@ impl RabbitContext {
             }
             ReconnectCause::Refused | ReconnectCause::Lost | ReconnectCause::Unconfirmed => {
                 self.change(link, LinkState::after(cause, format!("RabbitMQ is away: {why}")));
-                if tries == 1 || tries.is_multiple_of(REPORT_AGAIN) {
+                let is_starting = !self.has_been_up.load(Ordering::Relaxed) && self.started.elapsed() < STARTING;
+                if is_starting && tries == 1 {
+                    tracing::info!(connection, cause = cause.as_str(), "broker.not_there_yet: {why}; trying again");
+                } else if tries == 1 || tries.is_multiple_of(REPORT_AGAIN) {
                     tracing::warn!(connection, cause = cause.as_str(), tries, "broker.away: {why}; trying again");
                 }
             }

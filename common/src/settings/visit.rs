@@ -244,7 +244,10 @@ impl<'a, 't> Visit<'a, 't> {
         let (scalar, origin) = match resolve(given, self.environment) {
             Ok(resolved) => resolved,
             Err((what, remedy)) if self.needs.can_spare(path) => {
-                self.warnings.push(Problem::new(at, format!("{path} {what}"), remedy));
+                // A half has no use for the other half's secrets, and in a deployment that keeps them apart it has none.
+                if !matches!(self.needs.role, Role::Ingest | Role::Worker) {
+                    self.warnings.push(Problem::new(at, format!("{path} {what}"), remedy));
+                }
                 return None;
             }
             Err((what, remedy)) => {

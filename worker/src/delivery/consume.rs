@@ -58,6 +58,7 @@ pub(crate) struct Context {
     store_away: watch::Sender<Option<String>>,
     /// When a waiting consumer was last told.
     waiting_told: Mutex<Option<Instant>>,
+    created: Instant,
 }
 
 impl Context {
@@ -81,6 +82,7 @@ impl Context {
             deliveries_taken: AtomicU64::new(0),
             store_away: watch::Sender::new(None),
             waiting_told: Mutex::default(),
+            created: Instant::now(),
         }
     }
 
@@ -104,8 +106,14 @@ impl Context {
     /// Logs that a queue gives nothing, at most once a minute for all queues together: they wait for one broker.
     fn consumer_waits(&self, queue: Queue, error: &BrokerError) {
         let mut told = self.waiting_told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= TELL_WAITING_EVERY) {
-            *told = Some(Instant::now());
+        if told.is_some_and(|at| at.elapsed() < TELL_WAITING_EVERY) {
+            return;
+        }
+        *told = Some(Instant::now());
+        // In a deployment everything starts at the same time: a broker that is not there yet is nothing to warn of.
+        if self.created.elapsed() < TELL_WAITING_EVERY {
+            tracing::info!(queue = queue.name(), error = %error, "consumer.waiting: trying again every second");
+        } else {
             tracing::warn!(queue = queue.name(), error = %error, "consumer.waiting: trying again every second");
         }
     }
