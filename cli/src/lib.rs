@@ -19,6 +19,7 @@ mod pause;
 pub mod progress;
 mod records;
 mod run;
+mod sandbox;
 pub mod secret;
 mod status;
 pub mod table;
@@ -107,6 +108,8 @@ enum Command {
     /// Show, register, verify or disable what TextUs sends here
     #[command(subcommand)]
     Webhooks(webhooks::WebhooksCommand),
+    /// Run the stand-in for the TextUs API by itself, for demonstrations and tests
+    Sandbox(sandbox::SandboxArgs),
     /// Exit 0 when /readyz answers 200
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -115,7 +118,7 @@ impl Command {
     /// Returns whether `--dev` makes sense for this command.
     fn takes_dev(&self) -> bool {
         // `webhooks` is excluded because `dev` creates the sandbox's integration itself.
-        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Webhooks(_))
+        !matches!(self, Self::Dev(_) | Self::Run(_) | Self::Check(_) | Self::Webhooks(_) | Self::Sandbox(_))
     }
 }
 
@@ -195,6 +198,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Topology(args) => topology::run(place, &args).await,
         Command::Unrouted(command) => unrouted::run(place, command).await,
         Command::Webhooks(command) => webhooks::run(config, command).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(place, &args).await,
     }
 }
@@ -243,6 +247,9 @@ mod tests {
             "hookline webhooks list --limit 0",
             "hookline unrouted",
             "hookline backup",
+            "hookline sandbox --every 2s",
+            "hookline sandbox --every never --webhook-url http://127.0.0.1:1/ --webhook-secret a",
+            "hookline sandbox --webhook-url http://127.0.0.1:1/",
             "hookline unrouted discard",
             "hookline unrouted list --limit 0",
             "hookline trigger message.received --duplicates 101",

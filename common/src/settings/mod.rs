@@ -26,6 +26,7 @@ pub use kinds::webhook_url;
 pub use load::{Loaded, Needs, Role, load, load_again};
 pub use problem::{Location, Problem, Problems};
 pub use schema::json_schema;
+pub use text::parse_duration;
 
 use std::path::Path;
 

@@ -10,7 +10,8 @@ pub(super) const DURATION_PATTERN: &str = "^(\\d+d)?(\\d+h)?(\\d+m)?(\\d+s)?(\\d
 pub(super) const SIZE_PATTERN: &str = "^\\d+(B|KiB|MiB|GiB|TiB)?$";
 
 /// Reads whole numbers with units, larger units first and each at most once. Returns `None` for any other text.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = TIME_UNITS.iter();
     let mut millis: u64 = 0;

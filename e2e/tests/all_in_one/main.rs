@@ -15,6 +15,7 @@ mod memory;
 mod metrics;
 mod mutation;
 mod reload;
+mod sandbox;
 mod secrecy;
 mod shutdown;
 mod trigger;
