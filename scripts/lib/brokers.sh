@@ -21,6 +21,7 @@ keep_services_off() { # keep_services_off PACKAGE...
     case "$package" in
       rabbitmq-server) units+=(rabbitmq-server.service epmd.service epmd.socket) ;;
       postgresql) units+=(postgresql.service) ;;
+      docker.io) units+=(docker.service docker.socket containerd.service) ;;
     esac
   done
   mkdir -p /etc/systemd/system /etc/postgresql-common
