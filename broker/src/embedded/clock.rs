@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use hookline_common::time::{Timestamp, duration};
 
+/// A time that is further ahead than this was written before the wall clock was set back.
+const STEP: Duration = Duration::from_secs(1);
+
 /// The time when the broker was opened, and the monotonic time since. That time is the wall clock's, or the latest time in
 /// the file if the wall clock was set back behind it.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +34,19 @@ impl Clock {
         self.now_ms() + i64::try_from(delay.as_millis()).unwrap_or(i64::MAX >> 1)
     }
 
-    /// Converts this clock's milliseconds to the wall time as it is now. The result is never in the future.
+    /// Converts this clock's milliseconds to the wall time. Both are the same until the wall clock is set back.
     pub(super) fn wall(&self, at_ms: i64) -> Timestamp {
-        Timestamp::now().minus(duration(self.now_ms().saturating_sub(at_ms)))
+        self.unless_ahead(Timestamp::from_millis(at_ms), at_ms)
+    }
+
+    /// Returns `time`, a wall time of about when this clock showed `at_ms`. If that is in the future by now, because the wall
+    /// clock was set back, returns the time that has the same age.
+    pub(super) fn unless_ahead(&self, time: Timestamp, at_ms: i64) -> Timestamp {
+        let now = Timestamp::now();
+        if time <= now.plus(STEP) {
+            return time;
+        }
+        now.minus(duration(self.now_ms().saturating_sub(at_ms)))
     }
 
     pub(super) fn until(&self, due_ms: i64) -> Duration {

@@ -38,7 +38,7 @@ pub(super) async fn oldest(conn: &mut SqliteConnection, clock: Clock) -> Result<
 
 /// When an event was received, which is not after it was stored: the wall clock may have been set back since.
 fn received_at(clock: Clock, received_ms: i64, stored_ms: i64) -> Timestamp {
-    Timestamp::from_millis(received_ms).min(clock.wall(stored_ms))
+    clock.unless_ahead(Timestamp::from_millis(received_ms), stored_ms)
 }
 
 /// The events of these message numbers, without those that are gone or cannot be read.

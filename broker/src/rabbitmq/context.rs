@@ -195,11 +195,14 @@ impl RabbitContext {
     /// Records how the broker's objects differ from what they must be; `None` if they don't.
     pub(super) fn mismatch(&self, words: Option<String>) {
         let mut outages = self.outages();
+        if words.is_some() {
+            // Each time, because the alert looks at the last minutes.
+            self.options.metrics.reconnect(ConnectionRole::Publish, ReconnectCause::Topology);
+        }
         if outages.mismatch == words {
             return;
         }
         if let Some(why) = &words {
-            self.options.metrics.reconnect(ConnectionRole::Publish, ReconnectCause::Topology);
             tracing::error!("broker.topology: {why}");
         }
         outages.mismatch = words;

@@ -38,7 +38,7 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// How often the topology is declared: what an operator deletes or unbinds by mistake is back within this time.
 const DECLARE_EVERY: Duration = Duration::from_secs(30);
 /// The same while an object is not as it must be.
-const DECLARE_AGAIN: Duration = Duration::from_secs(2);
+const DECLARE_AGAIN: Duration = Duration::from_secs(10);
 /// How often a connection's state is checked, in addition to its events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

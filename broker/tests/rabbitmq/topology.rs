@@ -266,6 +266,23 @@ async fn a_queue_with_other_arguments_is_named_with_the_remedy_and_waited_for() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_replaced_while_a_worker_runs_is_told_until_it_is_right_again() {
+    let url = RabbitNode::shared().await.vhost().await;
+    let broker = worker(&url).await;
+    let (_connection, channel) = operator(&url).await;
+    delete(&channel, Queue::Work(HandlerName::LogNote)).await;
+    let other = declare_otherwise(&channel).await;
+
+    let name = other.name();
+    state_becomes(&broker, |state| matches!(state, BrokerState::NotReady(why) if why.contains(&name))).await;
+    broker.publish(&an_opt_out()).await.expect("what goes elsewhere is stored");
+
+    delete(&channel, other).await;
+    state_becomes(&broker, |state| *state == BrokerState::Ready).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_virtual_host_that_allows_too_few_queues_is_told_as_such_and_waited_for() {
     let node = RabbitNode::start().await;
     node.ctl(&["set_vhost_limits", r#"{"max-queues": 10}"#]).await;
