@@ -75,9 +75,12 @@ pub(crate) async fn run(place: Place<'_>, args: &BackupArgs) -> anyhow::Result<E
 
     let packed = work.path().join("packed.tar");
     pack(&copies, &packed).with_context(|| format!("cannot write {}", file.display()))?;
-    // Unlike a rename, a hard link replaces nothing that another process has made meanwhile.
+    // Unlike a rename, a hard link replaces nothing that another process has made meanwhile. Some file systems have none.
     std::fs::hard_link(&packed, &file)
-        .or_else(|_| std::fs::rename(&packed, &file))
+        .or_else(|error| {
+            let is_there = error.kind() == io::ErrorKind::AlreadyExists;
+            if is_there { Err(error) } else { std::fs::rename(&packed, &file) }
+        })
         .and_then(|()| File::open(dir)?.sync_all())
         .with_context(|| format!("cannot write {}", file.display()))?;
     report(&settings, &file, &copies, args.json)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hookline_broker::conformance::{next, nothing_comes, settle};
 use hookline_broker::embedded::EmbeddedBroker;
-use hookline_broker::{BrokerState, Consume, Publish, PublishError, QueueAdmin, Settlement, Spends};
+use hookline_broker::{Again, BrokerState, Consume, Publish, PublishError, QueueAdmin, Settlement, Spends};
 use hookline_common::names::{HandlerName, Queue};
 use hookline_common::testing::events::an_inbound_message;
 use hookline_common::time::Timestamp;
@@ -42,6 +42,24 @@ async fn nothing_is_acknowledged_into_a_file_that_no_restart_finds() {
         assert!(why.contains(name) && why.contains(remedy) && why.contains("docs/runbooks.md"), "{why}");
         broker.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_settled_or_put_again_in_a_file_that_no_restart_finds() {
+    let directory = Directory::new();
+    let broker = directory.open().await;
+    let event = an_inbound_message();
+    broker.publish(&event).await.unwrap();
+    let mut notes = broker.consume(NOTES, 1).await.unwrap();
+    let delivery = next(&mut notes).await;
+    std::fs::remove_file(directory.dir.path().join("broker.db")).unwrap();
+
+    let again = broker.publish_again(HandlerName::LogNote, &event, Again::Redrive).await;
+    let settled = delivery.settle(Settlement::Done).await;
+
+    assert!(matches!(again, Err(PublishError::Fatal(_))), "{again:?}");
+    assert!(settled.is_err(), "{settled:?}");
+    broker.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,6 +89,9 @@ impl Writer {
                 return self.round_failed(&error, changes, replies);
             }
         };
+        if let Some(reason) = self.files_lost() {
+            return self.give_up(&reason, replies);
+        }
 
         self.context.commits.fetch_add(1, Ordering::Relaxed);
         for ((lease, _), reply) in changes.into_iter().zip(replies) {
@@ -140,10 +143,15 @@ impl Writer {
                 self.waiting.settlements.extend(again);
                 self.retry_at = Some(Instant::now() + RETRY);
             }
-            Fault::Fatal(reason) => {
-                let replies = again.filter_map(|(_, _, reply)| reply);
-                replies.for_each(|reply| drop(reply.send(Err(BrokerError::Unavailable(reason.clone())))));
-            }
+            Fault::Fatal(reason) => self.give_up(&reason, again.map(|(_, _, reply)| reply).collect()),
+        }
+    }
+
+    /// Answers that nothing was settled. Dropping the requests for leases lets the dispatcher ask again.
+    fn give_up(&mut self, reason: &str, replies: Vec<Option<SettleReply>>) {
+        self.waiting.leases.clear();
+        for reply in replies.into_iter().flatten() {
+            let _ = reply.send(Err(BrokerError::Unavailable(reason.to_owned())));
         }
     }
 
@@ -188,6 +196,9 @@ impl Writer {
             round::roll_back(&mut self.conn).await;
         }
         done.map_err(|error| PublishError::from(self.note_fault(&error, "storing an event again")))?;
+        if let Some(reason) = self.files_lost() {
+            return Err(PublishError::Fatal(reason));
+        }
         self.announce(1 << rows::code(handler), now_ms);
         Ok(())
     }
