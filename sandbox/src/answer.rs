@@ -1,5 +1,6 @@
 //! An endpoint's answer, before it becomes HTTP.
 
+use hyper::header::HeaderName;
 use serde_json::{Value, json};
 
 /// The media type of the API: <https://apidocs.next.textus.com/overview/making_requests/>
@@ -16,13 +17,15 @@ pub(crate) struct Answer {
     pub(crate) media_type: &'static str,
     /// The value of the `Allow` header.
     pub(crate) allow: Option<&'static str>,
+    /// Further headers.
+    pub(crate) headers: Vec<(HeaderName, String)>,
     /// The request's fault, if a correct client would not have sent the request.
     pub(crate) violation: Option<String>,
 }
 
 impl Answer {
     pub(crate) fn bare(status: u16) -> Self {
-        Self { status, body: None, media_type: MEDIA_TYPE, allow: None, violation: None }
+        Self { status, body: None, media_type: MEDIA_TYPE, allow: None, headers: Vec::new(), violation: None }
     }
 
     pub(crate) fn resource(status: u16, body: Value) -> Self {

@@ -34,13 +34,13 @@ pub(crate) fn spawn(shared: &Arc<SandboxState>, webhook: Outgoing, timing: EchoT
     let bytes = webhook.payload.to_string().into_bytes();
     count(shared, |counts| counts.pending += 1);
     let shared_by_task = Arc::clone(shared);
-    shared.tasks.spawn(async move {
+    shared.life.tasks.spawn(async move {
         let shared = shared_by_task;
         if timing == EchoTiming::AfterAnswer {
             tokio::time::sleep(AFTER_ANSWER).await;
         }
         let accepted = tokio::select! {
-            () = shared.stop.cancelled() => false,
+            () = shared.life.stop.cancelled() => false,
             accepted = deliver(&shared, &webhook.integration, &bytes) => accepted,
         };
         count(&shared, |counts| {

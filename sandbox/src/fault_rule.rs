@@ -5,6 +5,8 @@ use std::time::Duration;
 use hyper::Method;
 
 use crate::fault::Fault;
+use crate::hubspot::HubSpotEndpoint;
+use crate::receiver::DocumentType;
 use crate::route::Endpoint;
 use crate::subject::Subject;
 
@@ -25,7 +27,8 @@ pub struct FaultRule {
     path: Option<String>,
     phone: Option<String>,
     account: Option<String>,
-    endpoint: Option<Endpoint>,
+    endpoint: Option<AnyEndpoint>,
+    body: Option<String>,
     skip: usize,
     /// The number of the last request that can meet the fault.
     last: Option<usize>,
@@ -45,6 +48,7 @@ impl FaultRule {
             phone: None,
             account: None,
             endpoint: None,
+            body: None,
             skip: 0,
             last: None,
             times: None,
@@ -55,8 +59,15 @@ impl FaultRule {
     }
 
     #[must_use]
-    pub fn on(mut self, endpoint: Endpoint) -> Self {
-        self.endpoint = Some(endpoint);
+    pub fn on(mut self, endpoint: impl Into<AnyEndpoint>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// Matches requests whose body, as it was sent, contains this text.
+    #[must_use]
+    pub fn body_contains(mut self, text: impl Into<String>) -> Self {
+        self.body = Some(text.into());
         self
     }
 
@@ -81,7 +92,7 @@ impl FaultRule {
         self
     }
 
-    /// Matches requests about this number (E.164), in whatever form they name it: in the path, in `q` or `exact[]`, in
+    /// Matches requests to the TextUs sandbox about this number (E.164), in whatever form they name it: in the path, in `q` or `exact[]`, in
     /// a contact's body, or by the id of a message, conversation or contact.
     #[must_use]
     pub fn phone(mut self, e164: impl Into<String>) -> Self {
@@ -89,7 +100,7 @@ impl FaultRule {
         self
     }
 
-    /// Matches requests to this account, or for a message, conversation or contact of it.
+    /// Matches requests to this account of the TextUs sandbox, or for a message, conversation or contact of it.
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.account = Some(account.into());
@@ -126,12 +137,14 @@ impl FaultRule {
         self
     }
 
-    fn matches(&self, method: &Method, path: &str, endpoint: Option<Endpoint>, subject: &Subject) -> bool {
+    fn matches(&self, asked: &Asked<'_>, subject: &Subject) -> bool {
+        let Asked { method, path, endpoint, body } = *asked;
         self.times != Some(0)
             && self.method.as_ref().is_none_or(|wanted| wanted == method)
             && self.path_prefix.as_deref().is_none_or(|prefix| path.starts_with(prefix))
             && self.path.as_deref().is_none_or(|pattern| fits(pattern, path))
             && self.endpoint.is_none_or(|wanted| endpoint == Some(wanted))
+            && self.body.as_deref().is_none_or(|text| contains(body, text.as_bytes()))
             && self.phone.as_ref().is_none_or(|wanted| subject.phones.contains(wanted))
             && self.account.as_ref().is_none_or(|wanted| subject.account.as_ref() == Some(wanted))
     }
@@ -147,6 +160,42 @@ impl FaultRule {
         }
         hit
     }
+}
+
+/// An endpoint of any stand-in, for [`FaultRule::on`]. A rule for an endpoint of another stand-in matches nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnyEndpoint {
+    TextUs(Endpoint),
+    HubSpot(HubSpotEndpoint),
+    Receiver(DocumentType),
+}
+
+impl From<Endpoint> for AnyEndpoint {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::TextUs(endpoint)
+    }
+}
+
+impl From<HubSpotEndpoint> for AnyEndpoint {
+    fn from(endpoint: HubSpotEndpoint) -> Self {
+        Self::HubSpot(endpoint)
+    }
+}
+
+impl From<DocumentType> for AnyEndpoint {
+    fn from(kind: DocumentType) -> Self {
+        Self::Receiver(kind)
+    }
+}
+
+/// A request, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a Method,
+    /// The path as it was sent, with the query.
+    pub(crate) path: &'a str,
+    pub(crate) endpoint: Option<AnyEndpoint>,
+    pub(crate) body: &'a [u8],
 }
 
 /// All faults that one request meets.
@@ -170,15 +219,11 @@ impl Met {
 }
 
 /// Counts this request and returns the faults that it meets.
-pub(crate) fn take<'a>(
-    rules: impl Iterator<Item = &'a mut FaultRule>,
-    (method, path, endpoint): (&Method, &str, Option<Endpoint>),
-    subject: &Subject,
-) -> Met {
+pub(crate) fn take<'a>(rules: impl Iterator<Item = &'a mut FaultRule>, asked: &Asked<'_>, subject: &Subject) -> Met {
     let mut met = Met::default();
     for rule in rules {
         let is_open = met.fault.is_none() || rule.fault.comes_besides();
-        if !is_open || !rule.matches(method, path, endpoint, subject) || !rule.hits() {
+        if !is_open || !rule.matches(asked, subject) || !rule.hits() {
             continue;
         }
         if let Fault::Delay(time) = &rule.fault {
@@ -190,6 +235,10 @@ pub(crate) fn take<'a>(
         }
     }
     met
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|bytes| bytes == text)
 }
 
 /// Returns whether a pattern with `*` matches the whole text.

@@ -15,15 +15,21 @@
 //! # }
 //! ```
 //!
+//! Two further servers stand in for systems of record: [`hubspot`] for HubSpot, and [`receiver`] for a user's own
+//! endpoint that takes the documents of the http connector. [`FaultRule`] works for all three.
+//!
 //! Where the vendor documents nothing, the sandbox behaves in the way that is hardest on a client, and a comment at the
 //! place says so. State is kept in memory only and lost with the [`Sandbox`].
 
 mod answer;
+mod connection;
 mod echo;
 mod endpoints;
 mod fault;
 mod fault_rule;
+mod faulted;
 mod gzip;
+pub mod hubspot;
 mod integration;
 mod learn;
 mod ledger;
@@ -33,12 +39,14 @@ mod phone;
 mod post;
 pub mod rate_limit;
 mod raw;
+pub mod receiver;
 mod reply;
 mod route;
 pub mod samples;
 mod sandbox;
 mod server;
 mod shapes;
+mod stand_in;
 mod state;
 mod subject;
 mod webhooks;
@@ -46,7 +54,8 @@ mod world;
 
 pub use echo::EchoCounts;
 pub use fault::Fault;
-pub use fault_rule::FaultRule;
+pub use fault_rule::{AnyEndpoint, FaultRule};
+pub use hubspot::{HubSpot, HubSpotEndpoint, HubSpotObject, HubSpotOptions, HubSpotRecord, MergedIds};
 pub use hyper::Method;
 pub use ledger::{Effect, EffectKind, RecordedRequest, Violation};
 pub use model::Direction;
@@ -54,6 +63,8 @@ pub use options::{
     DOCUMENTED_RATE_LIMIT, EchoTiming, IntegrationUpdates, MessageForm, Related, RetryAfterForm, Rights,
     SandboxOptions, WebhookTarget,
 };
+pub use receiver::{Document, DocumentType, Receiver, ReceiverOptions};
 pub use route::Endpoint;
 pub use samples::SampleFacts;
 pub use sandbox::{FaultId, MessageIds, Sandbox};
+pub use stand_in::ApiRequest;

@@ -12,7 +12,7 @@ use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, Heade
 use hyper::{StatusCode, http};
 use serde_json::{Value, json};
 
-use crate::answer::{Answer, MEDIA_TYPE};
+use crate::answer::Answer;
 use crate::gzip::gzip;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -87,12 +87,12 @@ pub(crate) async fn compressed(response: Response) -> Response {
     http::Response::from_parts(head, whole(gzip(&body.to_bytes()).into()))
 }
 
-pub(crate) fn garbage() -> Response {
-    with_media_type(whole(Bytes::from_static(b"<html>\xff\xfe}{ no JSON here")))
+pub(crate) fn garbage(media_type: &'static str) -> Response {
+    with_media_type(media_type, whole(Bytes::from_static(b"<html>\xff\xfe}{ no JSON here")))
 }
 
 /// A JSON string of this many bytes, generated while it is sent.
-pub(crate) fn huge(bytes: u64) -> Response {
+pub(crate) fn huge(bytes: u64, media_type: &'static str) -> Response {
     const CHUNK: usize = 64 * 1024;
     let chunks = stream::unfold((bytes, true), |(left, opening)| async move {
         let size = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
@@ -107,7 +107,7 @@ pub(crate) fn huge(bytes: u64) -> Response {
         }
         (size > 0).then(|| (Ok(Frame::data(chunk.into())), (left - size as u64, false)))
     });
-    let mut response = with_media_type(StreamBody::new(chunks).boxed_unsync());
+    let mut response = with_media_type(media_type, StreamBody::new(chunks).boxed_unsync());
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
     response
 }
@@ -151,6 +151,11 @@ fn parts(answer: Answer) -> (http::response::Parts, Bytes) {
     if let Some(allow) = answer.allow {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     }
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
     let body = match answer.body {
         None => Bytes::new(),
         Some(value) => {
@@ -161,9 +166,9 @@ fn parts(answer: Answer) -> (http::response::Parts, Bytes) {
     (response.into_parts().0, body)
 }
 
-fn with_media_type(body: Body) -> Response {
+fn with_media_type(media_type: &'static str, body: Body) -> Response {
     let mut response = http::Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 

@@ -151,7 +151,7 @@ pub(crate) fn query_pairs(query: &str) -> Option<Vec<(String, String)>> {
 }
 
 /// Decodes strictly: the decoder alone would accept a `%` that no two hexadecimal digits follow.
-fn decoded(text: &str) -> Option<String> {
+pub(crate) fn decoded(text: &str) -> Option<String> {
     let well_formed = text.split('%').skip(1).all(|rest| {
         let digits = rest.as_bytes();
         digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)

@@ -28,7 +28,7 @@ pub struct Sandbox {
 
 /// The id of a rule that was added, for [`Sandbox::remove_fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaultId(u64);
+pub struct FaultId(pub(crate) u64);
 
 /// The ids of a seeded message, as the API writes them: `/messages/{slug}` and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Sandbox {
         let listener = TcpListener::bind(options.listen).await.context("binding the sandbox's listener")?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(SandboxState::new(State::new(options), crate::post::client()?));
-        shared.tasks.spawn(server::run(listener, Arc::clone(&shared)));
+        shared.life.tasks.spawn(server::run(listener, Arc::clone(&shared)));
         Ok(Self { shared, addr })
     }
 
@@ -66,9 +66,7 @@ impl Sandbox {
     /// Closes the listener and every connection, and waits until all are gone. Echoes that are not yet accepted are
     /// given up.
     pub async fn stop(&self) {
-        self.shared.stop.cancel();
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        self.shared.life.end().await;
     }
 
     /// Changes how the sandbox behaves from the next request on; the address stays.
@@ -280,7 +278,7 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.shared.life.stop.cancel();
     }
 }
 

@@ -1,35 +1,28 @@
-//! Serves the sandbox's state over HTTP/1.1: accepts connections, takes each request through the state, and applies
-//! faults. We use hyper directly because its connections can be dropped without an answer.
+//! Serves the sandbox's state over HTTP/1.1: takes each request through the state, and applies faults.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::net::TcpListener;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, MEDIA_TYPE};
+use crate::connection::{self, Instead, Life};
 use crate::echo::{self, EchoCounts};
-use crate::fault::Fault;
-use crate::fault_rule::{self, Met};
+use crate::fault_rule::{self, Asked, Met};
 use crate::ledger::RecordedRequest;
 use crate::options::EchoTiming;
 use crate::rate_limit::Quota;
 use crate::reply::{self, Response};
 use crate::state::{State, sent_path};
 use crate::subject::Subject;
-use crate::{raw, route};
+use crate::{faulted, route};
 
 /// Header on every answer, faults included, unless a test plays the real API. It lets a client recognise the sandbox.
 const MARK: HeaderName = HeaderName::from_static("x-hookline-sandbox");
@@ -42,19 +35,12 @@ pub(crate) struct SandboxState {
     state: Mutex<State>,
     pub(crate) echo_counts: Mutex<EchoCounts>,
     pub(crate) client: reqwest::Client,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) life: Life,
 }
 
 impl SandboxState {
     pub(crate) fn new(state: State, client: reqwest::Client) -> Self {
-        Self {
-            state: Mutex::new(state),
-            echo_counts: Mutex::default(),
-            client,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        }
+        Self { state: Mutex::new(state), echo_counts: Mutex::default(), client, life: Life::default() }
     }
 
     /// Locks the state. Never hold the guard across an await.
@@ -63,65 +49,11 @@ impl SandboxState {
     }
 }
 
-/// Accepts connections until the sandbox is stopped.
+/// Serves until the sandbox is stopped.
 pub(crate) async fn run(listener: TcpListener, shared: Arc<SandboxState>) {
-    loop {
-        let accepted = tokio::select! {
-            () = shared.stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                shared.tasks.spawn(connection(stream, Arc::clone(&shared)));
-            }
-            // For example without free descriptors, the next accept would fail again at once.
-            Err(error) => {
-                tracing::debug!(%error, "sandbox accepted no connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
+    let life = shared.life.clone();
+    connection::run(listener, life, move |request| respond(Arc::clone(&shared), request)).await;
 }
-
-async fn connection(stream: TcpStream, shared: Arc<SandboxState>) {
-    // Without this, small answers in several writes would wait for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| respond(Arc::clone(&shared), request));
-    let mut http = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
-    let ended = tokio::select! {
-        () = shared.stop.cancelled() => return,
-        ended = &mut http => ended,
-    };
-    let Err(error) = ended else { return };
-    let Some(instead) = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<Instead>()) else {
-        return;
-    };
-    let mut stream = http.into_parts().io.into_inner();
-    match instead {
-        // A linger of zero makes the close a reset, which no client can mistake for the end of an answer.
-        Instead::Reset => drop(stream.set_zero_linger()),
-        Instead::Raw(bytes) => {
-            // A client that has disconnected misses the bytes.
-            let _ = stream.write_all(bytes).await;
-            let _ = stream.shutdown().await;
-        }
-    }
-}
-
-/// What a fault does to the connection instead of an answer from hyper; both end the connection.
-#[derive(Debug)]
-enum Instead {
-    Reset,
-    Raw(Bytes),
-}
-
-impl std::fmt::Display for Instead {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ended by a fault")
-    }
-}
-
-impl std::error::Error for Instead {}
 
 async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Result<Response, Instead> {
     let (head, body) = request.into_parts();
@@ -149,19 +81,8 @@ async fn respond(shared: Arc<SandboxState>, request: Request<Incoming>) -> Resul
         // A fault may have set this header itself.
         response.headers_mut().entry(name).or_insert(HeaderValue::try_from(value).expect("digits"));
     }
-    let status = response.status();
-    let interim = match met.fault {
-        Some(Fault::Interim(status)) => StatusCode::from_u16(status).ok().filter(StatusCode::is_informational),
-        _ => None,
-    };
-    shared.state().ledger.answered(number, status.as_u16(), (met.leaves_answer(), marked));
-    if status.is_informational() {
-        return Err(Instead::Raw(raw::interim_only(&response.into_parts().0)));
-    }
-    match interim {
-        Some(interim) => Err(Instead::Raw(raw::interim_then(interim, response).await)),
-        None => Ok(response),
-    }
+    shared.state().ledger.answered(number, response.status().as_u16(), (met.leaves_answer(), marked));
+    faulted::finish(&met, response).await
 }
 
 struct Arrival {
@@ -205,7 +126,9 @@ fn meet(shared: &SandboxState, head: &Parts, body: &Bytes) -> Met {
     let route = route::find(&head.method, head.uri.path()).ok();
     let subject = Subject::of(&state.world, head, route.as_ref(), body);
     let rules = state.faults.iter_mut().map(|(_, rule)| rule);
-    fault_rule::take(rules, (&head.method, &sent_path(head), route.map(|route| route.endpoint)), &subject)
+    let endpoint = route.map(|route| route.endpoint.into());
+    let asked = Asked { method: &head.method, path: &sent_path(head), endpoint, body };
+    fault_rule::take(rules, &asked, &subject)
 }
 
 async fn serve(
@@ -213,50 +136,10 @@ async fn serve(
     (number, head, body): (u64, &Parts, &Bytes),
     met: &Met,
 ) -> Result<Response, Instead> {
-    let answer = if met.carries_out() {
-        carry_out(shared, number, head, body).await
-    } else {
-        // This answer is never sent: a fault that carries nothing out has its own answer or none.
-        Answer::bare(StatusCode::SERVICE_UNAVAILABLE.as_u16())
-    };
-    let wait = shared.state().options.latency + met.delay;
-    if !wait.is_zero() {
-        tokio::time::sleep(wait).await;
-    }
-    let response = match met.fault.clone() {
-        None | Some(Fault::Interim(_) | Fault::Delay(_) | Fault::Gzip) => reply::plain(answer),
-        Some(Fault::Status { status, headers, body }) => reply::status(status, &headers, body),
-        Some(Fault::Throttle { retry_after }) => reply::throttled(Some(&retry_after)),
-        Some(Fault::Slow(time)) => {
-            tokio::time::sleep(time).await;
-            reply::plain(answer)
-        }
-        Some(Fault::Hang(time) | Fault::EffectThenHang(time)) => {
-            tokio::time::sleep(time).await;
-            return Err(Instead::Reset);
-        }
-        Some(Fault::LateEffect(time)) => {
-            // Runs in its own task, because this one ends when the client disconnects.
-            let (late, head, body) = (Arc::clone(shared), head.clone(), body.clone());
-            let carried_out = shared.tasks.spawn(async move {
-                tokio::time::sleep(time).await;
-                carry_out(&late, number, &head, &body).await;
-            });
-            // Only the task's end counts here; a panic has already been reported.
-            let _ = carried_out.await;
-            return Err(Instead::Reset);
-        }
-        Some(Fault::Reset | Fault::EffectThenReset) => return Err(Instead::Reset),
-        Some(Fault::EffectThenStatus(status)) => reply::status(status, &[], None),
-        Some(Fault::EffectThenBody { status, media_type, body }) => reply::with_body(status, &media_type, body),
-        Some(Fault::GarbageBody) => reply::garbage(),
-        Some(Fault::HugeBody(bytes)) => reply::huge(bytes),
-        Some(Fault::LoneSurrogate) => reply::ending_in(answer, reply::LONE_SURROGATE),
-        Some(Fault::CutUtf8) => reply::ending_in(answer, reply::CUT_UTF8),
-        Some(Fault::TruncatedBody) => reply::truncated(answer),
-        Some(Fault::DripBody(pause)) => reply::dripping(answer, pause),
-    };
-    Ok(if met.gzip { reply::compressed(response).await } else { response })
+    let latency = shared.state().options.latency;
+    let (acting, head, body) = (Arc::clone(shared), head.clone(), body.clone());
+    let carry_out = move || async move { carry_out(&acting, number, &head, &body).await };
+    faulted::serve(met, latency, &shared.life.tasks, MEDIA_TYPE, carry_out).await
 }
 
 /// Carries out the whole effect under the lock and without an await, so that a client that disconnects cannot leave it

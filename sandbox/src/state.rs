@@ -216,7 +216,7 @@ fn is_media_type(headers: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Returns the value of a header that occurs exactly once.
-fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn the_only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let only = values.next().filter(|_| values.next().is_none())?;
     only.to_str().ok()
