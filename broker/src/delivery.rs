@@ -11,6 +11,7 @@ use hookline_common::event::{Event, EventType};
 use hookline_common::names::{DeadReason, Destination, HandlerName, Queue};
 use hookline_common::time::Timestamp;
 
+use crate::topology::DELIVERY_LIMIT;
 use crate::{Again, BrokerError};
 
 /// What a failed attempt records for the next one. It is shown with the delivery; the code that makes it redacts it.
@@ -31,6 +32,23 @@ pub struct DeadLetterInfo {
     pub detail: String,
     pub attempts: u32,
     pub dead_lettered_at: Timestamp,
+}
+
+impl DeadLetterInfo {
+    /// The reason for a delivery that was handed out too often without being settled.
+    pub(crate) fn delivery_limit(attempts: u32) -> Self {
+        Self {
+            reason: DeadReason::DeliveryLimit,
+            destination: None,
+            status: None,
+            detail: format!(
+                "handed out {DELIVERY_LIMIT} times and never settled: it probably ends the process that handles it; look at \
+                 the payload before a redrive"
+            ),
+            attempts,
+            dead_lettered_at: Timestamp::now(),
+        }
+    }
 }
 
 /// How this worker finishes with a delivery.

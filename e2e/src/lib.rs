@@ -13,6 +13,7 @@ mod commands;
 mod deployment;
 #[cfg(feature = "testing")]
 mod people;
+mod preload;
 mod process;
 mod proxy;
 mod sender;
@@ -25,6 +26,7 @@ pub use binaries::{HOOKLINE, HOOKLINE_INGEST, HOOKLINE_WORKER, binary};
 pub use deployment::{Deployment, Half, Load, Part, Tally, send_all};
 #[cfg(feature = "testing")]
 pub use people::People;
+pub use preload::preload;
 pub use process::{Process, Ran, run};
 pub use proxy::{Direction, Proxy, Toxics};
 pub use sender::{Answer, Sender};

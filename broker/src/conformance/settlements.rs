@@ -154,6 +154,61 @@ pub async fn a_delivery_that_ends_every_process_becomes_a_dead_letter(harness: &
     assert!(handed_out >= DELIVERY_LIMIT, "given up after {handed_out}");
 }
 
+/// As when a process died in a call: who gets the delivery next waits until the dead one's claim has ended.
+pub async fn waiting_in_between_does_not_keep_a_delivery_from_its_limit(harness: &dyn Harness) {
+    let broker = harness.open().await;
+    broker.publish(&an_inbound_message()).await.expect("stored");
+    let mut work = consume(&broker, NOTES, 1).await;
+    let mut dead = consume(&broker, DEAD_NOTES, 1).await;
+
+    let mut dropped = 0;
+    let letter = loop {
+        let either = async {
+            tokio::select! {
+                delivery = work.next() => delivery,
+                letter = dead.next() => letter,
+            }
+        };
+        let delivery = within_deadline(either).await.expect("neither queue ends");
+        if delivery.queue == DEAD_NOTES {
+            break delivery;
+        }
+        if delivery.redeliveries % 8 == 7 && dropped == delivery.redeliveries {
+            let until = Timestamp::now().plus(Duration::from_millis(100));
+            settle(delivery, Settlement::Park { until, spends: Spends::Age, last: None }).await;
+            let back = next(&mut work).await;
+            assert_eq!(back.redeliveries, dropped, "waiting changes no count");
+            drop(back);
+        } else {
+            drop(delivery);
+        }
+        dropped += 1;
+        assert!(dropped <= DELIVERY_LIMIT + 1, "it is still handed out");
+    };
+
+    assert_eq!(letter.dead.as_ref().map(|dead| dead.reason), Some(DeadReason::DeliveryLimit));
+    assert!(dropped >= DELIVERY_LIMIT, "given up after {dropped}");
+    settle(letter, Settlement::Done).await;
+    broker.close().await;
+}
+
+pub async fn an_attempt_that_ends_by_itself_begins_the_limit_anew(harness: &dyn Harness) {
+    let broker = harness.open().await;
+    broker.publish(&an_inbound_message()).await.expect("stored");
+    let mut work = consume(&broker, NOTES, 1).await;
+    drop(next(&mut work).await);
+    let again = next(&mut work).await;
+    assert_eq!(again.redeliveries, 1);
+
+    let until = Timestamp::now().plus(Duration::from_millis(100));
+    settle(again, Settlement::Park { until, spends: Spends::Attempt, last: None }).await;
+
+    let retried = next(&mut work).await;
+    assert_eq!((retried.attempt, retried.redeliveries), (2, 0));
+    settle(retried, Settlement::Done).await;
+    broker.close().await;
+}
+
 pub async fn a_settlement_from_before_a_crash_changes_nothing(harness: &dyn Harness) {
     let broker = harness.open().await;
     broker.publish(&an_inbound_message()).await.expect("stored");

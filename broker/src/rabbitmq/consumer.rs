@@ -28,8 +28,8 @@ use super::publisher::{Outgoing, Publisher};
 use super::settler::{Handle, RabbitSettler};
 use crate::delivery_buffer::DeliveryBuffer;
 use crate::topology::rabbitmq::{DELAY, delay_key};
-use crate::topology::{Tier, takes};
-use crate::{Delivery, DeliveryParts};
+use crate::topology::{DELIVERY_LIMIT, Tier, takes};
+use crate::{DeadLetterInfo, Delivery, DeliveryParts, Settlement, Settler as _};
 
 /// How long a consumer may get nothing while its queue has ready messages, before we take it for dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -194,7 +194,7 @@ impl QueueConsumer {
             self.wait_on(handle, message, wait);
             return;
         }
-        let Read { event, mut state, redeliveries } = message::read(&mut message, self.queue);
+        let Read { event, mut state } = message::read(&mut message, self.queue);
         let event = Arc::new(event);
         let first_attempt_at = state.first_attempt_at.unwrap_or_else(Timestamp::now);
         state.first_attempt_at = Some(first_attempt_at);
@@ -202,7 +202,7 @@ impl QueueConsumer {
             queue: self.queue,
             attempt: state.attempt,
             first_attempt_at,
-            redeliveries,
+            redeliveries: state.returned,
             again: state.again,
             copy: Some(state.copy.unwrap_or(Timestamp::from_millis(0))),
             last: state.last.clone(),
@@ -210,8 +210,14 @@ impl QueueConsumer {
             routed_to: self.handlers.iter().copied().filter(|name| takes(*name, &event.event_type)).collect(),
             event: Arc::clone(&event),
         };
-        let settler = RabbitSettler { handle, event, queue: self.queue, state };
-        self.buffer.put(Delivery::new(parts, Box::new(settler)), None);
+        let attempts = state.attempt;
+        let settler = Box::new(RabbitSettler { handle, event, queue: self.queue, state });
+        // RabbitMQ gives up what one message holds. A delivery that was parked in between is given up here.
+        if matches!(self.queue, Queue::Work(_)) && parts.redeliveries > DELIVERY_LIMIT {
+            tokio::spawn(settler.settle(Settlement::DeadLetter(DeadLetterInfo::delivery_limit(attempts))));
+            return;
+        }
+        self.buffer.put(Delivery::new(parts, settler), None);
     }
 
     /// How long the message must wait in another tier before its handler may have it.

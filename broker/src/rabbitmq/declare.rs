@@ -61,8 +61,8 @@ impl Difference {
     }
 }
 
-const OTHER_ARGUMENTS: &str = "arguments cannot be changed: take what it holds out through a shovel or by letting the \
-    workers drain it, delete it by hand, and let Hookline declare it again; see docs/runbooks.md";
+const OTHER_ARGUMENTS: &str = "arguments cannot be changed: unbind it, move out what it holds, delete it and let Hookline \
+    declare it again, with the commands of docs/runbooks.md (\"Changing a queue argument\")";
 
 const LEFT_OVER: &str = "an earlier version declared it; once none of its processes runs, `hookline topology --apply` \
     removes it, unless something that is not Hookline's is bound to it";

@@ -38,6 +38,7 @@ const H_KEYWORD: &str = "x-hookline-keyword";
 const H_RECEIVED: &str = "x-hookline-received-ms";
 const H_ATTEMPT: &str = "x-hookline-attempt";
 const H_FIRST_ATTEMPT: &str = "x-hookline-first-attempt-ms";
+const H_RETURNED: &str = "x-hookline-returned";
 const H_NOT_BEFORE: &str = "x-hookline-not-before-ms";
 const H_LAST_STATUS: &str = "x-hookline-last-status";
 const H_LAST_ERROR: &str = "x-hookline-last-error";
@@ -58,6 +59,9 @@ pub(super) struct DeliveryState {
     pub(super) attempt: u32,
     /// `None` until the delivery was first handed out.
     pub(super) first_attempt_at: Option<Timestamp>,
+    /// How often the delivery was handed out and came back without a settlement. RabbitMQ counts this per message, and a
+    /// delivery that is parked continues in another message.
+    pub(super) returned: u32,
     /// Until when the delivery must wait, perhaps in several tiers.
     pub(super) not_before: Option<Timestamp>,
     pub(super) last: Option<LastFailure>,
@@ -70,7 +74,16 @@ pub(super) struct DeliveryState {
 impl DeliveryState {
     /// The state of a delivery that was never handed out.
     pub(super) const fn new() -> Self {
-        Self { attempt: 1, first_attempt_at: None, not_before: None, last: None, again: None, copy: None, dead: None }
+        Self {
+            attempt: 1,
+            first_attempt_at: None,
+            returned: 0,
+            not_before: None,
+            last: None,
+            again: None,
+            copy: None,
+            dead: None,
+        }
     }
 }
 
@@ -78,8 +91,6 @@ impl DeliveryState {
 pub(super) struct Read {
     pub(super) event: Event,
     pub(super) state: DeliveryState,
-    /// How often the delivery was handed out and came back without a settlement.
-    pub(super) redeliveries: u32,
 }
 
 /// The properties of a message that carries `event`.
@@ -93,6 +104,7 @@ pub(super) fn properties(event: &Event, state: &DeliveryState) -> BasicPropertie
     headers.number(H_RECEIVED, event.received_at.as_millis());
     headers.number(H_ATTEMPT, i64::from(state.attempt));
     headers.maybe_number(H_FIRST_ATTEMPT, state.first_attempt_at.map(Timestamp::as_millis));
+    headers.maybe_number(H_RETURNED, (state.returned > 0).then_some(state.returned.into()));
     headers.maybe_number(H_NOT_BEFORE, state.not_before.map(Timestamp::as_millis));
     let (mut status, mut words) = match &state.last {
         Some(last) => (last.status, Some(last.detail.as_str())),
@@ -187,8 +199,11 @@ pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
         (None, None) => None,
         (status, words) => Some(LastFailure { status, detail: words.unwrap_or_default() }),
     };
+    let count = |name| number(properties, name).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+    let of_this_message = count(H_DELIVERY_COUNT).max(u32::from(message.redelivered));
     let state = DeliveryState {
         attempt,
+        returned: count(H_RETURNED).saturating_add(of_this_message),
         first_attempt_at: number(properties, H_FIRST_ATTEMPT).map(Timestamp::from_millis),
         not_before: None,
         last,
@@ -196,8 +211,7 @@ pub(super) fn read(message: &mut Message, queue: Queue) -> Read {
         copy: number(properties, H_COPY).map(Timestamp::from_millis),
         dead,
     };
-    let counted = number(properties, H_DELIVERY_COUNT).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    Read { event, state, redeliveries: counted.max(u32::from(message.redelivered)) }
+    Read { event, state }
 }
 
 fn event(properties: &BasicProperties, routing_key: &str, body: Bytes) -> Event {

@@ -134,7 +134,8 @@ impl RabbitSettler {
                 (DELAY, delay_key(tier, handler), state, Some("retry.confirmed"))
             }
             Settlement::DeadLetter(info) => {
-                let state = DeliveryState { attempt: info.attempts.max(1), dead: Some(info), ..self.state.clone() };
+                let (attempt, dead) = (info.attempts.max(1), Some(info));
+                let state = DeliveryState { attempt, returned: 0, dead, ..self.state.clone() };
                 (DEAD, handler.as_str().to_owned(), state, Some("dead.confirmed"))
             }
         };
@@ -156,7 +157,8 @@ impl RabbitSettler {
     }
 
     fn next_attempt(&self) -> DeliveryState {
-        DeliveryState { attempt: self.state.attempt.saturating_add(1), ..self.state.clone() }
+        // An attempt that came to its own end shows that the delivery does not end its process.
+        DeliveryState { attempt: self.state.attempt.saturating_add(1), returned: 0, ..self.state.clone() }
     }
 
     /// The state as it was handed out; a first attempt that was not made begins anew.

@@ -14,7 +14,8 @@ use hookline_common::event::{EventType, START_RECEIVED, STOP_RECEIVED};
 use hookline_common::names::HandlerName;
 
 /// A delivery that was handed out this often without being settled is dead-lettered with `delivery_limit`: it probably
-/// crashes the process. Retries don't count, because they are settled.
+/// crashes the process. Waiting (for a claim, a gate, a pause) in between changes no count; an attempt that fails by itself begins
+/// it anew.
 pub const DELIVERY_LIMIT: u32 = 20;
 
 /// The event types that a handler takes: the words of routing keys after the source ([`EventType::routing_words`]).

@@ -83,6 +83,8 @@ conforms! {
     no_more_is_out_than_prefetch_allows,
     a_dropped_delivery_comes_again_and_is_counted,
     a_delivery_that_ends_every_process_becomes_a_dead_letter,
+    waiting_in_between_does_not_keep_a_delivery_from_its_limit,
+    an_attempt_that_ends_by_itself_begins_the_limit_anew,
     a_settlement_from_before_a_crash_changes_nothing,
     publishing_again_changes_nothing_while_it_waits_and_repeats_it_after,
     what_is_published_anew_goes_on_where_it_was,

@@ -256,7 +256,7 @@ async fn a_queue_with_other_arguments_is_named_with_the_remedy_and_waited_for() 
     let state = state_becomes(&broker, told).await;
 
     let BrokerState::NotReady(why) = state else { panic!("{state:?}") };
-    assert!(why.contains("delete it by hand"), "{why}");
+    assert!(why.contains("docs/runbooks.md"), "{why}");
     let differences = broker.differences().await.expect("asked");
     let other = differences.iter().find(|difference| matches!(difference, Difference::Other { .. })).expect("told");
     assert!(matches!(other, Difference::Other { object, .. } if object.contains(&name)), "{other:?}");

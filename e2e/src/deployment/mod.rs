@@ -18,11 +18,12 @@ use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
 use hookline_sandbox::{Sandbox, SandboxOptions, WebhookTarget};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::all_in_one::{ACCOUNT, SECOND_ACCOUNT, SECRET, TOKEN, get, started};
 use crate::binaries::{HOOKLINE_INGEST, HOOKLINE_WORKER};
 use crate::commands::Commands;
-use crate::process::{Process, Ran};
+use crate::process::{Process, Ran, run};
 use crate::sender::Sender;
 use crate::wait::eventually;
 
@@ -88,7 +89,7 @@ pub struct Deployment<'nodes> {
     /// Events that should end as dead letters.
     pub doomed: BTreeSet<String>,
     nodes: &'nodes [RabbitNode],
-    brokers: Vec<u16>,
+    brokers: Vec<SocketAddr>,
     store: String,
     api: String,
     commands: Commands,
@@ -131,7 +132,7 @@ impl<'nodes> Deployment<'nodes> {
             written: Vec::new(),
             doomed: BTreeSet::new(),
             nodes,
-            brokers: nodes.iter().map(RabbitNode::port).collect(),
+            brokers: nodes.iter().map(|node| SocketAddr::from((node.address(), node.port()))).collect(),
             store: String::new(),
             commands,
             files: None,
@@ -150,7 +151,7 @@ impl<'nodes> Deployment<'nodes> {
 
     /// Lets the processes connect to the broker through this proxy. Call it before the first process starts.
     pub fn broker_through(&mut self, proxy: SocketAddr) {
-        self.brokers = vec![proxy.port()];
+        self.brokers = vec![proxy];
     }
 
     /// Lets the processes connect to the API through this proxy. Call it before the first process starts.
@@ -245,8 +246,16 @@ impl<'nodes> Deployment<'nodes> {
     pub async fn add_worker_of(&mut self, handlers: &[&str]) -> usize {
         self.workers.push(None);
         let place = self.workers.len() - 1;
-        self.put_with(Half::Worker, place, &["--handlers", &handlers.join(",")], &[]).await;
+        self.put_worker_of(place, handlers, &[]).await;
         place
+    }
+
+    /// Starts a worker for these handlers only at the place of one that ended, with these additional variables.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub async fn put_worker_of(&mut self, place: usize, handlers: &[&str], environment: &[(&str, &str)]) {
+        self.put_with(Half::Worker, place, &["--handlers", &handlers.join(",")], environment).await;
     }
 
     /// Starts a process at the place of one that was killed or stopped.
@@ -257,7 +266,29 @@ impl<'nodes> Deployment<'nodes> {
         self.put_with(half, place, &[], environment).await;
     }
 
+    /// Starts a process that is expected to refuse and end, and returns how it ended.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub async fn does_not_start(&mut self, half: Half, place: usize) -> Ran {
+        let ended = run(self.command(half, place, &[], &[])).await;
+        self.keep(&ended);
+        ended
+    }
+
     async fn put_with(&mut self, half: Half, place: usize, arguments: &[&str], environment: &[(&str, &str)]) {
+        let mut process = Process::start(self.command(half, place, arguments, environment));
+        let started = process.line("hookline.started", started).await;
+        let text = |key: &str| started[key].as_str().map(str::to_owned);
+        let admin = format!("http://{}", text("admin").expect("the admin listener's address"));
+        let webhooks = text("webhooks").map(|address| format!("http://{address}/webhooks/textus"));
+        self.places(half)[place] = Some(Part { process, webhooks, admin });
+        if half == Half::Ingest {
+            self.point_senders();
+        }
+    }
+
+    fn command(&self, half: Half, place: usize, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
         let (name, data) = match half {
             Half::Ingest => (HOOKLINE_INGEST, format!("ingest-{place}")),
             Half::Worker => (HOOKLINE_WORKER, format!("worker-{place}")),
@@ -270,15 +301,7 @@ impl<'nodes> Deployment<'nodes> {
         if let Some(files) = self.files.filter(|_| half == Half::Ingest) {
             command = starting::limited(&command, files);
         }
-        let mut process = Process::start(command);
-        let started = process.line("hookline.started", started).await;
-        let text = |key: &str| started[key].as_str().map(str::to_owned);
-        let admin = format!("http://{}", text("admin").expect("the admin listener's address"));
-        let webhooks = text("webhooks").map(|address| format!("http://{address}/webhooks/textus"));
-        self.places(half)[place] = Some(Part { process, webhooks, admin });
-        if half == Half::Ingest {
-            self.point_senders();
-        }
+        command
     }
 
     /// Kills a process with `kill -9`.
@@ -345,6 +368,22 @@ impl<'nodes> Deployment<'nodes> {
     /// Runs `hookline` to its end.
     pub async fn cli(&self, arguments: &[&str]) -> Ran {
         self.commands.cli(arguments).await
+    }
+
+    /// Writes a program that runs `hookline` with this deployment's configuration.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write_command(&self, directory: &Path) {
+        let path = directory.join("hookline");
+        let program = crate::binaries::binary(crate::binaries::HOOKLINE);
+        let text = format!(
+            "#!/bin/sh\nexec env -i {} --config '{}' \"$@\"\n",
+            program.display(),
+            self.commands.config().display()
+        );
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("our own file");
     }
 
     /// Returns the JSON document that a command prints.

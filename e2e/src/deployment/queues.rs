@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hookline_common::testing::nodes::RabbitNode;
+
 use super::Deployment;
 
 impl Deployment<'_> {
@@ -38,12 +40,20 @@ impl Deployment<'_> {
     /// # Panics
     /// If there is no such queue.
     pub async fn leader(&self, queue: &str) -> String {
+        self.leader_seen_by(self.node(), queue).await
+    }
+
+    /// Returns the node that leads a queue, as this node sees it.
+    ///
+    /// # Panics
+    /// If there is no such queue, or the node does not answer.
+    pub async fn leader_seen_by(&self, node: &RabbitNode, queue: &str) -> String {
         let ask = format!(
             "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), io:format(\"~s~n\", \
              [element(2, amqqueue:get_pid(Q))]).",
             self.vhost
         );
-        let told = self.ctl(&["eval", &ask]).await;
+        let told = node.ctl(&["eval", &ask]).await;
         told.lines().next().expect("a name").to_owned()
     }
 }

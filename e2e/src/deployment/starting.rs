@@ -10,7 +10,7 @@ impl Deployment<'_> {
     pub(super) fn configuration(&self, more: &str) -> String {
         let retry = |handler: &&str| format!("[handlers.{handler}.retry]\ninitial = \"50ms\"\nmax = \"500ms\"\n");
         let retries: String = crate::HANDLERS.iter().filter(|name| **name != "record_history").map(retry).collect();
-        let broker = |port: &u16| format!("\"amqp://{BROKER_USER}:{BROKER_PASSWORD}@127.0.0.1:{port}/{}\"", self.vhost);
+        let broker = |address| format!("\"amqp://{BROKER_USER}:{BROKER_PASSWORD}@{address}/{}\"", self.vhost);
         let brokers: Vec<String> = self.brokers.iter().map(broker).collect();
         format!(
             "data_dir = \"{data}\"\n\

@@ -1,4 +1,4 @@
-//! Three nodes: one that leads is killed, two are.
+//! Three nodes: one that leads is killed, two are, one is parted from the others.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use hookline_e2e::{Deployment, Load, send_all};
 use hookline_sandbox::samples::sample;
 
 use crate::brokers::connected;
-use crate::{Fault, accepted, full, seed};
+use crate::{Fault, accepted, full, seed, timed};
 
 const QUEUE: &str = "hookline.work.log_note";
 
@@ -75,5 +75,51 @@ async fn f05_with_two_of_three_nodes_gone_webhooks_are_spooled_and_forwarded_whe
     let tally = all_in_one.holds(&load, 0).await;
 
     assert_eq!(all_in_one.sender.statuses(), [200].into());
+    fault.survived(tally, Some(recovered));
+}
+
+/// Over RabbitMQ's own notice of it (10 s here, a minute by default) and all time-outs of Hookline.
+const PARTED: Duration = Duration::from_secs(40);
+
+/// Clients reach all three nodes all the time. The parted one goes on as if it led, until it notices and pauses.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "full lane: scripts/faults"]
+async fn f06_the_node_that_leads_a_work_queue_is_parted_from_the_others_under_load_and_comes_back() {
+    let fault = Fault::new("F06", "leader of a work queue parted from the 2 others for 40 s");
+    let nodes = match RabbitNode::cluster_apart().await {
+        Ok(nodes) => nodes,
+        Err(why) => return fault.not_run(&why),
+    };
+    let mut all_in_one = Deployment::on(&nodes).await;
+    all_in_one.start(2, 2, "").await;
+    let load = Load::mixed(seed(), 600, 60, &all_in_one.sandbox);
+    let parts = load.parts(3);
+    connected(&all_in_one).await;
+    let leader = all_in_one.leader(QUEUE).await;
+    let (leading, others): (Vec<&RabbitNode>, Vec<_>) = nodes.iter().partition(|node| node.name() == leader);
+    let leading = *leading.first().expect("one of the three leads");
+
+    let (parted, ()) = tokio::join!(
+        async {
+            accepted(&all_in_one, parts[0].len() / 3).await;
+            leading.part_from(&others).await;
+            tokio::time::Instant::now()
+        },
+        send_all(&all_in_one.sender, parts[0])
+    );
+    send_all(&all_in_one.sender, parts[1]).await;
+    tokio::time::sleep_until(parted + PARTED).await;
+    let is_up = || async { leading.try_ctl(&["eval", "rabbit:is_running()."]).await == Ok("true\n".to_owned()) };
+    let paused = !is_up().await;
+    let another = all_in_one.leader_seen_by(others[0], QUEUE).await;
+    leading.join_with(&others).await;
+    let back = timed("it is in the cluster again", Duration::from_secs(60), async || is_up().await).await;
+    let recovered = back + connected(&all_in_one).await;
+    send_all(&all_in_one.sender, parts[2]).await;
+    let tally = all_in_one.holds(&load, 0).await;
+
+    assert!(paused, "a node without a majority pauses");
+    assert_ne!(another, leader, "another node led meanwhile");
+    assert_eq!(all_in_one.sender.statuses(), [200].into(), "every answer is 200");
     fault.survived(tally, Some(recovered));
 }

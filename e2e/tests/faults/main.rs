@@ -3,6 +3,8 @@
 
 mod alarms;
 mod brokers;
+mod channels;
+mod clock;
 mod cluster;
 mod destinations;
 mod ingests;
@@ -12,7 +14,11 @@ mod outage;
 mod pacing;
 mod parts;
 mod report;
+mod runbook;
+mod soak;
+mod spools;
 mod store;
+mod strangers;
 mod topology;
 mod workers;
 

@@ -43,6 +43,12 @@ impl Fault {
         self.row(&counts.map(|count| count.to_string()), &recovered, "pass");
     }
 
+    /// This machine cannot inject it. That is no pass.
+    pub(crate) fn not_run(mut self, why: &str) {
+        self.reported = true;
+        self.row(&[const { String::new() }; 6], "", &format!("not run: {why}"));
+    }
+
     fn row(&self, counts: &[String; 6], recovered: &str, verdict: &str) {
         let mut row = format!("{}\t{}\t{}", self.number, self.what, seed());
         for count in counts {

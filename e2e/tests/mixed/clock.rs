@@ -1,11 +1,8 @@
 //! The wall clock of a machine that was off for a while: minutes that a run does not have to wait for.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use hookline_e2e::AllInOne;
+use hookline_e2e::{AllInOne, preload};
 use jiff::Timestamp;
 
 /// Milliseconds of the clock that Hookline's processes see.
@@ -32,23 +29,8 @@ impl Clock {
     /// Every process that starts from now on sees a clock that is so much further ahead.
     pub(crate) fn leap(&self, all_in_one: &mut AllInOne, seconds: i64) -> Ms {
         let ahead = self.ahead.fetch_add(seconds * 1_000, Ordering::Relaxed) + seconds * 1_000;
-        all_in_one.set("LD_PRELOAD", &library().display().to_string());
+        all_in_one.set("LD_PRELOAD", &preload("clock"));
         all_in_one.set("MIXED_CLOCK_AHEAD", &(ahead / 1_000).to_string());
         ahead
     }
-}
-
-/// Built once per test process. A C compiler is there: a dependency of Hookline needs it, too.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = LIBRARY.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("clock.so");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mixed/clock.c");
-        let mut compile = Command::new("cc");
-        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&path).arg(source).arg("-ldl");
-        assert!(compile.status().expect("a C compiler is there").success(), "clock.c compiles");
-        (dir, path)
-    });
-    path
 }

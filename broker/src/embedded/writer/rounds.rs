@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use hookline_common::names::{DeadReason, HandlerName, Queue};
-use hookline_common::time::Timestamp;
+use hookline_common::names::{HandlerName, Queue};
 
 use super::Writer;
 use crate::embedded::fault::Fault;
@@ -115,7 +114,8 @@ impl Writer {
             if limited { spent.push(row) } else { good.push(row) }
         }
         for row in spent {
-            let change = Change::Dead { due_ms: self.context.clock.now_ms(), info: delivery_limit(&row) };
+            let change =
+                Change::Dead { due_ms: self.context.clock.now_ms(), info: DeadLetterInfo::delivery_limit(row.attempt) };
             self.waiting.settlements.push((row.lease, change, None));
         }
         // The dispatcher has one request at a time. If there were several, the first would get all rows and the others
@@ -201,19 +201,5 @@ impl Writer {
         }
         self.announce(1 << rows::code(handler), now_ms);
         Ok(())
-    }
-}
-
-fn delivery_limit(row: &LeasedRow) -> DeadLetterInfo {
-    DeadLetterInfo {
-        reason: DeadReason::DeliveryLimit,
-        destination: None,
-        status: None,
-        detail: format!(
-            "handed out {DELIVERY_LIMIT} times and never settled: it probably ends the process that handles it; \
-             look at the payload before a redrive"
-        ),
-        attempts: row.attempt,
-        dead_lettered_at: Timestamp::now(),
     }
 }

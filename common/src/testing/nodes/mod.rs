@@ -4,6 +4,7 @@
 //!
 //! `scripts/test` installs the servers. Without them a node panics with a hint.
 
+mod island;
 mod ports;
 mod postgres;
 mod rabbit;

@@ -1,12 +1,14 @@
 //! RabbitMQ without plugins, with the `advanced.config` that we ship.
 
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
+use super::island::{self, Island};
 use super::ports::{free_port, free_ports};
 use super::root::{Server, folder, root};
 use super::{PATH, tail, wait_for};
@@ -22,6 +24,8 @@ pub struct RabbitNode {
     distribution: u16,
     server: Server,
     vhosts: AtomicU32,
+    /// Its own network; without one it is on loopback, as the others are.
+    island: Option<Island>,
 }
 
 impl RabbitNode {
@@ -30,7 +34,7 @@ impl RabbitNode {
     /// # Panics
     /// If the node does not boot; the message has the end of its log.
     pub async fn start() -> Self {
-        let node = Self::make(&[new_name()]).remove(0);
+        let node = Self::make(&[new_name()], Vec::new()).remove(0);
         node.up().await;
         node
     }
@@ -46,7 +50,27 @@ impl RabbitNode {
     /// # Panics
     /// If the nodes do not boot or do not find each other.
     pub async fn cluster() -> [Self; 3] {
-        let nodes = Self::make(&[new_name(), new_name(), new_name()]);
+        Self::join(Self::make(&[new_name(), new_name(), new_name()], Vec::new())).await
+    }
+
+    /// Like [`Self::cluster`], with a network for each node, so that [`Self::part_from`] can part them. A node that sees
+    /// no majority pauses.
+    ///
+    /// # Errors
+    /// Says why this machine cannot have such networks.
+    ///
+    /// # Panics
+    /// If the nodes do not boot or do not find each other.
+    pub async fn cluster_apart() -> Result<[Self; 3], String> {
+        if let Some(why) = island::unavailable() {
+            return Err(why);
+        }
+        let names = [new_name(), new_name(), new_name()];
+        let islands = Island::group(&names, epmd_of_ours().port).await;
+        Ok(Self::join(Self::make(&names, islands)).await)
+    }
+
+    async fn join(nodes: Vec<Self>) -> [Self; 3] {
         futures::future::join_all(nodes.iter().map(Self::up)).await;
         for node in &nodes {
             let joined = node.ctl(&["eval", "length(rabbit_nodes:all_running())."]).await;
@@ -55,26 +79,30 @@ impl RabbitNode {
         nodes.try_into().unwrap_or_else(|_| unreachable!("three were made"))
     }
 
-    fn make(names: &[String]) -> Vec<Self> {
-        let make = |name: &String| {
+    fn make(names: &[String], islands: Vec<Island>) -> Vec<Self> {
+        let make = |(name, island): (&String, Option<Island>)| {
             let server = Server::new(folder(&format!("rabbit-{name}")));
-            Self { name: name.clone(), port: free_port(), distribution: free_port(), server, vhosts: AtomicU32::new(0) }
+            let (port, distribution) = (free_port(), free_port());
+            Self { name: name.clone(), port, distribution, server, vhosts: AtomicU32::new(0), island }
         };
-        let nodes: Vec<Self> = names.iter().map(make).collect();
+        let islands = islands.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let nodes: Vec<Self> = names.iter().zip(islands).map(make).collect();
+        let all: Vec<String> = nodes.iter().map(Self::name).collect();
         for node in &nodes {
             let mut conf = format!(
-                "listeners.tcp.1 = 127.0.0.1:{}\nloopback_users.guest = true\nvm_memory_high_watermark.relative = 0.4\n\
+                "listeners.tcp.1 = {}:{}\nloopback_users.guest = true\nvm_memory_high_watermark.relative = 0.4\n\
                  disk_free_limit.absolute = 500MB\nlog.console = false\nlog.file.level = warning\n",
+                node.address(),
                 node.port
             );
             if names.len() > 1 {
                 conf.push_str("cluster_formation.peer_discovery_backend = classic_config\n");
-                for (index, name) in names.iter().enumerate() {
-                    conf.push_str(&format!(
-                        "cluster_formation.classic_config.nodes.{} = {name}@localhost\n",
-                        index + 1
-                    ));
+                for (name, number) in all.iter().zip(1..) {
+                    conf.push_str(&format!("cluster_formation.classic_config.nodes.{number} = {name}\n"));
                 }
+            }
+            if node.island.is_some() {
+                conf.push_str("cluster_partition_handling = pause_minority\n");
             }
             node.write("rabbitmq.conf", &conf);
             node.write("advanced.config", SHIPPED);
@@ -83,10 +111,16 @@ impl RabbitNode {
         nodes
     }
 
-    /// The node's name in the cluster: `n1@localhost`.
+    /// The node's name in the cluster: `n1@localhost`, or `n1@n1` in a network of its own.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}@localhost", self.name)
+        format!("{}@{}", self.name, self.island.as_ref().map_or("localhost", |_| &self.name))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.island.as_ref().map_or(Ipv4Addr::LOCALHOST, Island::address).into()
     }
 
     #[must_use]
@@ -103,7 +137,7 @@ impl RabbitNode {
     /// The `amqp://…` URL of a virtual host of this node's cluster.
     #[must_use]
     pub fn url_of(&self, vhost: &str) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", self.port)
+        format!("amqp://guest:guest@{}:{}/{vhost}", self.address(), self.port)
     }
 
     /// Creates a virtual host for one test; returns its `amqp://…` URL.
@@ -129,7 +163,9 @@ impl RabbitNode {
     /// If the node runs already, or does not boot; the message has the end of its log.
     pub async fn up(&self) {
         epmd().await;
-        self.server.start([sbin().join("rabbitmq-server").as_os_str(), "-noinput".as_ref()], self.environment());
+        let mut command = self.inside();
+        command.extend([sbin().join("rabbitmq-server").display().to_string(), "-noinput".to_owned()]);
+        self.server.start(command, self.environment());
         // We wait for the log line, because the port opens before the boot has ended.
         let booted = wait_for(|| {
             let console = std::fs::read_to_string(self.server.folder().join("console.log")).unwrap_or_default();
@@ -172,32 +208,96 @@ impl RabbitNode {
         self.server.signal(Signal::CONT);
     }
 
+    /// Parts the node from these: nothing arrives between them, whatever is sent. Clients reach all of them.
+    ///
+    /// # Panics
+    /// If they are not of one [`Self::cluster_apart`].
+    pub async fn part_from(&self, others: &[&Self]) {
+        for other in others {
+            self.island().part(other.island()).await;
+        }
+    }
+
+    /// Ends what [`Self::part_from`] began.
+    ///
+    /// # Panics
+    /// If they were not parted.
+    pub async fn join_with(&self, others: &[&Self]) {
+        for other in others {
+            self.island().join(other.island()).await;
+        }
+    }
+
+    fn island(&self) -> &Island {
+        self.island.as_ref().expect("a node with a network of its own")
+    }
+
     /// Runs `rabbitmqctl` and returns what it prints.
     ///
     /// # Panics
     /// If the command fails; the message has its output.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
+        self.try_ctl(arguments)
+            .await
+            .unwrap_or_else(|error| panic!("rabbitmqctl {arguments:?} at {}: {error}", self.name))
+    }
+
+    /// Like [`Self::ctl`].
+    ///
+    /// # Errors
+    /// Returns the output of a command that fails.
+    ///
+    /// # Panics
+    /// If there is no `rabbitmqctl`.
+    pub async fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         epmd().await;
-        let mut command = Command::new(sbin().join("rabbitmqctl"));
-        command.args(["-q", "-n", &self.name()]).args(arguments).env_clear().env("PATH", PATH);
-        command.env("LC_ALL", "C.UTF-8").envs(erlang()).kill_on_drop(true);
+        let mut words = self.inside();
+        words.push(sbin().join("rabbitmqctl").display().to_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(["-q", "-n", &self.name()]).args(arguments).env_clear().env("PATH", PATH);
+        command.env("LC_ALL", "C.UTF-8").envs(self.erlang()).kill_on_drop(true);
         let ran = command.output().await.expect("rabbitmqctl runs");
         let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(
-            ran.status.success(),
-            "rabbitmqctl {arguments:?} at {}: {stdout}{}",
-            self.name,
-            String::from_utf8_lossy(&ran.stderr)
-        );
-        stdout
+        if ran.status.success() { Ok(stdout) } else { Err(stdout + &String::from_utf8_lossy(&ran.stderr)) }
+    }
+
+    /// Writes RabbitMQ's commands into a directory, each as a program that talks to this node.
+    ///
+    /// # Panics
+    /// If they cannot be written.
+    pub fn write_commands(&self, directory: &Path) {
+        for name in ["rabbitmqctl", "rabbitmq-plugins"] {
+            let environment =
+                self.environment().into_iter().map(|(key, value)| format!("{key}='{value}' ")).collect::<String>();
+            let (inside, program) = (self.inside().join(" "), sbin().join(name));
+            let text = format!(
+                "#!/bin/sh\nexec env -i PATH='{PATH}' LC_ALL=C.UTF-8 {environment}{inside} {} -n {} \"$@\"\n",
+                program.display(),
+                self.name()
+            );
+            let path = directory.join(name);
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("our own file");
+        }
+    }
+
+    /// The words before a command of this node.
+    fn inside(&self) -> Vec<String> {
+        self.island.as_ref().map_or_else(Vec::new, |island| island.inside().to_vec())
+    }
+
+    fn erlang(&self) -> Vec<(&'static str, String)> {
+        let mut environment = erlang();
+        environment.extend(self.island.as_ref().map(|island| ("ERL_INETRC", island.hosts().display().to_string())));
+        environment
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
         let path = |name: &str| self.server.folder().join(name).display().to_string();
-        let mut environment = erlang();
+        let mut environment = self.erlang();
         environment.extend([
             ("RABBITMQ_NODENAME", self.name()),
-            ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_NODE_IP_ADDRESS", self.address().to_string()),
             ("RABBITMQ_NODE_PORT", self.port.to_string()),
             ("RABBITMQ_DIST_PORT", self.distribution.to_string()),
             ("RABBITMQ_MNESIA_BASE", path("mnesia")),
@@ -211,10 +311,18 @@ impl RabbitNode {
             (
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 // The node starts no epmd but ours, and does not spin, because other tests need the cores.
-                format!("{LOOPBACK} -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
+                format!("{} -start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none", self.interface()),
             ),
         ]);
         environment
+    }
+
+    /// Where the node talks to its cluster. With a network of its own it notices in seconds that another one is gone, in
+    /// place of a minute.
+    fn interface(&self) -> String {
+        let Some(island) = &self.island else { return LOOPBACK.to_owned() };
+        let [a, b, c, d] = island.address().octets();
+        format!("-kernel inet_dist_use_interface {{{a},{b},{c},{d}}} net_ticktime 8")
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -225,6 +333,9 @@ impl RabbitNode {
 impl Drop for RabbitNode {
     fn drop(&mut self) {
         self.server.discard(Signal::KILL);
+        if let Some(island) = &self.island {
+            island.discard();
+        }
     }
 }
 
@@ -282,6 +393,8 @@ fn erlang() -> Vec<(&'static str, String)> {
         ("HOME", root().join("home").display().to_string()),
         // The machine's own file would override ours.
         ("RABBITMQ_CONF_ENV_FILE", "/dev/null".to_owned()),
+        // A rabbitmqctl that is killed leaves no file where the tests run.
+        ("ERL_CRASH_DUMP_SECONDS", "0".to_owned()),
         ("ERL_EPMD_PORT", epmd.port.to_string()),
         ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
         ("RABBITMQ_CTL_DIST_PORT_MIN", epmd.ctl.to_string()),

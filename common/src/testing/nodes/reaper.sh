@@ -22,7 +22,11 @@ end() { # end SIGNAL FILE...
 # Nodes before their epmd. PostgreSQL's children end at once by QUIT, and would go on writing for a moment by KILL.
 end QUIT "$root"/postgres-*/pid
 end KILL "$root"/rabbit-*/pid
-end KILL "$root"/epmd/pid
+end KILL "$root"/epmd*/pid
+# A rabbitmqctl that outlives our epmd for a moment starts another one.
+for process in /proc/[0-9]*; do
+  [ "$(cat "$process/comm" 2>/dev/null)" = epmd ] && grep -qaF "$root" "$process/environ" 2>/dev/null && kill -s KILL "${process#/proc/}"
+done
 tries=0
 while ! rm -rf "$root" 2>/dev/null && [ "$tries" -lt 100 ]; do
   tries=$((tries + 1))
