@@ -2,6 +2,7 @@
 //! configuration names.
 
 mod connect;
+mod hubspot;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use hookline_common::service::telemetry::logging;
 use hookline_common::settings::{Loaded, Needs, OnBrokerOutage, Settings, SystemOfRecordKind, load};
+use hookline_worker::records;
 use serde_json::{Value, json};
 
 use self::connect::Finding;
@@ -20,9 +22,12 @@ const WRONG_CONFIGURATION: u8 = 2;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// Also try the data directory, broker, topology, store, TextUs token and webhook subscription
+    /// Also try the data directory, broker, topology, store, TextUs token, webhook subscription and system of record
     #[arg(long)]
     connect: bool,
+    /// Make the properties that HubSpot lacks; the token needs the scope crm.schemas.contacts.write for that
+    #[arg(long, requires = "connect")]
+    create_properties: bool,
     /// Print one JSON document, with the resolved settings and masked secrets
     #[arg(long)]
     json: bool,
@@ -43,7 +48,8 @@ pub(crate) async fn run(config: Option<&Path>, args: &CheckArgs) -> anyhow::Resu
         }
     };
     logging::init(loaded.settings.log.format, "error");
-    let findings = if args.connect { connect::try_all(&loaded.settings).await } else { Vec::new() };
+    let findings =
+        if args.connect { connect::try_all(&loaded.settings, args.create_properties).await } else { Vec::new() };
     let ok = findings.iter().all(|finding| !finding.is_failure());
     if args.json {
         output::print_json(&document(&loaded, &findings, ok))?;
@@ -86,7 +92,8 @@ fn summary(loaded: &Loaded) -> Table {
     let account = if settings.textus.account.is_empty() { "no account" } else { &settings.textus.account };
     let token = if settings.textus.token.is_some() { "token ***" } else { "no token" };
     let records = match settings.system_of_record.kind {
-        SystemOfRecordKind::Builtin => "builtin",
+        SystemOfRecordKind::Builtin => "builtin".to_owned(),
+        SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => records::name(&settings.system_of_record),
     };
     let file = loaded.file.as_ref().map_or_else(|| "none: defaults".to_owned(), |file| file.display().to_string());
     let mut table = Table::new(&["WHAT", "CONFIGURED"]);
@@ -97,7 +104,7 @@ fn summary(loaded: &Loaded) -> Table {
         ("sources", sources.join(", ")),
         ("handlers", handlers.join(", ")),
         ("textus", format!("{} {account}, {token}", settings.textus.base_url)),
-        ("system of record", records.to_owned()),
+        ("system of record", records),
         ("broker", broker(settings)),
         ("store", if settings.store.url.is_some() { "PostgreSQL" } else { "SQLite in data_dir" }.to_owned()),
     ] {

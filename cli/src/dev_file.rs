@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hookline_broker::embedded::EmbeddedBroker;
+use hookline_common::secret::Secret;
+use hookline_common::settings::{Settings, SystemOfRecordKind};
 use serde::{Deserialize, Serialize};
 
 use crate::open;
@@ -21,6 +23,40 @@ pub(crate) struct DevFile {
     pub(crate) admin_url: String,
     /// Path of the secret, absolute or relative to the data directory.
     pub(crate) secret_file: PathBuf,
+    /// `None` for the built-in system of record.
+    #[serde(default)]
+    pub(crate) system_of_record: Option<RecordStandIn>,
+}
+
+/// The stand-in for a system of record that this `dev` runs.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) enum RecordStandIn {
+    HubSpot { base_url: String, token: String },
+    Http { url: String, secret: String },
+}
+
+impl RecordStandIn {
+    /// Points the settings at the stand-in; at the built-in system of record where there is none.
+    ///
+    /// # Errors
+    /// When the stand-in's address is no URL.
+    pub(crate) fn configure(stand_in: Option<Self>, settings: &mut Settings) -> Result<(), url::ParseError> {
+        let system = &mut settings.system_of_record;
+        match stand_in {
+            None => system.kind = SystemOfRecordKind::Builtin,
+            Some(Self::HubSpot { base_url, token }) => {
+                system.kind = SystemOfRecordKind::HubSpot;
+                system.hubspot.base_url = base_url.parse()?;
+                system.hubspot.token = Some(Secret::new(token));
+            }
+            Some(Self::Http { url, secret }) => {
+                system.kind = SystemOfRecordKind::Http;
+                system.http.url = Some(url.parse()?);
+                system.http.secrets = vec![Secret::new(secret)];
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Removes the file when dropped.

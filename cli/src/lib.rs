@@ -12,6 +12,8 @@ mod dev_file;
 mod erase;
 mod events;
 mod healthcheck;
+mod note_view;
+mod notes;
 pub mod open;
 mod opt_outs;
 pub mod output;
@@ -37,6 +39,7 @@ use clap::{Args, Parser, Subcommand};
 use hookline_common::service::memory;
 use hookline_common::service::telemetry::log_writer;
 
+use crate::dev::RecordSystem;
 use crate::open::{Place, WrongUsage, wrong_usage};
 
 const ABOUT: &str = "Takes TextUs webhooks, makes the API calls that they ask for, and loses nothing";
@@ -87,9 +90,12 @@ enum Command {
     /// Show who opted out, with the proof; verify or export the ledger
     #[command(subcommand)]
     OptOuts(opt_outs::OptOutsCommand),
-    /// Show what the built-in system of record holds
+    /// Show what the built-in system of record holds, and the threads written to any
     #[command(subcommand)]
     Records(records::RecordsCommand),
+    /// Show the note that would be written for a message
+    #[command(subcommand)]
+    Notes(notes::NotesCommand),
     /// Delete a person's payloads, notes and history; keep the opt-out evidence
     Erase(erase::EraseArgs),
     /// Copy the store and the queues of this machine into one file, also while Hookline runs
@@ -129,6 +135,9 @@ pub(crate) struct DevArgs {
     /// Send one signed webhook of each type, and exit 0 when all are settled, 1 otherwise
     #[arg(long)]
     pub(crate) demo: bool,
+    /// Where notes go: to the built-in system of record, or to a stand-in that shows them as they would look there
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) system_of_record: RecordSystem,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -190,6 +199,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(command) => dead_letters::run(place, command).await,
         Command::OptOuts(command) => opt_outs::run(place, command).await,
         Command::Records(command) => records::run(place, command).await,
+        Command::Notes(command) => notes::run(place, command).await,
         Command::Erase(args) => erase::run(place, &args).await,
         Command::Backup(args) => backup::run(place, &args).await,
         Command::Pause(args) => pause::pause(place, &args).await,

@@ -13,13 +13,15 @@ use hookline_broker::{Broker, Publish as _};
 use hookline_common::service::broker_ca;
 use hookline_common::service::telemetry::logging;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
-use hookline_common::settings::{Loaded, Needs, Settings, TlsSettings, load};
+use hookline_common::settings::{Loaded, Needs, Settings, SystemOfRecordKind, TlsSettings, load};
 
 pub use hookline_common::service::{WrongUsage, wrong_usage};
 use hookline_store::{Found, Location, Store, StoreOptions};
 use hookline_worker::open as stores;
 pub use hookline_worker::open::data_dir;
 use tempfile::TempDir;
+
+use crate::dev_file::{DevFile, RecordStandIn};
 
 /// Number of short writes that a long command has in flight at once. They share commits and leave room for the workers'
 /// writes.
@@ -69,6 +71,11 @@ pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> 
 /// has already left out the secrets.
 fn as_dev(settings: &mut Settings) {
     settings.data_dir = dev_dir();
+    // A file that cannot be read is reported by the commands that need it.
+    let running = DevFile::of_running().ok().flatten().and_then(|dev| dev.system_of_record);
+    if RecordStandIn::configure(running, settings).is_err() {
+        settings.system_of_record.kind = SystemOfRecordKind::Builtin;
+    }
     settings.ingest.tls = TlsSettings { cert: None, key: None };
     if settings.textus.account.is_empty() {
         DEV_ACCOUNT.clone_into(&mut settings.textus.account);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 use hookline_common::names::Destination;
+use hookline_common::settings::SystemOfRecordKind;
 use hookline_store::Store;
 
 use crate::open::{self, Place, wrong_usage};
@@ -14,7 +15,7 @@ use crate::workers::{self, Answers};
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PauseArgs {
-    /// Destination to pause: textus
+    /// Destination to pause: textus, or system_of_record unless it is built in
     destination: Destination,
     /// Reason, which `hookline status` shows
     #[arg(long, value_name = "TEXT", default_value = "no reason given")]
@@ -23,7 +24,7 @@ pub(crate) struct PauseArgs {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ResumeArgs {
-    /// Destination to resume: textus
+    /// Destination to resume: textus, or system_of_record unless it is built in
     destination: Destination,
 }
 
@@ -52,12 +53,17 @@ pub(crate) async fn resume(place: Place<'_>, args: &ResumeArgs) -> anyhow::Resul
 /// Opens the store; fails for destinations to which no calls are made.
 async fn gated(place: Place<'_>, destination: Destination) -> anyhow::Result<Store> {
     let settings = open::settings(place)?;
-    match destination {
-        Destination::TextUs => open::store(&settings).await,
-        Destination::SystemOfRecord | Destination::Store => Err(wrong_usage(format!(
-            "no calls are made to {destination}: it is this machine's own store; textus can be paused"
-        ))),
+    let is_called = match destination {
+        Destination::TextUs => true,
+        Destination::SystemOfRecord => settings.system_of_record.kind != SystemOfRecordKind::Builtin,
+        Destination::Store => false,
+    };
+    if is_called {
+        return open::store(&settings).await;
     }
+    Err(wrong_usage(format!(
+        "no calls are made to {destination}: it is this machine's own store; textus can be paused"
+    )))
 }
 
 /// Returns when every running worker has read the store again.

@@ -1,12 +1,16 @@
-//! `hookline records`: lists the contents of the built-in system of record. Phone numbers are printed in full, because
+//! `hookline records`: lists the contents of the built-in system of record, and the threads written to any. Phone numbers are printed in full, because
 //! the operator asked for them.
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use hookline_store::model::{NoteRow, OptFlagRow, PersonRow};
+use hookline_common::note_text::Format;
+use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_store::model::{NoteRow, OptFlagRow, PersonRow, ThreadRow};
+use hookline_worker::records;
 use serde_json::{Value, json};
 
+use crate::note_view;
 use crate::open::{self, Place};
 use crate::output::{self, ListArgs, Listing};
 use crate::table::{Table, or_dash};
@@ -15,6 +19,8 @@ use crate::table::{Table, or_dash};
 pub(crate) enum RecordsCommand {
     /// List notes of text messages, newest first
     Notes(ListArgs),
+    /// List threads with the text of their note, newest first
+    Threads(ListArgs),
     /// List people, newest first
     Contacts(ListArgs),
     /// List the opt-out flag of each phone number
@@ -27,7 +33,12 @@ pub(crate) async fn run(place: Place<'_>, command: RecordsCommand) -> anyhow::Re
     match command {
         RecordsCommand::Notes(list) => {
             let page = store.notes(list.limit, list.cursor.as_deref()).await?;
-            notes(&page.rows, page.next).print(list.json)?;
+            notes(&page.rows, page.next, &settings).print(list.json)?;
+        }
+        RecordsCommand::Threads(list) => {
+            let system = records::name(&settings.system_of_record);
+            let page = store.threads(&system, list.limit, list.cursor.as_deref()).await?;
+            threads(&page.rows, page.next, &settings).print(list.json)?;
         }
         RecordsCommand::Contacts(list) => {
             let page = store.persons(list.limit, list.cursor.as_deref()).await?;
@@ -41,7 +52,7 @@ pub(crate) async fn run(place: Place<'_>, command: RecordsCommand) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-fn notes(rows: &[NoteRow], next: Option<String>) -> Listing<'static> {
+fn notes(rows: &[NoteRow], next: Option<String>, settings: &Settings) -> Listing<'static> {
     let mut table = Table::new(&["OCCURRED", "PHONE", "DIRECTION", "MESSAGE", "BODY"]);
     for NoteRow { note, .. } in rows {
         table.row([
@@ -58,10 +69,18 @@ fn notes(rows: &[NoteRow], next: Option<String>) -> Listing<'static> {
         rows,
         table,
         next,
-        when_empty: format!(
-            "No notes yet: they come with message.received and message.delivered.{}",
-            output::try_trigger("message.received")
-        ),
+        when_empty: match settings.system_of_record.kind {
+            SystemOfRecordKind::Builtin => format!(
+                "No notes yet: they come with message.received and message.delivered.{}",
+                output::try_trigger("message.received")
+            ),
+            SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => {
+                format!(
+                    "Notes are in your system of record; {} shows what was written.",
+                    output::typed("records threads")
+                )
+            }
+        },
     }
 }
 
@@ -78,7 +97,53 @@ fn note_document(row: &NoteRow) -> Value {
         "occurred_at": note.occurred_at.to_string(),
         "business_number": note.business_number,
         "user": note.user,
+        "thread_id": note.thread_id,
     })
+}
+
+fn threads(rows: &[ThreadRow], next: Option<String>, settings: &Settings) -> Listing<'static> {
+    let (format, _limit) = records::note_form(settings.system_of_record.kind);
+    let shown = |text: &String| match format {
+        Format::Plain => note_view::in_one_line(text),
+        Format::Html => note_view::in_one_line(&note_view::rendered(text)),
+    };
+    let mut table = Table::new(&["DAY", "BUSINESS NUMBER", "MESSAGES", "LAST MESSAGE", "RECORD", "WRITTEN", "TEXT"]);
+    for thread in rows {
+        table.row([
+            thread.day.clone(),
+            or_dash(thread.business_number.as_ref()),
+            thread.message_ids.len().to_string(),
+            or_dash(thread.message_ids.last()),
+            or_dash(thread.record_id.as_ref()),
+            or_dash(thread.written_at),
+            or_dash(thread.text.as_ref().map(shown)),
+        ]);
+    }
+    let rows = rows
+        .iter()
+        .map(|thread| {
+            json!({
+                "thread_id": thread.thread_id,
+                "record_id": thread.record_id,
+                "business_number": thread.business_number,
+                "day": thread.day,
+                "message_ids": thread.message_ids,
+                "text": thread.text,
+                "remote_id": thread.remote_id,
+                "written_at": thread.written_at.map(|at| at.to_string()),
+            })
+        })
+        .collect();
+    Listing {
+        key: "threads",
+        rows,
+        table,
+        next,
+        when_empty: format!(
+            "No threads yet: they come with message.received and message.delivered.{}",
+            output::try_trigger("message.received")
+        ),
+    }
 }
 
 fn contacts(rows: &[PersonRow], next: Option<String>) -> Listing<'static> {

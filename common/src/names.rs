@@ -144,8 +144,11 @@ closed_set! {
         UpdateIntegration = "update_integration",
         FindPerson = "find_person",
         UpsertPerson = "upsert_person",
+        FindNote = "find_note",
         LogNote = "log_note",
         SetOptOut = "set_opt_out",
+        ReadSetUp = "read_set_up",
+        ChangeSetUp = "change_set_up",
     }
 }
 
@@ -178,6 +181,7 @@ impl Operation {
             Self::CreateContact
             | Self::UpsertPerson
             | Self::LogNote
+            | Self::ChangeSetUp
             | Self::CreateIntegration
             | Self::UpdateIntegration => OperationClass::ContactWrites,
             Self::GetOptOut
@@ -187,7 +191,9 @@ impl Operation {
             | Self::GetContact
             | Self::CheckToken
             | Self::ListIntegrations
-            | Self::FindPerson => OperationClass::Reads,
+            | Self::FindPerson
+            | Self::FindNote
+            | Self::ReadSetUp => OperationClass::Reads,
         }
     }
 

@@ -84,6 +84,16 @@ impl Phone {
         self.0.strip_prefix("+1")
     }
 
+    /// The digits after the country code, leading zeros included.
+    #[must_use]
+    pub fn national_digits(&self) -> &str {
+        if let Some(ten) = self.plus_one() {
+            return ten;
+        }
+        let code = phonenumber::parse(None, self.as_e164()).ok().map(|parsed| parsed.code().value().to_string());
+        code.and_then(|code| self.digits().strip_prefix(code.as_str())).unwrap_or(self.digits())
+    }
+
     /// The form without a plus that payloads use: ten digits for +1 numbers, all digits otherwise.
     #[must_use]
     pub fn ten_digits(&self) -> &str {
@@ -192,6 +202,19 @@ mod tests {
             " +1 202.555.0147 ",
         ] {
             assert_eq!(Phone::parse(text).expect(text).as_e164(), "+12025550147", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_national_number_has_no_country_code() {
+        for (text, digits) in [
+            ("+14155550123", "4155550123"),
+            ("+442079460958", "2079460958"),
+            ("+79161234567", "9161234567"),
+            ("+6561234567", "61234567"),
+            ("+35315550123", "15550123"),
+        ] {
+            assert_eq!(Phone::parse(text).expect(text).national_digits(), digits, "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ pub const STATES: [&str; 5] = ["waiting", "done", "skipped", "dead_lettered", "d
 pub fn handlers_of(event_type: &str) -> &'static [&'static str] {
     match event_type {
         "contact.opted_out" | "contact.opted_in" => &["flag_opt_out", "record_history", "record_opt_out"],
-        "message.received" | "message.delivered" => &["log_note", "record_history"],
+        "message.received" | "message.delivered" | "message.failed" => &["log_note", "record_history"],
         "contact.created" => &["create_contact", "record_history", "sync_contact"],
         _ => &["record_history"],
     }

@@ -23,6 +23,7 @@ pub mod model;
 mod operations;
 mod opt_outs;
 mod records;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::Arc;

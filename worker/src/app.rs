@@ -9,19 +9,19 @@ use hookline_common::names::{Destination, HandlerName};
 use hookline_common::service::reload::LiveSettings;
 use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::service::telemetry::progress::ProgressFeed;
-use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_common::settings::Settings;
 use hookline_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::background::{dead_letters, housekeeping, presence, subscription, unsent};
+use crate::background::{dead_letters, flag_checks, housekeeping, presence, subscription, unsent};
 use crate::delivery::consume::{self, Context};
 use crate::delivery::{pauses, undelivered};
 use crate::gate::{CheckResult, Gate};
+use crate::handlers::flag_opt_out::FlagOptOut;
 use crate::handlers::{self, Clients, record_history};
-use crate::records::SystemOfRecord;
-use crate::records::builtin::Builtin;
+use crate::records::{self, SystemOfRecord};
 use crate::textus::client::TextUs;
 use crate::textus::limits;
 
@@ -75,9 +75,7 @@ impl WorkerApp {
         ));
         let textus = TextUs::new(&settings.textus, Arc::clone(&textus_gate), Arc::clone(&metrics))
             .context("building the client for the TextUs API")?;
-        let records: Arc<dyn SystemOfRecord> = match settings.system_of_record.kind {
-            SystemOfRecordKind::Builtin => Arc::new(Builtin::new(store.clone())),
-        };
+        let records = records::open(settings, &store, &metrics).context("opening the system of record")?;
         let clients = Clients { store: store.clone(), textus, textus_gate, records, metrics: Arc::clone(&metrics) };
         let handlers = settings
             .handlers
@@ -99,20 +97,23 @@ impl WorkerApp {
     /// have not begun are given back.
     ///
     /// # Errors
-    /// When a part of the worker panics.
+    /// When a handler cannot be built from the settings, or a part of the worker panics.
     pub async fn run(self, live: Option<LiveSettings>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut gates = vec![Arc::clone(&self.clients.textus_gate)];
+        gates.extend(self.clients.records.gate().cloned());
         // Refresh before the first call: another process or an operator may have closed the gate.
-        if let Err(error) = self.clients.textus_gate.refresh().await {
-            tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
+        for gate in &gates {
+            if let Err(error) = gate.refresh().await {
+                tracing::warn!(error = %error, "gates.unread: the store is away, and nothing is called until it is back");
+            }
         }
         let ended = CancellationToken::new();
-        let gates = vec![Arc::clone(&self.clients.textus_gate)];
-        let mut presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates, ended.clone()));
+        let mut presence = tokio::spawn(presence::run(Arc::clone(&self.context), gates.clone(), ended.clone()));
         // The guard stops the presence task however this function is left.
         let ended = ended.drop_guard();
         let mut parts = JoinSet::new();
         for name in &self.handlers {
-            match handlers::build(*name, &self.context.settings, &self.clients) {
+            match handlers::build(*name, &self.context.settings, &self.clients)? {
                 Some(handler) => parts.spawn(consume::run(Arc::clone(&self.context), handler, shutdown.clone())),
                 None => parts.spawn(record_history::run(Arc::clone(&self.context), shutdown.clone())),
             };
@@ -125,7 +126,14 @@ impl WorkerApp {
         parts.spawn(undelivered::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(pauses::run(Arc::clone(&self.context), shutdown.clone()));
         parts.spawn(unsent::run(Arc::clone(&self.context), shutdown.clone()));
-        parts.spawn(Arc::clone(&self.clients.textus_gate).watch(shutdown.clone()));
+        let again = self.clients.records.search_again_after();
+        if self.handlers.contains(&HandlerName::FlagOptOut) && !again.is_empty() {
+            let handler = FlagOptOut::new(&self.context.settings, &self.clients);
+            parts.spawn(flag_checks::run(Arc::clone(&self.context), handler, again, shutdown.clone()));
+        }
+        for gate in gates {
+            parts.spawn(gate.watch(shutdown.clone()));
+        }
         parts.spawn(self.clients.textus.clone().check_refused_token(shutdown.clone()));
         parts.spawn(subscription::run(
             self.context.settings.clone(),
@@ -134,9 +142,11 @@ impl WorkerApp {
             Arc::clone(&self.context.metrics),
             shutdown.clone(),
         ));
+        let (records, until) = (Arc::clone(&self.clients.records), shutdown.clone());
+        parts.spawn(async move { records.watch(until).await });
         if let Some(live) = live {
             let (textus, gate) = (self.clients.textus.clone(), Arc::clone(&self.clients.textus_gate));
-            parts.spawn(follow(live, textus, gate, shutdown.clone()));
+            parts.spawn(follow(live, textus, gate, Arc::clone(&self.clients.records), shutdown.clone()));
         }
         tracing::info!(handlers = ?self.handlers.iter().map(|name| name.as_str()).collect::<Vec<_>>(), "worker.started");
 
@@ -188,7 +198,13 @@ async fn failed(mut broker: watch::Receiver<BrokerState>, mut store: watch::Rece
 }
 
 /// Applies changed settings while the worker runs.
-async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdown: CancellationToken) {
+async fn follow(
+    mut live: LiveSettings,
+    textus: TextUs,
+    gate: Arc<Gate>,
+    records: Arc<dyn SystemOfRecord>,
+    shutdown: CancellationToken,
+) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -198,13 +214,22 @@ async fn follow(mut live: LiveSettings, textus: TextUs, gate: Arc<Gate>, shutdow
         }
         let settings = Arc::clone(&live.borrow_and_update());
         gate.go_by(limits::rules(&settings.textus));
-        match textus.take_token(&settings.textus) {
-            Ok(true) => {
-                tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");
-                gate.check_ended(CheckResult::Changed);
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(error = %error, "credentials.refused: those from before stay in use"),
+        follow_credentials(&gate, textus.take_token(&settings.textus));
+        if let Some(gate) = records.gate() {
+            follow_credentials(gate, records.take_credentials(&settings));
         }
+    }
+}
+
+/// Lets refused credentials be checked at once if there are others now.
+fn follow_credentials(gate: &Gate, taken: anyhow::Result<bool>) {
+    match taken {
+        Ok(true) => {
+            tracing::info!(destination = %gate.destination(), "credentials.changed: calls are made with the new ones");
+            gate.check_ended(CheckResult::Changed);
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(destination = %gate.destination(), error = %error,
+            "credentials.refused: those from before stay in use"),
     }
 }

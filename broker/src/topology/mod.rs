@@ -26,7 +26,9 @@ pub const fn event_types(handler: HandlerName) -> Option<&'static [&'static str]
         HandlerName::RecordOptOut | HandlerName::FlagOptOut => {
             Some(&["contact.opted_out", "contact.opted_in", STOP_RECEIVED, START_RECEIVED])
         }
-        HandlerName::LogNote => Some(&["message.delivered", "message.received", STOP_RECEIVED, START_RECEIVED]),
+        HandlerName::LogNote => {
+            Some(&["message.delivered", "message.failed", "message.received", STOP_RECEIVED, START_RECEIVED])
+        }
         HandlerName::CreateContact | HandlerName::SyncContact => Some(&["contact.created"]),
         HandlerName::RecordHistory => None,
     }

@@ -8,26 +8,29 @@ use hookline_broker::Publish as _;
 use hookline_broker::rabbitmq::Difference;
 use hookline_common::names::Destination;
 use hookline_common::service::telemetry::metrics::{Metrics, Role};
-use hookline_common::settings::{OnBrokerOutage, Settings, SystemOfRecordKind};
+use hookline_common::settings::{HttpRecordSettings, OnBrokerOutage, Settings, SystemOfRecordKind};
 use hookline_store::{Found, Store};
 use hookline_worker::calls::log::CallLog;
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::gate::Gate;
 use hookline_worker::open as stores;
+use hookline_worker::records::SystemOfRecord as _;
+use hookline_worker::records::http::HttpRecords;
 use hookline_worker::textus::client::TextUs;
 use hookline_worker::textus::limits;
 use serde_json::{Value, json};
 
+use super::hubspot;
 use crate::open::StoreForCalls;
 use crate::{open, webhooks};
 
 /// The result of one check.
 pub(super) struct Finding {
-    what: &'static str,
-    outcome: Outcome,
+    pub(super) what: &'static str,
+    pub(super) outcome: Outcome,
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     Ok(String),
     /// The check failed; `remedy` says what to do.
     Failed {
@@ -62,7 +65,8 @@ impl Finding {
     }
 }
 
-pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
+/// `creates` makes what is missing in the system of record.
+pub(super) async fn try_all(settings: &Settings, creates: bool) -> Vec<Finding> {
     let mut findings =
         vec![finding("data directory", data_dir(settings), "let this user write there, or set data_dir")];
     findings.extend(spool(settings));
@@ -81,18 +85,27 @@ pub(super) async fn try_all(settings: &Settings) -> Vec<Finding> {
         Some(Found::Nothing) => StoreForCalls::new().await.map(Some),
         Some(Found::Older) | None => Ok(None),
     };
+    let what = "system of record";
+    let mut receiver = Finding { what, outcome: Outcome::NotChecked(NO_STORE.to_owned()) };
     match store_for_calls {
         Ok(store) => {
             let store = store.as_ref().map(|store| &store.store);
             findings.push(token(settings, store).await);
             findings.extend(subscription(settings, store).await);
+            if let (SystemOfRecordKind::Http, Some(store)) = (settings.system_of_record.kind, store) {
+                let tried = ask_receiver(&settings.system_of_record.http, store).await;
+                receiver = finding(what, tried, RECEIVER_REMEDY);
+            }
         }
         Err(error) => findings.push(finding("TextUs token", Err(error), "let this user write where TMPDIR names")),
     }
-    let records = match settings.system_of_record.kind {
-        SystemOfRecordKind::Builtin => Outcome::Ok("built in, part of the store".to_owned()),
-    };
-    findings.push(Finding { what: "system of record", outcome: records });
+    match settings.system_of_record.kind {
+        SystemOfRecordKind::Builtin => {
+            findings.push(Finding { what, outcome: Outcome::Ok("built in, part of the store".to_owned()) });
+        }
+        SystemOfRecordKind::HubSpot => findings.extend(hubspot::try_all(settings, creates).await),
+        SystemOfRecordKind::Http => findings.push(receiver),
+    }
     findings
 }
 
@@ -254,6 +267,24 @@ async fn subscription(settings: &Settings, store: Option<&Store>) -> Vec<Finding
     } else {
         failures
     }
+}
+
+const RECEIVER_REMEDY: &str =
+    "check [system_of_record.http] url and secrets, and that the receiver runs and has the same secret";
+
+/// Asks the receiver about a number that nobody has, signed as every document is.
+async fn ask_receiver(settings: &HttpRecordSettings, store: &Store) -> anyhow::Result<String> {
+    let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
+    let records = HttpRecords::new(settings, store, &metrics).context("cannot build the client")?;
+    let gate = records.gate().context("the connector has no gate")?;
+    // As with TextUs: a pause binds this call too, and the workers learn from its answer unless it refuses.
+    gate.refresh().await?;
+    let tried = records.check(&CallLog::default()).await;
+    if !matches!(tried, Err(DestinationError::CredentialsRefused { .. } | DestinationError::GateClosed { .. })) {
+        gate.exchange().await?;
+    }
+    tried?;
+    Ok("the receiver takes documents".to_owned())
 }
 
 async fn token(settings: &Settings, store: Option<&Store>) -> Finding {

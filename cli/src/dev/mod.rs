@@ -3,6 +3,7 @@
 
 mod demo;
 mod progress;
+mod record_system;
 mod teaching;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use self::progress::Progress;
+pub(crate) use self::record_system::RecordSystem;
+use self::record_system::StandIn;
 use self::teaching::Teaching;
 use crate::DevArgs;
 use crate::all_in_one::AllInOne;
@@ -38,6 +41,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let mut settings = loaded.settings;
     let shutdown = shutdown::on_signal()?;
     let sandbox = Arc::new(stand_in(&mut settings).await?);
+    let records = Arc::new(StandIn::start(args.system_of_record, &mut settings).await?);
     let secret_file = webhook_secret(&mut settings)?;
     sandboxes_store(&settings).await?;
 
@@ -52,9 +56,12 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         webhook_url: webhook_url.clone(),
         admin_url: format!("http://{}", reachable(all_in_one.admin_addr())),
         secret_file: std::path::absolute(&secret_file)?,
+        system_of_record: records.address(),
     };
     let dev_file = dev_file.write(&settings.data_dir)?;
-    greet(&settings, &all_in_one, &webhook_url, &secret_file, &sandbox)?;
+    greet(&settings, &all_in_one, &webhook_url, &secret_file, (&sandbox, &records))?;
+    let (shown, stop_showing) = (Arc::clone(&records), shutdown.clone());
+    let showing = tokio::spawn(async move { shown.show_notes(&stop_showing).await });
 
     let feed = all_in_one.progress.listen();
     let progress = Progress::new(settings.handlers.enabled());
@@ -67,12 +74,14 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
             passed
         })
     } else {
-        suggest()?;
+        suggest(args.system_of_record)?;
         tokio::spawn(async move { report(feed, progress, &stop).await.map(|()| true) })
     };
     let served = all_in_one.run(shutdown).await;
     drop(dev_file);
     sandbox.stop().await;
+    showing.await.context("showing the notes ended on its own")??;
+    records.stop().await;
     let passed = telling.await.context("reporting the progress ended on its own")??;
     served?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -154,7 +163,7 @@ fn greet(
     all_in_one: &AllInOne,
     webhook_url: &str,
     secret_file: &Path,
-    sandbox: &Sandbox,
+    (sandbox, records): (&Sandbox, &StandIn),
 ) -> anyhow::Result<()> {
     let admin = all_in_one.admin_addr();
     output::print_line(&format!(
@@ -163,26 +172,32 @@ fn greet(
          \x20 webhooks   {webhook_url}\n\
          \x20 secret     in {}\n\
          \x20 TextUs     {} (sandbox; accounts {})\n\
+         {}\
          \x20 health     http://{admin}/readyz\n\
          \x20 metrics    http://{admin}/metrics\n\
          \x20 data       {}\n",
         secret_file.display(),
         sandbox.base_url(),
         settings.handlers.create_contact.accounts.join(", "),
+        records.line(),
         settings.data_dir.display(),
     ))
 }
 
-fn suggest() -> anyhow::Result<()> {
+fn suggest(records: RecordSystem) -> anyhow::Result<()> {
     // Uses the path of the running program, so that the commands work whether or not it is on the PATH.
     let this = std::env::current_exe().map_or_else(|_| "hookline".to_owned(), |path| path.display().to_string());
+    let (list, holds) = match records {
+        RecordSystem::Builtin => ("notes  ", "what the built-in system of record holds"),
+        RecordSystem::Hubspot | RecordSystem::Http => ("threads", "what was written to the system of record"),
+    };
     output::print_line(&format!(
         "Now, in another terminal in this directory:\n\
          \n\
          \x20 {this} trigger message.received --dev     a text comes in: a note is attached\n\
          \x20 {this} trigger contact.opted_out --dev    someone opts out: the opt-out is PUT, and proved\n\
          \x20 {this} trigger contact.created --dev      a contact is created: it is POSTed to the second account\n\
-         \x20 {this} records notes --dev                what the built-in system of record holds\n\
+         \x20 {this} records {list} --dev              {holds}\n\
          \x20 {this} status --dev                       what became of everything\n\
          \n\
          All of it is in {}, which `hookline run` never uses. Each event's journey appears here. Ctrl-C stops.\n",

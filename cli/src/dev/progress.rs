@@ -135,7 +135,7 @@ fn in_words(verdict: Verdict, reason: Option<&str>, steps: &[String]) -> String 
     match verdict {
         Verdict::Done => format!("done{steps}"),
         Verdict::Skipped => format!("skipped: {}{steps}", explain(reason.unwrap_or_default())),
-        Verdict::Parked => format!("failed: {}{steps}", reason.unwrap_or("waits")),
+        Verdict::Parked => format!("{}{steps}", reason.unwrap_or("waits")),
         Verdict::DeadLettered => format!("dead-lettered: {}{steps}", reason.unwrap_or_default()),
         Verdict::Released => "given back".to_owned(),
     }

@@ -113,11 +113,11 @@ impl Registering<'_> {
         // The place is checked before anything is changed.
         let place = secret.as_ref().map(|secret| self.place(Some(secret))).transpose()?;
         let sends = known.event_types();
-        let needed = subscription::needed(&self.desk.settings);
+        let wanted = subscription::wanted(&self.desk.settings);
         // Another integration may send some of the types. Both stay on, and no type is sent more often than before.
-        let missing: Vec<&str> = needed
+        let missing: Vec<&str> = wanted
             .into_iter()
-            .filter(|event_type| found.missing.contains(event_type) && !sends.contains(*event_type))
+            .filter(|event_type| found.unsent.contains(event_type) && !sends.contains(*event_type))
             .collect();
         let is_fine = known.is_active() && missing.is_empty() && known.is_healthy() != Some(false);
         let after = if is_fine { known.clone() } else { self.subscribe(known, &missing).await? };
@@ -157,8 +157,8 @@ impl Registering<'_> {
     async fn create(&self) -> anyhow::Result<Registered> {
         let desk = self.desk;
         let place = self.place(None)?;
-        let needed = subscription::needed(&desk.settings);
-        let made = match desk.textus.create_integration(&desk.log, &desk.account, self.url, &needed).await {
+        let wanted = subscription::wanted(&desk.settings);
+        let made = match desk.textus.create_integration(&desk.log, &desk.account, self.url, &wanted).await {
             Ok(made) => Some(made),
             Err(error) if !error.may_have_taken_effect() => bail!("no integration was made: {error}"),
             Err(error) => {

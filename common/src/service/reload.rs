@@ -2,7 +2,8 @@
 //! files that hold secrets, as the configuration that is in force names them. We refuse settings that cannot be used and
 //! keep the old ones.
 //!
-//! These keys take effect without a restart: the secrets of sources, `[textus]` token, `opt_out_reserve` and `breaker`.
+//! These keys take effect without a restart: the secrets of sources and of `[system_of_record.http]`, and of `[textus]` the
+//! token, `opt_out_reserve` and `breaker`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use crate::settings::{Loaded, Needs, Settings, load, load_again};
 /// How soon we notice a changed secret.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The keys that take effect in a running process.
-const TAKEN_OVER: [&str; 4] = ["sources.", "textus.token", "textus.opt_out_reserve", "textus.breaker."];
+const TAKEN_OVER: [&str; 5] =
+    ["sources.", "textus.token", "textus.opt_out_reserve", "textus.breaker.", "system_of_record.http.secrets"];
 
 /// The current settings; the value changes when they do.
 pub type LiveSettings = watch::Receiver<Arc<Settings>>;
@@ -86,6 +88,7 @@ impl Follower {
         after.textus.token.clone_from(&loaded.settings.textus.token);
         after.textus.opt_out_reserve = loaded.settings.textus.opt_out_reserve;
         after.textus.breaker.clone_from(&loaded.settings.textus.breaker);
+        after.system_of_record.http.secrets.clone_from(&loaded.settings.system_of_record.http.secrets);
         self.in_force = Some(loaded);
         if after == *before {
             if asked {

@@ -6,10 +6,11 @@ use std::collections::btree_map;
 use std::time::Duration;
 
 use super::visit::Visit;
-use super::{Needs, RetrySettings, Role, Settings};
+use super::{HttpRecordSettings, Needs, RetrySettings, Role, Settings, SystemOfRecordKind};
 use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::keywords;
 use crate::names::HandlerName;
+use crate::private_address::{is_private, literal, names_loopback};
 use crate::time::Timestamp;
 
 pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
@@ -31,6 +32,7 @@ pub(super) fn check(v: &mut Visit<'_, '_>, s: &Settings, needs: Needs) {
     }
     if needs.worker {
         worker(v, s);
+        system_of_record(v, s);
     }
     distributed(v, s, needs.role);
     history(v, s, needs.role);
@@ -203,6 +205,45 @@ fn worker(v: &mut Visit<'_, '_>, s: &Settings) {
                 format!("add {example} below [textus], or switch off what calls TextUs"),
             );
         }
+    }
+}
+
+/// Requires what the configured system of record is reached with.
+fn system_of_record(v: &mut Visit<'_, '_>, s: &Settings) {
+    let needed: &[(&str, &str)] = match s.system_of_record.kind {
+        SystemOfRecordKind::Builtin => &[],
+        SystemOfRecordKind::HubSpot => &[("hubspot.token", "token = \"env:HUBSPOT_TOKEN\"")],
+        SystemOfRecordKind::Http => &[
+            ("http.url", "url = \"https://crm.example.com/hookline\""),
+            ("http.secrets", "secrets = [\"env:HTTP_RECORD_SECRET\"]"),
+        ],
+    };
+    for (key, example) in needed {
+        let path = format!("system_of_record.{key}");
+        if !v.is_given(&path) {
+            let (table, _) = path.rsplit_once('.').unwrap_or_default();
+            v.problem(
+                &path,
+                format!("{path} is missing, and the system of record needs it"),
+                format!("add {example} below [{table}]"),
+            );
+        }
+    }
+    if s.system_of_record.kind == SystemOfRecordKind::Http {
+        private_address(v, &s.system_of_record.http);
+    }
+}
+
+/// Refuses a URL whose host is a private address. What a name leads to is looked at on each connection.
+fn private_address(v: &mut Visit<'_, '_>, s: &HttpRecordSettings) {
+    let path = "system_of_record.http.url";
+    let Some(url) = s.url.as_ref().filter(|_| !s.allow_private_addresses && !v.is_bad(path)) else { return };
+    if !names_loopback(url) && literal(url).is_some_and(is_private) {
+        v.problem(
+            path,
+            format!("{path} has a private address, which could lead into a network that nobody meant"),
+            "write the receiver's public name, or allow_private_addresses = true if the address is meant",
+        );
     }
 }
 

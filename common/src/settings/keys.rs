@@ -13,17 +13,22 @@ use super::declare::{
     tables,
 };
 use super::kinds::{
-    Account, Address, AmqpUrl, BaseUrl, Choices, FilePath, Flag, KeywordText, Number, PostgresUrl, SecretText, Size,
-    Slug, Span, TokenText, WebhookUrl, Whole, choices, one_of,
+    Account, Address, AmqpUrl, BaseUrl, Choices, FilePath, Flag, KeywordText, Number, PostUrl, PostgresUrl,
+    PropertyName, SecretText, SigningSecret, Size, Slug, Span, TemplateText, TokenText, Whole, ZoneName, choices,
+    one_of,
 };
 use super::visit::Visit;
 use crate::event::SourceName;
 use crate::keywords;
 use crate::secret::Secret;
+use crate::time_zone::TimeZone;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+
+const WEBHOOK_URL: &str = "https://hooks.example.com/webhooks/textus";
+const DOCUMENT_URL: &str = "https://crm.example.com/hookline";
 
 settings! {
     /// Configuration of Hookline: hookline.toml.
@@ -143,7 +148,7 @@ settings! {
         /// TextUs posts webhooks to this URL, as the integration states it. `hookline webhooks`, `hookline check
         /// --connect` and the workers look for this URL. Without it, they look for the one integration whose URL ends
         /// in /webhooks/{source}.
-        webhook_url: Option<Url> = optional(WebhookUrl, "https://hooks.example.com/webhooks/textus"),
+        webhook_url: Option<Url> = optional(PostUrl(WEBHOOK_URL), WEBHOOK_URL),
         /// A worker checks this often that TextUs sends the event types that the handlers need. "0s" switches the check
         /// off.
         webhook_check_every: Duration = key(Span::ANY, "1h"),
@@ -232,8 +237,9 @@ settings! {
         /// "auto" finds out which form works, and "none" makes no call and takes the signed payload.
         message_lookup: MessageLookup = key(one_of(), "auto"),
         /// When the system of record does not know the person of a message, "create" creates the person, "skip" skips
-        /// the message, and "dead_letter" leaves the decision to an operator.
-        on_unknown_contact: OnUnknownContact = key(one_of(), "create"),
+        /// the message, and "dead_letter" leaves the decision to an operator. The default is "create" where the system
+        /// of record is built in, and "dead_letter" otherwise.
+        on_unknown_contact: Option<OnUnknownContact> = optional(one_of(), "create"),
         /// A message may be younger than its webhook. A message that is not found is asked for again for this long, and
         /// then becomes a dead letter.
         not_found_grace: Duration = key(Span::ANY, "30s"),
@@ -265,8 +271,70 @@ settings! {
 
     /// People and notes live in the system of record.
     pub struct SystemOfRecordSettings {
-        /// "builtin" keeps people and notes in the store.
+        /// "builtin" keeps people and notes in the store, "hubspot" writes them to HubSpot, and "http" posts each
+        /// change as a signed document to a URL of your own.
         kind: SystemOfRecordKind = key(one_of(), "builtin"),
+        /// "thread" writes one note for each account, contact's number, business number and day. "message" writes one
+        /// note for each text.
+        notes: NoteForm = key(one_of(), "thread"),
+        /// A thread's note is written at its first text, and then at most this often. The built-in system of record
+        /// writes with each text.
+        update_every: Duration = key(Span::ANY, "30s"),
+        /// "note" adds a text that could not be delivered to the thread's note, and "skip" leaves it out.
+        on_failed_message: OnFailedMessage = key(one_of(), "note"),
+        /// A thread's day ends at midnight in this time zone, and its note has the times of this zone. Write an IANA
+        /// name.
+        time_zone: TimeZone = key(ZoneName, "UTC"),
+        /// When several people have the number of a text, the first rule that leaves one of them decides: "assigned"
+        /// (the contact whom TextUs names), "owner" (a person who has an owner), "newest", "oldest". Without a rule that
+        /// decides, the text becomes a dead letter.
+        prefer: Vec<Preference> = list(one_of(), &[]),
+        /// Write true if TextUs's own synchronisation with this system is off, or if doubled notes are wanted.
+        acknowledge_vendor_sync: bool = key(Flag, false),
+        templates: TemplateSettings = table(),
+        hubspot: HubSpotSettings = table(),
+        http: HttpRecordSettings = table(),
+    }
+
+    /// The texts of notes come from templates (<https://docs.rs/minijinja/latest/minijinja/syntax/index.html>).
+    pub struct TemplateSettings {
+        /// This template makes the text of a note. docs/notes.md lists what a template can show.
+        note: Option<String> = optional(TemplateText, "{{ day }}"),
+    }
+
+    /// HubSpot is called with the token of a service key or a private app.
+    pub struct HubSpotSettings {
+        /// The API is reached at this URL, which must use https except on loopback.
+        base_url: Url = key(BaseUrl, "https://api.hubapi.com"),
+        /// Calls to the API carry this token.
+        token: Option<Secret> = optional(TokenText, "env:HUBSPOT_TOKEN"),
+        /// One call may take this long, from connecting to the last byte of the answer.
+        timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
+        /// A thread is written as a "communication" of the channel SMS, or as a "note".
+        object: HubSpotObject = key(one_of(), "communication"),
+        /// The unique property of communications or notes that holds a thread's key, where the account allows one.
+        key_property: String = key(PropertyName, "textus_thread_key"),
+        /// The unique property of contacts that holds the id of the TextUs contact.
+        contact_key_property: String = key(PropertyName, "textus_contact_id"),
+        /// The property of contacts that says whether a number is opted out. Its dates and its source are in properties
+        /// of the same name with _at, and in sms_opted_in_at and sms_opt_out_source.
+        opted_out_property: String = key(PropertyName, "sms_opted_out"),
+    }
+
+    /// Each change is posted as a JSON document, signed by Standard Webhooks (<https://www.standardwebhooks.com>).
+    pub struct HttpRecordSettings {
+        /// The documents are posted to this URL, which must use https except on loopback.
+        url: Option<Url> = optional(PostUrl(DOCUMENT_URL), DOCUMENT_URL),
+        /// Each secret is "whsec_" and base64 of 24 bytes or more. The first secret signs, and so do the others, so that
+        /// a secret can be replaced without a gap.
+        secrets: Vec<Secret> = optional_list(SigningSecret, "env:HTTP_RECORD_SECRET"),
+        /// One call may take this long, from connecting to the last byte of the answer.
+        timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
+        /// Documents may go to private addresses, such as those of your own network. Loopback is always allowed where
+        /// `url` names it. Each connection is checked, after its name was resolved.
+        allow_private_addresses: bool = key(Flag, false),
+        /// At most this many documents are posted each second. 0 sets no limit.
+        max_per_second: u32 = key(Whole::between(0, 100_000), 0),
     }
 
     /// The log goes to stderr. RUST_LOG sets its level.
@@ -290,7 +358,19 @@ choices! {
     pub enum OnUnknownContact { DeadLetter = "dead_letter", Create = "create", Skip = "skip", }
 
     /// The kinds of the system of record.
-    pub enum SystemOfRecordKind { Builtin = "builtin", }
+    pub enum SystemOfRecordKind { Builtin = "builtin", HubSpot = "hubspot", Http = "http", }
+
+    /// What one note holds.
+    pub enum NoteForm { Thread = "thread", Message = "message", }
+
+    /// What happens to a text that could not be delivered.
+    pub enum OnFailedMessage { Note = "note", Skip = "skip", }
+
+    /// Which of several people with one number gets a note.
+    pub enum Preference { Assigned = "assigned", Owner = "owner", Newest = "newest", Oldest = "oldest", }
+
+    /// The object of HubSpot that a thread is written as.
+    pub enum HubSpotObject { Communication = "communication", Note = "note", }
 
     /// The format of the log.
     pub enum LogFormat { Text = "text", Json = "json", }

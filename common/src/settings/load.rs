@@ -9,6 +9,8 @@ use super::source::{Source, line_of};
 use super::visit::Visit;
 use super::{Settings, check, unknown};
 
+/// Secrets that only workers use.
+const WORKER_SECRETS: [&str; 3] = ["textus.token", "system_of_record.hubspot.token", "system_of_record.http.secrets"];
 /// The file that is read, if it exists, when neither `--config` nor the environment names one.
 const DEFAULT_FILE: &str = "hookline.toml";
 
@@ -73,7 +75,7 @@ impl Needs {
     /// its own secrets.
     pub(super) fn can_spare(self, path: &str) -> bool {
         let webhook_secrets = path.starts_with("sources.") && path.ends_with(".secrets");
-        (webhook_secrets && !self.ingest) || (path == "textus.token" && !self.worker)
+        (webhook_secrets && !self.ingest) || (WORKER_SECRETS.contains(&path) && !self.worker)
     }
 }
 

@@ -77,6 +77,17 @@ impl TextUsSettings {
     }
 }
 
+impl Settings {
+    /// Returns what happens to a message of a person whom the system of record does not know.
+    #[must_use]
+    pub fn on_unknown_contact(&self) -> OnUnknownContact {
+        self.handlers.log_note.on_unknown_contact.unwrap_or(match self.system_of_record.kind {
+            SystemOfRecordKind::Builtin => OnUnknownContact::Create,
+            SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => OnUnknownContact::DeadLetter,
+        })
+    }
+}
+
 impl HandlersSettings {
     #[must_use]
     pub fn basics(&self, handler: crate::names::HandlerName) -> &HandlerBasics {

@@ -241,16 +241,37 @@ async fn records_have_their_keys(all_in_one: &AllInOne) {
         "body",
         "occurred_at",
         "business_number",
+        "thread_id",
         "user",
     ];
     has_keys(&notes[0], &keys);
     assert!(notes[0]["message_id"].as_str().expect("a text").starts_with("/messages/"));
+    threads_and_their_preview(all_in_one, notes[0]["message_id"].as_str().expect("a text")).await;
     let contacts = all_in_one.rows(&["records", "contacts"], "contacts").await;
     has_keys(&contacts[0], &["record_id", "contact_id", "phone", "phones", "name", "created_at"]);
     let opt_outs = all_in_one.rows(&["records", "opt-outs"], "opt_outs").await;
     for row in &opt_outs {
         has_keys(row, &["phone", "opted_out", "event_time"]);
     }
+}
+
+async fn threads_and_their_preview(all_in_one: &AllInOne, message_id: &str) {
+    let threads = all_in_one.rows(&["records", "threads"], "threads").await;
+    let keys = ["thread_id", "record_id", "business_number", "day", "message_ids", "text", "remote_id", "written_at"];
+    has_keys(&threads[0], &keys);
+    assert_eq!(threads[0]["message_ids"], json!([message_id]));
+
+    let bare = message_id.trim_start_matches("/messages/");
+    for id in [message_id, bare] {
+        let preview = all_in_one.json(&["notes", "preview", id]).await;
+        has_keys(&preview, &["thread_id", "business_number", "day", "message_ids", "parts"]);
+        assert_eq!((&preview["parts"][0], &preview["thread_id"]), (&threads[0]["text"], &threads[0]["thread_id"]));
+    }
+    let shown = all_in_one.cli(&["notes", "preview", bare]).await;
+    assert_eq!(shown.stdout.trim_end(), threads[0]["text"].as_str().expect("a text"));
+    let unknown = all_in_one.cli(&["notes", "preview", "nothing"]).await;
+    assert_eq!(unknown.code, Some(1));
+    assert!(unknown.stderr.contains("no thread has the message"), "{unknown:?}");
 }
 
 async fn dead_letters_have_their_keys(all_in_one: &AllInOne, event_id: &str) {

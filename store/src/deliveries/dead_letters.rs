@@ -102,6 +102,19 @@ impl Store {
         rows.iter().map(dead_letter_row).collect()
     }
 
+    /// Returns the event of a dead letter; `None` if there is no such dead letter or its payload is gone.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn dead_letter_event(&self, id: &str) -> Result<Option<Event>, StoreError> {
+        let select = sqlx::query(
+            "SELECT event_id, source, source_event_id, event_type, keyword, received_ms, content_type, request_id,
+                 traceparent, body FROM dead_letters WHERE id = $1",
+        );
+        let row = self.db.row(select.bind(id)).await?;
+        row.map_or(Ok(None), |row| row::event(&row))
+    }
+
     /// First step of a redrive: the delivery waits again, at attempt 0. Returns the event and handler to publish, or
     /// `None` if there is no such dead letter or its payload was erased. A repeated call returns the same.
     ///

@@ -183,12 +183,35 @@ impl Store {
             )
             .await?;
         for statement in [
+            "UPDATE threads SET closed_ms = $1 WHERE thread_id IN
+                 (SELECT t.thread_id FROM threads t WHERE t.closed_ms IS NULL AND EXISTS
+                      (SELECT 1 FROM thread_messages m WHERE m.thread_id = t.thread_id AND m.created_ms < $1)
+                  LIMIT $2 {})",
+            // The built-in system of record keeps what was written; elsewhere the note itself is kept.
+            "UPDATE thread_writes SET text = NULL WHERE write_id IN
+                 (SELECT write_id FROM thread_writes WHERE text IS NOT NULL AND system <> 'system_of_record'
+                  AND written_ms < $1 LIMIT $2 {})",
+            "DELETE FROM thread_messages WHERE message_id IN
+                 (SELECT m.message_id FROM thread_messages m WHERE m.created_ms < $1 AND EXISTS
+                      (SELECT 1 FROM threads t WHERE t.thread_id = m.thread_id AND t.closed_ms IS NOT NULL)
+                  LIMIT $2 {})",
+        ] {
+            self.in_batches(old, statement).await?;
+        }
+        for statement in [
             "DELETE FROM effects WHERE (handler, target, effect_key) IN
                  (SELECT handler, target, effect_key FROM effects WHERE created_ms < $1 AND state = 'done' LIMIT $2 {})",
             "DELETE FROM deliveries WHERE (event_id, handler) IN (SELECT event_id, handler FROM deliveries
              WHERE created_ms < $1 AND state IN ('done', 'skipped', 'discarded') LIMIT $2 {})",
             "DELETE FROM events WHERE event_id IN (SELECT e.event_id FROM events e WHERE e.received_ms < $1
              AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.event_id = e.event_id) LIMIT $2 {})",
+            "DELETE FROM thread_writes WHERE write_id IN (SELECT write_id FROM thread_writes
+             WHERE system <> 'system_of_record' AND text IS NULL AND written_ms < $1 LIMIT $2 {})",
+            "DELETE FROM thread_writes WHERE write_id IN (SELECT w.write_id FROM thread_writes w
+             WHERE w.written_ms IS NULL AND EXISTS
+                 (SELECT 1 FROM threads t WHERE t.thread_id = w.thread_id AND t.closed_ms < $1) LIMIT $2 {})",
+            "DELETE FROM threads WHERE thread_id IN (SELECT t.thread_id FROM threads t WHERE t.closed_ms < $1
+             AND NOT EXISTS (SELECT 1 FROM thread_writes w WHERE w.thread_id = t.thread_id) LIMIT $2 {})",
         ] {
             self.in_batches(very_old, statement).await?;
         }

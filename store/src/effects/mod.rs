@@ -124,6 +124,9 @@ impl Store {
                     .execute(&mut *connection)
                     .await?;
                     for statement in [
+                        // A note that a call may have created stays in doubt.
+                        "UPDATE thread_writes SET lease_owner = NULL, lease_until = NULL
+                         WHERE lease_owner IS NOT NULL AND ($1 IS NULL OR lease_owner = $1)",
                         "DELETE FROM effects WHERE ($1 IS NULL OR owner = $1) AND state = 'claimed'
                          AND sent_ms IS NULL AND unknown_ms IS NULL",
                         "UPDATE effects SET state = 'unknown', event_id = doubted_event_id

@@ -63,6 +63,15 @@ pub struct WorkerAnswer {
     pub held_history: i64,
 }
 
+/// A note in a system of record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteNote {
+    /// Kind and instance of the system.
+    pub system: String,
+    /// The note's id there.
+    pub id: String,
+}
+
 /// What `erase` removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Erased {
@@ -74,6 +83,9 @@ pub struct Erased {
     pub notes: u64,
     pub persons: u64,
     pub contact_links: u64,
+    /// Notes that a system of record other than the built-in one has. The caller deletes them there.
+    #[serde(skip)]
+    pub remote_notes: Vec<RemoteNote>,
     pub dead_letters: u64,
     /// Other people's texts in which a number was masked.
     pub masked: u64,

@@ -105,6 +105,18 @@ impl Store {
         Ok(state.and_then(|state| state.newest()))
     }
 
+    /// Returns the times of the newest opt-out and of the newest opt-in of a phone, in any account.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn opt_dates(&self, phone: &Phone) -> Result<[Option<Timestamp>; 2], StoreError> {
+        let select = sqlx::query(
+            "SELECT MAX(opted_out_ms) AS opted_out_ms, MAX(opted_in_ms) AS opted_in_ms FROM opt_state WHERE phone = $1",
+        );
+        let Some(row) = self.db.row(select.bind(phone.as_e164())).await? else { return Ok([None; 2]) };
+        Ok([row::maybe_time(&row, "opted_out_ms")?, row::maybe_time(&row, "opted_in_ms")?])
+    }
+
     /// Returns the state of every account and phone, ordered by account and phone.
     ///
     /// # Errors

@@ -1,8 +1,11 @@
 //! The built-in system of record: notes and opt-out flags. `people.rs` holds its people.
 
 pub(crate) mod contacts;
+pub(crate) mod flag_checks;
 pub(crate) mod model;
 pub(crate) mod people;
+
+use std::collections::HashSet;
 
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
@@ -11,44 +14,34 @@ use crate::Store;
 use crate::db::dialect::{self, Connection, DbRow};
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
-use crate::db::row::{self, clean, maybe_clean};
+use crate::db::row;
 use crate::records::model::{NewNote, NoteRow, OptFlagRow};
-
-const NOTE_BY_MESSAGE: &str = "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
-        occurred_ms, business_number, user_name, created_ms
-    FROM records_notes WHERE message_id = $1";
+use crate::threads::model::{Thread, ThreadMessage};
 
 impl Store {
-    /// Attaches a note to a person, once per message. Returns the note and whether it was created; a repeat gets the
-    /// existing note and `false`.
+    /// Attaches every message of a thread to a person, once per message.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn add_note(&self, person_id: &str, note: &NewNote) -> Result<(NoteRow, bool), StoreError> {
+    pub async fn add_thread_notes(&self, person_id: &str, thread: &Thread) -> Result<(), StoreError> {
         self.db
-            .write((person_id.to_owned(), clean_note(note)), |connection, (person_id, note)| {
+            .write((person_id.to_owned(), thread.clone()), |connection, (person_id, thread)| {
                 Box::pin(async move {
-                    let note_id = format!("note_{:016x}", rand::random::<u64>());
-                    let created = insert_note(connection, &note_id, person_id, note).await?;
-                    if created {
-                        return Ok((NoteRow { note_id, person_id: person_id.clone(), note: note.clone() }, true));
+                    let known = sqlx::query("SELECT message_id FROM records_notes WHERE thread_id = $1")
+                        .bind(thread.thread_id.as_str())
+                        .fetch_all(&mut *connection)
+                        .await?;
+                    let known =
+                        known.iter().map(|row| row::text(row, "message_id")).collect::<Result<HashSet<_>, _>>()?;
+                    for message in thread.messages.iter().filter(|message| !known.contains(&message.message_id)) {
+                        let note_id = format!("note_{:016x}", rand::random::<u64>());
+                        let note = note_of(thread, message);
+                        insert_note(connection, &note_id, person_id, &note).await?;
                     }
-                    let row =
-                        sqlx::query(NOTE_BY_MESSAGE).bind(note.message_id.as_str()).fetch_optional(connection).await?;
-                    let row = row.ok_or_else(|| StoreError::Contended("a note was erased meanwhile".to_owned()))?;
-                    Ok((note_row(&row)?, false))
+                    Ok(())
                 })
             })
             .await
-    }
-
-    /// Returns the note of a message, if there is one.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn note_by_message(&self, message_id: &str) -> Result<Option<NoteRow>, StoreError> {
-        let row = self.db.row(sqlx::query(NOTE_BY_MESSAGE).bind(clean(message_id).as_ref())).await?;
-        row.map(|row| note_row(&row)).transpose()
     }
 
     /// Sets whether a phone is opted out, if the event is newer than the flag's; on a tie, opted out wins. Returns
@@ -101,7 +94,7 @@ impl Store {
             .rows(
                 sqlx::query(
                     "SELECT note_id, message_id, person_id, event_id, contact_id, phone, direction, body, occurred_ms,
-                    business_number, user_name, created_ms
+                    business_number, user_name, created_ms, thread_id
              FROM records_notes WHERE (created_ms, note_id) < ($1, $2)
              ORDER BY created_ms DESC, note_id DESC LIMIT $3",
                 )
@@ -143,31 +136,32 @@ impl Store {
     }
 }
 
-fn clean_note(note: &NewNote) -> NewNote {
+fn note_of(thread: &Thread, message: &ThreadMessage) -> NewNote {
     NewNote {
-        message_id: clean(&note.message_id).into_owned(),
-        event_id: note.event_id.clone(),
-        contact_id: maybe_clean(note.contact_id.as_deref()),
-        phone: maybe_clean(note.phone.as_deref()),
-        direction: note.direction.clone(),
-        body: clean(&note.body).into_owned(),
-        occurred_at: note.occurred_at,
-        business_number: maybe_clean(note.business_number.as_deref()),
-        user: maybe_clean(note.user.as_deref()),
+        message_id: message.message_id.clone(),
+        event_id: message.event_id.clone(),
+        contact_id: thread.contact_id.clone(),
+        phone: thread.phone.clone(),
+        direction: if message.is_inbound { "in" } else { "out" }.to_owned(),
+        body: message.body.clone(),
+        occurred_at: message.occurred_at,
+        business_number: thread.business_number.clone(),
+        user: message.author.clone(),
+        thread_id: Some(thread.thread_id.clone()),
     }
 }
 
-/// Returns `false` if the message already has a note.
+/// Does nothing if the message already has a note.
 async fn insert_note(
     connection: &mut Connection,
     note_id: &str,
     person_id: &str,
     note: &NewNote,
-) -> Result<bool, StoreError> {
-    let inserted = sqlx::query(
+) -> Result<(), StoreError> {
+    sqlx::query(
         "INSERT INTO records_notes (note_id, message_id, person_id, event_id, contact_id, phone, direction, body,
-             occurred_ms, business_number, user_name, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (message_id) DO NOTHING",
+             occurred_ms, business_number, user_name, created_ms, thread_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (message_id) DO NOTHING",
     )
     .bind(note_id)
     .bind(note.message_id.as_str())
@@ -181,9 +175,10 @@ async fn insert_note(
     .bind(note.business_number.as_deref())
     .bind(note.user.as_deref())
     .bind(Timestamp::now().as_millis())
+    .bind(note.thread_id.as_deref())
     .execute(connection)
     .await?;
-    Ok(inserted.rows_affected() == 1)
+    Ok(())
 }
 
 fn note_row(row: &DbRow) -> Result<NoteRow, StoreError> {
@@ -200,6 +195,7 @@ fn note_row(row: &DbRow) -> Result<NoteRow, StoreError> {
             occurred_at: row::time(row, "occurred_ms")?,
             business_number: row::maybe_text(row, "business_number")?,
             user: row::maybe_text(row, "user_name")?,
+            thread_id: row::maybe_text(row, "thread_id")?,
         },
     })
 }

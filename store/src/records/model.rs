@@ -59,6 +59,8 @@ pub struct NewNote {
     pub occurred_at: Timestamp,
     pub business_number: Option<String>,
     pub user: Option<String>,
+    /// The thread whose note shows the message; `None` for a note from before there were threads.
+    pub thread_id: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

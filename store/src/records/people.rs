@@ -248,6 +248,8 @@ async fn merge(connection: &mut Connection, other: &PersonRow, person: &PersonRo
     for statement in [
         "UPDATE records_notes SET person_id = $2 WHERE person_id = $1",
         "UPDATE contact_links SET person_id = $2 WHERE person_id = $1",
+        "UPDATE thread_writes SET person_id = $2 WHERE person_id = $1 AND system = 'system_of_record'",
+        "UPDATE person_links SET person_id = $2 WHERE person_id = $1 AND system = 'system_of_record'",
     ] {
         sqlx::query(statement)
             .bind(other.record_id.as_str())

@@ -34,6 +34,8 @@ mod opt_out_properties;
 mod opt_outs;
 #[path = "../store/records.rs"]
 mod records;
+#[path = "../store/threads.rs"]
+mod threads;
 #[path = "../store/together.rs"]
 mod together;
 #[path = "../store/unsent.rs"]

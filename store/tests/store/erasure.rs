@@ -9,7 +9,7 @@ use hookline_store::model::{
     OptEvent, OptMethod, Overdue, Parked, Payload, PersonFacts,
 };
 
-use crate::helpers::{TestStore, at, attempt, dead, event_at, id_of, phone};
+use crate::helpers::{TestStore, add_note, at, attempt, dead, event_at, id_of, phone};
 
 /// Payloads that are about the person, and the field that says so.
 const NAMES_THEM: &[(&str, &str)] = &[
@@ -59,7 +59,7 @@ pub(crate) async fn with_records(test: &TestStore) {
     };
     let (person, ..) = test.store.upsert_person(&facts).await.expect("the store answers");
     let note = NewNote { contact_id: facts.contact_id.clone(), ..note_of("/messages/1") };
-    test.store.add_note(&person.record_id, &note).await.expect("the store answers");
+    add_note(&test.store, &person.record_id, &note).await;
     let link = ContactLink {
         account: "acme".to_owned(),
         phone: phone(),
@@ -97,6 +97,7 @@ fn note_of(message_id: &str) -> NewNote {
         occurred_at: at(0),
         business_number: None,
         user: None,
+        thread_id: None,
     }
 }
 
@@ -514,7 +515,7 @@ async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_
     let (person, ..) =
         test.store.upsert_person(&PersonFacts { contact_id: None, phones: vec![], name: None }).await.unwrap();
     let note = NewNote { body: "ask 202-555-0147".to_owned(), ..note_of("/messages/other") };
-    test.store.add_note(&person.record_id, &note).await.unwrap();
+    add_note(&test.store, &person.record_id, &note).await;
     let failed = AttemptRecord {
         detail: Some("no such person: (202) 555-0147".to_owned()),
         ..attempt(&event, HandlerName::LogNote, 1, Verdict::Parked)
@@ -537,9 +538,11 @@ async fn what_waits_for_a_text_that_mentions_the_person_goes_on_with_the_masked_
 
 #[tokio::test]
 async fn a_number_is_masked_in_every_text_beside_the_payloads() {
-    const TEXTS: [(&str, &str, &str); 7] = [
+    const TEXTS: [(&str, &str, &str); 9] = [
         ("records_notes", "body", "ask +12025550147"),
         ("records_people", "name", "Ada (+12025550147)"),
+        ("thread_messages", "body", "ask +12025550147"),
+        ("thread_writes", "text", "ask +12025550147"),
         ("dead_letters", "detail", "no such person: +12025550147"),
         ("attempts", "detail", "no such person: +12025550147"),
         ("attempts", "requests", r#"[{"detail":"no +12025550147"}]"#),
@@ -549,7 +552,8 @@ async fn a_number_is_masked_in_every_text_beside_the_payloads() {
     let test = TestStore::new().await;
     let others = PersonFacts { contact_id: Some("/contacts/Other".to_owned()), phones: vec![], name: None };
     let (person, ..) = test.store.upsert_person(&others).await.unwrap();
-    test.store.add_note(&person.record_id, &note_of("/messages/other")).await.unwrap();
+    add_note(&test.store, &person.record_id, &note_of("/messages/other")).await;
+    with_thread_of_another(&test).await;
     let event = event_at("others", at(0), b"{}");
     test.store.record_events(&[(event.clone(), vec![HandlerName::LogNote])]).await.unwrap();
     test.store.log_attempt(&attempt(&event, HandlerName::LogNote, 1, Verdict::Parked), &[]).await.unwrap();
@@ -567,13 +571,32 @@ async fn a_number_is_masked_in_every_text_beside_the_payloads() {
     let foretold = test.store.would_erase(&phone()).await.unwrap().masked;
     let erased = test.store.erase(&phone()).await.unwrap();
 
-    assert_eq!((foretold, erased.masked), (7, 7));
+    assert_eq!((foretold, erased.masked), (9, 9));
     for (table, column, words) in TEXTS {
         // An erasure adds a row of its own to the audit.
         let select = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");
         let left: String = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_one(&mut sql).await.unwrap();
         assert_eq!(left, words.replace("12025550147", "***********"), "{table}.{column}");
     }
+}
+
+/// One message in a thread of somebody else's.
+async fn with_thread_of_another(test: &TestStore) {
+    test.execute(
+        "INSERT INTO threads (thread_id, thread_key, number, account, phone, day, version, created_ms)
+         VALUES ('t', 'k', 0, 'acme', '+12025550199', '2026-11-02', 1, 0)",
+    )
+    .await;
+    test.execute(
+        "INSERT INTO thread_messages (message_id, thread_id, version, event_id, event_ms, inbound, outcome, body, media,
+             is_stop, occurred_ms, created_ms)
+         VALUES ('/messages/t', 't', 1, 'evt_1', 0, 1, 'received', '', '[]', 0, 0, 0)",
+    )
+    .await;
+    test.execute(
+        "INSERT INTO thread_writes (write_id, thread_id, system, version, parts) VALUES ('t x', 't', 'x', 1, '[]')",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use hookline_broker::DeadLetterInfo;
 use hookline_common::event::{Event, EventId, EventType, SourceName};
 use hookline_common::names::{DeadReason, Destination, HandlerName, Verdict};
+use hookline_common::note_text::MessageOutcome;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
-use hookline_store::model::AttemptRecord;
+use hookline_store::Store;
+use hookline_store::model::{AttemptRecord, NewNote, Thread, ThreadMessage};
 
 pub(crate) use crate::database::TestStore;
 
@@ -69,4 +71,30 @@ pub(crate) fn dead(reason: DeadReason, dead_lettered_at: Timestamp) -> DeadLette
         attempts: 3,
         dead_lettered_at,
     }
+}
+
+/// Attaches one message to a person, by a thread of its own.
+pub(crate) async fn add_note(store: &Store, person_id: &str, note: &NewNote) {
+    let message = ThreadMessage {
+        message_id: note.message_id.clone(),
+        event_id: note.event_id.clone(),
+        event_time: note.occurred_at,
+        is_inbound: note.direction == "in",
+        outcome: MessageOutcome::Received,
+        body: note.body.clone(),
+        author: note.user.clone(),
+        media: Vec::new(),
+        is_stop: false,
+        occurred_at: note.occurred_at,
+    };
+    let thread = Thread {
+        thread_id: format!("thread of {}", note.message_id),
+        account: "acme".to_owned(),
+        phone: note.phone.clone(),
+        contact_id: note.contact_id.clone(),
+        business_number: note.business_number.clone(),
+        day: "2026-11-02".to_owned(),
+        messages: vec![message],
+    };
+    store.add_thread_notes(person_id, &thread).await.expect("the store answers");
 }

@@ -18,6 +18,7 @@ mod opt_outs;
 mod overtaking;
 mod records;
 mod sqlite_only;
+mod threads;
 mod together;
 mod unsent;
 mod upgrade;

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use hookline_common::phone::Phone;
 use hookline_store::model::{NewNote, PersonFacts};
 
-use crate::helpers::{TestStore, at, id_of, phone};
+use crate::helpers::{TestStore, add_note, at, id_of, phone};
 
 fn facts(contact_id: Option<&str>, phone: Option<&Phone>, name: Option<&str>) -> PersonFacts {
     PersonFacts {
@@ -22,6 +24,7 @@ fn note(message_id: &str, body: &str) -> NewNote {
         occurred_at: at(0),
         business_number: None,
         user: Some("Sam".to_owned()),
+        thread_id: None,
     }
 }
 
@@ -132,7 +135,7 @@ async fn who_was_known_by_one_number_alone_becomes_one_with_the_contact_that_has
     for last in [1001, 1002] {
         let (person, ..) = store.upsert_person(&facts(None, Some(&number(last)), None)).await.unwrap();
         let note = NewNote { phone: None, ..note(&format!("/messages/{last}"), "hello") };
-        store.add_note(&person.record_id, &note).await.unwrap();
+        add_note(&store, &person.record_id, &note).await;
     }
     store.upsert_person(&contact("/contacts/2", &[1002])).await.unwrap();
     store.upsert_person(&facts(None, Some(&number(1003)), Some("Ada"))).await.unwrap();
@@ -179,13 +182,12 @@ async fn a_message_is_one_note_whoever_writes_it_second() {
     let other = test.other().await;
     let (person, ..) = test.store.upsert_person(&facts(None, Some(&phone()), None)).await.unwrap();
 
-    let (first, created) = test.store.add_note(&person.record_id, &note("/messages/1", "hello")).await.unwrap();
-    let (second, created_again) = other.add_note("person_x", &note("/messages/1", "bye")).await.unwrap();
+    add_note(&test.store, &person.record_id, &note("/messages/1", "hello")).await;
+    add_note(&other, "person_x", &note("/messages/1", "bye")).await;
 
-    assert!(created && !created_again);
-    assert_eq!(second, first);
-    assert_eq!(test.store.note_by_message("/messages/1").await.unwrap(), Some(first));
-    assert_eq!(test.store.note_by_message("/messages/2").await.unwrap(), None);
+    let notes = test.store.notes(10, None).await.unwrap().rows;
+    assert_eq!(notes.len(), 1);
+    assert_eq!((notes[0].person_id.as_str(), notes[0].note.body.as_str()), (person.record_id.as_str(), "hello"));
 }
 
 #[tokio::test]
@@ -215,7 +217,7 @@ async fn lists_come_in_pages_that_hold_each_row_once() {
     for i in 0..5 {
         let number = Phone::parse(&format!("+1202555010{i}")).unwrap();
         store.upsert_person(&facts(None, Some(&number), None)).await.unwrap();
-        store.add_note("person_1", &note(&format!("/messages/{i}"), "hello")).await.unwrap();
+        add_note(&store, "person_1", &note(&format!("/messages/{i}"), "hello")).await;
         store.set_opt_flag(&number, true, at(i)).await.unwrap();
     }
 
@@ -240,4 +242,23 @@ async fn lists_come_in_pages_that_hold_each_row_once() {
         assert_eq!(ids.len(), 5);
     }
     assert!(store.notes(2, Some("nonsense")).await.is_err());
+}
+
+#[tokio::test]
+async fn people_are_searched_again_at_each_time_and_by_one_worker() {
+    let test = TestStore::new().await;
+    let (store, event_id, hour) = (&test.store, id_of("opt-out"), Duration::from_secs(3600));
+    store.plan_flag_check(&event_id, Duration::ZERO).await.unwrap();
+    store.plan_flag_check(&event_id, hour).await.unwrap();
+    store.plan_flag_check(&id_of("later"), hour).await.unwrap();
+
+    assert_eq!(store.take_flag_checks(Duration::ZERO, 10).await.unwrap(), [(event_id.clone(), 0)]);
+    assert_eq!(store.take_flag_checks(hour, 10).await.unwrap(), [(event_id.clone(), 0)], "the lease has ended");
+    assert_eq!(test.other().await.take_flag_checks(hour, 10).await.unwrap(), [], "it is taken");
+
+    store.flag_checked(&event_id, Some(Duration::ZERO)).await.unwrap();
+    assert_eq!(store.take_flag_checks(hour, 10).await.unwrap(), [(event_id.clone(), 1)]);
+    store.flag_checked(&event_id, None).await.unwrap();
+    store.plan_flag_check(&event_id, Duration::ZERO).await.unwrap();
+    assert_eq!(store.take_flag_checks(hour, 10).await.unwrap(), [(event_id, 0)], "a repeat plans anew");
 }

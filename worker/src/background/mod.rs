@@ -1,7 +1,8 @@
 //! A worker's background work: moving dead letters, reporting queue depths, unsent opt-outs and the webhooks'
-//! subscription, ending retention, and reporting its presence.
+//! subscription, searching people again, ending retention, and reporting its presence.
 
 pub mod dead_letters;
+pub(crate) mod flag_checks;
 pub(crate) mod housekeeping;
 pub mod pace;
 pub(crate) mod presence;

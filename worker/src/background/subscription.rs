@@ -11,7 +11,7 @@ use hookline_common::names::{HandlerName, SubscriptionState};
 use hookline_common::secret::Secret;
 use hookline_common::service::reload::LiveSettings;
 use hookline_common::service::telemetry::metrics::Metrics;
-use hookline_common::settings::{Settings, takes_posts_to};
+use hookline_common::settings::{OnFailedMessage, Settings, takes_posts_to};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -26,8 +26,10 @@ use crate::textus::integrations::{Integration, Integrations};
 const SOON: Duration = Duration::from_mins(5);
 const FIRST_WITHIN: Duration = Duration::from_mins(1);
 
-/// Returns the event types that the enabled handlers take. `record_history` doesn't count, since it only keeps what
-/// comes.
+const TEXT_FAILED: &str = "message.failed";
+
+/// Returns the event types without which the enabled handlers lack something of their work. `record_history` doesn't
+/// count, since it only keeps what comes.
 #[must_use]
 pub fn needed(settings: &Settings) -> Vec<&'static str> {
     let takers = settings.handlers.enabled().into_iter().filter(|handler| *handler != HandlerName::RecordHistory);
@@ -38,10 +40,23 @@ pub fn needed(settings: &Settings) -> Vec<&'static str> {
         name => Some(name),
     };
     let routed = takers.filter_map(topology::event_types).flatten();
-    let mut needed: Vec<&str> = routed.copied().filter_map(as_sent).collect();
+    let mut needed: Vec<&str> = routed.copied().filter_map(as_sent).filter(|name| *name != TEXT_FAILED).collect();
     needed.sort_unstable();
     needed.dedup();
     needed
+}
+
+/// Returns the event types that are worth having: those that are needed, and `message.failed` where notes show it. A note
+/// without the failed texts is still a note, so an endpoint that lacks them is not incomplete.
+#[must_use]
+pub fn wanted(settings: &Settings) -> Vec<&'static str> {
+    let mut wanted = needed(settings);
+    let shows_failed = settings.system_of_record.on_failed_message == OnFailedMessage::Note;
+    if settings.handlers.log_note.basics.enabled && shows_failed {
+        wanted.push(TEXT_FAILED);
+        wanted.sort_unstable();
+    }
+    wanted
 }
 
 /// What is known about this endpoint's subscription.
@@ -50,6 +65,8 @@ pub struct Subscription {
     pub ours: Vec<Integration>,
     /// Event types that are needed and that no active integration sends.
     pub missing: Vec<&'static str>,
+    /// Event types that are wanted and that no active integration sends.
+    pub unsent: Vec<&'static str>,
     pub findings: Vec<Finding>,
 }
 
@@ -144,7 +161,7 @@ pub fn judge(settings: &Settings, url: Option<&Url>, listed: &Integrations) -> R
     if ours.is_empty() && !listed.is_whole {
         return Err(NotKnown::NotWhole);
     }
-    Ok(Subscription::of(ours, needed(settings), &secrets(settings)))
+    Ok(Subscription::of(ours, &needed(settings), wanted(settings), &secrets(settings)))
 }
 
 /// Returns the secrets of this endpoint's sources; empty if this program can't read them.
@@ -154,13 +171,22 @@ pub fn secrets(settings: &Settings) -> Vec<Secret> {
 }
 
 impl Subscription {
-    fn of(ours: Vec<Integration>, needed: Vec<&'static str>, secrets: &[Secret]) -> Self {
+    fn of(ours: Vec<Integration>, needed: &[&'static str], wanted: Vec<&'static str>, secrets: &[Secret]) -> Self {
         let active: Vec<&Integration> = ours.iter().filter(|integration| integration.is_active()).collect();
         let is_sent =
             |event_type: &&str| active.iter().any(|integration| integration.event_types().contains(*event_type));
-        let missing: Vec<&str> = needed.iter().copied().filter(|event_type| !is_sent(event_type)).collect();
-        let findings = findings(&ours, &active, &missing, secrets);
-        Self { missing, findings, ours }
+        let unsent: Vec<&str> = wanted.into_iter().filter(|event_type| !is_sent(event_type)).collect();
+        let missing: Vec<&str> = needed.iter().copied().filter(|event_type| unsent.contains(event_type)).collect();
+        let mut findings = findings(&ours, &active, &missing, secrets);
+        if missing.is_empty() && !ours.is_empty() && !unsent.is_empty() {
+            findings.push(Finding {
+                what: format!("TextUs does not send {}, which notes could show", unsent.join(", ")),
+                remedy: "run `hookline webhooks register` to have it".to_owned(),
+                about: About::Subscription,
+                is_failure: false,
+            });
+        }
+        Self { missing, unsent, findings, ours }
     }
 
     #[must_use]

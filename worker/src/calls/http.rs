@@ -13,6 +13,7 @@ use hookline_common::service::telemetry::metrics::Metrics;
 use hookline_common::testing::crash_point;
 use hookline_common::time::Timestamp;
 use hookline_store::model::RequestRecord;
+use reqwest::dns::Resolve;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Response, redirect};
 use url::Url;
@@ -48,16 +49,46 @@ pub(crate) struct Http {
 struct Inner {
     client: Client,
     gate: Arc<Gate>,
-    world: Arc<World>,
+    /// `None` where there is no sandbox that could be taken for the destination.
+    world: Option<Arc<World>>,
     metrics: Arc<Metrics>,
     timeout: Duration,
     max_response_bytes: usize,
     media_type: HeaderValue,
     read_limits: ReadLimits,
+    read_refusal: Option<ReadRefusal>,
+    pauses_on_gone: Option<&'static str>,
+    is_final: fn(u16) -> bool,
 }
 
 /// Reads what an answer says about the destination's rate limit. The second argument is the time of the answer.
 pub(crate) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
+
+/// Reads what the body of a failure says beyond its status, and when to call again.
+pub(crate) type ReadRefusal = fn(u16, &[u8], &mut Limits) -> Refusal;
+
+/// What a failure says that its status does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The status says everything.
+    AsItsStatus,
+    /// The credentials may not do such a thing at all, to whatever resource.
+    MissingScope,
+    /// The destination takes no calls for a while, for this reason.
+    Away(&'static str),
+    /// A person has to look before any other call is made, for this reason.
+    Stops(&'static str),
+}
+
+impl Refusal {
+    fn meaning(self, status: u16, is_final: fn(u16) -> bool) -> Meaning {
+        match self {
+            Self::AsItsStatus | Self::Stops(_) => status::meaning(status, is_final),
+            Self::MissingScope => Meaning::Forbidden,
+            Self::Away(_) => Meaning::TooMany,
+        }
+    }
+}
 
 pub(crate) struct HttpOptions {
     /// Sent with every request.
@@ -67,14 +98,33 @@ pub(crate) struct HttpOptions {
     pub(crate) timeout: Duration,
     pub(crate) max_response_bytes: usize,
     pub(crate) read_limits: ReadLimits,
+    /// Resolves the names of hosts; `None` leaves that to the system.
+    pub(crate) resolver: Option<Arc<dyn Resolve>>,
+    /// For a destination whose status alone does not tell what to do.
+    pub(crate) read_refusal: Option<ReadRefusal>,
+    /// Why the destination is paused once it answers 410; `None` where a 410 is about one resource.
+    pub(crate) pauses_on_gone: Option<&'static str>,
+    /// Tells whether another try would get the same answer. Statuses with a meaning of their own, such as 401 and 429,
+    /// keep it.
+    pub(crate) is_final: fn(u16) -> bool,
 }
+
+/// Shows the destination whose call this is.
+pub(crate) enum Credentials {
+    Bearer(HeaderValue),
+    /// A call may wait for its turn, and a signature has the time in it, so it is made when the call is.
+    Signature(Sign),
+}
+
+/// Makes the headers that sign a body.
+pub(crate) type Sign = Box<dyn FnOnce(&[u8]) -> HeaderMap + Send + Sync>;
 
 /// One request.
 pub(crate) struct Call {
     pub(crate) operation: Operation,
     /// The class whose breaker counts this call.
     pub(crate) class: OperationClass,
-    pub(crate) authorization: HeaderValue,
+    pub(crate) credentials: Credentials,
     pub(crate) method: Method,
     pub(crate) url: Url,
     /// Path and query with phone numbers masked.
@@ -83,7 +133,12 @@ pub(crate) struct Call {
     pub(crate) idempotency_key: Option<String>,
     /// Texts in this request that must not appear in an error, such as names.
     pub(crate) private: Vec<String>,
+    /// Asked when the gate has let the call through: a limit that the gate does not know.
+    pub(crate) last_look: Option<LastLook>,
 }
+
+/// Returns why a call must not be made now after all.
+pub(crate) type LastLook = Box<dyn FnOnce() -> Result<(), DestinationError> + Send>;
 
 /// A 2xx answer.
 #[derive(Clone)]
@@ -101,15 +156,16 @@ struct Ended {
 }
 
 impl Http {
+    /// `world` is compared with each answer, for a destination whose sandbox marks its answers.
     pub(crate) fn new(
         options: HttpOptions,
         gate: Arc<Gate>,
-        world: Arc<World>,
+        world: Option<Arc<World>>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         // An error means that this process already has a provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
+        let mut client = Client::builder()
             .user_agent(concat!("hookline/", env!("CARGO_PKG_VERSION")))
             .default_headers(options.headers)
             .redirect(redirect::Policy::none())
@@ -117,9 +173,11 @@ impl Http {
             // token.
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT.min(options.timeout / 2))
-            .timeout(options.timeout)
-            .build()
-            .context("the HTTP client could not be set up")?;
+            .timeout(options.timeout);
+        if let Some(resolver) = options.resolver {
+            client = client.dns_resolver(resolver);
+        }
+        let client = client.build().context("the HTTP client could not be set up")?;
         let inner = Inner {
             client,
             gate,
@@ -129,6 +187,9 @@ impl Http {
             max_response_bytes: options.max_response_bytes,
             media_type: options.media_type,
             read_limits: options.read_limits,
+            read_refusal: options.read_refusal,
+            pauses_on_gone: options.pauses_on_gone,
+            is_final: options.is_final,
         };
         Ok(Self { inner: Arc::new(inner), in_flight: coalesce::InFlight::default() })
     }
@@ -157,27 +218,32 @@ impl Http {
 }
 
 impl Inner {
-    async fn exchange(&self, call: Call, turn: &Turn) -> Ended {
+    async fn exchange(&self, mut call: Call, turn: &Turn) -> Ended {
         let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
             Err(held) => return Ended { record: None, result: Err(held.into()) },
         };
+        if let Some(Err(error)) = call.last_look.take().map(|look| look()) {
+            return Ended { record: None, result: Err(error) };
+        }
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
         crash_point("call.before");
         let (status, failed_probe, result) = match self.request(call).send().await {
-            Ok(response) => {
+            Ok(mut response) => {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
-                let limits = (self.read_limits)(response.headers(), Timestamp::now());
+                let mut limits = (self.read_limits)(response.headers(), Timestamp::now());
+                let (body, refusal) = self.refusal(status, &mut response, &mut limits).await;
                 self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
-                // Report the answer before reading the body: a closing must bind calls that start meanwhile.
-                let After { closed_for, failed_probe, sent_ms } = permit.answered(status::meaning(status), &limits);
+                // Report the answer before reading the rest of it: a closing must bind calls that start meanwhile.
+                let After { closed_for, failed_probe, sent_ms } =
+                    permit.answered(refusal.meaning(status, self.is_final), &limits);
                 let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
-                let result = match self.world.answered(response.headers(), sent_ms).await {
-                    Ok(()) => self.classify(status, response, &limits, closed_until, &private).await,
-                    Err(of_another_world) => Err(of_another_world),
+                let result = match self.may_go_on(&response, refusal, closed_until, sent_ms).await {
+                    Ok(()) => self.classify(status, (response, body), &limits, closed_until, &private).await,
+                    Err(stopped) => Err(stopped),
                 };
                 (Some(status), failed_probe, result)
             }
@@ -195,8 +261,40 @@ impl Inner {
         Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), result }
     }
 
+    /// Fails if the answer says more than its status about later calls.
+    async fn may_go_on(
+        &self,
+        response: &Response,
+        refusal: Refusal,
+        closed_until: Timestamp,
+        sent_ms: i64,
+    ) -> Result<(), DestinationError> {
+        if let Some(world) = &self.world {
+            world.answered(response.headers(), sent_ms).await?;
+        }
+        match refusal {
+            Refusal::AsItsStatus => Ok(()),
+            Refusal::MissingScope => {
+                let status = response.status().as_u16();
+                Err(DestinationError::CredentialsRefused { status, until: paused_until() })
+            }
+            Refusal::Away(why) => {
+                Err(DestinationError::GateClosed { until: closed_until, why: why.to_owned(), is_paused: false })
+            }
+            Refusal::Stops(reason) => {
+                self.gate.stop(sent_ms, reason);
+                let why = format!("calls to {} are held: paused: {reason}", self.gate.destination());
+                Err(DestinationError::GateClosed { until: paused_until(), why, is_paused: true })
+            }
+        }
+    }
+
     fn request(&self, call: Call) -> reqwest::RequestBuilder {
-        let mut request = self.client.request(call.method, call.url).header(AUTHORIZATION, call.authorization);
+        let mut request = self.client.request(call.method, call.url);
+        request = match call.credentials {
+            Credentials::Bearer(bearer) => request.header(AUTHORIZATION, bearer),
+            Credentials::Signature(sign) => request.headers(sign(call.body.as_deref().unwrap_or_default())),
+        };
         if let Some(key) = call.idempotency_key {
             request = request.header(IDEMPOTENCY_KEY, key);
         }
@@ -206,15 +304,28 @@ impl Inner {
         request
     }
 
+    /// Reads the body of a failure, if the destination says there what to do.
+    async fn refusal(&self, status: u16, response: &mut Response, limits: &mut Limits) -> (Option<Bytes>, Refusal) {
+        if let Some(reason) = self.pauses_on_gone.filter(|_| status == 410) {
+            return (None, Refusal::Stops(reason));
+        }
+        let Some(read) = self.read_refusal.filter(|_| !(200..300).contains(&status)) else {
+            return (None, Refusal::AsItsStatus);
+        };
+        let body = start_of_body(response).await;
+        let refusal = read(status, &body, limits);
+        (Some(body), refusal)
+    }
+
     async fn classify(
         &self,
         status: u16,
-        response: Response,
+        (mut response, body): (Response, Option<Bytes>),
         limits: &Limits,
         closed_until: Timestamp,
         private: &[String],
     ) -> Result<Answer, DestinationError> {
-        match status::meaning(status) {
+        match status::meaning(status, self.is_final) {
             Meaning::Success => {
                 let body = self.whole_body(response).await;
                 return Ok(Answer { status, body });
@@ -223,11 +334,15 @@ impl Inner {
             Meaning::Refused => return Err(DestinationError::CredentialsRefused { status, until: paused_until() }),
             Meaning::Worked | Meaning::Forbidden | Meaning::Failed | Meaning::NoAnswer => {}
         }
-        let detail = error_text::find(&start_of_body(response).await, private);
+        let body = match body {
+            Some(body) => body,
+            None => start_of_body(&mut response).await,
+        };
+        let detail = error_text::find(&body, private);
         Err(match status {
             403 => DestinationError::Forbidden { detail },
             404 => DestinationError::NotFound { detail },
-            _ if status::is_final(status) => DestinationError::Rejected { status, detail },
+            _ if (self.is_final)(status) => DestinationError::Rejected { status, detail },
             _ => DestinationError::Failed { status, retry_after: limits.retry_after, detail },
         })
     }
@@ -266,6 +381,14 @@ impl Answer {
     /// Returns whether the body was read whole and is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.as_ref().is_ok_and(|body| body.trim_ascii().is_empty())
+    }
+
+    /// Returns the body.
+    ///
+    /// # Errors
+    /// `NoAnswer` if the body couldn't be read whole.
+    pub(crate) fn bytes(self) -> Result<Bytes, DestinationError> {
+        self.body
     }
 
     /// Reads a resource, which is an object. (serde would read a list as an object's fields in order.)
@@ -308,7 +431,7 @@ fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
 }
 
 /// Reads as much of an error's body as is useful. A read error ends it early.
-async fn start_of_body(mut response: Response) -> Bytes {
+async fn start_of_body(response: &mut Response) -> Bytes {
     let mut body = BytesMut::new();
     while body.len() < MAX_ERROR_BYTES
         && let Ok(Some(chunk)) = response.chunk().await

@@ -123,7 +123,7 @@ impl Context {
         self.store_away.subscribe()
     }
 
-    fn next_owner(&self) -> String {
+    pub(crate) fn next_owner(&self) -> String {
         format!("{}:{}", self.worker_id, self.deliveries_taken.fetch_add(1, Ordering::Relaxed))
     }
 }

@@ -288,9 +288,10 @@ fn report(
     if context.progress.is_watched() {
         let reason = match plan {
             Plan::End(_) => record.detail.clone(),
-            Plan::Park { until, why, .. } => {
+            Plan::Park { until, why, spends, .. } => {
                 let wait = until.since(Timestamp::now());
-                Some(format!("{why}; again in {:.1} s", wait.as_secs_f64()))
+                let word = if *spends == Spends::Attempt { "failed" } else { "waits" };
+                Some(format!("{word}: {why}; again in {:.1} s", wait.as_secs_f64()))
             }
             Plan::Dead { reason, detail, .. } => Some(format!("{reason}: {detail}")),
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use hookline_common::names::DeadReason;
 use hookline_common::time::Timestamp;
 
-use super::redact::{cut, redact_private};
-use super::status;
+use super::redact::cut;
+use super::{error_text, status};
 
 /// Longest detail that goes into a header or a row.
 const MAX_DETAIL_BYTES: usize = 512;
@@ -153,7 +153,7 @@ impl DestinationError {
     /// Masks the destination's own words where they repeat one of these texts.
     #[must_use]
     pub(crate) fn without(self, private: &[String]) -> Self {
-        let masked = |detail: String| redact_private(&detail, private);
+        let masked = |detail: String| error_text::masked(&detail, private);
         match self {
             Self::Failed { status, retry_after, detail } => {
                 Self::Failed { status, retry_after, detail: masked(detail) }

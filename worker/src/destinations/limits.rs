@@ -8,11 +8,16 @@ use hookline_common::time::{Timestamp, millis};
 /// Longest wait that a header can cause. A wrong header must not stop opt-outs for a day.
 pub const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
+/// Longest time that a call waits in hand for its turn, whatever the call's time-out. Longer waits happen in the queue.
+pub(crate) const IN_HAND_MAX: Duration = Duration::from_secs(8);
+
 /// The rules of a gate, set by the configuration and the destination.
 #[derive(Clone, Copy, Debug)]
 pub struct GateRules {
     /// Fraction of the quota kept for opt-outs.
     pub reserve: f64,
+    /// Calls a second that the configuration allows, whatever the destination would take. 0 sets no limit.
+    pub per_second: u32,
     /// Length of the rate limit's window. Answers report where it ends.
     pub window_ms: i64,
     /// How long a breaker is open at first, and at most.

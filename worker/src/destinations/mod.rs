@@ -7,6 +7,7 @@ pub mod limits;
 pub(crate) mod pause_reason;
 pub mod priority;
 pub mod redact;
+pub(crate) mod retry_after;
 pub mod segment;
 pub(crate) mod standing;
 pub mod status;

@@ -13,14 +13,22 @@ pub(crate) const REAL_API_ANSWERS: &str = "sandbox and real API meet: the real A
     sandbox's, so what it holds must not go there; give the real API a data_dir or a [store] url of its own, or set \
     [textus] base_url to the sandbox, start again, then `hookline resume textus`";
 
+/// A receiver of documents answered 410.
+pub(crate) const WANTS_NO_MORE: &str = "the receiver answered 410, which asks for no more documents: if it was a mistake, \
+    mend the receiver, or set [system_of_record.http] url and start again; then `hookline resume system_of_record`";
+/// An answer showed that the account lacks what the configuration names.
+pub(crate) const HUBSPOT_PROPERTY_MISSING: &str = "its set-up is incomplete: HubSpot lacks a property that \
+    [system_of_record.hubspot] names, or has it in another form; run `hookline check --connect --create-properties`, then \
+    `hookline resume system_of_record`";
+
 /// Returns whether a pause with this reason may be probed.
 pub(crate) fn is_probed(reason: &str) -> bool {
     reason.starts_with(CREDENTIALS_REFUSED)
 }
 
-/// Returns whether answers of the other world caused a pause with this reason.
-pub(crate) fn is_of_another_world(reason: &str) -> bool {
-    reason.starts_with(OTHER_WORLD)
+/// Returns whether an answer caused a pause with this reason that only a person can end.
+pub(crate) fn needs_a_person(reason: &str) -> bool {
+    reason.starts_with(OTHER_WORLD) || [WANTS_NO_MORE, HUBSPOT_PROPERTY_MISSING].contains(&reason)
 }
 
 #[cfg(test)]
@@ -29,9 +37,9 @@ mod tests {
 
     #[test]
     fn a_reason_tells_its_kind_by_how_it_begins() {
-        for reason in [SANDBOX_ANSWERS, REAL_API_ANSWERS] {
-            assert!(is_of_another_world(reason) && !is_probed(reason), "{reason}");
+        for reason in [SANDBOX_ANSWERS, REAL_API_ANSWERS, WANTS_NO_MORE, HUBSPOT_PROPERTY_MISSING] {
+            assert!(needs_a_person(reason) && !is_probed(reason), "{reason}");
         }
-        assert!(is_probed(CREDENTIALS_REFUSED) && !is_of_another_world(CREDENTIALS_REFUSED));
+        assert!(is_probed(CREDENTIALS_REFUSED) && !needs_a_person(CREDENTIALS_REFUSED));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hookline_common::names::{Destination, OperationClass};
 use hookline_common::service::telemetry::metrics::{GateState, Metrics};
 
-use super::pause_reason::{is_of_another_world, is_probed};
+use super::pause_reason::{is_probed, needs_a_person};
 
 /// What holds calls to a destination.
 #[derive(Debug, Default)]
@@ -59,13 +59,13 @@ impl StandingReporter {
     fn log_pause(&self, before: Option<&str>, now: Option<&str>) {
         let destination = self.destination;
         match (before, now) {
-            (before, Some(reason)) if is_of_another_world(reason) => {
-                if !before.is_some_and(is_of_another_world) {
+            (before, Some(reason)) if needs_a_person(reason) => {
+                if !before.is_some_and(needs_a_person) {
                     tracing::error!(%destination, reason, "destination.paused: nothing is lost, deliveries wait");
                 }
             }
             (None, Some(reason)) if is_probed(reason) => tracing::error!(%destination,
-                "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token is \
+                "destination.paused: it refuses our credentials; nothing is lost, deliveries wait. Check that the token or secret is \
                  valid and may do this, and set a new one: in its file it counts within seconds, elsewhere after a restart; \
                  or run `hookline resume {destination}`"),
             (None, Some(_)) => tracing::warn!(%destination, "destination.paused: by an operator; deliveries wait"),

@@ -18,8 +18,8 @@ pub enum Meaning {
     NoAnswer,
 }
 
-/// Returns what an answer with this status says about the destination.
-pub(crate) fn meaning(status: u16) -> Meaning {
+/// Returns what an answer with this status says about a destination with these final statuses.
+pub(crate) fn meaning(status: u16, is_final: fn(u16) -> bool) -> Meaning {
     match status {
         200..300 => Meaning::Success,
         401 => Meaning::Refused,
@@ -30,7 +30,7 @@ pub(crate) fn meaning(status: u16) -> Meaning {
     }
 }
 
-/// Returns whether another try would get the same answer.
+/// Returns whether another try would get the same answer from an API whose documents do not say so themselves.
 pub(crate) fn is_final(status: u16) -> bool {
     matches!(status, 400 | 404 | 409 | 410 | 413 | 414 | 415 | 422)
 }
@@ -58,7 +58,7 @@ mod tests {
                 429 => Meaning::TooMany,
                 _ => Meaning::Failed,
             };
-            assert_eq!(meaning(status), expected, "{status}");
+            assert_eq!(meaning(status, is_final), expected, "{status}");
         }
     }
 }

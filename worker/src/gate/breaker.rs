@@ -127,6 +127,7 @@ mod tests {
         open_min_ms: 5_000,
         open_max_ms: 300_000,
         reserve: 0.1,
+        per_second: 0,
         window_ms: 300_000,
         probe_every_ms: 60_000,
         in_hand_ms: 8_000,

@@ -217,8 +217,12 @@ impl Gate {
     }
 
     fn record(&self, report: Report) {
-        self.queue().record(report);
-        if !self.queue().policy.is_free() {
+        let is_free = {
+            let mut queue = self.queue();
+            queue.record(report);
+            queue.policy.is_free(&queue.rules)
+        };
+        if !is_free {
             self.wanted.notify_one();
         }
         self.policy_changed();
@@ -235,7 +239,7 @@ impl Gate {
     }
 
     /// Returns the store's time when the gate was created plus the monotonic time since, which no clock change affects.
-    fn now_ms(&self) -> i64 {
+    pub(crate) fn now_ms(&self) -> i64 {
         self.began_ms + millis(self.began.elapsed())
     }
 }

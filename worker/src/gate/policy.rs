@@ -335,8 +335,8 @@ impl Policy {
     }
 
     /// Returns whether nothing holds or limits calls, so that processes have nothing to agree on before a call.
-    pub(super) fn is_free(&self) -> bool {
-        self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
+    pub(super) fn is_free(&self, rules: &GateRules) -> bool {
+        rules.per_second == 0 && self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
     }
 }
 

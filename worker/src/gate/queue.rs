@@ -88,7 +88,7 @@ impl Queue {
 
     fn decide(&mut self, now_ms: i64, call: Call) -> Result<Go, Wait> {
         self.policy.set_out(now_ms, &self.process, self.out);
-        if !self.asks_store || self.policy.is_free() {
+        if !self.asks_store || self.policy.is_free(&self.rules) {
             return self.policy.decide(now_ms, call, &self.rules);
         }
         // The store decides. This process only estimates how long the wait is.
@@ -99,7 +99,7 @@ impl Queue {
     /// Returns the reports and requests for the store; `None` if there are none. The reports stay until
     /// [`Queue::exchanged`].
     pub(super) fn exchange(&self) -> Option<Exchange> {
-        let mut waiting = if self.policy.is_free() { Vec::new() } else { self.waiting.clone() };
+        let mut waiting = if self.policy.is_free(&self.rules) { Vec::new() } else { self.waiting.clone() };
         for (granted, _) in &self.granted {
             take_one(&mut waiting, |call| call == granted);
         }
@@ -150,14 +150,14 @@ impl Queue {
             }
         }
         let is_probing = classes.iter().any(|class| self.policy.probe_due_ms(*class).is_some());
-        let room = match self.policy.rate_limit.quota() {
-            // A probe is one call.
-            _ if is_probing => 1,
-            Some((limit, _)) => {
-                limit * self.rules.in_hand_ms / self.rules.window_ms.max(1) / self.policy.processes() / TAKEN_AHEAD
-            }
+        let per_second = i64::from(self.rules.per_second);
+        let in_hand = match self.policy.rate_limit.quota() {
+            Some((limit, _)) => limit * self.rules.in_hand_ms / self.rules.window_ms.max(1),
+            None if per_second > 0 || is_probing => per_second * self.rules.in_hand_ms / 1_000,
             None => return None,
         };
+        // A probe is one call.
+        let room = if is_probing { 1 } else { in_hand / self.policy.processes() / TAKEN_AHEAD };
         let waiting = self.waiting.iter().filter(|call| call.priority == priority).count();
         (count(waiting) >= room.max(1)).then_some(NO_ROOM)
     }

@@ -31,6 +31,8 @@ const NEW_WINDOW_RISE: i64 = 10;
 const PROBE_WAIT_MS: i64 = 2_000;
 /// 429s within this many milliseconds belong to one burst.
 const ONE_REFUSAL_MS: i64 = 1_000;
+/// Divisor of the calls a second that the configuration allows: that many may be made at once.
+const PACED_AT_ONCE: u32 = 20;
 /// Milliseconds until a call that waits for others' answers asks again.
 const ASK_AGAIN_MS: i64 = 50;
 
@@ -74,9 +76,12 @@ impl RateLimit {
     pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let is_opt_out = priority == Priority::OptOut;
         self.may(now_ms, out, is_opt_out, rules)?;
-        if self.window.as_ref().is_none_or(|window| now_ms >= window.ends_ms) {
+        let is_in_window = self.window.as_ref().is_some_and(|window| now_ms < window.ends_ms);
+        if !is_in_window {
             self.probed_ms = Some(now_ms);
-        } else if !is_opt_out {
+        }
+        let is_paced = self.window.is_none() && rules.per_second > 0;
+        if is_paced || (is_in_window && !is_opt_out) {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
         Ok(())
@@ -87,7 +92,8 @@ impl RateLimit {
         let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
         let Some(window) = &self.window else {
             let has_room = float(out) < 1.0 + self.in_flight.floor();
-            return if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
+            let may = if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
+            return may.and_then(|()| self.keeps_pace(now_ms, rules.per_second));
         };
         if now_ms >= window.ends_ms {
             return if is_probed { Err(now_ms + ASK_AGAIN_MS) } else { Ok(()) };
@@ -109,6 +115,24 @@ impl RateLimit {
         }
         #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
         Err(now_ms + ((1.0 - self.tokens) / per_ms).ceil().clamp(5.0, 1000.0) as i64)
+    }
+
+    /// Keeps to the pace that the configuration sets. A twentieth of a second's calls may be made at once, and only the
+    /// others are earned with time, so that no second has more calls than it may.
+    fn keeps_pace(&mut self, now_ms: i64, per_second: u32) -> Result<(), i64> {
+        if per_second == 0 {
+            return Ok(());
+        }
+        let at_once = f64::from((per_second / PACED_AT_ONCE).max(1));
+        let per_ms = (f64::from(per_second) - at_once + 1.0) / 1_000.0;
+        let filled = self.tokens_at_ms.map_or(at_once, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
+        (self.tokens, self.tokens_at_ms) = (filled.min(at_once), Some(now_ms));
+        // What time has earned is a sum of fractions, which may be a hair below the whole.
+        if self.tokens > 1.0 - 1e-6 {
+            return Ok(());
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
+        Err(now_ms + ((1.0 - self.tokens) / per_ms).ceil().clamp(1.0, 1000.0) as i64)
     }
 
     /// Takes one answer in.

@@ -90,7 +90,8 @@ impl Effects {
         timeout: Duration,
         records: &dyn SystemOfRecord,
     ) -> Self {
-        Self { settle_after: records.settle_after(), ..Self::by_calls(store, handler, timeout) }
+        let settle_after = records.settle_after();
+        Self { settle_after, ..Self::by_calls(store, handler, timeout.max(settle_after)) }
     }
 
     /// Claims the effect, writes it and ends the claim. `busy` describes what another delivery that holds the claim is

@@ -7,16 +7,16 @@ use async_trait::async_trait;
 use hookline_common::event::Keyword;
 use hookline_common::names::{HandlerName, OperationClass, SkipReason};
 use hookline_common::settings::Settings;
-use hookline_common::time::Timestamp;
 use hookline_store::Store;
 
 use super::opt_out_event::{self, OptOutEvents};
 use super::{Clients, people};
-use crate::delivery::handler::{Attempt, Failure, Handler, Outcome};
+use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::records::SystemOfRecord;
+use crate::records::{self, OptOutFlag, SystemOfRecord};
+use crate::textus::payload::OptOutPayload;
 
-pub(super) struct FlagOptOut {
+pub(crate) struct FlagOptOut {
     store: Store,
     events: OptOutEvents,
     records: Arc<dyn SystemOfRecord>,
@@ -26,7 +26,7 @@ pub(super) struct FlagOptOut {
 }
 
 impl FlagOptOut {
-    pub(super) fn new(settings: &Settings, clients: &Clients) -> Self {
+    pub(crate) fn new(settings: &Settings, clients: &Clients) -> Self {
         let record = &settings.handlers.record_opt_out;
         let targets = if record.basics.enabled { record.accounts.clone() } else { Vec::new() };
         Self {
@@ -38,6 +38,51 @@ impl FlagOptOut {
     }
 }
 
+/// Whom a search found, and what was changed on their records.
+struct Flagged {
+    is_anybody: bool,
+    /// The state that the records have now.
+    opted_out: bool,
+    remarks: Vec<String>,
+}
+
+impl FlagOptOut {
+    /// Flags everyone who has the number now.
+    async fn flag_all(&self, attempt: &Attempt<'_>, payload: &OptOutPayload) -> Result<Flagged, HandlerError> {
+        let newest = match people::newest_flag(&self.store, &payload.phone).await? {
+            Some(newest) => newest,
+            // Only an opt-in whose time can't be read leaves no state; it proves nothing about now.
+            None => OptOutFlag::unproved(payload.opted_out),
+        };
+        let people = self.records.find_people(attempt, None, Some(&payload.phone)).await?;
+        let mut remarks = Vec::new();
+        // The phone was opted out, not one of the people who share it.
+        let mut failed: Option<HandlerError> = None;
+        for person in &people {
+            let flagged =
+                people::flag(&self.store, self.records.as_ref(), attempt, person, &payload.phone, newest).await;
+            match flagged {
+                Ok(remark) => remarks.extend(remark),
+                Err(error) if error.blocks_everything() => return Err(error),
+                // One record that refuses keeps nobody else from being flagged. A failure that a retry can cure counts
+                // before one that it can't.
+                Err(error) if failed.as_ref().is_none_or(HandlerError::is_final) => failed = Some(error),
+                Err(_another) => {}
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        Ok(Flagged { is_anybody: !people.is_empty(), opted_out: newest.opted_out, remarks })
+    }
+
+    /// Searches the people of an opt-out once more, and flags those whom the index did not have before.
+    pub(crate) async fn search_again(&self, attempt: &Attempt<'_>) -> Result<Vec<String>, HandlerError> {
+        let Some(payload) = self.events.read(attempt.event)? else { return Ok(Vec::new()) };
+        Ok(self.flag_all(attempt, &payload).await?.remarks)
+    }
+}
+
 #[async_trait]
 impl Handler for FlagOptOut {
     fn name(&self) -> HandlerName {
@@ -45,7 +90,7 @@ impl Handler for FlagOptOut {
     }
 
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
-        Vec::new()
+        records::gates(self.records.as_ref(), &[OperationClass::OptOutWrites])
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {
@@ -57,24 +102,16 @@ impl Handler for FlagOptOut {
         // Record the event first, even if another handler records it too. A person's record that is created later then
         // picks up the state, and one created earlier is found below. Otherwise a flag could get lost between the two.
         self.store.record_opt_event(&self.events.opt_event(attempt.event, &payload, &self.targets)).await?;
-        // Only an opt-in whose time can't be read leaves no state; it proves nothing about now.
-        let newest = self.store.newest_state(&payload.phone).await?;
-        let (opted_out, since) = newest.unwrap_or((payload.opted_out, Timestamp::EPOCH));
-
-        let people = self.records.find_people(attempt, None, Some(&payload.phone)).await?;
-        let mut flagged = Vec::new();
-        // The phone was opted out, not one of the people who share it.
-        for person in &people {
-            let whose = (&person.id, &payload.phone);
-            flagged.extend(people::flag(self.records.as_ref(), attempt, whose, opted_out, since).await?);
+        if let Some(after) = self.records.search_again_after().first() {
+            self.store.plan_flag_check(&attempt.event.id, *after).await?;
         }
-
-        let outcome = match (flagged.is_empty(), opted_out == payload.opted_out) {
-            _ if people.is_empty() => Outcome::skipped(SkipReason::UnknownContact),
+        let Flagged { is_anybody, opted_out, remarks } = self.flag_all(attempt, &payload).await?;
+        let outcome = match (remarks.is_empty(), opted_out == payload.opted_out) {
+            _ if !is_anybody => Outcome::skipped(SkipReason::UnknownContact),
             (false, _) => Outcome::done(),
             (true, true) => Outcome::skipped(SkipReason::Unchanged),
             (true, false) => Outcome::skipped(SkipReason::Stale),
         };
-        Ok(outcome.with_remarks(opt_out_event::remark_on_date(attempt.event, &payload)).with_remarks(flagged))
+        Ok(outcome.with_remarks(opt_out_event::remark_on_date(attempt.event, &payload)).with_remarks(remarks))
     }
 }

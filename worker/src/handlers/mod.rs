@@ -4,7 +4,7 @@ mod contact_locks;
 mod contact_lookup;
 mod create_contact;
 mod effects;
-mod flag_opt_out;
+pub(crate) mod flag_opt_out;
 mod log_note;
 mod message_lookup;
 mod opt_out_event;
@@ -39,16 +39,23 @@ pub(crate) struct Clients {
 }
 
 /// Builds the handler of this name; `None` for `record_history`, which works in batches instead.
-pub(crate) fn build(name: HandlerName, settings: &Settings, clients: &Clients) -> Option<Arc<dyn Handler>> {
+///
+/// # Errors
+/// When a handler cannot be built from the settings.
+pub(crate) fn build(
+    name: HandlerName,
+    settings: &Settings,
+    clients: &Clients,
+) -> anyhow::Result<Option<Arc<dyn Handler>>> {
     let handler: Arc<dyn Handler> = match name {
         HandlerName::RecordOptOut => Arc::new(record_opt_out::RecordOptOut::new(settings, clients)),
         HandlerName::FlagOptOut => Arc::new(flag_opt_out::FlagOptOut::new(settings, clients)),
-        HandlerName::LogNote => Arc::new(log_note::LogNote::new(settings, clients)),
+        HandlerName::LogNote => Arc::new(log_note::LogNote::new(settings, clients)?),
         HandlerName::CreateContact => Arc::new(create_contact::CreateContact::new(settings, clients)),
         HandlerName::SyncContact => Arc::new(sync_contact::SyncContact::new(settings, clients)),
-        HandlerName::RecordHistory => return None,
+        HandlerName::RecordHistory => return Ok(None),
     };
-    Some(handler)
+    Ok(Some(handler))
 }
 
 /// Returns when to poll again for another delivery's claim or lock: its holder may finish long before the lease ends.

@@ -1,12 +1,23 @@
 //! Writes people to the system of record, and the opt-out flags of their numbers.
 
+use std::time::Duration;
+
 use hookline_common::phone::Phone;
-use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::PersonFacts;
 
+use super::contact_locks::ContactLocks;
 use crate::delivery::handler::{Attempt, HandlerError};
-use crate::records::{PersonId, SystemOfRecord, Upserted};
+use crate::records::{OptOutFlag, Person, SystemOfRecord, Upserted};
+
+/// What a search said about a person before they are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A search has just found nobody.
+    Nobody,
+    /// Nobody searched, or somebody was found who lacks something.
+    MayBe,
+}
 
 /// Creates or updates the person, and returns remarks on what was done. A number may have opted out before its person
 /// was in the system of record, or before it was known to be theirs; its flag is then set along with the record. The
@@ -16,30 +27,111 @@ pub(super) async fn upsert(
     records: &dyn SystemOfRecord,
     attempt: &Attempt<'_>,
     facts: &PersonFacts,
+    (known, lease): (Known, Duration),
 ) -> Result<(Upserted, Vec<String>), HandlerError> {
-    let upserted = records.upsert_person(attempt, facts).await?;
+    let upserted = upsert_locked(store, records, attempt, facts, (known, lease)).await?;
     let id = &upserted.person.id;
     let mut remarks = Vec::new();
     if upserted.created {
-        remarks.push(format!("{} created", id.0));
+        remarks.push(format!("{id} created"));
     }
     for phone in &upserted.person.phones {
-        if let Some((true, at)) = store.newest_state(phone).await? {
-            remarks.extend(flag(records, attempt, (id, phone), true, at).await?);
+        if let Some(state) = newest_flag(store, phone).await?.filter(|state| state.opted_out) {
+            remarks.extend(flag(store, records, attempt, &upserted.person, phone, state).await?);
         }
     }
     Ok((upserted, remarks))
 }
 
-/// Sets or clears the flag of one of the person's numbers. Returns a remark if something changed.
-pub(super) async fn flag(
+/// Two processes must not create the same person, and the index of a CRM does not have a fresh person yet. So the
+/// numbers are locked, and the person who was written is linked before the locks are given back.
+async fn upsert_locked(
+    store: &Store,
     records: &dyn SystemOfRecord,
     attempt: &Attempt<'_>,
-    (person, phone): (&PersonId, &Phone),
-    opted_out: bool,
-    at: Timestamp,
+    facts: &PersonFacts,
+    (known, lease): (Known, Duration),
+) -> Result<Upserted, HandlerError> {
+    if records.gate().is_none() {
+        // The transaction of the store takes locks of its own.
+        return records.upsert_person(attempt, facts).await;
+    }
+    let locks = ContactLocks::new(store, (records.name(), attempt.owner), lease, &facts.phones);
+    locks.take().await?;
+    let upserted = match created_meanwhile(store, records, facts, known).await {
+        Ok(Some(person)) => Ok(Upserted { person, created: false, changed: false }),
+        Ok(None) => write_and_link(store, records, attempt, facts).await,
+        Err(error) => Err(error),
+    };
+    match &upserted {
+        // A person who may be there is not in the index yet.
+        Err(HandlerError::Destination { error, .. }) if error.may_have_taken_effect() => {
+            locks.keep(records.settle_after()).await?;
+        }
+        Ok(_) | Err(_) => locks.give_back().await?,
+    }
+    upserted
+}
+
+/// Returns the person whom another delivery created while this one waited for the locks.
+async fn created_meanwhile(
+    store: &Store,
+    records: &dyn SystemOfRecord,
+    facts: &PersonFacts,
+    known: Known,
+) -> Result<Option<Person>, HandlerError> {
+    if known == Known::MayBe {
+        return Ok(None);
+    }
+    let linked = store.linked_person(records.name(), facts.contact_id.as_deref(), facts.phones.first()).await?;
+    Ok(linked.map(|id| Person::linked(id, facts.contact_id.clone(), facts.phones.clone())))
+}
+
+async fn write_and_link(
+    store: &Store,
+    records: &dyn SystemOfRecord,
+    attempt: &Attempt<'_>,
+    facts: &PersonFacts,
+) -> Result<Upserted, HandlerError> {
+    let upserted = records.upsert_person(attempt, facts).await?;
+    let id = upserted.person.id.0.as_str();
+    if !id.is_empty() {
+        store.link_person(records.name(), facts.contact_id.as_deref(), None, id).await?;
+        for phone in &facts.phones {
+            store.link_person(records.name(), None, Some(phone), id).await?;
+        }
+    }
+    Ok(upserted)
+}
+
+/// Returns what is known of a number; `None` if nothing is.
+pub(super) async fn newest_flag(store: &Store, phone: &Phone) -> Result<Option<OptOutFlag>, HandlerError> {
+    let Some((opted_out, since)) = store.newest_state(phone).await? else { return Ok(None) };
+    let [opted_out_at, opted_in_at] = store.opt_dates(phone).await?;
+    Ok(Some(OptOutFlag { opted_out, since, opted_out_at, opted_in_at }))
+}
+
+/// Sets or clears the flag of one of the person's numbers. Returns a remark if something changed. News that came while the
+/// flag was written are written too: another delivery may have been overtaken by this one.
+pub(super) async fn flag(
+    store: &Store,
+    records: &dyn SystemOfRecord,
+    attempt: &Attempt<'_>,
+    person: &Person,
+    phone: &Phone,
+    state: OptOutFlag,
 ) -> Result<Option<String>, HandlerError> {
-    let changed = records.set_opt_out(attempt, person, phone, opted_out, at).await?;
-    let state = if opted_out { "opted out" } else { "opted in" };
-    Ok(changed.then(|| format!("{} flagged {state}", person.0)))
+    const MOST_NEWS: usize = 3;
+    let (mut state, mut remark) = (state, None);
+    for _ in 0..MOST_NEWS {
+        if records.set_opt_out(attempt, person, phone, &state).await? {
+            let word = if state.opted_out { "opted out" } else { "opted in" };
+            remark = Some(format!("{} flagged {word}", person.id));
+        }
+        match newest_flag(store, phone).await? {
+            Some(newest) if newest != state => state = newest,
+            Some(_) | None => break,
+        }
+    }
+    Ok(remark)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_common::names::{Destination, HandlerName, OperationClass, SkipReason};
+use hookline_common::names::{HandlerName, OperationClass, SkipReason};
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_common::time::Timestamp;
@@ -13,10 +13,11 @@ use hookline_store::model::{Ending, PersonFacts};
 
 use super::create_contact::{contact_payload, details_of};
 use super::effects::{Effects, OurClaim, WriteError, Written};
+use super::people::Known;
 use super::{Clients, people, soon};
 use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::records::SystemOfRecord;
+use crate::records::{self, SystemOfRecord};
 use crate::textus::client::TextUs;
 use crate::textus::payload::{ContactPayload, PhonesRef};
 
@@ -46,7 +47,7 @@ impl SyncContact {
         payload: &ContactPayload,
         effect_key: &str,
     ) -> Result<Outcome, HandlerError> {
-        let effect = (Destination::SystemOfRecord.as_str(), effect_key);
+        let effect = (self.records.name(), effect_key);
         let write = |claim| self.write(attempt, payload, claim);
         let once = self.effects.once(attempt, effect, "another delivery is syncing this contact", write).await?;
         Ok(once.outcome(attempt))
@@ -92,7 +93,9 @@ impl SyncContact {
         }
         self.effects.begin_write(&claim).await?;
         // An upsert needs no look-up first: by contact id and phone it finds the person that it created.
-        let upserted = people::upsert(&self.store, self.records.as_ref(), attempt, &facts).await;
+        let upserted =
+            people::upsert(&self.store, self.records.as_ref(), attempt, &facts, (Known::MayBe, self.effects.lease))
+                .await;
         let (upserted, remarks) = upserted.map_err(WriteError::of_write)?;
         let outcome = if upserted.changed { Outcome::done() } else { Outcome::skipped(SkipReason::Unchanged) };
         Ok(claim.made(outcome.with_remarks(remark).with_remarks(remarks), Some(&upserted.person.id.0)))
@@ -108,7 +111,7 @@ impl Handler for SyncContact {
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         // This handler calls TextUs only for what a payload leaves out. Trouble there must not hold up the other
         // deliveries.
-        Vec::new()
+        records::gates(self.records.as_ref(), &[OperationClass::ContactWrites])
     }
 
     async fn handle(&self, attempt: &Attempt<'_>) -> Result<Outcome, Failure> {

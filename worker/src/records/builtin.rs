@@ -1,16 +1,19 @@
 //! The built-in system of record: people, notes and opt-out flags in Hookline's own store, so that Hookline works
 //! without a CRM. It is truly idempotent: a note is unique by its message id, a flag by its phone and event time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hookline_common::names::Destination;
+use hookline_common::note_text::Format;
 use hookline_common::phone::Phone;
-use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{NewNote, PersonFacts, PersonRow};
+use hookline_store::model::{PersonFacts, PersonRow};
 
-use super::{LoggedNote, Person, PersonId, SystemOfRecord, Upserted};
+use super::{Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
 use crate::delivery::handler::{Attempt, HandlerError};
+use crate::gate::Gate;
 
 pub struct Builtin {
     store: Store,
@@ -26,15 +29,34 @@ impl Builtin {
 impl From<PersonRow> for Person {
     fn from(row: PersonRow) -> Self {
         let phones = row.phones.iter().filter_map(|phone| Phone::parse(phone)).collect();
-        Self { id: PersonId(row.record_id), contact_id: row.contact_id, phones }
+        Self {
+            id: PersonId(row.record_id),
+            contact_id: row.contact_id,
+            phones,
+            name: row.name,
+            has_owner: false,
+            created_at: Some(row.created_at),
+        }
     }
 }
 
 #[async_trait]
 impl SystemOfRecord for Builtin {
+    fn name(&self) -> &str {
+        Destination::SystemOfRecord.as_str()
+    }
+
+    fn gate(&self) -> Option<&Arc<Gate>> {
+        None
+    }
+
     fn settle_after(&self) -> Duration {
         // A write is a transaction of the store. Once its caller is gone, it is committed or never will be.
         Duration::ZERO
+    }
+
+    fn notes(&self) -> &dyn Notes {
+        self
     }
 
     async fn find_people(
@@ -52,28 +74,48 @@ impl SystemOfRecord for Builtin {
         Ok(Upserted { person: person.into(), created, changed: created || changed })
     }
 
-    async fn find_note(&self, _attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError> {
-        Ok(self.store.note_by_message(message_id).await?.map(|row| row.note_id))
-    }
-
-    async fn log_note(
-        &self,
-        _attempt: &Attempt<'_>,
-        person: &PersonId,
-        note: &NewNote,
-    ) -> Result<LoggedNote, HandlerError> {
-        let (row, created) = self.store.add_note(&person.0, note).await?;
-        Ok(LoggedNote { id: row.note_id, created })
-    }
-
     async fn set_opt_out(
         &self,
         _attempt: &Attempt<'_>,
-        _person: &PersonId,
+        _person: &Person,
         phone: &Phone,
-        opted_out: bool,
-        event_time: Timestamp,
+        flag: &OptOutFlag,
     ) -> Result<bool, HandlerError> {
-        Ok(self.store.set_opt_flag(phone, opted_out, event_time).await?)
+        Ok(self.store.set_opt_flag(phone, flag.opted_out, flag.since).await?)
+    }
+}
+
+/// The text of a thread is what the store has of its last write. Beside that, each message has an entry of its own.
+#[async_trait]
+impl Notes for Builtin {
+    fn idempotency(&self) -> Idempotency {
+        Idempotency::ByKey
+    }
+
+    fn format(&self) -> Format {
+        Format::Plain
+    }
+
+    fn limit(&self) -> usize {
+        usize::MAX
+    }
+
+    fn keeps_messages(&self) -> bool {
+        true
+    }
+
+    async fn write(&self, _attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError> {
+        self.store.add_thread_notes(&person.id.0, part.thread).await?;
+        Ok(part.key.to_owned())
+    }
+
+    async fn find(
+        &self,
+        _attempt: &Attempt<'_>,
+        _person: &Person,
+        _part: &NotePart<'_>,
+    ) -> Result<Option<String>, HandlerError> {
+        // A write by key needs no look-up.
+        Ok(None)
     }
 }

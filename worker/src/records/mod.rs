@@ -1,28 +1,65 @@
-//! Systems of record, which hold people and notes. One is configured. Each system's module says how idempotent it is.
+//! Systems of record, which hold people, notes and opt-out flags. One is configured. A system gets what is known and
+//! returns what is there. It never retries and never sleeps, and each call passes its gate. Each system's module says
+//! how idempotent it is.
 
 pub mod builtin;
+pub mod http;
+pub mod hubspot;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hookline_common::names::{Destination, OperationClass};
+use hookline_common::note_text::Format;
 use hookline_common::phone::Phone;
+use hookline_common::service::telemetry::metrics::Metrics;
+use hookline_common::settings::{Settings, SystemOfRecordKind, SystemOfRecordSettings};
 use hookline_common::time::Timestamp;
-use hookline_store::model::{NewNote, PersonFacts};
+use hookline_store::Store;
+use hookline_store::model::{PersonFacts, Thread};
+use tokio_util::sync::CancellationToken;
+use url::Url;
 
+use self::builtin::Builtin;
+use self::http::HttpRecords;
+use self::hubspot::HubSpot;
+
+use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
+use crate::gate::Gate;
 
-/// A person's id in the system of record.
+/// A person's id in the system of record. It is empty where the system has no people of its own, and the person is the
+/// one of TextUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PersonId(pub String);
+
+impl fmt::Display for PersonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(if self.0.is_empty() { "TextUs's own contact" } else { &self.0 })
+    }
+}
 
 /// A person whom the system of record knows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Person {
     pub id: PersonId,
-    /// The person's TextUs contact, if the system of record stores it.
+    /// The person's TextUs contact (`/contacts/…`), if the system of record stores it.
     pub contact_id: Option<String>,
     /// All numbers of the person.
     pub phones: Vec<Phone>,
+    pub name: Option<String>,
+    pub has_owner: bool,
+    pub created_at: Option<Timestamp>,
+}
+
+impl Person {
+    /// Returns a person who was found before and is known by a link.
+    #[must_use]
+    pub fn linked(id: String, contact_id: Option<String>, phones: Vec<Phone>) -> Self {
+        Self { id: PersonId(id), contact_id, phones, name: None, has_owner: false, created_at: None }
+    }
 }
 
 /// The result of an upsert.
@@ -35,21 +72,175 @@ pub struct Upserted {
     pub changed: bool,
 }
 
-/// The note of a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedNote {
-    pub id: String,
-    /// `false` if the note already existed.
-    pub created: bool,
+/// The opt-out state of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptOutFlag {
+    pub opted_out: bool,
+    /// The event time of the newest news, which decides the state.
+    pub since: Timestamp,
+    pub opted_out_at: Option<Timestamp>,
+    pub opted_in_at: Option<Timestamp>,
+}
+
+impl OptOutFlag {
+    /// Returns the flag of an event that leaves no state, which any state is newer than.
+    #[must_use]
+    pub const fn unproved(opted_out: bool) -> Self {
+        Self { opted_out, since: Timestamp::EPOCH, opted_out_at: None, opted_in_at: None }
+    }
+}
+
+/// What an opt-out flag says about its origin.
+pub const OPT_OUT_SOURCE: &str = "TextUs";
+
+/// What makes a repeated write of a note harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idempotency {
+    /// A write by the same key changes one note.
+    ByKey,
+    /// A repeat would create another note. After an unknown outcome, [`Notes::find`] tells whether the note is there.
+    LookUp,
+}
+
+/// One part of a thread's note, as it has to be in the system of record.
+pub struct NotePart<'a> {
+    pub thread: &'a Thread,
+    /// Unique to this part, and the same for each write of it.
+    pub key: &'a str,
+    pub text: &'a str,
+    /// The note's id in the system of record, if an earlier write was answered.
+    pub remote_id: Option<&'a str>,
+}
+
+/// Why a note was not written.
+#[derive(Debug)]
+pub enum NoteError {
+    /// The system of record does not have the person any more, since they were merged or deleted.
+    PersonIsGone,
+    /// The system of record does not have the note any more.
+    NoteIsGone,
+    Failed(HandlerError),
+}
+
+impl<E: Into<HandlerError>> From<E> for NoteError {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The notes of a system of record.
+#[async_trait]
+pub trait Notes: Send + Sync + 'static {
+    fn idempotency(&self) -> Idempotency;
+
+    fn format(&self) -> Format;
+
+    /// Returns the most UTF-16 units of one note.
+    fn limit(&self) -> usize;
+
+    /// Whether the system has an entry for each message beside the note, so that a write is due even where the text stays
+    /// the same.
+    fn keeps_messages(&self) -> bool {
+        false
+    }
+
+    /// Deletes a note, for the erasure of a person. Returns `false` where the system offers no way. A note that is gone
+    /// already counts as deleted.
+    async fn delete(&self, _calls: &CallLog, _remote_id: &str) -> Result<bool, HandlerError> {
+        Ok(false)
+    }
+
+    /// Creates the note of this part on the person's record, or changes it if `part.remote_id` is given or the system
+    /// writes by key. Returns the note's id.
+    async fn write(&self, attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError>;
+
+    /// Returns the id of this part's note, if it is on the person's record. `part.remote_id` is `None`.
+    async fn find(
+        &self,
+        attempt: &Attempt<'_>,
+        person: &Person,
+        part: &NotePart<'_>,
+    ) -> Result<Option<String>, HandlerError>;
+}
+
+/// Returns kind and instance of the configured system of record, as [`SystemOfRecord::name`] does.
+#[must_use]
+pub fn name(settings: &SystemOfRecordSettings) -> String {
+    match settings.kind {
+        SystemOfRecordKind::Builtin => Destination::SystemOfRecord.as_str().to_owned(),
+        SystemOfRecordKind::HubSpot => hubspot::name(&settings.hubspot),
+        SystemOfRecordKind::Http => {
+            format!("http {}", settings.http.url.as_ref().map(Url::as_str).unwrap_or_default())
+        }
+    }
+}
+
+/// Returns the markup of the configured system's notes, and the most UTF-16 units of one.
+#[must_use]
+pub const fn note_form(kind: SystemOfRecordKind) -> (Format, usize) {
+    match kind {
+        SystemOfRecordKind::Builtin | SystemOfRecordKind::Http => (Format::Plain, usize::MAX),
+        SystemOfRecordKind::HubSpot => (Format::Html, hubspot::NOTE_LIMIT),
+    }
+}
+
+/// Opens the configured system of record.
+///
+/// # Errors
+/// When its client cannot be built from the settings.
+pub fn open(settings: &Settings, store: &Store, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn SystemOfRecord>> {
+    match settings.system_of_record.kind {
+        SystemOfRecordKind::Builtin => Ok(Arc::new(Builtin::new(store.clone()))),
+        SystemOfRecordKind::Http => Ok(Arc::new(HttpRecords::new(&settings.system_of_record.http, store, metrics)?)),
+        SystemOfRecordKind::HubSpot => {
+            Ok(Arc::new(HubSpot::new(&settings.system_of_record.hubspot, store.clone(), metrics)?))
+        }
+    }
+}
+
+/// Returns the gate of a system of record with the classes of a handler's calls; nothing where no call is made.
+pub(crate) fn gates(
+    records: &dyn SystemOfRecord,
+    classes: &'static [OperationClass],
+) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
+    records.gate().map(|gate| (Arc::clone(gate), classes)).into_iter().collect()
 }
 
 #[async_trait]
 pub trait SystemOfRecord: Send + Sync + 'static {
+    /// Returns kind and instance, by which effects and links of one system are told from another's:
+    /// `system_of_record` for the built-in one, otherwise such as `hubspot api.hubapi.com` or
+    /// `http https://crm.example.com/hookline`. Contains no secret.
+    fn name(&self) -> &str;
+
+    /// Returns the gate that the calls pass; `None` where no call is made.
+    fn gate(&self) -> Option<&Arc<Gate>>;
+
     /// Returns how long the effect of a call without an answer may still appear.
     fn settle_after(&self) -> Duration;
 
+    /// Returns how long after an event people must be searched again, since a fresh record is not in the index yet.
+    fn search_again_after(&self) -> &'static [Duration] {
+        &[]
+    }
+
+    fn notes(&self) -> &dyn Notes;
+
+    /// Uses the credentials from these settings from now on. Returns `false` if they are the same as before.
+    ///
+    /// # Errors
+    /// When they cannot be used; the previous ones then stay.
+    fn take_credentials(&self, _settings: &Settings) -> anyhow::Result<bool> {
+        Ok(false)
+    }
+
+    /// Runs in the background until `shutdown`, for what the system has to find out by itself.
+    async fn watch(&self, shutdown: CancellationToken) {
+        shutdown.cancelled().await;
+    }
+
     /// Returns the people whom a message may belong to: the one with this contact id or, if there is none, all who have
-    /// this phone among their numbers.
+    /// this phone among their numbers. Candidates of a search are compared in full E.164.
     async fn find_people(
         &self,
         attempt: &Attempt<'_>,
@@ -57,28 +248,17 @@ pub trait SystemOfRecord: Send + Sync + 'static {
         phone: Option<&Phone>,
     ) -> Result<Vec<Person>, HandlerError>;
 
-    /// Creates the person, or links the contact to an existing one. Numbers are added to those that the person has.
+    /// Creates the person, or links the contact to an existing one. Numbers are added to those that the person has. The
+    /// caller holds the locks of the numbers, so that no other process creates the same person.
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError>;
 
-    /// Returns the id of this message's note, if there is one.
-    async fn find_note(&self, attempt: &Attempt<'_>, message_id: &str) -> Result<Option<String>, HandlerError>;
-
-    /// Attaches a note, keyed by its message id.
-    async fn log_note(
-        &self,
-        attempt: &Attempt<'_>,
-        person: &PersonId,
-        note: &NewNote,
-    ) -> Result<LoggedNote, HandlerError>;
-
-    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer flag is there. Returns `true` if
-    /// something changed. A person counts as opted out as long as any of their numbers does.
+    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer flag is there, and reads it back.
+    /// Returns `true` if something changed. A person counts as opted out as long as any of their numbers does.
     async fn set_opt_out(
         &self,
         attempt: &Attempt<'_>,
-        person: &PersonId,
+        person: &Person,
         phone: &Phone,
-        opted_out: bool,
-        event_time: Timestamp,
+        flag: &OptOutFlag,
     ) -> Result<bool, HandlerError>;
 }

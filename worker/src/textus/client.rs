@@ -25,11 +25,12 @@ use super::limits;
 use super::links::{Collection, Link};
 use super::paths::Path;
 use super::types::{Contact, ContactPhone, Conversation, Message, Numbers};
-use crate::calls::http::{Answer, Call, Http, HttpOptions, unreadable};
+use crate::calls::http::{self, Answer, Call, Http, HttpOptions, unreadable};
 use crate::calls::log::CallLog;
 use crate::calls::world::World;
 use crate::destinations::error::DestinationError;
 use crate::destinations::segment::Segment;
+use crate::destinations::status;
 use crate::gate::Gate;
 
 /// The media type that the API asks for (<https://apidocs.next.textus.com/overview/making_requests/>).
@@ -92,9 +93,13 @@ impl TextUs {
             timeout: settings.timeout,
             max_response_bytes: settings.max_response_bytes,
             read_limits: limits::read,
+            resolver: None,
+            read_refusal: None,
+            pauses_on_gone: None,
+            is_final: status::is_final,
         };
         let world = Arc::new(World::new(Arc::clone(&gate)));
-        let http = Http::new(options, Arc::clone(&gate), Arc::clone(&world), metrics)?;
+        let http = Http::new(options, Arc::clone(&gate), Some(Arc::clone(&world)), metrics)?;
         Ok(Self { http, gate, world, base: settings.base_url.clone(), account: settings.account.clone(), credentials })
     }
 
@@ -323,13 +328,14 @@ impl TextUs {
         Ok(Call {
             operation,
             class: operation.class(),
-            authorization: bearer,
+            credentials: http::Credentials::Bearer(bearer),
             method,
             url: path.url(&self.base)?,
             shown: path.shown.clone(),
             body: None,
             idempotency_key: None,
             private: vec![token.expose().to_owned()],
+            last_look: None,
         })
     }
 }

@@ -1,20 +1,12 @@
 //! Reads from a TextUs answer's headers when to call again: `Retry-After`, `X-RateLimit-*`, `Date`
-//! (<https://apidocs.next.textus.com/overview/rate_limiting>,
-//! <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>).
-//!
-//! Times are compared with the answer's own `Date`. Our clock and theirs may differ, but the difference between two of
-//! their times is right.
-
-use std::time::Duration;
+//! (<https://apidocs.next.textus.com/overview/rate_limiting>). Times are compared with the answer's own `Date`.
 
 use hookline_common::settings::TextUsSettings;
 use hookline_common::time::{Timestamp, millis};
-use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 
-use crate::destinations::limits::{GateRules, Limits, MAX_WAIT};
-
-/// Longest time that a call waits in hand for its turn, whatever the call's time-out. Longer waits happen in the queue.
-const IN_HAND_MAX: Duration = Duration::from_secs(8);
+use crate::destinations::limits::{GateRules, IN_HAND_MAX, Limits, MAX_WAIT};
+use crate::destinations::retry_after;
 
 /// Returns the gate's rules from the settings. The vendor has one quota for each token, whose window is 5 minutes long
 /// (<https://apidocs.next.textus.com/overview/rate_limiting>).
@@ -22,6 +14,7 @@ const IN_HAND_MAX: Duration = Duration::from_secs(8);
 pub fn rules(settings: &TextUsSettings) -> GateRules {
     GateRules {
         reserve: settings.opt_out_reserve,
+        per_second: 0,
         window_ms: millis(settings.rate_limit_window),
         open_min_ms: millis(settings.breaker.open_min),
         open_max_ms: millis(settings.breaker.open_max),
@@ -32,55 +25,24 @@ pub fn rules(settings: &TextUsSettings) -> GateRules {
 
 /// Reads the headers of an answer that came at `now`. Values that are missing, unreadable or impossible become `None`.
 pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Limits {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let number = |name: &'static str| text(HeaderName::from_static(name))?.parse::<i64>().ok();
-    let date = text(DATE).and_then(http_date).unwrap_or(now);
+    let number = |name: &'static str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let date = retry_after::date(headers, now);
     let reset = number("x-ratelimit-reset").filter(|seconds| *seconds > 0);
     let window_end = reset.and_then(|seconds| seconds.checked_mul(1000)).map(Timestamp::from_millis);
     Limits {
         limit: number("x-ratelimit-limit").filter(|limit| *limit > 0),
         remaining: number("x-ratelimit-remaining").map(|remaining| remaining.max(0)),
         window_end: window_end.map(|end| (end, end.since(date))).filter(|(_, lasts)| *lasts <= MAX_WAIT),
-        retry_after: text(RETRY_AFTER)
-            .and_then(retry_after)
-            .map(|retry| match retry {
-                RetryAfter::Wait(wait) => wait,
-                RetryAfter::At(at) => at.since(date),
-            })
-            .filter(|wait| !wait.is_zero())
-            .map(|wait| wait.min(MAX_WAIT)),
+        retry_after: retry_after::read(headers, now),
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RetryAfter {
-    Wait(Duration),
-    At(Timestamp),
-}
-
-/// Reads seconds or an HTTP date. A number too large for any clock is a long wait, not an error.
-fn retry_after(text: &str) -> Option<RetryAfter> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(RetryAfter::Wait(Duration::from_secs(text.parse().unwrap_or(u64::MAX))));
-    }
-    // The RFC has no fractions, but servers send them: "1.5".
-    if let Some((whole, fraction)) = text.split_once('.')
-        && !whole.is_empty()
-        && whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit())
-    {
-        return Some(RetryAfter::Wait(Duration::from_secs(whole.parse().unwrap_or(u64::MAX).saturating_add(1))));
-    }
-    http_date(text).map(RetryAfter::At)
-}
-
-fn http_date(text: &str) -> Option<Timestamp> {
-    let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Timestamp::EPOCH.plus(at))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
+    use reqwest::header::HeaderName;
 
     use super::*;
 

@@ -8,6 +8,7 @@ use std::fmt;
 
 use hookline_common::event::{Event, Keyword};
 use hookline_common::json;
+use hookline_common::note_text::Media;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde_json::Value;
@@ -78,9 +79,12 @@ pub struct MessagePayload {
     pub direction: Option<Direction>,
     pub body: Option<String>,
     pub occurred_at: Option<Timestamp>,
+    /// The time of the event, which is later than the message's.
+    pub event_time: Option<Timestamp>,
     /// The author of an outbound message: a name or, if there is only a link, a path.
     pub user: Option<String>,
     pub delivery_state: Option<String>,
+    pub media: Vec<Media>,
     /// The person's number; `None` if it isn't a telephone number.
     pub phone: Option<Phone>,
     /// Whether the sender is a short code or a name.
@@ -239,8 +243,10 @@ fn message(body: &Value, direction_by_action: Direction) -> Result<MessagePayloa
         message_id,
         direction: said.direction().or(Some(direction_by_action)),
         occurred_at: said.occurred_at().or_else(|| event_time(body)),
+        event_time: event_time(body),
         user: said.user(),
         delivery_state: said.state().map(str::to_owned),
+        media: said.media(),
         body: said.body,
         phone: conversation.phone(),
         is_from_code: conversation.is_from_code(),

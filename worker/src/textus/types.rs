@@ -1,6 +1,7 @@
 //! Resources of the TextUs API, as far as Hookline reads them. Unknown fields are ignored, missing ones are `None`
 //! (<https://apidocs.next.textus.com/types/Message/>, <https://apidocs.next.textus.com/types/Conversation/>).
 
+use hookline_common::note_text::Media;
 use hookline_common::phone::Phone;
 use hookline_common::time::Timestamp;
 use serde::Deserialize;
@@ -60,6 +61,8 @@ pub struct Message {
     status: Option<String>,
     #[serde(default)]
     sender: Link<User>,
+    #[serde(default)]
+    attachments: Link<Collection<Link<Attachment>>>,
 }
 
 /// The author of an outbound message.
@@ -69,6 +72,29 @@ struct User {
     id: Option<String>,
     #[serde(default, deserialize_with = "text")]
     name: Option<String>,
+}
+
+/// A picture or another file. The vendor documents no fields of it, so the usual names are read.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attachment {
+    #[serde(default, deserialize_with = "text", alias = "mediaType", alias = "mimeType")]
+    content_type: Option<String>,
+    #[serde(default, deserialize_with = "text", alias = "contentUrl", alias = "mediaUrl", alias = "href")]
+    url: Option<String>,
+}
+
+impl Attachment {
+    fn media(link: &Link<Self>) -> Media {
+        // A path of the API is no link that a reader could follow.
+        let https = |url: &String| url.starts_with("https://") && !url.contains(char::is_whitespace);
+        let (media_type, url) = match link {
+            Link::Absent => (None, None),
+            Link::Path(path) => (None, Some(path.clone())),
+            Link::Here(attachment) => (attachment.content_type.clone(), attachment.url.clone()),
+        };
+        Media { media_type, url: url.filter(https) }
+    }
 }
 
 impl Message {
@@ -97,6 +123,13 @@ impl Message {
             Link::Path(path) => Some(path.clone()),
             Link::Here(user) => user.name.clone().or_else(|| user.id.clone()),
         }
+    }
+
+    /// Returns the pictures and other files.
+    #[must_use]
+    pub fn media(&self) -> Vec<Media> {
+        let members = self.attachments.here().map(|attachments| attachments.members.as_slice());
+        members.unwrap_or_default().iter().map(Attachment::media).collect()
     }
 
     /// Returns `deliveryState`, which older answers call `status`.

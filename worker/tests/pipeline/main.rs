@@ -2,10 +2,13 @@
 //! for the TextUs API: it checks its requests, and sends the webhooks that the writes trigger.
 
 mod contacts;
+mod crm;
 mod erased;
 mod failures;
 mod helpers;
 mod hostile;
+mod http_records;
+mod hubspot;
 mod keywords;
 mod lost;
 mod notes;
@@ -15,4 +18,5 @@ mod outages;
 mod pauses;
 mod presence;
 mod receiver;
+mod threads;
 mod throttling;

@@ -227,7 +227,8 @@ async fn a_stranger_is_created_skipped_or_left_to_a_person_as_configured() {
         (OnUnknownContact::Skip, "skipped: unknown_contact"),
         (OnUnknownContact::DeadLetter, "dead_lettered: unknown_contact"),
     ] {
-        let pipeline = TestPipeline::with(|setup| setup.settings.handlers.log_note.on_unknown_contact = choice).await;
+        let pipeline =
+            TestPipeline::with(|setup| setup.settings.handlers.log_note.on_unknown_contact = Some(choice)).await;
 
         let id = pipeline.send_known(RECEIVED, &someone()).await;
         pipeline.quiet().await;
@@ -246,7 +247,7 @@ async fn a_text_of_a_short_code_or_a_name_is_nobodys_and_never_unreadable() {
         (OnUnknownContact::DeadLetter, "dead_lettered: unknown_contact", "dead_lettered: unknown_contact"),
     ] {
         let pipeline = TestPipeline::with(|setup| {
-            setup.settings.handlers.log_note.on_unknown_contact = choice;
+            setup.settings.handlers.log_note.on_unknown_contact = Some(choice);
             setup.settings.handlers.log_note.message_lookup = MessageLookup::None;
         })
         .await;

@@ -1,6 +1,7 @@
 //! The kinds of values. A kind reads the value of a key, shows it, and describes it in the JSON schema.
 
 mod choice;
+mod notes;
 mod plain;
 mod text;
 
@@ -10,10 +11,12 @@ use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
 pub(super) use choice::{Choices, choices, one_of};
+pub(super) use notes::{PropertyName, TemplateText, ZoneName};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
 pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostgresUrl, SecretText, Slug, TokenText, WebhookUrl,
+    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostUrl, PostgresUrl, SecretText, SigningSecret, Slug,
+    TokenText,
 };
 
 pub(super) trait Kind {

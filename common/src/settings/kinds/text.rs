@@ -9,6 +9,7 @@ use url::{Host, Url};
 use super::{Kind, Scalar, Wrong};
 use crate::event::SourceName;
 use crate::secret::Secret;
+use crate::signing_key::signing_key;
 
 /// An address to listen on.
 pub(in super::super) struct Address;
@@ -229,6 +230,37 @@ impl Kind for TokenText {
     }
 }
 
+/// A secret that signs what we send by Standard Webhooks.
+pub(in super::super) struct SigningSecret;
+
+impl Kind for SigningSecret {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        SecretText.wanted()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        let secret = SecretText.parse(scalar)?;
+        match signing_key(secret.expose()) {
+            Ok(_key) => Ok(secret),
+            Err(no_key) => Err(Wrong::new(
+                no_key.to_string(),
+                "make one: echo whsec_$(openssl rand -base64 32), and give it to the receiver too",
+            )),
+        }
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        SecretText.show(value)
+    }
+
+    fn schema(&self) -> Json {
+        SecretText.schema()
+    }
+}
+
 /// The URL of a REST API. Problems hide it, because people put tokens into URLs.
 pub(in super::super) struct BaseUrl;
 
@@ -275,15 +307,15 @@ impl Kind for BaseUrl {
     }
 }
 
-/// The URL to which webhooks are posted.
-pub(in super::super) struct WebhookUrl;
+/// A URL to which something is posted, with an example.
+pub(in super::super) struct PostUrl(pub(in super::super) &'static str);
 
-impl Kind for WebhookUrl {
+impl Kind for PostUrl {
     type Value = Url;
     const HIDDEN: bool = true;
 
     fn wanted(&self) -> String {
-        "a URL such as \"https://hooks.example.com/webhooks/textus\"".to_owned()
+        format!("a URL such as {:?}; plain http is for loopback only, such as \"http://127.0.0.1:9000\"", self.0)
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<Url, Wrong> {

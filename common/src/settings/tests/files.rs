@@ -37,9 +37,11 @@ fn the_example_has_every_key_and_all_of_it_is_a_good_configuration() {
         all.push_str(if is_off { bare } else { line });
         all.push('\n');
     }
-    let secrets = ["LEDGER_KEY", "TEXTUS_WEBHOOK_SECRET", "TEXTUS_API_TOKEN"].map(|name| (name, SECRET));
+    let secrets =
+        ["LEDGER_KEY", "TEXTUS_WEBHOOK_SECRET", "TEXTUS_API_TOKEN", "HUBSPOT_TOKEN"].map(|name| (name, SECRET));
     let places = [("BROKER_URL", "amqps://hookline:x@rabbit.example"), ("STORE_URL", "postgres://hookline:x@host/db")];
-    let variables = [&secrets[..], &places].concat();
+    let signing = [("HTTP_RECORD_SECRET", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4")];
+    let variables = [&secrets[..], &places, &signing].concat();
     let needs = Needs { certificates: false, ..Needs::RUN };
     let loaded = Folder::with(&all).load(needs, &variables).expect("a good configuration");
 

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hookline_common::event::EventId;
-use hookline_common::names::{DeliveryState, HandlerName};
+use hookline_common::names::{DeliveryState, Destination, HandlerName};
 use hookline_common::phone::Phone;
 use sqlx::AssertSqlSafe;
 
@@ -29,8 +29,10 @@ use crate::db::error::StoreError;
 use crate::db::row;
 use crate::operations::audit;
 use crate::operations::erasure::whom::Whom;
-use crate::operations::model::Erased;
+use crate::operations::model::{Erased, RemoteNote};
 use crate::records::people;
+use crate::threads;
+use crate::threads::model::WrittenPart;
 
 mod copies;
 mod kept;
@@ -108,7 +110,8 @@ impl Store {
             self.look_at_waiting(event_id, &mut waiting).await?;
         }
         let [notes, contact_links] = self.records_of(&whom).await?;
-        let theirs = notes.union(&whom.records).cloned().collect();
+        let mut theirs = self.thread_keys_of(&whom).await?;
+        theirs.extend(notes.union(&whom.records).cloned());
         let masked = self.mask_texts(&whom, Some(&theirs)).await?;
         Ok(Erased {
             numbers: whom.phones.len() as u64,
@@ -118,6 +121,7 @@ impl Store {
             notes: notes.len() as u64,
             persons: whom.records.len() as u64,
             contact_links: contact_links.len() as u64,
+            remote_notes: self.remote_notes_of(&whom).await?,
             masked: masked + (events.mention.len() + dead_letters.mention.len()) as u64,
             event_ids: waiting.event_ids.into_iter().collect(),
             discarded: waiting.discarded.into_iter().collect(),
@@ -291,6 +295,37 @@ async fn discard_waiting(
     Ok(is_needed)
 }
 
+/// Removes the person's threads and links. Returns the notes that other systems of record have.
+async fn erase_threads(connection: &mut Connection, whom: &Whom) -> Result<Vec<RemoteNote>, StoreError> {
+    let phones = whom.phones.iter().map(|phone| (phone.as_e164().to_owned(), "phone"));
+    let contacts = whom.contacts.iter().map(|contact| (contact.clone(), "contact_id"));
+    let mut notes = Vec::new();
+    for (value, column) in phones.chain(contacts) {
+        let of_theirs = format!("thread_id IN (SELECT thread_id FROM threads WHERE {column} = $1)");
+        let written = format!("SELECT system, parts FROM thread_writes WHERE {of_theirs}");
+        let rows = sqlx::query(AssertSqlSafe(written)).bind(value.as_str()).fetch_all(&mut *connection).await?;
+        for row in &rows {
+            let system = row::text(row, "system")?;
+            if system == Destination::SystemOfRecord.as_str() {
+                continue;
+            }
+            let note = |part: WrittenPart| RemoteNote { system: system.clone(), id: part.id };
+            notes.extend(threads::parts(row)?.into_iter().map(note));
+        }
+        for statement in [
+            format!("DELETE FROM thread_writes WHERE {of_theirs}"),
+            format!("DELETE FROM thread_messages WHERE {of_theirs}"),
+            format!("DELETE FROM threads WHERE {column} = $1"),
+            "DELETE FROM person_links WHERE value = $1 OR person_id IN
+                 (SELECT person_id FROM person_links WHERE value = $1 AND system <> 'system_of_record' AND person_id <> '')"
+                .to_owned(),
+        ] {
+            sqlx::query(AssertSqlSafe(statement)).bind(value.as_str()).execute(&mut *connection).await?;
+        }
+    }
+    Ok(notes)
+}
+
 async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) -> Result<Erased, StoreError> {
     let mut erased = Erased { numbers: whom.phones.len() as u64, ..Erased::default() };
     let delete = async |connection: &mut Connection, statement: &'static str, value: &str| {
@@ -316,6 +351,7 @@ async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) 
         // An account and phone is the key of a contact's effect. A claim that is being worked on would only be repeated.
         delete(connection, "DELETE FROM effects WHERE effect_key = $1 AND state <> 'claimed'", phone).await?;
     }
+    erased.remote_notes = erase_threads(connection, whom).await?;
     audit::note(connection, "erase", &phone.masked(), None).await?;
     Ok(erased)
 }

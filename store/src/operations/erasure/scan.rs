@@ -44,9 +44,11 @@ pub(super) const DEAD_LETTERS: Payloads = Payloads {
 };
 
 /// Texts beside the payloads, with their table's key: what was noted, what failed and why, what operators wrote.
-const TEXTS: [(&str, Key, &str, Text); 7] = [
+const TEXTS: [(&str, Key, &str, Text); 9] = [
     ("records_notes", Key::Text("note_id"), "body", Text::Plain),
     ("records_people", Key::Text("record_id"), "name", Text::Plain),
+    ("thread_messages", Key::Text("message_id"), "body", Text::Plain),
+    ("thread_writes", Key::Text("write_id"), "text", Text::Plain),
     ("dead_letters", Key::Text("id"), "detail", Text::Plain),
     ("attempts", Key::Number("seq"), "detail", Text::Plain),
     ("attempts", Key::Number("seq"), "requests", Text::Json),

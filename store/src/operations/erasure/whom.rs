@@ -10,6 +10,8 @@ use hookline_common::written::{Text, Written};
 use crate::Store;
 use crate::db::error::StoreError;
 use crate::db::row;
+use crate::operations::model::RemoteNote;
+use crate::threads;
 
 /// The people who have a number, with everything else that is theirs.
 #[derive(Clone)]
@@ -86,14 +88,39 @@ impl Store {
             }
         }
         let mut contacts: BTreeSet<String> = people.into_iter().filter_map(|person| person.contact_id).collect();
+        // With a system of record of the user's own, links say who has which numbers and contacts.
+        for (kind, value) in self.linked_elsewhere(phone).await? {
+            match kind.as_str() {
+                "phone" => phones.extend(Phone::parse(&value)),
+                "contact" => {
+                    contacts.insert(value);
+                }
+                _ => {}
+            }
+        }
         for number in &phones {
             contacts.extend(self.linked_contacts(number).await?);
         }
         Ok(Whom::new(phones, contacts, records))
     }
 
+    /// Returns contacts and numbers of whom this number is linked with in other systems of record. A person who was found
+    /// by a number that several share is not taken for its only holder.
+    async fn linked_elsewhere(&self, phone: &Phone) -> Result<Vec<(String, String)>, StoreError> {
+        let select = sqlx::query(
+            "SELECT DISTINCT o.kind, o.value FROM person_links l
+             JOIN person_links o ON o.system = l.system AND o.person_id = l.person_id
+             WHERE l.kind = 'phone' AND l.value = $1 AND l.person_id <> ''",
+        );
+        let rows = self.db.rows(select.bind(phone.as_e164())).await?;
+        rows.iter().map(|row| Ok((row::text(row, "kind")?, row::text(row, "value")?))).collect()
+    }
+
     async fn linked_contacts(&self, phone: &Phone) -> Result<Vec<String>, StoreError> {
-        let select = sqlx::query("SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL");
+        let select = sqlx::query(
+            "SELECT contact_id FROM contact_links WHERE phone = $1 AND contact_id IS NOT NULL
+             UNION SELECT contact_id FROM threads WHERE phone = $1 AND contact_id IS NOT NULL",
+        );
         let rows = self.db.rows(select.bind(phone.as_e164())).await?;
         rows.iter().map(|row| row::text(row, "contact_id")).collect()
     }
@@ -102,12 +129,54 @@ impl Store {
     pub(crate) async fn business_numbers_of_notes(&self, whom: &Whom) -> Result<BTreeSet<Phone>, StoreError> {
         let mut business = BTreeSet::new();
         for phone in &whom.phones {
-            let select = sqlx::query("SELECT 1 FROM records_notes WHERE business_number = $1 LIMIT 1");
+            let select = sqlx::query(
+                "SELECT 1 FROM records_notes WHERE business_number = $1
+                 UNION ALL SELECT 1 FROM threads WHERE business_number = $1 LIMIT 1",
+            );
             if self.db.row(select.bind(phone.as_e164())).await?.is_some() {
                 business.insert(phone.clone());
             }
         }
         Ok(business)
+    }
+
+    /// Returns the notes that systems of record other than the built-in one have of them.
+    pub(crate) async fn remote_notes_of(&self, whom: &Whom) -> Result<Vec<RemoteNote>, StoreError> {
+        let phones = whom.phones.iter().map(|phone| phone.as_e164().to_owned());
+        // A thread may name both the number and the contact.
+        let mut notes: Vec<RemoteNote> = Vec::new();
+        for value in phones.chain(whom.contacts.iter().cloned()) {
+            let select = sqlx::query(
+                "SELECT system, parts FROM thread_writes WHERE system <> 'system_of_record'
+                 AND thread_id IN (SELECT thread_id FROM threads WHERE phone = $1 OR contact_id = $1)",
+            );
+            for row in &self.db.rows(select.bind(value)).await? {
+                let system = row::text(row, "system")?;
+                let parts = threads::parts(row)?;
+                let found = parts.into_iter().map(|part| RemoteNote { system: system.clone(), id: part.id });
+                let found: Vec<RemoteNote> = found.filter(|note| !notes.contains(note)).collect();
+                notes.extend(found);
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Returns the keys of their threads' messages and writes.
+    pub(crate) async fn thread_keys_of(&self, whom: &Whom) -> Result<BTreeSet<String>, StoreError> {
+        let phones = whom.phones.iter().map(|phone| phone.as_e164().to_owned());
+        let mut keys = BTreeSet::new();
+        for value in phones.chain(whom.contacts.iter().cloned()) {
+            let select = sqlx::query(
+                "SELECT m.message_id AS id FROM thread_messages m JOIN threads t ON t.thread_id = m.thread_id
+                 WHERE t.phone = $1 OR t.contact_id = $1
+                 UNION SELECT w.write_id FROM thread_writes w JOIN threads t ON t.thread_id = w.thread_id
+                 WHERE t.phone = $1 OR t.contact_id = $1",
+            );
+            for row in &self.db.rows(select.bind(value)).await? {
+                keys.insert(row::text(row, "id")?);
+            }
+        }
+        Ok(keys)
     }
 
     /// Returns the keys of their notes and contact links.

@@ -16,6 +16,7 @@ const ALL: [Call; 4] = [OPT_OUT, CONTACT, NOTE, CHECK];
 fn rules() -> GateRules {
     GateRules {
         reserve: 0.1,
+        per_second: 0,
         window_ms: WINDOW_MS,
         open_min_ms: 5_000,
         open_max_ms: 300_000,
@@ -531,4 +532,33 @@ fn a_policy_survives_the_store() {
     let text = serde_json::to_string(&simulation.policy).expect("JSON");
 
     assert_eq!(serde_json::from_str::<Policy>(&text).expect("the same"), simulation.policy);
+}
+
+#[test]
+fn a_configured_pace_is_kept_in_every_second_and_used() {
+    for per_second in [1, 3, 10, 19, 20, 47, 100, 400] {
+        let rules = GateRules { per_second, ..rules() };
+        let mut policy = Policy::default();
+        // A quiet time earns nothing that a second may not have.
+        assert!(policy.decide(0, NOTE, &rules).is_ok());
+        let made: Vec<i64> = (60_000..70_000)
+            .flat_map(|now_ms| ALL.map(|call| (now_ms, call)))
+            .filter(|(now_ms, call)| {
+                let decided = policy.decide(*now_ms, *call, &rules);
+                if let Err(wait) = &decided {
+                    assert!(wait.why == Why::Turn && wait.until_ms.is_some_and(|until| until > *now_ms));
+                }
+                decided.is_ok()
+            })
+            .map(|(now_ms, _)| now_ms)
+            .collect();
+
+        let most = usize::try_from(per_second).unwrap();
+        for (first, at_ms) in made.iter().enumerate() {
+            let within = made[first..].iter().take_while(|later| **later < at_ms + 1_000).count();
+            assert!(within <= most, "{per_second} a second: {within} from {at_ms} on");
+        }
+        assert!(made.len() * 10 >= most * 10 * 9, "{per_second} a second: {} in ten", made.len());
+        assert!(!policy.is_free(&rules), "all processes share the pace");
+    }
 }

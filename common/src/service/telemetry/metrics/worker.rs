@@ -383,11 +383,17 @@ fn is_made_at(operation: Operation, destination: Destination) -> bool {
         | Operation::FindContactPhones
         | Operation::GetContact
         | Operation::CreateContact
-        | Operation::CheckToken
         | Operation::ListIntegrations
         | Operation::CreateIntegration
         | Operation::UpdateIntegration => true,
-        Operation::FindPerson | Operation::UpsertPerson | Operation::LogNote | Operation::SetOptOut => false,
+        Operation::CheckToken => return true,
+        Operation::FindPerson
+        | Operation::UpsertPerson
+        | Operation::FindNote
+        | Operation::LogNote
+        | Operation::SetOptOut
+        | Operation::ReadSetUp
+        | Operation::ChangeSetUp => false,
     };
     textus == (destination == Destination::TextUs)
 }

@@ -18,8 +18,11 @@ use hookline_store::Store;
 use hookline_store::model::Erased;
 use serde_json::json;
 
+use self::remote::RemoteNotes;
 use crate::open::Place;
 use crate::{open, opt_outs, output, status};
+
+mod remote;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EraseArgs {
@@ -61,8 +64,7 @@ pub(crate) async fn run(place: Place<'_>, args: &EraseArgs) -> anyhow::Result<Ex
         let erased = store.would_erase(&phone).await?;
         let left = Left { spooled: spooled(&settings).await?, ..Left::foretold(&settings, &erased) };
         if args.dry_run {
-            show(args, &phone, &erased, &left)?;
-            return Ok(ExitCode::SUCCESS);
+            return foretell(args, &phone, &erased, &left);
         }
         output::hint(&sum("This erases", &phone, &erased));
         if !is_confirmed()? {
@@ -70,11 +72,23 @@ pub(crate) async fn run(place: Place<'_>, args: &EraseArgs) -> anyhow::Result<Ex
             return Ok(ExitCode::FAILURE);
         }
     }
+    let mut remote = RemoteNotes::default();
+    // Before the store forgets their ids.
+    remote.delete(&settings, &store, store.would_erase(&phone).await?.remote_notes).await?;
     let erased = store.erase(&phone).await?;
+    // What a worker wrote in between.
+    remote.delete(&settings, &store, erased.remote_notes.clone()).await?;
     let logs_emptied = remove_from_queues(&settings, &store, &erased.discarded).await?;
     let erased = Erased { log_kept: erased.log_kept || !logs_emptied, ..erased };
     let broker_copies = store.erased_copies().await? + erased.still_waiting.len() as u64;
-    show(args, &phone, &erased, &Left { spooled: spooled(&settings).await?, broker_copies, ..Left::of(&erased) })?;
+    let left = Left { spooled: spooled(&settings).await?, broker_copies, ..Left::of(&erased) };
+    show(args, &phone, &erased, &left, &remote)?;
+    if remote.left.is_empty() { Ok(ExitCode::SUCCESS) } else { Ok(ExitCode::FAILURE) }
+}
+
+fn foretell(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<ExitCode> {
+    let remote = RemoteNotes { deleted: erased.remote_notes.len(), ..RemoteNotes::default() };
+    show(args, phone, erased, left, &remote)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,9 +151,10 @@ impl Left {
     }
 }
 
-fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow::Result<()> {
+fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left, remote: &RemoteNotes) -> anyhow::Result<()> {
     if !args.json {
-        return print_erased(args.dry_run, phone, erased, left);
+        print_erased(args.dry_run, phone, erased, left)?;
+        return remote.print(args.dry_run);
     }
     output::print_json(&json!({
         "phone": phone.masked(),
@@ -158,6 +173,8 @@ fn show(args: &EraseArgs, phone: &Phone, erased: &Erased, left: &Left) -> anyhow
         "events_being_recorded": left.being_recorded,
         "events_spooled": left.spooled,
         "log_emptied": !erased.log_kept,
+        "remote_notes_deleted": remote.deleted,
+        "remote_notes_left": remote.left_documents(),
     }))
 }
 

@@ -1,0 +1,168 @@
+//! The stand-in for a system of record in `hookline dev --system-of-record`: settings that point at it, and its notes as
+//! they would look there.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use hookline_common::settings::{HubSpotObject as Written, OnUnknownContact, Settings};
+use hookline_sandbox::receiver::SECRET;
+use hookline_sandbox::{HubSpot, HubSpotObject, HubSpotOptions, Receiver, ReceiverOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::dev_file::RecordStandIn;
+use crate::note_view::rendered;
+use crate::output;
+
+/// How often a thread is rewritten here, so that a newcomer sees the second text soon.
+const UPDATE_EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RecordSystem {
+    /// People, notes and flags in Hookline's own store
+    #[default]
+    Builtin,
+    /// A stand-in for HubSpot
+    Hubspot,
+    /// A stand-in for an endpoint of your own
+    Http,
+}
+
+pub(super) enum StandIn {
+    None,
+    HubSpot(HubSpot, Written, RecordStandIn),
+    Receiver(Receiver, RecordStandIn),
+}
+
+impl StandIn {
+    /// Starts the stand-in and points the settings at it, whatever system the configuration names.
+    pub(super) async fn start(which: RecordSystem, settings: &mut Settings) -> anyhow::Result<Self> {
+        let stand_in = match which {
+            RecordSystem::Builtin => {
+                RecordStandIn::configure(None, settings)?;
+                return Ok(Self::None);
+            }
+            RecordSystem::Hubspot => {
+                let token = format!("stand-in-{}", hex::encode(rand::random::<[u8; 12]>()));
+                let options = HubSpotOptions { token: token.clone(), ..HubSpotOptions::default() };
+                let hubspot = HubSpot::start(options).await.context("starting the stand-in for HubSpot")?;
+                let address = RecordStandIn::HubSpot { base_url: hubspot.base_url(), token };
+                RecordStandIn::configure(Some(address.clone()), settings)?;
+                add_properties(&hubspot, settings);
+                Self::HubSpot(hubspot, settings.system_of_record.hubspot.object, address)
+            }
+            RecordSystem::Http => {
+                let receiver =
+                    Receiver::start(ReceiverOptions::default()).await.context("starting the stand-in endpoint")?;
+                let address = RecordStandIn::Http { url: receiver.url(), secret: SECRET.to_owned() };
+                RecordStandIn::configure(Some(address.clone()), settings)?;
+                Self::Receiver(receiver, address)
+            }
+        };
+        settings.system_of_record.update_every = settings.system_of_record.update_every.min(UPDATE_EVERY);
+        // Nobody is in a stand-in that has just started, whatever is right for the real system.
+        settings.handlers.log_note.on_unknown_contact = Some(OnUnknownContact::Create);
+        Ok(stand_in)
+    }
+
+    /// Returns what other commands need to know.
+    pub(super) fn address(&self) -> Option<RecordStandIn> {
+        match self {
+            Self::None => None,
+            Self::HubSpot(_, _, address) | Self::Receiver(_, address) => Some(address.clone()),
+        }
+    }
+
+    /// Returns a line for the greeting.
+    pub(super) fn line(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::HubSpot(hubspot, ..) => format!("\x20 HubSpot    {} (stand-in)\n", hubspot.base_url()),
+            Self::Receiver(receiver, _) => format!("\x20 records    {} (stand-in for your endpoint)\n", receiver.url()),
+        }
+    }
+
+    /// Prints each note as it appears or changes, until `stop`.
+    pub(super) async fn show_notes(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        let mut shown: BTreeMap<String, String> = BTreeMap::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            for (id, whose, text) in self.notes() {
+                if shown.get(&id) != Some(&text) {
+                    output::print_line(&boxed(&format!("{} {id} on {whose}", self.noun()), &text))?;
+                    shown.insert(id, text);
+                }
+            }
+        }
+    }
+
+    /// Names what a note is there.
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::HubSpot(_, Written::Communication, _) => "communication",
+            Self::None | Self::HubSpot(_, Written::Note, _) | Self::Receiver(..) => "note",
+        }
+    }
+
+    /// Returns id, person and text of every note.
+    fn notes(&self) -> Vec<(String, String, String)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::HubSpot(hubspot, object, _) => {
+                let (notes, body) = match object {
+                    Written::Communication => (hubspot.communications(), "hs_communication_body"),
+                    Written::Note => (hubspot.notes(), "hs_note_body"),
+                };
+                let whose = |contacts: &[String]| format!("contact {}", contacts.join(", "));
+                notes
+                    .into_iter()
+                    .map(|note| (note.id.clone(), whose(&note.contacts), rendered(note.get(body))))
+                    .collect()
+            }
+            Self::Receiver(receiver, _) => {
+                let whose = |data: &serde_json::Value| format!("person {}", data["person"]["id"]);
+                let note =
+                    |thread: hookline_sandbox::receiver::Thread| (thread.thread_id, whose(&thread.data), thread.text);
+                receiver.threads().into_iter().map(note).collect()
+            }
+        }
+    }
+
+    pub(super) async fn stop(&self) {
+        match self {
+            Self::None => {}
+            Self::HubSpot(hubspot, ..) => hubspot.stop().await,
+            Self::Receiver(receiver, _) => receiver.stop().await,
+        }
+    }
+}
+
+/// Makes the properties that `check --connect --create-properties` makes in a real account.
+fn add_properties(hubspot: &HubSpot, settings: &Settings) {
+    let own = &settings.system_of_record.hubspot;
+    hubspot.add_property(HubSpotObject::Contact, &own.contact_key_property, true);
+    hubspot.add_typed_property(HubSpotObject::Contact, &own.opted_out_property, "bool");
+    hubspot.add_typed_property(HubSpotObject::Contact, &format!("{}_at", own.opted_out_property), "datetime");
+    hubspot.add_typed_property(HubSpotObject::Contact, "sms_opted_in_at", "datetime");
+    hubspot.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
+}
+
+fn boxed(title: &str, text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("    │ {line}")).collect();
+    format!("    ┌ {title}\n{}\n    └", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_stands_in_a_box() {
+        assert_eq!(boxed("note 1", "a\nb"), "    ┌ note 1\n    │ a\n    │ b\n    └");
+    }
+}

@@ -1,0 +1,147 @@
+//! HubSpot's limits: a number of calls in any ten seconds, which headers report, a number per day, and five searches a
+//! second, which nothing reports and which all apps of the account share
+//! (<https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines>,
+//! <https://developers.hubspot.com/docs/api-reference/latest/crm/search-the-crm>).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hookline_common::settings::HubSpotSettings;
+use hookline_common::time::{Timestamp, millis};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::destinations::limits::{GateRules, Limits, MAX_WAIT};
+use crate::destinations::priority::Priority;
+
+/// The interval of the limit if an answer does not say.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Longest time that a call waits in hand for its turn, whatever the call's time-out.
+const IN_HAND_MAX: Duration = Duration::from_secs(8);
+/// Searches of this process within [`SECOND`]. The fifth is left to the account's other apps.
+const SEARCHES: usize = 4;
+/// Searches that are not for an opt-out.
+const OTHER_SEARCHES: usize = 3;
+/// Time between two of them where many wait.
+const APART: Duration = Duration::from_millis(370);
+/// A little more than a second, since searches take differently long on their way.
+const SECOND: Duration = Duration::from_millis(1100);
+/// Deliveries that were refused a search come back over this time at most.
+const SPREAD_MAX: Duration = Duration::from_secs(30);
+
+/// Returns the rules of HubSpot's gate.
+pub(super) fn rules(settings: &HubSpotSettings) -> GateRules {
+    GateRules {
+        reserve: 0.1,
+        window_ms: millis(WINDOW),
+        open_min_ms: 5_000,
+        open_max_ms: 300_000,
+        probe_every_ms: 60_000,
+        in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
+        per_second: 0,
+    }
+}
+
+/// Reads the headers of an answer. The interval rolls, so the window of each answer ends one interval later.
+pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Limits {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let interval = number("x-hubspot-ratelimit-interval-milliseconds").and_then(|ms| u64::try_from(ms).ok());
+    let interval = interval.map_or(WINDOW, Duration::from_millis).min(MAX_WAIT);
+    let remaining = number("x-hubspot-ratelimit-remaining").map(|remaining| remaining.max(0));
+    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    Limits {
+        limit: number("x-hubspot-ratelimit-max").filter(|limit| *limit > 0),
+        remaining,
+        window_end: remaining.map(|_| (now.plus(interval), interval)),
+        retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT)).filter(|wait| !wait.is_zero()),
+    }
+}
+
+/// Counts this process's searches. Clones share the count. With several processes, a 429 tells what is too many.
+#[derive(Clone, Default)]
+pub(super) struct SearchLimit(Arc<Mutex<Searches>>);
+
+#[derive(Default)]
+struct Searches {
+    made: VecDeque<Instant>,
+    /// When the next search has room that nobody waits for.
+    room_at: Option<Instant>,
+}
+
+impl SearchLimit {
+    /// Counts a search that is made now.
+    ///
+    /// # Errors
+    /// How long to wait where it would be one too many. Deliveries that wait are told different times, so that they do
+    /// not come back together.
+    pub(super) fn take(&self, priority: Priority) -> Result<(), Duration> {
+        self.take_at(Instant::now(), priority)
+    }
+
+    fn take_at(&self, now: Instant, priority: Priority) -> Result<(), Duration> {
+        let mut searches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        searches.made.retain(|at| now.duration_since(*at) < SECOND);
+        let most = if priority == Priority::OptOut { SEARCHES } else { OTHER_SEARCHES };
+        if searches.made.len() < most {
+            searches.made.push_back(now);
+            return Ok(());
+        }
+        let first = searches.made.front().map_or(now, |at| *at) + SECOND;
+        if priority == Priority::OptOut {
+            return Err(first.duration_since(now));
+        }
+        let room_at = searches.room_at.map_or(first, |at| at.max(first)).min(now + SPREAD_MAX);
+        searches.room_at = Some(room_at + APART);
+        Err(room_at.duration_since(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn the_rolling_interval_is_read_from_the_headers() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-hubspot-ratelimit-max", "190"),
+            ("x-hubspot-ratelimit-remaining", "187"),
+            ("x-hubspot-ratelimit-interval-milliseconds", "10000"),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        let now = Timestamp::from_millis(5_000);
+
+        let limits = read(&headers, now);
+
+        assert_eq!((limits.limit, limits.remaining, limits.retry_after), (Some(190), Some(187), None));
+        assert_eq!(limits.window_end, Some((Timestamp::from_millis(15_000), WINDOW)));
+        assert_eq!(read(&HeaderMap::new(), now), Limits::default());
+    }
+
+    #[test]
+    fn searches_stay_below_five_a_second_and_opt_outs_have_one_of_their_own() {
+        let (limit, now) = (SearchLimit::default(), Instant::now());
+        for _ in 0..OTHER_SEARCHES {
+            assert_eq!(limit.take_at(now, Priority::Note), Ok(()));
+        }
+        assert!(limit.take_at(now, Priority::Note).is_err());
+        assert_eq!(limit.take_at(now, Priority::OptOut), Ok(()));
+        let wait = limit.take_at(now, Priority::OptOut).expect_err("one too many");
+        assert!(wait >= Duration::from_secs(1));
+
+        assert_eq!(limit.take_at(now + wait, Priority::OptOut), Ok(()));
+    }
+
+    #[test]
+    fn many_that_wait_come_back_over_a_longer_time() {
+        let (limit, now) = (SearchLimit::default(), Instant::now());
+        let waits: Vec<Duration> = (0..40).filter_map(|_| limit.take_at(now, Priority::Note).err()).collect();
+
+        assert!(waits.is_sorted_by(|a, b| *b >= *a + APART), "{waits:?}");
+        // Each of them has room when it comes back.
+        assert!(waits.iter().all(|wait| limit.take_at(now + *wait, Priority::Note).is_ok()));
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests HubSpot as the system of record against a stand-in that is as strict as the vendor.
+
+mod failures;
+mod helpers;
+mod notes;
+mod opt_outs;
+mod people;
+mod set_up;
