@@ -13,7 +13,12 @@ const SENT: usize = 60;
 async fn a_backup_under_load_restores_everything_that_was_accepted_before_it() {
     let all_in_one = AllInOne::start().await;
     let running = all_in_one.run().await;
-    let people: Vec<SampleFacts> = (0..2 * SENT).map(|_| SampleFacts::random(ACCOUNT)).collect();
+    // Random numbers may meet, and the second opt-out of a number asks for nothing.
+    let person = |n: usize| {
+        let phone = format!("+1{}55501{:02}", 202 + n / 100, n % 100);
+        SampleFacts { phone, ..SampleFacts::random(ACCOUNT) }
+    };
+    let people: Vec<SampleFacts> = (0..2 * SENT).map(person).collect();
     let bodies: Vec<_> = people.iter().map(|person| sample("contact.opted_out", person)).collect();
     for body in &bodies[..SENT] {
         all_in_one.sender.send(body).await;
@@ -45,9 +50,10 @@ async fn a_backup_under_load_restores_everything_that_was_accepted_before_it() {
     let running = all_in_one.run().await;
     let accounts = all_in_one.settled().await;
 
-    let done = accounts.of("record_opt_out", "done");
     for id in before.keys() {
-        assert!(done.contains(id), "{id} was accepted before the backup");
+        // Where the restored machine meets the echo of a PUT first, it makes the PUT for that.
+        let end = accounts.ending(id, "record_opt_out");
+        assert!(["done", "skipped: echo"].contains(&end.as_str()), "{id} was accepted before the backup: {end}");
     }
     for person in &people[..SENT] {
         assert!(all_in_one.sandbox.effect_count(EffectKind::OptOutPut, ACCOUNT, &person.phone) >= 1);
