@@ -108,14 +108,4 @@ impl Notes for Builtin {
         self.store.add_thread_notes(&person.id.0, part.thread).await?;
         Ok(part.key.to_owned())
     }
-
-    async fn find(
-        &self,
-        _attempt: &Attempt<'_>,
-        _person: &Person,
-        _part: &NotePart<'_>,
-    ) -> Result<Option<String>, HandlerError> {
-        // A write by key needs no look-up.
-        Ok(None)
-    }
 }

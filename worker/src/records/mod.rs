@@ -10,6 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::builtin::Builtin;
+use self::http::HttpRecords;
+use self::hubspot::HubSpot;
 use async_trait::async_trait;
 use hookline_common::names::{Destination, OperationClass};
 use hookline_common::note_text::Format;
@@ -20,11 +23,6 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{PersonFacts, Thread};
 use tokio_util::sync::CancellationToken;
-use url::Url;
-
-use self::builtin::Builtin;
-use self::http::HttpRecords;
-use self::hubspot::HubSpot;
 
 use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
@@ -154,13 +152,16 @@ pub trait Notes: Send + Sync + 'static {
     /// writes by key. Returns the note's id.
     async fn write(&self, attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError>;
 
-    /// Returns the id of this part's note, if it is on the person's record. `part.remote_id` is `None`.
+    /// Returns the id of this part's note, if it is on the person's record. `part.remote_id` is `None`. A system that writes
+    /// by key is never asked.
     async fn find(
         &self,
-        attempt: &Attempt<'_>,
-        person: &Person,
-        part: &NotePart<'_>,
-    ) -> Result<Option<String>, HandlerError>;
+        _attempt: &Attempt<'_>,
+        _person: &Person,
+        _part: &NotePart<'_>,
+    ) -> Result<Option<String>, HandlerError> {
+        Ok(None)
+    }
 }
 
 /// Returns kind and instance of the configured system of record, as [`SystemOfRecord::name`] does.
@@ -169,9 +170,7 @@ pub fn name(settings: &SystemOfRecordSettings) -> String {
     match settings.kind {
         SystemOfRecordKind::Builtin => Destination::SystemOfRecord.as_str().to_owned(),
         SystemOfRecordKind::HubSpot => hubspot::name(&settings.hubspot),
-        SystemOfRecordKind::Http => {
-            format!("http {}", settings.http.url.as_ref().map(Url::as_str).unwrap_or_default())
-        }
+        SystemOfRecordKind::Http => settings.http.url.as_ref().map(http::name).unwrap_or_default(),
     }
 }
 

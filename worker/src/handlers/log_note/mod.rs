@@ -144,8 +144,12 @@ impl LogNote {
         }
     }
 
-    /// Takes a later copy of a message that another event brought before, if it differs. What the copy leaves out stays.
+    /// Takes a later copy of a message that another event brought before, if it differs. What the copy leaves out stays. A
+    /// message that was fetched is what the Messages API says, whatever a later webhook has.
     async fn take_later_copy(&self, attempt: &Attempt<'_>, payload: &MessagePayload) -> Result<(), HandlerError> {
+        if !self.finder.is_off() {
+            return Ok(());
+        }
         let Some((facts, known)) = self.store.thread_message(&payload.raw_message_id).await? else { return Ok(()) };
         let copy = thread_message(attempt, payload, None);
         let copy = ThreadMessage {

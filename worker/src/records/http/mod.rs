@@ -72,6 +72,11 @@ enum Taken {
     Before,
 }
 
+/// Returns kind and instance of the system at this URL.
+pub(super) fn name(url: &Url) -> String {
+    format!("http {url}")
+}
+
 impl HttpRecords {
     /// Builds the connector from the settings.
     ///
@@ -96,7 +101,7 @@ impl HttpRecords {
         };
         let http = Http::new(options, Arc::clone(&gate), None, Arc::clone(metrics))?;
         let keys = RwLock::new(Keys::of(&settings.secrets)?);
-        Ok(Self { name: format!("http {url}"), http, gate, url, keys })
+        Ok(Self { name: name(&url), http, gate, url, keys })
     }
 
     /// Asks the receiver about a number that nobody has. Any answer but a refused signature shows that it takes ours.
@@ -310,15 +315,5 @@ impl Notes for HttpRecords {
         let document = Document::thread_written(person, part);
         self.send(attempt.calls, Operation::LogNote, document).await.map_err(failed)?;
         Ok(part.key.to_owned())
-    }
-
-    async fn find(
-        &self,
-        _attempt: &Attempt<'_>,
-        _person: &Person,
-        _part: &NotePart<'_>,
-    ) -> Result<Option<String>, HandlerError> {
-        // A write by key needs no look-up.
-        Ok(None)
     }
 }
