@@ -2,7 +2,7 @@
 
 use hookline_common::names::HandlerName::LogNote;
 use hookline_common::phone::Phone;
-use hookline_common::settings::{NoteForm, OnFailedMessage, OnUnknownContact};
+use hookline_common::settings::{MessageLookup, NoteForm, OnFailedMessage, OnUnknownContact, Preference};
 use hookline_common::time::Timestamp;
 use hookline_common::time_zone::TimeZone;
 use hookline_sandbox::samples::{SampleFacts, sample};
@@ -134,7 +134,7 @@ async fn a_picture_without_words_is_a_note_that_says_so() {
 async fn an_operator_chooses_among_people_who_share_a_number_once_or_for_good() {
     let pipeline = TestPipeline::with(|setup| {
         setup.settings.handlers.log_note.on_unknown_contact = Some(OnUnknownContact::DeadLetter);
-        setup.settings.handlers.log_note.message_lookup = hookline_common::settings::MessageLookup::Message;
+        setup.settings.handlers.log_note.message_lookup = MessageLookup::Message;
     })
     .await;
     let texter = SampleFacts { embed_contact: false, ..someone() };
@@ -218,7 +218,7 @@ async fn a_later_copy_of_a_message_counts_whichever_comes_first() {
     let mut texts = Vec::new();
     for is_reversed in [false, true] {
         let pipeline = TestPipeline::with(|setup| {
-            setup.settings.handlers.log_note.message_lookup = hookline_common::settings::MessageLookup::None;
+            setup.settings.handlers.log_note.message_lookup = MessageLookup::None;
         })
         .await;
         let person = SampleFacts { phone: "+12025550147".to_owned(), ..someone() };
@@ -245,4 +245,54 @@ async fn a_later_copy_of_a_message_counts_whichever_comes_first() {
         texts.push(text.lines().last().expect("a line").to_owned());
     }
     assert_eq!(texts[0], texts[1]);
+}
+
+#[tokio::test]
+async fn a_later_webhook_changes_nothing_of_a_message_that_was_fetched() {
+    let pipeline = TestPipeline::start().await;
+    let first = sample(RECEIVED, &SampleFacts { body: "Call me".to_owned(), ..someone() });
+    pipeline.sandbox.learn(&first).expect("a message");
+    let mut later = first.clone();
+    later["message"]["body"] = json!("Call");
+    later["timestamp"] = json!("2099-01-01T00:00:00Z");
+
+    for body in [&first, &later] {
+        pipeline.send(body).await;
+        pipeline.quiet().await;
+    }
+
+    let text = threads(&pipeline).await.remove(0).text.expect("a text");
+    assert!(text.ends_with("Received: Call me"), "{text}");
+}
+
+#[tokio::test]
+async fn the_first_rule_that_leaves_one_person_decides_among_those_who_share_a_number() {
+    for (prefer, whose) in [
+        (vec![Preference::Owner, Preference::Oldest], Some(0)),
+        (vec![Preference::Newest], Some(1)),
+        (vec![Preference::Owner], None),
+    ] {
+        let pipeline = TestPipeline::with(|setup| {
+            setup.settings.system_of_record.prefer = prefer.clone();
+            setup.settings.handlers.log_note.message_lookup = MessageLookup::None;
+        })
+        .await;
+        let texter = SampleFacts { embed_contact: false, ..someone() };
+        let mut people = Vec::new();
+        for contact in ["/contacts/a", "/contacts/b"] {
+            let phones = vec![Phone::parse(&texter.phone).expect("a number")];
+            let facts = PersonFacts { contact_id: Some(contact.to_owned()), phones, name: None };
+            people.push(pipeline.store.upsert_person(&facts).await.expect("the store answers").0.record_id);
+            // The times of two people must differ.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let mut body = sample(RECEIVED, &texter);
+        body["conversation"]["assignedContact"] = json!(null);
+        pipeline.send(&body).await;
+        pipeline.quiet().await;
+
+        let notes = pipeline.notes().await;
+        let owner = notes.first().map(|note| note.person_id.clone());
+        assert_eq!(owner, whose.map(|index: usize| people[index].clone()), "{prefer:?}");
+    }
 }
