@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::hubspot::HubSpotEndpoint;
 use crate::receiver::DocumentType;
 use crate::route::Endpoint;
+use crate::salesforce::SalesforceEndpoint;
 use crate::subject::Subject;
 
 /// Which requests meet a fault, and how often. All conditions that are set must hold.
@@ -167,6 +168,7 @@ impl FaultRule {
 pub enum AnyEndpoint {
     TextUs(Endpoint),
     HubSpot(HubSpotEndpoint),
+    Salesforce(SalesforceEndpoint),
     Receiver(DocumentType),
 }
 
@@ -179,6 +181,12 @@ impl From<Endpoint> for AnyEndpoint {
 impl From<HubSpotEndpoint> for AnyEndpoint {
     fn from(endpoint: HubSpotEndpoint) -> Self {
         Self::HubSpot(endpoint)
+    }
+}
+
+impl From<SalesforceEndpoint> for AnyEndpoint {
+    fn from(endpoint: SalesforceEndpoint) -> Self {
+        Self::Salesforce(endpoint)
     }
 }
 

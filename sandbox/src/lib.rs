@@ -15,8 +15,9 @@
 //! # }
 //! ```
 //!
-//! Two further servers stand in for systems of record: [`hubspot`] for HubSpot, and [`receiver`] for a user's own
-//! endpoint that takes the documents of the http connector. [`FaultRule`] works for all three.
+//! Three further servers stand in for systems of record: [`hubspot`] for HubSpot, [`salesforce`] for Salesforce, and
+//! [`receiver`] for a user's own endpoint that takes the documents of the http connector. [`FaultRule`] works for all
+//! four.
 //!
 //! Where the vendor documents nothing, the sandbox behaves in the way that is hardest on a client, and a comment at the
 //! place says so. State is kept in memory only and lost with the [`Sandbox`].
@@ -42,6 +43,7 @@ mod raw;
 pub mod receiver;
 mod reply;
 mod route;
+pub mod salesforce;
 pub mod samples;
 mod sandbox;
 mod server;
@@ -65,6 +67,9 @@ pub use options::{
 };
 pub use receiver::{Document, DocumentType, Receiver, ReceiverOptions};
 pub use route::Endpoint;
+pub use salesforce::{
+    CustomField, Salesforce, SalesforceEndpoint, SalesforceObject, SalesforceOptions, SalesforceRecord,
+};
 pub use samples::SampleFacts;
 pub use sandbox::{FaultId, MessageIds, Sandbox};
 pub use stand_in::ApiRequest;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::limits::Limits;
 use super::object::HubSpotObject;
 use super::options::{HubSpotOptions, MergedIds};
+use super::owners::Owner;
 use super::phones;
 use super::record::{Properties, Record, now};
 use super::schema::Schema;
@@ -16,6 +17,7 @@ pub(crate) struct Account {
     /// One sequence of ids serves all kinds of object, so that an id of a wrong kind is never found.
     records: BTreeMap<u64, Record>,
     last_id: u64,
+    pub(crate) owners: Vec<Owner>,
     pub(crate) limits: Limits,
     /// Every `after` that an answer has had.
     pub(crate) pages: HashSet<String>,
@@ -28,6 +30,7 @@ impl Account {
             schemas: HubSpotObject::ALL.into_iter().map(|object| (object, Schema::standard(object))).collect(),
             records: BTreeMap::new(),
             last_id: 100,
+            owners: Vec::new(),
             limits: Limits::default(),
             pages: HashSet::new(),
         }
@@ -67,6 +70,17 @@ impl Account {
     pub(crate) fn find_by(&self, object: HubSpotObject, property: &str, value: &str) -> Option<u64> {
         let value = if property == "email" { value.to_lowercase() } else { value.to_owned() };
         self.live(object).find(|record| record.properties.get(property) == Some(&value)).map(|record| record.id)
+    }
+
+    pub(crate) fn add_owner(&mut self, email: &str) -> u64 {
+        let id = 41_000_001 + self.owners.len() as u64;
+        self.owners.push(Owner { id, email: email.to_owned(), archived: false });
+        id
+    }
+
+    /// Whether a record can be assigned to the owner with this id.
+    pub(crate) fn can_own(&self, id: &str) -> bool {
+        self.owners.iter().any(|owner| !owner.archived && owner.id.to_string() == id)
     }
 
     /// Returns whether unique values are enforced for this kind of object.
@@ -125,6 +139,12 @@ impl Account {
 
     pub(crate) fn delete_by_hand(&mut self, id: &str) {
         let id = self.contact_named(id);
+        self.archive(id);
+    }
+
+    pub(crate) fn delete_note_by_hand(&mut self, id: &str) {
+        let objects = [HubSpotObject::Communication, HubSpotObject::Note];
+        let id = objects.into_iter().find_map(|object| self.find(object, id)).expect("a note that exists");
         self.archive(id);
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::account::Account;
 use super::object::HubSpotEndpoint;
 use super::route::{self, NoRoute, Route, Version};
-use super::{associations, batch, error, objects, properties, search};
+use super::{associations, batch, error, objects, owners, properties, search};
 use crate::answer::Answer;
 use crate::fault_rule::AnyEndpoint;
 use crate::route::query_pairs;
@@ -81,6 +81,7 @@ impl Api for Account {
             HubSpotEndpoint::ListAssociations { from, to } => associations::list(self, (from, to), &call),
             HubSpotEndpoint::Label { from, to } => associations::label(self, (from, to), &call),
             HubSpotEndpoint::Dissociate { from, to } => associations::dissociate(self, (from, to), &call),
+            HubSpotEndpoint::ListOwners => owners::list(self, &call),
         });
         answered.unwrap_or_else(|refusal| refusal)
     }

@@ -28,6 +28,7 @@ mod limits;
 mod object;
 mod objects;
 mod options;
+mod owners;
 mod phones;
 mod properties;
 mod record;
@@ -141,6 +142,14 @@ impl HubSpot {
         self.stand_in.with(|account| account.delete_by_hand(id));
     }
 
+    /// Deletes a communication or a note by hand.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    pub fn delete_note(&self, id: &str) {
+        self.stand_in.with(|account| account.delete_note_by_hand(id));
+    }
+
     /// Merges a contact into another one by hand. Its communications and notes move to the primary contact, and so do
     /// the values that the primary contact lacks. [`HubSpotOptions::merged_ids`] says what its id is then.
     ///
@@ -148,6 +157,22 @@ impl HubSpot {
     /// If there is no such contact.
     pub fn merge(&self, primary: &str, secondary: &str) {
         self.stand_in.with(|account| account.merge_by_hand(primary, secondary));
+    }
+
+    /// Adds a user who can own records, and returns the owner's id.
+    pub fn add_owner(&self, email: &str) -> String {
+        self.stand_in.with(|account| account.add_owner(email).to_string())
+    }
+
+    /// Deactivates a user. The records that they own stay theirs, and no others can be given to them.
+    ///
+    /// # Panics
+    /// If there is no such owner.
+    pub fn archive_owner(&self, id: &str) {
+        self.stand_in.with(|account| {
+            let owner = account.owners.iter_mut().find(|owner| owner.id.to_string() == id);
+            owner.expect("an owner that exists").archived = true;
+        });
     }
 
     /// Adds a text property as if made by hand. This works for unique ones on notes and communications too, whatever

@@ -97,6 +97,8 @@ pub enum HubSpotEndpoint {
     Label { from: HubSpotObject, to: HubSpotObject },
     /// `DELETE /crm/v4/objects/{from}/{id}/associations/{to}/{id}`
     Dissociate { from: HubSpotObject, to: HubSpotObject },
+    /// `GET /crm/v3/owners{?email,after,limit,archived}`
+    ListOwners,
 }
 
 impl HubSpotEndpoint {
@@ -118,6 +120,7 @@ impl HubSpotEndpoint {
             | Self::ListGroups(_)
             | Self::Associate { .. }
             | Self::ListAssociations { .. }
+            | Self::ListOwners
             | Self::Dissociate { .. } => false,
         }
     }
@@ -139,6 +142,7 @@ impl HubSpotEndpoint {
                 &["crm.schemas.contacts.read", "crm.objects.contacts.read"]
             }
             Self::CreateProperty(_) | Self::CreateGroup(_) => &["crm.schemas.contacts.write"],
+            Self::ListOwners => &["crm.objects.owners.read"],
         }
     }
 }

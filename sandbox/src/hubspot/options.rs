@@ -57,11 +57,12 @@ pub enum MergedIds {
 }
 
 /// Every scope that a call may need.
-pub(crate) const SCOPES: [&str; 4] = [
+pub(crate) const SCOPES: [&str; 5] = [
     "crm.objects.contacts.read",
     "crm.objects.contacts.write",
     "crm.schemas.contacts.read",
     "crm.schemas.contacts.write",
+    "crm.objects.owners.read",
 ];
 
 impl Default for HubSpotOptions {

@@ -69,6 +69,8 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<Route, NoRoute> {
             let (calls, ids) = associations(rest).or_else(|| objects(rest)).ok_or(NoRoute::Unknown)?;
             (Version::Dated(date.to_owned()), calls, ids)
         }
+        ["crm", "owners", date] if is_date(date) => (Version::Dated(date.to_owned()), owners(), Vec::new()),
+        ["crm", "v3", "owners"] => (Version::Numbered, owners(), Vec::new()),
         ["crm", "v3", "objects", ref rest @ ..] => {
             let (calls, ids) = objects(rest).ok_or(NoRoute::Unknown)?;
             (Version::Numbered, calls, ids)
@@ -103,6 +105,10 @@ fn objects(rest: &[&str]) -> Option<Calls> {
         _ => return None,
     };
     Some(found)
+}
+
+fn owners() -> Vec<(Method, E)> {
+    vec![(Method::GET, E::ListOwners)]
 }
 
 fn properties(rest: &[&str]) -> Option<Calls> {
@@ -160,6 +166,9 @@ mod tests {
             (Method::GET, "/crm/v3/properties/notes", Some(E::ListProperties(Object::Note))),
             (Method::GET, "/crm/properties/2026-09/notes", Some(E::ListProperties(Object::Note))),
             (Method::GET, "/crm/properties/september/notes", None),
+            (Method::GET, "/crm/v3/owners", Some(E::ListOwners)),
+            (Method::GET, "/crm/owners/2026-09", Some(E::ListOwners)),
+            (Method::GET, "/crm/owners/v3", None),
             (
                 Method::PUT,
                 "/crm/v4/objects/notes/1/associations/default/contacts/2",

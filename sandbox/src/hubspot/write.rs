@@ -54,6 +54,10 @@ pub(crate) fn properties_of(
                 let message = format!("\"{name}\" is a read only property; its value cannot be set.");
                 errors.push(ErrorDetail::about(name, "READ_ONLY_VALUE", message));
             }
+            Some(_) if name == "hubspot_owner_id" && !value.is_empty() && !account.can_own(value) => {
+                let message = format!("{value} was not a valid owner of this account.");
+                errors.push(ErrorDetail::about(name, "INVALID_OWNER_ID", message));
+            }
             Some(property) => match property.stored(value) {
                 Ok(value) => drop(stored.insert(name.clone(), value)),
                 Err((code, message)) => errors.push(ErrorDetail::about(name, code, message)),

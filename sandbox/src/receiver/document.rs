@@ -73,7 +73,7 @@ fn check(kind: DocumentType, data: &Value) -> Check {
         }
         DocumentType::PersonUpserted => {
             let fields = object(data, "data", &["person"], &[])?;
-            person(fields, &["contact_id", "phones", "name"], &["id"])
+            person(fields, &["contact_id", "phones", "name"], &["id", "fields"])
         }
         DocumentType::ThreadWritten => thread(data),
         DocumentType::OptOutChanged => {
@@ -138,6 +138,13 @@ fn person(fields: &Map<String, Value>, required: &[&str], optional: &[&str]) -> 
     maybe_text(person, "name")?;
     if person.contains_key("id") {
         maybe_text(person, "id")?;
+    }
+    if let Some(filled) = person.get("fields") {
+        let filled =
+            filled.as_object().filter(|filled| !filled.is_empty()).ok_or("fields is no object with members")?;
+        if !filled.values().all(|text| text.as_str().is_some_and(|text| !text.is_empty())) {
+            return Err("a field of the person is no text".into());
+        }
     }
     let phones = person.get("phones").and_then(Value::as_array).ok_or("phones is no array")?;
     match phones.iter().find(|phone| !phone.as_str().is_some_and(is_e164)) {

@@ -11,6 +11,7 @@ mod rate_limit;
 mod receiver;
 mod records;
 mod rights;
+mod salesforce;
 mod samples;
 mod seeding;
 mod shapes;
