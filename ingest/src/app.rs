@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::{App, HttpServer, web};
+use actix_web::web;
 use anyhow::Context;
 use hookline_broker::{BrokerState, Publish};
 use hookline_common::service::admin::{Readiness, ReadinessReport};
@@ -19,28 +19,22 @@ use hookline_common::settings::{OnBrokerOutage, Settings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::connection;
 use crate::durable::Durable;
+use crate::listener::{self, Serving};
 use crate::log_throttle::LogThrottle;
 use crate::open_files;
 use crate::routes::body::BodyLimits;
 use crate::routes::buffered::BufferedBytes;
-use crate::routes::webhooks::{self, AppState, InFlightLimit};
+use crate::routes::webhooks::{AppState, InFlightLimit};
 use crate::sources::Sources;
 use crate::spool::{STORING, Spooling};
 use crate::tls::Certificate;
 
 /// Maximum worker threads. The broker is the bottleneck, not HTTP, so more threads would only contend.
 const MAX_WORKERS: usize = 4;
-/// How long an idle connection is kept. This is longer than the usual 60 s of load balancers, so that the load balancer
-/// closes the connection. If we closed it, a request could arrive on a connection that is just being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Maximum connections per worker thread. Requests in flight have their own, far lower limit; an idle connection costs
 /// only some KiB.
 const MAX_CONNECTIONS: usize = 8192;
-/// Maximum TLS handshakes begun per second and worker thread. The handshake is the most expensive part of a connection.
-const MAX_CONNECTION_RATE: usize = 256;
-
 /// The webhook server. It is bound on creation and serves once [`IngestApp::run`] is called.
 pub struct IngestApp {
     server: Server,
@@ -86,35 +80,23 @@ impl IngestApp {
             failure_lines: LogThrottle::new(),
             unparsed_lines: LogThrottle::new(),
         });
-        let factory = move || {
-            App::new()
-                .app_data(state.clone())
-                .service(web::resource("/webhooks/{source}").to(webhooks::receive))
-                .default_service(web::to(webhooks::not_found))
-        };
-        let between_requests = KEEP_ALIVE + ingest.request_timeout;
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
-        let server = HttpServer::new(factory)
-            .workers(workers)
-            .disable_signals()
-            .keep_alive(KEEP_ALIVE)
-            .tcp_nodelay(true)
-            .client_request_timeout(ingest.request_timeout)
-            .max_connections(MAX_CONNECTIONS.min(open_files::for_connections() / workers).max(1))
-            .max_connection_rate(MAX_CONNECTION_RATE)
-            .shutdown_timeout(whole_seconds(settings.shutdown_grace))
-            .on_connect(move |io, data| connection::watch(io, data, between_requests));
-        let addr = ingest.listen;
+        let serving = Serving {
+            state,
+            request_timeout: ingest.request_timeout,
+            workers,
+            max_connections: MAX_CONNECTIONS.min(open_files::for_connections() / workers).max(1),
+            shutdown_timeout: whole_seconds(settings.shutdown_grace),
+        };
         let certificate = ingest.tls.files().map(|(cert, key)| Certificate::read(cert, key, &metrics)).transpose()?;
-        let server = match &certificate {
-            None => server.bind(addr),
-            Some(certificate) => server.bind_rustls_0_23(addr, certificate.server_config()?),
-        }
-        .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
-
-        let local_addr = bound_to(&server.addrs())?;
+        let tls = certificate.as_ref().map(Certificate::server_config).transpose()?;
+        let addr = ingest.listen;
+        let listener = listener::listen(addr)
+            .with_context(|| format!("[ingest] listen: cannot listen on {addr}; choose another address or port"))?;
+        let local_addr = listener.local_addr().context("nothing was bound")?;
+        let server = serving.on(listener, tls).context("the webhook listener cannot be set up")?;
         Ok(Self {
-            server: server.run(),
+            server,
             local_addr,
             broker,
             broker_state,
@@ -238,10 +220,6 @@ async fn serve(mut server: Server, stop: impl Future<Output = ()>) -> std::io::R
 fn storing_deadline(settings: &Settings) -> Duration {
     let has_spool = !settings.broker.url.is_empty() && settings.ingest.on_broker_outage == OnBrokerOutage::Spool;
     if has_spool { 2 * STORING } else { STORING }
-}
-
-fn bound_to(addrs: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
-    addrs.first().copied().context("nothing was bound")
 }
 
 /// Rounds up to whole seconds, because actix counts its shutdown grace in seconds and a grace below 1 s would become

@@ -2,18 +2,18 @@
 //! connection and for an idle keep-alive. actix does not limit a second head that trickles in, nor the rest of a
 //! refused body. This module limits the time between two requests, whatever arrives meanwhile.
 
-use std::any::Any;
 use std::cell::Cell;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use actix_web::rt::task::JoinHandle;
+
+use crate::portions::Portion;
 
 struct Connection {
     /// A second handle to the socket, dropped with the connection. actix owns the connection itself, so shutting down
@@ -21,6 +21,7 @@ struct Connection {
     socket: std::net::TcpStream,
     /// `None` while a request is being handled.
     idle_since: Cell<Option<Instant>>,
+    portion: Rc<Portion>,
     watchdog: JoinHandle<()>,
 }
 
@@ -30,14 +31,14 @@ impl Drop for Connection {
     }
 }
 
-/// Watches a new connection and closes it after `limit` without a request in hand. Meant for `HttpServer::on_connect`.
-pub(crate) fn watch(io: &dyn Any, data: &mut Extensions, limit: Duration) {
-    let tcp = io.downcast_ref::<TcpStream>().or_else(|| Some(io.downcast_ref::<TlsStream<TcpStream>>()?.get_ref().0));
+/// Watches a new connection and closes it after `limit` without a request in hand.
+pub(crate) fn watch(tcp: &TcpStream, portion: Rc<Portion>, data: &mut Extensions, limit: Duration) {
     // Without a free file descriptor the connection is served unwatched; the next `accept` waits.
-    let Some(Ok(handle)) = tcp.map(|tcp| tcp.as_fd().try_clone_to_owned()) else { return };
+    let Ok(handle) = tcp.as_fd().try_clone_to_owned() else { return };
     data.insert(Rc::new_cyclic(|this| Connection {
         socket: handle.into(),
         idle_since: Cell::new(Some(Instant::now())),
+        portion,
         watchdog: actix_web::rt::spawn(close_when_idle(Weak::clone(this), limit)),
     }));
 }
@@ -50,8 +51,16 @@ impl Busy {
         let connection = request.conn_data::<Rc<Connection>>().cloned();
         if let Some(connection) = &connection {
             connection.idle_since.set(None);
+            connection.portion.set_in_hand(true);
         }
         Self(connection)
+    }
+
+    /// Says that the handler took bytes of the body, so that more of it is read.
+    pub(crate) fn took_bytes(&self) {
+        if let Some(connection) = &self.0 {
+            connection.portion.next();
+        }
     }
 }
 
@@ -59,6 +68,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
             connection.idle_since.set(Some(Instant::now()));
+            connection.portion.set_in_hand(false);
         }
     }
 }
@@ -94,7 +104,7 @@ mod tests {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        watch(&server, data, LIMIT);
+        watch(&server, Rc::default(), data, LIMIT);
         (server, client)
     }
 

@@ -74,7 +74,7 @@ pub(crate) async fn run(place: Place<'_>, args: &EraseArgs) -> anyhow::Result<Ex
     }
     let mut remote = RemoteNotes::default();
     // Before the store forgets their ids.
-    remote.delete(&settings, &store, store.would_erase(&phone).await?.remote_notes).await?;
+    remote.delete(&settings, &store, store.remote_notes(&phone).await?).await?;
     let erased = store.erase(&phone).await?;
     // What a worker wrote in between.
     remote.delete(&settings, &store, erased.remote_notes.clone()).await?;

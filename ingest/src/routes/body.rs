@@ -11,6 +11,7 @@ use futures::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::buffered::{BufferedBytes, Reservation};
+use crate::connection::Busy;
 use crate::error::IngestError;
 
 /// Maximum bytes allocated before any part of the body has arrived. A stranger's declared length is no reason to
@@ -39,11 +40,12 @@ impl BodyLimits {
         }
     }
 
-    /// Reads the body to its end. Its bytes count as buffered until the reservation is dropped.
+    /// Reads the body to its end, and tells the connection whenever there is room for more. The body's bytes count as buffered until the reservation is dropped.
     pub(crate) async fn read(
         &self,
         payload: &mut Payload,
         declared: Option<usize>,
+        connection: &Busy,
     ) -> Result<(Bytes, Reservation), IngestError> {
         let deadline = Instant::now() + self.timeout;
         let mut reservation = self.buffered.reservation(declared.unwrap_or(0)).ok_or(IngestError::Overloaded)?;
@@ -56,6 +58,7 @@ impl BodyLimits {
                 Ok(Some(Ok(chunk))) => {
                     reservation.grow(chunk.len()).ok_or(IngestError::Overloaded)?;
                     body.extend_from_slice(&chunk);
+                    connection.took_bytes();
                 }
                 Ok(Some(Err(_))) => return Err(IngestError::BodyUnreadable),
                 Ok(None) => return Ok((body.freeze(), reservation)),

@@ -3,7 +3,7 @@
 //!
 //! Large bodies may take half of the bound together. The other half is for bodies up to [`SMALL`], as genuine webhooks
 //! are, so that strangers with large bodies cannot shut them out. Only so many large bodies are read at a time as fit into
-//! their half: actix holds up to a third of a MiB for each connection whose body is being read, whatever we read of it.
+//! their half, so that those that were begun can end. What is read of a connection beside is bounded by `portions.rs`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -68,7 +68,7 @@ impl Drop for InFlightPermit<'_> {
 
 /// Answers every request to `/webhooks/{source}`, whatever its method, and counts it once.
 pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, state: web::Data<AppState>) -> HttpResponse {
-    let _busy = Busy::mark(&request);
+    let connection = Busy::mark(&request);
     let request_id = request_id(request.headers());
     let mut payload = payload.into_inner();
     let wanted = request.match_info().get("source").unwrap_or_default();
@@ -78,7 +78,7 @@ pub(crate) async fn receive(request: HttpRequest, payload: web::Payload, state: 
 
     let answer = match source {
         None => Err(IngestError::UnknownSource),
-        Some(source) => AssertUnwindSafe(state.accept(source, &request, &mut payload, &request_id))
+        Some(source) => AssertUnwindSafe(state.accept(source, &request, &mut payload, &connection, &request_id))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| {
@@ -140,6 +140,7 @@ impl AppState {
         source: &Source,
         request: &HttpRequest,
         payload: &mut Payload,
+        connection: &Busy,
         request_id: &str,
     ) -> Result<Accepted, IngestError> {
         let headers = request.headers();
@@ -148,7 +149,7 @@ impl AppState {
         }
         let _place = self.in_flight.take().ok_or(IngestError::Overloaded)?;
         let declared = self.body.check_declared(headers)?;
-        let (body, _buffered) = self.body.read(payload, declared).await?;
+        let (body, _buffered) = self.body.read(payload, declared, connection).await?;
 
         let read_at = Instant::now();
         let header = source.signature_header();

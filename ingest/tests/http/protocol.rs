@@ -52,6 +52,25 @@ async fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[tokio::test]
+async fn long_pipelined_requests_are_all_answered() {
+    let ingest = TestIngest::start().await;
+    // Together and each by itself longer than what is read of a connection at a time; so is the head of one.
+    let mut all: String = (0..12).map(|n: u32| request(&n.to_string().repeat(40_000), "")).collect();
+    all += &(0..40).map(|n| request(&format!("short {n}"), "")).collect::<String>();
+    all += &request("long head", &format!("x-long: {}\r\n", "x".repeat(40_000)));
+    let chunks = format!("4e20\r\n{}\r\n", "x".repeat(20_000)).repeat(3) + &"1\r\nx\r\n".repeat(10_000) + "0\r\n\r\n";
+    let head = request("", "transfer-encoding: chunked\r\n").replace("content-length: 0\r\n", "");
+    all += &head.replace(&sign(b""), &sign("x".repeat(70_000).as_bytes()));
+    all += &chunks;
+    all += &request("the last", "connection: close\r\n");
+
+    let answers = ingest.exchange(all.as_bytes()).await;
+
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 12 + 40 + 3, "{answers}");
+    assert_eq!(ingest.stored().await.len(), 12 + 40 + 3);
+}
+
+#[tokio::test]
 async fn a_refused_request_does_not_spoil_the_next_on_its_connection() {
     let ingest = TestIngest::start().await;
     let refused = "POST /webhooks/textus HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello";

@@ -130,6 +130,15 @@ impl Store {
         })
     }
 
+    /// The notes that other systems of record have of whom [`Store::erase`] would erase now; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Store::erase`].
+    pub async fn remote_notes(&self, phone: &Phone) -> Result<Vec<RemoteNote>, StoreError> {
+        let (whom, _) = self.find(phone).await?;
+        self.remote_notes_of(&whom).await
+    }
+
     /// Who is meant, and which payloads of each table are about them or mention them.
     async fn find(&self, phone: &Phone) -> Result<(Whom, [Found; 2]), StoreError> {
         let mut whom = self.whom(phone).await?;

@@ -21,6 +21,7 @@ use crate::operations::erasure::whom::Whom;
 pub(super) struct Payloads {
     key: &'static str,
     table: &'static str,
+    walk: Key,
     /// Takes the bytes of one row: `$1` is its key.
     pub(super) empty: &'static str,
     /// An opt-out that waits is published anew from them.
@@ -30,6 +31,7 @@ pub(super) struct Payloads {
 pub(super) const EVENTS: Payloads = Payloads {
     key: "event_id",
     table: "events",
+    walk: Key::Time("received_ms", "event_id"),
     empty: "UPDATE events SET body = NULL WHERE event_id = $1 AND body IS NOT NULL",
     opt_outs_need_them: true,
 };
@@ -38,22 +40,24 @@ pub(super) const EVENTS: Payloads = Payloads {
 pub(super) const DEAD_LETTERS: Payloads = Payloads {
     key: "id",
     table: "dead_letters",
+    walk: Key::Time("dead_ms", "id"),
     empty: "UPDATE dead_letters SET body = NULL WHERE id = $1 AND body IS NOT NULL AND state = 'dead'
             AND handler NOT IN ('record_opt_out', 'flag_opt_out')",
     opt_outs_need_them: false,
 };
 
-/// Texts beside the payloads, with their table's key: what was noted, what failed and why, what operators wrote.
-const TEXTS: [(&str, Key, &str, Text); 9] = [
-    ("records_notes", Key::Text("note_id"), "body", Text::Plain),
-    ("records_people", Key::Text("record_id"), "name", Text::Plain),
-    ("thread_messages", Key::Text("message_id"), "body", Text::Plain),
-    ("thread_writes", Key::Text("write_id"), "text", Text::Plain),
-    ("dead_letters", Key::Text("id"), "detail", Text::Plain),
-    ("attempts", Key::Number("seq"), "detail", Text::Plain),
-    ("attempts", Key::Number("seq"), "requests", Text::Json),
-    ("audit", Key::Number("seq"), "reason", Text::Plain),
-    ("deliveries", Key::Delivery, "reason", Text::Plain),
+/// Texts beside the payloads: what was noted, what failed and why, what operators wrote. Each with its table, the key by
+/// which that is walked, and the key of a row.
+const TEXTS: [(&str, Key, Key, &str, Text); 9] = [
+    ("records_notes", Key::Time("created_ms", "note_id"), Key::Text("note_id"), "body", Text::Plain),
+    ("records_people", Key::Time("created_ms", "record_id"), Key::Text("record_id"), "name", Text::Plain),
+    ("thread_messages", Key::Time("created_ms", "message_id"), Key::Text("message_id"), "body", Text::Plain),
+    ("thread_writes", Key::Text("write_id"), Key::Text("write_id"), "text", Text::Plain),
+    ("dead_letters", Key::Time("dead_ms", "id"), Key::Text("id"), "detail", Text::Plain),
+    ("attempts", Key::Number("seq"), Key::Number("seq"), "detail", Text::Plain),
+    ("attempts", Key::Number("seq"), Key::Number("seq"), "requests", Text::Json),
+    ("audit", Key::Number("seq"), Key::Number("seq"), "reason", Text::Plain),
+    ("deliveries", Key::DeliveryTime, Key::Delivery, "reason", Text::Plain),
 ];
 
 /// A payload that has something of the person.
@@ -88,9 +92,9 @@ impl Scanned {
 
 impl Store {
     pub(super) async fn scan(&self, payloads: &Payloads, whom: &Whom) -> Result<Scanned, StoreError> {
-        let Payloads { table, key, .. } = payloads;
+        let Payloads { table, key, walk, .. } = payloads;
         let needles = whom.needles();
-        let mut windows = Windows::of(table, Key::Text(key));
+        let mut windows = Windows::of(table, *walk);
         let found: Vec<String> = (0..needles.len())
             .map(|i| blob_contains(self.db.dialect(), "body", i + windows.parameters() + 1))
             .collect();
@@ -98,10 +102,12 @@ impl Store {
         while let Some(mut window) = windows.next(&self.db).await? {
             loop {
                 let statement = format!(
-                    "SELECT {key} AS row_key, event_id, body FROM {table}
-                     WHERE {} AND body IS NOT NULL AND ({}) ORDER BY {key} LIMIT {BATCH}",
+                    "SELECT {key} AS row_key, {} AS place, event_id, body FROM {table}
+                     WHERE {} AND body IS NOT NULL AND ({}) ORDER BY {} LIMIT {BATCH}",
+                    walk.selected(),
                     window.condition(),
-                    found.join(" OR ")
+                    found.join(" OR "),
+                    walk.columns()
                 );
                 let mut select = window.bind(sqlx::query(AssertSqlSafe(statement)).persistent(false))?;
                 for needle in &needles {
@@ -112,7 +118,7 @@ impl Store {
                     scanned.extend(hit(row, whom)?);
                 }
                 match rows.last() {
-                    Some(last) if rows.len() == BATCH => window.go_on_after(row::text(last, "row_key")?),
+                    Some(last) if rows.len() == BATCH => window.go_on_after(row::text(last, "place")?),
                     Some(_) | None => break,
                 }
             }
@@ -150,12 +156,12 @@ impl Store {
     /// Masks the numbers in all other texts; how many that are. `dry`: only counts them, without those of these keys.
     pub(super) async fn mask_texts(&self, whom: &Whom, dry: Option<&BTreeSet<String>>) -> Result<u64, StoreError> {
         let mut masked = 0;
-        for (table, key, column, kind) in TEXTS {
+        for (table, walk, key, column, kind) in TEXTS {
             let needles: Vec<&str> = whom.written().map(|number| number.needle()).collect();
             if needles.is_empty() {
                 continue;
             }
-            let mut windows = Windows::of(table, key);
+            let mut windows = Windows::of(table, walk);
             let found: Vec<String> = (0..needles.len())
                 .map(|i| blob_contains(self.db.dialect(), column, i + windows.parameters() + 1))
                 .collect();
