@@ -3,6 +3,7 @@
 
 mod connect;
 mod hubspot;
+mod salesforce;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -93,7 +94,9 @@ fn summary(loaded: &Loaded) -> Table {
     let token = if settings.textus.token.is_some() { "token ***" } else { "no token" };
     let records = match settings.system_of_record.kind {
         SystemOfRecordKind::Builtin => "builtin".to_owned(),
-        SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => records::name(&settings.system_of_record),
+        SystemOfRecordKind::Salesforce | SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => {
+            records::name(&settings.system_of_record)
+        }
     };
     let file = loaded.file.as_ref().map_or_else(|| "none: defaults".to_owned(), |file| file.display().to_string());
     let mut table = Table::new(&["WHAT", "CONFIGURED"]);

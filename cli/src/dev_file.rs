@@ -32,6 +32,7 @@ pub(crate) struct DevFile {
 #[derive(Clone, Deserialize, Serialize)]
 pub(crate) enum RecordStandIn {
     HubSpot { base_url: String, token: String },
+    Salesforce { base_url: String, client_id: String, client_secret: String },
     Http { url: String, secret: String },
 }
 
@@ -48,6 +49,14 @@ impl RecordStandIn {
                 system.kind = SystemOfRecordKind::HubSpot;
                 system.hubspot.base_url = base_url.parse()?;
                 system.hubspot.token = Some(Secret::new(token));
+            }
+            Some(Self::Salesforce { base_url, client_id, client_secret }) => {
+                system.kind = SystemOfRecordKind::Salesforce;
+                let own = &mut system.salesforce;
+                own.base_url = Some(base_url.parse()?);
+                own.client_id = Some(Secret::new(client_id));
+                own.client_secret = Some(Secret::new(client_secret));
+                own.jwt_key = None;
             }
             Some(Self::Http { url, secret }) => {
                 system.kind = SystemOfRecordKind::Http;

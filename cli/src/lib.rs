@@ -4,6 +4,7 @@
 //! The functions that read the configuration and write to the terminal are public, for `hookline-bench`.
 
 mod all_in_one;
+mod back_fill;
 mod backup;
 mod check;
 mod dead_letters;
@@ -93,7 +94,7 @@ enum Command {
     /// Show what the built-in system of record holds, and the threads written to any
     #[command(subcommand)]
     Records(records::RecordsCommand),
-    /// Show the note that would be written for a message
+    /// Show the note that would be written for a message, or write the notes that the system of record lacks
     #[command(subcommand)]
     Notes(notes::NotesCommand),
     /// Delete a person's payloads, notes and history; keep the opt-out evidence
@@ -255,6 +256,9 @@ mod tests {
             "hookline dead-letters list --reason nonsense",
             "hookline webhooks",
             "hookline webhooks list --limit 0",
+            "hookline notes sync",
+            "hookline notes sync --since yesterday",
+            "hookline notes sync --since 2026-02-30",
             "hookline unrouted",
             "hookline backup",
             "hookline sandbox --every 2s",

@@ -1,4 +1,6 @@
-//! `hookline notes`: shows what would be written to the system of record.
+//! `hookline notes`: shows what would be written to the system of record, and writes what it lacks.
+
+mod sync;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,8 @@ use crate::output;
 pub(crate) enum NotesCommand {
     /// Show the note of the thread that a message belongs to, as it would be written now
     Preview(PreviewArgs),
+    /// Write the notes that the history knows and the system of record lacks, or has with another text
+    Sync(sync::SyncArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -28,8 +32,11 @@ pub(crate) struct PreviewArgs {
 }
 
 pub(crate) async fn run(place: Place<'_>, command: NotesCommand) -> anyhow::Result<ExitCode> {
-    let NotesCommand::Preview(args) = command;
     let settings = open::settings(place)?;
+    let args = match command {
+        NotesCommand::Preview(args) => args,
+        NotesCommand::Sync(args) => return sync::run(&settings, &args).await,
+    };
     let Some(store) = open::store_or_none(&settings).await? else { return Err(open::nothing_here(&settings)) };
     let id = args.message_id.trim();
     let id = if id.starts_with("/messages/") { id.to_owned() } else { format!("/messages/{id}") };

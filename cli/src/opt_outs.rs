@@ -1,5 +1,7 @@
-//! `hookline opt-outs`: lists the opt-outs, proves the entries of one phone number, and verifies and exports the
-//! ledger.
+//! `hookline opt-outs`: lists the opt-outs, proves the entries of one phone number, verifies and exports the ledger, and
+//! writes what it says onto the records.
+
+mod sync;
 
 use std::process::ExitCode;
 
@@ -7,7 +9,7 @@ use clap::{Args, Subcommand};
 use hookline_common::names::DeadReason;
 use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
-use hookline_store::model::{OptOutRow, Unsent, UnsentWhy};
+use hookline_store::model::{FlagConfirmation, FlagRow, OptOutRow, Unsent, UnsentWhy};
 use hookline_store::{Store, StoreKind};
 use hookline_worker::background::unsent::UNSENT_AFTER;
 use serde_json::json;
@@ -26,6 +28,8 @@ pub(crate) enum OptOutsCommand {
     Verify(VerifyArgs),
     /// Print all entries, one JSON object a line; docs/verify_ledger.py checks them without Hookline
     Export,
+    /// Write every known opt-out and opt-in onto every record with the number
+    Sync(sync::SyncArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -80,6 +84,7 @@ pub(crate) async fn run(place: Place<'_>, command: OptOutsCommand) -> anyhow::Re
         }
         OptOutsCommand::Verify(args) => verify(&evidence(&settings).await?, &args).await,
         OptOutsCommand::Export => export(&evidence(&settings).await?).await,
+        OptOutsCommand::Sync(args) => sync::run(&settings, &args).await,
     }
 }
 
@@ -208,9 +213,10 @@ fn why(row: &Unsent) -> String {
 }
 
 async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<ExitCode> {
-    let entries = store.prove(phone).await?;
+    let (entries, flags) = (store.prove(phone).await?, store.confirmed_flags(phone).await?);
     if as_json {
-        output::print_json(&json!({ "phone": phone.as_e164(), "entries": entries }))?;
+        let flags: Vec<_> = flags.iter().map(flag_row).collect();
+        output::print_json(&json!({ "phone": phone.as_e164(), "entries": entries, "flags": flags }))?;
         return Ok(ExitCode::SUCCESS);
     }
     if entries.is_empty() {
@@ -235,11 +241,46 @@ async fn prove(store: &Store, phone: &Phone, as_json: bool) -> anyhow::Result<Ex
     }
     output::print_line(&format!("Evidence for {}, oldest first:", phone.as_e164()))?;
     output::print_table(&table)?;
+    if !flags.is_empty() {
+        output::print_line("\nFlags on records of the system of record, as last confirmed:")?;
+        output::print_table(&flags_table(&flags))?;
+    }
     output::hint(&format!(
         "{} checks that the chain these entries are part of is whole; --json shows every field.",
         output::typed("opt-outs verify")
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+fn flag_row(row: &FlagRow) -> serde_json::Value {
+    json!({
+        "system": row.flag.system,
+        "record_id": row.flag.record_id,
+        "opted_out": row.flag.opted_out,
+        "since": row.flag.since.to_string(),
+        "confirmed": row.flag.confirmation.as_str(),
+        "confirmed_at": row.confirmed_at.to_string(),
+    })
+}
+
+fn flags_table(flags: &[FlagRow]) -> Table {
+    let mut table = Table::new(&["SYSTEM", "RECORD", "STATE", "SINCE", "CONFIRMED AT", "HOW"]);
+    for FlagRow { flag, confirmed_at } in flags {
+        let how = match flag.confirmation {
+            FlagConfirmation::Written => "written",
+            FlagConfirmation::Found => "found there",
+            FlagConfirmation::Newer => "newer news found there",
+        };
+        table.row([
+            flag.system.clone(),
+            or_dash(Some(&flag.record_id).filter(|id| !id.is_empty())),
+            if flag.opted_out { "opted_out" } else { "opted_in" }.to_owned(),
+            flag.since.to_string(),
+            confirmed_at.to_string(),
+            how.to_owned(),
+        ]);
+    }
+    table
 }
 
 /// Returns the kind as the JSON document spells it.

@@ -74,7 +74,7 @@ fn notes(rows: &[NoteRow], next: Option<String>, settings: &Settings) -> Listing
                 "No notes yet: they come with message.received and message.delivered.{}",
                 output::try_trigger("message.received")
             ),
-            SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => {
+            SystemOfRecordKind::Salesforce | SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => {
                 format!(
                     "Notes are in your system of record; {} shows what was written.",
                     output::typed("records threads")

@@ -102,6 +102,12 @@ impl SourceName {
         (!name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)).then(|| Self(name.into()))
     }
 
+    /// Names what no source sent.
+    #[must_use]
+    pub fn of_store() -> Self {
+        Self("store".into())
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -254,6 +260,24 @@ pub struct Event {
     pub traceparent: Option<String>,
     /// The sender's exact bytes.
     pub body: Bytes,
+}
+
+impl Event {
+    /// Returns an event that no source sent. It stands for facts that the store has.
+    #[must_use]
+    pub fn of_store(id: EventId, event_type: EventType, at: Timestamp, body: Bytes) -> Self {
+        Self {
+            id,
+            source: SourceName::of_store(),
+            source_event_id: None,
+            event_type,
+            received_at: at,
+            content_type: None,
+            request_id: None,
+            traceparent: None,
+            body,
+        }
+    }
 }
 
 impl fmt::Debug for Event {

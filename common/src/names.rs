@@ -139,12 +139,14 @@ closed_set! {
         GetContact = "get_contact",
         CreateContact = "create_contact",
         CheckToken = "check_token",
+        GetToken = "get_token",
         ListIntegrations = "list_integrations",
         CreateIntegration = "create_integration",
         UpdateIntegration = "update_integration",
         FindPerson = "find_person",
         UpsertPerson = "upsert_person",
         FindNote = "find_note",
+        FindOwner = "find_owner",
         LogNote = "log_note",
         SetOptOut = "set_opt_out",
         ReadSetUp = "read_set_up",
@@ -190,18 +192,21 @@ impl Operation {
             | Self::FindContactPhones
             | Self::GetContact
             | Self::CheckToken
+            | Self::GetToken
             | Self::ListIntegrations
             | Self::FindPerson
             | Self::FindNote
+            | Self::FindOwner
             | Self::ReadSetUp => OperationClass::Reads,
         }
     }
 
     /// Whether the outcome of this operation says nothing about other calls, and theirs nothing about it. Few tokens
-    /// may see the account's integrations, and a token that may not is good for everything else.
+    /// may see the account's integrations or the owners of records, and a token that may not is good for everything
+    /// else.
     #[must_use]
     pub const fn stands_alone(self) -> bool {
-        matches!(self, Self::ListIntegrations | Self::CreateIntegration | Self::UpdateIntegration)
+        matches!(self, Self::ListIntegrations | Self::CreateIntegration | Self::UpdateIntegration | Self::FindOwner)
     }
 }
 

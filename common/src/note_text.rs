@@ -4,12 +4,11 @@
 //! Templates are minijinja's (<https://docs.rs/minijinja/latest/minijinja/syntax/index.html>). docs/notes.md lists what
 //! a template can show.
 
-use std::fmt;
-
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Value};
 use serde::Serialize;
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use crate::template::{self, TemplateError, template_error};
 use crate::time::Timestamp;
 use crate::time_zone::TimeZone;
 
@@ -122,23 +121,6 @@ pub struct NoteText {
     limit: usize,
 }
 
-/// What is wrong with a template. Shows no value of a message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct TemplateError {
-    /// Line and column, from 1.
-    pub place: Option<(usize, usize)>,
-    pub what: String,
-}
-
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Some((line, column)) => write!(f, "{} (line {line}, column {column} of the template)", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
 /// Checks the template of a note: its syntax, and that it shows a sample thread in both formats.
 ///
 /// # Errors
@@ -166,8 +148,7 @@ impl NoteText {
         time_zone: TimeZone,
         limit: usize,
     ) -> Result<Self, TemplateError> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        let mut environment = template::environment();
         environment.set_auto_escape_callback(move |_name| match format {
             Format::Plain => AutoEscape::None,
             Format::Html => AutoEscape::Html,
@@ -327,27 +308,6 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Longest part of a template that an error quotes, in bytes.
-const MOST_QUOTED: usize = 60;
-
-fn template_error(source: &str, error: &minijinja::Error) -> TemplateError {
-    let place = error.range().map(|range| place(source, range.start)).or_else(|| Some((error.line()?, 1)));
-    let quoted = error.range().and_then(|range| source.get(range)).filter(|quoted| quoted.len() <= MOST_QUOTED);
-    let what = match (error.detail(), quoted) {
-        (Some(detail), _) => format!("{}: {detail}", error.kind()),
-        (None, Some(quoted)) => format!("{}: `{quoted}`", error.kind()),
-        (None, None) => error.kind().to_string(),
-    };
-    TemplateError { place, what }
-}
-
-/// Returns line and column of a byte of the source, from 1.
-fn place(source: &str, at: usize) -> (usize, usize) {
-    let before = &source[..source.floor_char_boundary(at)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 fn sample() -> NoteThread {

@@ -120,6 +120,14 @@ impl Phone {
         }
     }
 
+    /// The form in which people write a number with its country, such as `+44 20 7946 0958`.
+    #[must_use]
+    pub fn spaced(&self) -> String {
+        let parsed = phonenumber::parse(None, self.as_e164()).ok();
+        let spaced = parsed.map(|parsed| parsed.format().mode(phonenumber::Mode::International).to_string());
+        spaced.unwrap_or_else(|| self.0.to_string())
+    }
+
     /// `+1********47`.
     #[must_use]
     pub fn masked(&self) -> String {
@@ -202,6 +210,14 @@ mod tests {
             " +1 202.555.0147 ",
         ] {
             assert_eq!(Phone::parse(text).expect(text).as_e164(), "+12025550147", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_written_with_spaces_and_stays_the_same() {
+        for (text, spaced) in [("+442079460958", "+44 20 7946 0958"), ("+6561234567", "+65 6123 4567")] {
+            assert_eq!(Phone::parse(text).expect(text).spaced(), spaced);
+            assert_eq!(Phone::parse(spaced), Phone::parse(text), "{spaced}");
         }
     }
 

@@ -10,11 +10,11 @@ pub use crate::effects::completed::CompletedEffect;
 pub use crate::effects::model::{Claim, ClaimRequest, ClaimToken};
 pub use crate::operations::model::{Erased, GateRow, GateStanding, Question, RemoteNote, WorkerAnswer, WorkerProcess};
 pub use crate::opt_outs::model::{
-    ExportedEntry, LedgerCheck, LedgerEntry, LedgerKind, OptEvent, OptMethod, OptOutRow, OptStanding, Overtaking,
-    PutAnswer, PutDecision, Unsent, UnsentSum, UnsentWhy,
+    ConfirmedFlag, ExportedEntry, FlagConfirmation, FlagRow, LedgerCheck, LedgerEntry, LedgerKind, OptEvent, OptMethod,
+    OptOutRow, OptStanding, Overtaking, PutAnswer, PutDecision, Unsent, UnsentSum, UnsentWhy,
 };
 pub use crate::records::model::{ContactLink, NewNote, NoteRow, OptFlagRow, PersonFacts, PersonRow, PhoneLock};
 pub use crate::threads::model::{
-    Doubt, JoinThread, Thread, ThreadFacts, ThreadLease, ThreadMessage, ThreadRow, ThreadTurn, ThreadWrite,
-    ThreadWritten, WrittenPart,
+    Doubt, JoinThread, Thread, ThreadFacts, ThreadLease, ThreadMessage, ThreadRow, ThreadStand, ThreadTurn,
+    ThreadWrite, ThreadWritten, WrittenPart,
 };

@@ -6,6 +6,7 @@
 //! a repeat changes nothing.
 
 pub mod app;
+pub mod back_fill;
 pub mod background;
 pub mod calls;
 pub mod delivery;

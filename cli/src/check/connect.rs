@@ -20,7 +20,7 @@ use hookline_worker::textus::client::TextUs;
 use hookline_worker::textus::limits;
 use serde_json::{Value, json};
 
-use super::hubspot;
+use super::{hubspot, salesforce};
 use crate::open::StoreForCalls;
 use crate::{open, webhooks};
 
@@ -104,6 +104,7 @@ pub(super) async fn try_all(settings: &Settings, creates: bool) -> Vec<Finding> 
             findings.push(Finding { what, outcome: Outcome::Ok("built in, part of the store".to_owned()) });
         }
         SystemOfRecordKind::HubSpot => findings.extend(hubspot::try_all(settings, creates).await),
+        SystemOfRecordKind::Salesforce => findings.extend(salesforce::try_all(settings).await),
         SystemOfRecordKind::Http => findings.push(receiver),
     }
     findings

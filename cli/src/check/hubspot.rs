@@ -20,6 +20,7 @@ use crate::open::StoreForCalls;
 const TOKEN: &str = "HubSpot token";
 const PROPERTIES: &str = "HubSpot properties";
 const NOTES: &str = "HubSpot notes";
+const OWNERS: &str = "HubSpot owners";
 const SYNC: &str = "other loggers of texts";
 
 /// The scopes for making properties, which workers do without.
@@ -41,15 +42,19 @@ pub(super) async fn try_all(settings: &Settings, creates: bool) -> Vec<Finding> 
         Err(error) => return vec![failed(TOKEN, &error, "let this user write where TMPDIR names")],
     };
     let metrics = Arc::new(Metrics::new(Role::Worker, &[]));
-    let hubspot = HubSpot::new(&settings.system_of_record.hubspot, store.store.clone(), &metrics);
-    let hubspot = match hubspot.context("cannot build the client") {
-        Ok(hubspot) => hubspot,
-        Err(error) => return vec![failed(TOKEN, &error, "set [system_of_record.hubspot] token")],
-    };
+    let system = &settings.system_of_record;
+    let hubspot = HubSpot::new(&system.hubspot, store.store.clone(), &metrics);
+    let hubspot =
+        match hubspot.map(|hubspot| hubspot.filling(&system.templates.person)).context("cannot build the client") {
+            Ok(hubspot) => hubspot,
+            Err(error) => return vec![failed(TOKEN, &error, "set [system_of_record.hubspot] token")],
+        };
     let mut check = Check { hubspot, log: CallLog::default(), creates, findings: Vec::new() };
     if check.token(settings).await {
         check.properties().await;
+        check.template_properties().await;
         check.notes().await;
+        check.owners(!settings.system_of_record.authors.is_empty()).await;
         check.sync(settings.system_of_record.acknowledge_vendor_sync).await;
     }
     check.findings
@@ -105,6 +110,33 @@ impl Check {
         }
     }
 
+    /// Looks for the properties that templates fill. Only whoever named them knows what to make, so nothing is made here.
+    async fn template_properties(&mut self) {
+        const REMEDY: &str = "correct the name below [system_of_record.templates.person] (the internal name counts, not the \
+            label), or make the property in HubSpot";
+        let mut good = Vec::new();
+        for property in self.hubspot.template_properties() {
+            match self.hubspot.look_for(&self.log, &property).await {
+                Ok(Found::Good | Found::Different(_)) => good.push(property.name),
+                Ok(Found::Missing) => {
+                    let why = format!("contacts have no {}, which a template fills", property.name);
+                    self.findings.push(Finding {
+                        what: PROPERTIES,
+                        outcome: Outcome::Failed { why, remedy: REMEDY.to_owned() },
+                    });
+                }
+                Ok(Found::NotShown) => {
+                    let outcome = Outcome::NotChecked(format!("the token may not see {} of contacts", property.name));
+                    self.findings.push(Finding { what: PROPERTIES, outcome });
+                }
+                Err(error) => self.findings.push(failed(PROPERTIES, &error.into(), "ask again")),
+            }
+        }
+        if !good.is_empty() {
+            self.findings.push(ok(PROPERTIES, format!("templates fill {}", good.join(", "))));
+        }
+    }
+
     /// Makes what is missing on contacts, if this command may.
     async fn missing(&self, missing: &[Property]) -> Finding {
         let names = missing.iter().map(|property| property.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -155,6 +187,22 @@ impl Check {
             ) => ok(NOTES, format!("HubSpot makes no unique property on {object} ({error}), so {ONE_BY_ONE}")),
             Err(error) => failed(NOTES, &error.into(), "ask again"),
         });
+    }
+
+    async fn owners(&mut self, has_authors: bool) {
+        let outcome = match self.hubspot.may_read_owners(&self.log).await {
+            Ok(true) => Outcome::Ok("the author of a text becomes the note's owner, by e-mail address".to_owned()),
+            Ok(false) if has_authors => {
+                Outcome::Ok("[system_of_record] authors names them; the token may not look for others".to_owned())
+            }
+            Ok(false) => Outcome::NotChecked(
+                "the token may not look for them, so notes have no owner; add the scope crm.objects.owners.read, or list \
+                 the owners in [system_of_record] authors"
+                    .to_owned(),
+            ),
+            Err(error) => Outcome::NotChecked(format!("{error}")),
+        };
+        self.findings.push(Finding { what: OWNERS, outcome });
     }
 
     async fn sync(&mut self, is_acknowledged: bool) {

@@ -189,7 +189,9 @@ fn suggest(records: RecordSystem) -> anyhow::Result<()> {
     let this = std::env::current_exe().map_or_else(|_| "hookline".to_owned(), |path| path.display().to_string());
     let (list, holds) = match records {
         RecordSystem::Builtin => ("notes  ", "what the built-in system of record holds"),
-        RecordSystem::Hubspot | RecordSystem::Http => ("threads", "what was written to the system of record"),
+        RecordSystem::Hubspot | RecordSystem::Salesforce | RecordSystem::Http => {
+            ("threads", "what was written to the system of record")
+        }
     };
     output::print_line(&format!(
         "Now, in another terminal in this directory:\n\

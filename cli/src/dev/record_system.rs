@@ -8,7 +8,10 @@ use anyhow::Context;
 use clap::ValueEnum;
 use hookline_common::settings::{HubSpotObject as Written, OnUnknownContact, Settings};
 use hookline_sandbox::receiver::SECRET;
-use hookline_sandbox::{HubSpot, HubSpotObject, HubSpotOptions, Receiver, ReceiverOptions};
+use hookline_sandbox::{
+    CustomField, HubSpot, HubSpotObject, HubSpotOptions, Receiver, ReceiverOptions, Salesforce, SalesforceObject,
+    SalesforceOptions,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::dev_file::RecordStandIn;
@@ -26,6 +29,8 @@ pub(crate) enum RecordSystem {
     Builtin,
     /// A stand-in for HubSpot
     Hubspot,
+    /// A stand-in for Salesforce
+    Salesforce,
     /// A stand-in for an endpoint of your own
     Http,
 }
@@ -33,6 +38,7 @@ pub(crate) enum RecordSystem {
 pub(super) enum StandIn {
     None,
     HubSpot(HubSpot, Written, RecordStandIn),
+    Salesforce(Salesforce, RecordStandIn),
     Receiver(Receiver, RecordStandIn),
 }
 
@@ -53,6 +59,18 @@ impl StandIn {
                 add_properties(&hubspot, settings);
                 Self::HubSpot(hubspot, settings.system_of_record.hubspot.object, address)
             }
+            RecordSystem::Salesforce => {
+                let client_secret = format!("stand-in-{}", hex::encode(rand::random::<[u8; 12]>()));
+                let options =
+                    SalesforceOptions { client_secret: client_secret.clone(), ..SalesforceOptions::default() };
+                let client_id = options.client_id.clone();
+                let salesforce = Salesforce::start(options).await.context("starting the stand-in for Salesforce")?;
+                let base_url = salesforce.base_url();
+                let address = RecordStandIn::Salesforce { base_url, client_id, client_secret };
+                RecordStandIn::configure(Some(address.clone()), settings)?;
+                add_fields(&salesforce, settings);
+                Self::Salesforce(salesforce, address)
+            }
             RecordSystem::Http => {
                 let receiver =
                     Receiver::start(ReceiverOptions::default()).await.context("starting the stand-in endpoint")?;
@@ -71,7 +89,9 @@ impl StandIn {
     pub(super) fn address(&self) -> Option<RecordStandIn> {
         match self {
             Self::None => None,
-            Self::HubSpot(_, _, address) | Self::Receiver(_, address) => Some(address.clone()),
+            Self::HubSpot(_, _, address) | Self::Salesforce(_, address) | Self::Receiver(_, address) => {
+                Some(address.clone())
+            }
         }
     }
 
@@ -80,6 +100,7 @@ impl StandIn {
         match self {
             Self::None => String::new(),
             Self::HubSpot(hubspot, ..) => format!("\x20 HubSpot    {} (stand-in)\n", hubspot.base_url()),
+            Self::Salesforce(salesforce, _) => format!("\x20 Salesforce {} (stand-in)\n", salesforce.base_url()),
             Self::Receiver(receiver, _) => format!("\x20 records    {} (stand-in for your endpoint)\n", receiver.url()),
         }
     }
@@ -105,6 +126,7 @@ impl StandIn {
     fn noun(&self) -> &'static str {
         match self {
             Self::HubSpot(_, Written::Communication, _) => "communication",
+            Self::Salesforce(..) => "task",
             Self::None | Self::HubSpot(_, Written::Note, _) | Self::Receiver(..) => "note",
         }
     }
@@ -124,6 +146,16 @@ impl StandIn {
                     .map(|note| (note.id.clone(), whose(&note.contacts), rendered(note.get(body))))
                     .collect()
             }
+            Self::Salesforce(salesforce, _) => {
+                let tasks = salesforce.tasks().into_iter();
+                tasks
+                    .map(|task| {
+                        let object = if task.who().starts_with("00Q") { "lead" } else { "contact" };
+                        let text = format!("{}\n{}", task.get("Subject"), task.get("Description"));
+                        (task.id.clone(), format!("{object} {}", task.who()), text)
+                    })
+                    .collect()
+            }
             Self::Receiver(receiver, _) => {
                 let whose = |data: &serde_json::Value| format!("person {}", data["person"]["id"]);
                 let note =
@@ -137,6 +169,7 @@ impl StandIn {
         match self {
             Self::None => {}
             Self::HubSpot(hubspot, ..) => hubspot.stop().await,
+            Self::Salesforce(salesforce, _) => salesforce.stop().await,
             Self::Receiver(receiver, _) => receiver.stop().await,
         }
     }
@@ -150,6 +183,24 @@ fn add_properties(hubspot: &HubSpot, settings: &Settings) {
     hubspot.add_typed_property(HubSpotObject::Contact, &format!("{}_at", own.opted_out_property), "datetime");
     hubspot.add_typed_property(HubSpotObject::Contact, "sms_opted_in_at", "datetime");
     hubspot.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
+}
+
+/// Adds the fields that deploy/salesforce/ brings into a real org, by the names of the configuration.
+fn add_fields(salesforce: &Salesforce, settings: &Settings) {
+    let own = &settings.system_of_record.salesforce;
+    let key = |name: &str| CustomField::text(name, 80).external_id().unique().case_sensitive();
+    salesforce.add_custom_field(SalesforceObject::Task, key(&own.task_key_field));
+    let date = match own.opted_out_field.strip_suffix("__c") {
+        Some(name) => format!("{name}_At__c"),
+        None => format!("{}_At", own.opted_out_field),
+    };
+    for object in [SalesforceObject::Contact, SalesforceObject::Lead] {
+        salesforce.add_custom_field(object, key(&own.person_key_field));
+        salesforce.add_custom_field(object, CustomField::checkbox(&own.opted_out_field));
+        salesforce.add_custom_field(object, CustomField::date_time(&date));
+        salesforce.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
+        salesforce.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 255));
+    }
 }
 
 fn boxed(title: &str, text: &str) -> String {

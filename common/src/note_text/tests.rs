@@ -115,3 +115,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_value_that_is_not_known_shows_as_nothing() {
+    let template = "{{ business_number }}{% for message in messages %}[{{ message.author }}]{% endfor %}";
+    for format in [Format::Plain, Format::Html] {
+        let thread = NoteThread { business_number: None, ..sample() };
+        let parts = text(Some(template), format, 10_000).parts(&thread).unwrap();
+        assert_eq!(parts, ["[][][Ana Rivera][]"]);
+    }
+}

@@ -6,7 +6,9 @@ use std::collections::btree_map;
 use std::time::Duration;
 
 use super::visit::Visit;
-use super::{HttpRecordSettings, Needs, RetrySettings, Role, Settings, SystemOfRecordKind};
+use super::{
+    HttpRecordSettings, Needs, Preference, RetrySettings, Role, SalesforceSettings, Settings, SystemOfRecordKind,
+};
 use crate::certificates::{self, CertificateError, CertificateFile};
 use crate::keywords;
 use crate::names::HandlerName;
@@ -213,6 +215,10 @@ fn system_of_record(v: &mut Visit<'_, '_>, s: &Settings) {
     let needed: &[(&str, &str)] = match s.system_of_record.kind {
         SystemOfRecordKind::Builtin => &[],
         SystemOfRecordKind::HubSpot => &[("hubspot.token", "token = \"env:HUBSPOT_TOKEN\"")],
+        SystemOfRecordKind::Salesforce => &[
+            ("salesforce.base_url", "base_url = \"https://acme.my.salesforce.com\""),
+            ("salesforce.client_id", "client_id = \"env:SALESFORCE_CLIENT_ID\""),
+        ],
         SystemOfRecordKind::Http => &[
             ("http.url", "url = \"https://crm.example.com/hookline\""),
             ("http.secrets", "secrets = [\"env:HTTP_RECORD_SECRET\"]"),
@@ -229,8 +235,89 @@ fn system_of_record(v: &mut Visit<'_, '_>, s: &Settings) {
             );
         }
     }
-    if s.system_of_record.kind == SystemOfRecordKind::Http {
-        private_address(v, &s.system_of_record.http);
+    unused_system(v, s.system_of_record.kind);
+    authors(v, s);
+    preferences(v, &s.system_of_record.prefer);
+    match s.system_of_record.kind {
+        SystemOfRecordKind::Builtin | SystemOfRecordKind::HubSpot => {}
+        SystemOfRecordKind::Salesforce => salesforce(v, &s.system_of_record.salesforce),
+        SystemOfRecordKind::Http => private_address(v, &s.system_of_record.http),
+    }
+}
+
+/// Warns of a system whose table is filled in, but which nothing writes to.
+fn unused_system(v: &mut Visit<'_, '_>, kind: SystemOfRecordKind) {
+    const GIVEN: [&str; 3] = ["hubspot.token", "salesforce.client_id", "http.url"];
+    // Whoever has filled in several tables switches between them, and knows about `kind`.
+    if kind != SystemOfRecordKind::Builtin || v.is_given("system_of_record.kind") {
+        return;
+    }
+    for key in GIVEN {
+        let path = format!("system_of_record.{key}");
+        let (system, _) = key.split_once('.').unwrap_or_default();
+        if v.is_given(&path) {
+            v.warning(
+                &path,
+                format!(
+                    "{path} is given, but the system of record is the built-in one, so nothing is written to {system}"
+                ),
+                format!("write kind = \"{system}\" below [system_of_record], or take the key out"),
+            );
+        }
+    }
+}
+
+/// Warns of owners that no note can have.
+fn authors(v: &mut Visit<'_, '_>, s: &Settings) {
+    let path = "system_of_record.authors";
+    let has_owners = match s.system_of_record.kind {
+        SystemOfRecordKind::HubSpot | SystemOfRecordKind::Salesforce => true,
+        SystemOfRecordKind::Builtin | SystemOfRecordKind::Http => false,
+    };
+    if !has_owners && !s.system_of_record.authors.is_empty() {
+        v.warning(path, format!("{path} is given, and notes of this system of record have no owners"), "take it out");
+    }
+}
+
+fn preferences(v: &mut Visit<'_, '_>, prefer: &[Preference]) {
+    let path = "system_of_record.prefer";
+    let is_repeated = prefer.iter().enumerate().any(|(place, rule)| prefer[..place].contains(rule));
+    if is_repeated && !v.is_bad(path) {
+        v.problem(path, format!("{path} names a rule twice"), "name each rule once, in the order in which they decide");
+    }
+}
+
+/// Requires the keys of exactly one way to get a token, and an object to look for people in.
+fn salesforce(v: &mut Visit<'_, '_>, s: &SalesforceSettings) {
+    const TABLE: &str = "system_of_record.salesforce";
+    let [secret, key, user] = ["client_secret", "jwt_key", "username"].map(|name| format!("{TABLE}.{name}"));
+    match (v.is_given(&secret), v.is_given(&key)) {
+        (false, false) => v.problem(
+            &secret,
+            format!("{secret} is missing, and the system of record needs it"),
+            format!(
+                "add client_secret = \"env:SALESFORCE_CLIENT_SECRET\" below [{TABLE}], or jwt_key and username for a JWT bearer"
+            ),
+        ),
+        (true, true) => v.problem(
+            &key,
+            format!("{key} and {secret} are both given, and a token is got in one way"),
+            "take one of them out",
+        ),
+        (false, true) if !v.is_given(&user) => v.problem(
+            &user,
+            format!("{user} is missing, and a JWT bearer calls as this user"),
+            format!("add username = \"hookline@acme.example\" below [{TABLE}]"),
+        ),
+        (true, false) | (false, true) => {}
+    }
+    let objects = format!("{TABLE}.objects");
+    if s.objects.is_empty() && !v.is_bad(&objects) {
+        v.problem(
+            &objects,
+            format!("{objects} is empty, so nobody is looked for"),
+            "write [\"Contact\", \"Lead\"] or one of them",
+        );
     }
 }
 

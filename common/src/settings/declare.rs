@@ -1,5 +1,7 @@
 //! How `keys.rs` declares a table of `hookline.toml`, and the forms that a field of such a table can have.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::kinds::{Kind, Scalar, Wrong};
@@ -169,6 +171,33 @@ impl<K: Kind> Declared<Vec<K::Value>> for List<K> {
         let (one, element) = (self.kind.schema(), or_reference(self.kind.schema()));
         let schema = json!({ "anyOf": [one, { "type": "array", "minItems": least, "items": element }] });
         v.note(path, help, Form::Key(KeyForm { value, example, is_required: self.is_required, schema }));
+    }
+}
+
+pub(super) struct Map<N, K> {
+    name: N,
+    value: K,
+}
+
+/// A table whose keys are names of the user's choice. The default is an empty table.
+pub(super) fn map<N: Kind<Value = String>, K: Kind>(name: N, value: K) -> Map<N, K> {
+    Map { name, value }
+}
+
+impl<N: Kind<Value = String>, K: Kind> Declared<BTreeMap<String, K::Value>> for Map<N, K> {
+    fn default_value(&self) -> BTreeMap<String, K::Value> {
+        BTreeMap::new()
+    }
+
+    fn visit(&self, v: &mut Visit<'_, '_>, name: &str, help: &'static str, field: &mut BTreeMap<String, K::Value>) {
+        let path = v.path(name);
+        if let Some(values) = v.read_map(&path, (&self.name, &self.value)) {
+            *field = values;
+        }
+        let value = Some(Shown::map(&self.value, field));
+        let element = or_reference(self.value.schema());
+        let schema = json!({ "type": "object", "propertyNames": self.name.schema(), "additionalProperties": element });
+        v.note(path, help, Form::Key(KeyForm { value, example: None, is_required: false, schema }));
     }
 }
 

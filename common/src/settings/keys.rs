@@ -2,6 +2,7 @@
 //! unknown keys, the annotated example, the JSON schema and the masked summary all come from here. A new key is a line
 //! here; `cargo run -p hookline-common --example settings_files` then writes the files in `config/` anew.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +10,13 @@ use std::time::Duration;
 use url::Url;
 
 use super::declare::{
-    Declared, Table, key, keys_of, list, no_key, optional, optional_list, required, required_list, settings, table,
-    tables,
+    Declared, Table, key, keys_of, list, map, no_key, optional, optional_list, required, required_list, settings,
+    table, tables,
 };
 use super::kinds::{
-    Account, Address, AmqpUrl, BaseUrl, Choices, FilePath, Flag, KeywordText, Number, PostUrl, PostgresUrl,
-    PropertyName, SecretText, SigningSecret, Size, Slug, Span, TemplateText, TokenText, Whole, ZoneName, choices,
-    one_of,
+    Account, Address, AmqpUrl, ApiName, BaseUrl, Choices, FieldName, FilePath, Flag, KeywordText, LoginName, Number,
+    OwnerId, PersonTemplate, PostUrl, PostgresUrl, PrivateKeyText, PropertyName, SecretText, SigningSecret, Size, Slug,
+    Span, TemplateText, TokenText, UserName, Whole, ZoneName, choices, one_of,
 };
 use super::visit::Visit;
 use crate::event::SourceName;
@@ -271,8 +272,8 @@ settings! {
 
     /// People and notes live in the system of record.
     pub struct SystemOfRecordSettings {
-        /// "builtin" keeps people and notes in the store, "hubspot" writes them to HubSpot, and "http" posts each
-        /// change as a signed document to a URL of your own.
+        /// "builtin" keeps people and notes in the store, "salesforce" and "hubspot" write them to these systems, and
+        /// "http" posts each change as a signed document to a URL of your own.
         kind: SystemOfRecordKind = key(one_of(), "builtin"),
         /// "thread" writes one note for each account, contact's number, business number and day. "message" writes one
         /// note for each text.
@@ -289,10 +290,15 @@ settings! {
         /// (the contact whom TextUs names), "owner" (a person who has an owner), "newest", "oldest". Without a rule that
         /// decides, the text becomes a dead letter.
         prefer: Vec<Preference> = list(one_of(), &[]),
+        /// The owner of a note is the TextUs user who wrote the first text of its thread. An e-mail address that the system
+        /// knows needs no line here. Other users are listed by e-mail address or name, with the owner's id in the system:
+        /// { "Ana Rivera" = "005Hp00000abcDEF" }.
+        authors: BTreeMap<String, String> = map(UserName, OwnerId),
         /// Write true if TextUs's own synchronisation with this system is off, or if doubled notes are wanted.
         acknowledge_vendor_sync: bool = key(Flag, false),
         templates: TemplateSettings = table(),
         hubspot: HubSpotSettings = table(),
+        salesforce: SalesforceSettings = table(),
         http: HttpRecordSettings = table(),
     }
 
@@ -300,6 +306,9 @@ settings! {
     pub struct TemplateSettings {
         /// This template makes the text of a note. docs/notes.md lists what a template can show.
         note: Option<String> = optional(TemplateText, "{{ day }}"),
+        /// These templates fill more fields of a person who is created, by the fields' names in the system of record:
+        /// { lifecyclestage = "lead", firstname = "{{ first_name }}" }. docs/notes.md lists what a template can show.
+        person: BTreeMap<String, String> = map(FieldName, PersonTemplate),
     }
 
     /// HubSpot is called with the token of a service key or a private app.
@@ -319,6 +328,36 @@ settings! {
         /// The property of contacts that says whether a number is opted out. Its dates and its source are in properties
         /// of the same name with _at, and in sms_opted_in_at and sms_opt_out_source.
         opted_out_property: String = key(PropertyName, "sms_opted_out"),
+    }
+
+    /// Salesforce is called with the tokens of an external client app: by client credentials, or by a JWT bearer assertion.
+    pub struct SalesforceSettings {
+        /// The organisation is reached at this URL, its My Domain, which must use https except on loopback.
+        base_url: Option<Url> = optional(BaseUrl, "https://acme.my.salesforce.com"),
+        /// The consumer key of the external client app.
+        client_id: Option<Secret> = optional(TokenText, "env:SALESFORCE_CLIENT_ID"),
+        /// The consumer secret of the external client app, for the flow of client credentials.
+        client_secret: Option<Secret> = optional(TokenText, "env:SALESFORCE_CLIENT_SECRET"),
+        /// The private key whose certificate the external client app has, in PEM, for the flow of a JWT bearer. It takes
+        /// the place of `client_secret`.
+        jwt_key: Option<Secret> = optional(PrivateKeyText, "env:SALESFORCE_JWT_KEY"),
+        /// The user as whom a JWT bearer calls.
+        username: Option<String> = optional(LoginName, "hookline@acme.example"),
+        /// A JWT is made for this login host. The default is https://test.salesforce.com where `base_url` is that of a
+        /// sandbox, and https://login.salesforce.com otherwise.
+        audience: Option<Url> = optional(BaseUrl, "https://login.salesforce.com"),
+        /// One call may take this long, from connecting to the last byte of the answer.
+        timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
+        /// People are looked for among these objects, in this order. The first is created where nobody is found.
+        objects: Vec<SalesforceObject> = list(one_of(), &["Contact", "Lead"]),
+        /// The field of Task that holds a thread's key: an external id, unique and case-sensitive.
+        task_key_field: String = key(ApiName, "TextUs_Thread_Key__c"),
+        /// The field of each of `objects` that holds the id of the TextUs contact: an external id, unique and
+        /// case-sensitive.
+        person_key_field: String = key(ApiName, "TextUs_Contact_Id__c"),
+        /// The checkbox of each of `objects` that says whether a number is opted out. Its dates and its source are in
+        /// fields of the same name with _At, and in SMS_Opted_In_At__c and SMS_Opt_Out_Source__c.
+        opted_out_field: String = key(ApiName, "SMS_Opted_Out__c"),
     }
 
     /// Each change is posted as a JSON document, signed by Standard Webhooks (<https://www.standardwebhooks.com>).
@@ -358,7 +397,7 @@ choices! {
     pub enum OnUnknownContact { DeadLetter = "dead_letter", Create = "create", Skip = "skip", }
 
     /// The kinds of the system of record.
-    pub enum SystemOfRecordKind { Builtin = "builtin", HubSpot = "hubspot", Http = "http", }
+    pub enum SystemOfRecordKind { Builtin = "builtin", Salesforce = "salesforce", HubSpot = "hubspot", Http = "http", }
 
     /// What one note holds.
     pub enum NoteForm { Thread = "thread", Message = "message", }
@@ -371,6 +410,9 @@ choices! {
 
     /// The object of HubSpot that a thread is written as.
     pub enum HubSpotObject { Communication = "communication", Note = "note", }
+
+    /// An object of Salesforce that a person can be.
+    pub enum SalesforceObject { Contact = "Contact", Lead = "Lead", }
 
     /// The format of the log.
     pub enum LogFormat { Text = "text", Json = "json", }

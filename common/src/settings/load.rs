@@ -10,7 +10,14 @@ use super::visit::Visit;
 use super::{Settings, check, unknown};
 
 /// Secrets that only workers use.
-const WORKER_SECRETS: [&str; 3] = ["textus.token", "system_of_record.hubspot.token", "system_of_record.http.secrets"];
+const WORKER_SECRETS: [&str; 6] = [
+    "textus.token",
+    "system_of_record.hubspot.token",
+    "system_of_record.salesforce.client_id",
+    "system_of_record.salesforce.client_secret",
+    "system_of_record.salesforce.jwt_key",
+    "system_of_record.http.secrets",
+];
 /// The file that is read, if it exists, when neither `--config` nor the environment names one.
 const DEFAULT_FILE: &str = "hookline.toml";
 

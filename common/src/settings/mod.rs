@@ -83,7 +83,9 @@ impl Settings {
     pub fn on_unknown_contact(&self) -> OnUnknownContact {
         self.handlers.log_note.on_unknown_contact.unwrap_or(match self.system_of_record.kind {
             SystemOfRecordKind::Builtin => OnUnknownContact::Create,
-            SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => OnUnknownContact::DeadLetter,
+            SystemOfRecordKind::Salesforce | SystemOfRecordKind::HubSpot | SystemOfRecordKind::Http => {
+                OnUnknownContact::DeadLetter
+            }
         })
     }
 }

@@ -44,6 +44,37 @@ pub(super) fn elements<'a>(
     }
 }
 
+/// Takes a table apart whose keys are names. In a variable, a table is written as in TOML: `{ "a" = "b" }`.
+///
+/// # Errors
+/// Says what the value is if it is not a table.
+pub(super) fn members<'a>(
+    source: Option<&Source<'_>>,
+    at: Location,
+    given: Given<'a>,
+) -> Result<Vec<(Location, String, Scalar<'a>)>, &'static str> {
+    match given {
+        Given::File(DeValue::Table(table)) => {
+            let line = |offset| source.map_or_else(|| at.clone(), |source| source.location(offset));
+            let member = |(key, value): (&toml::Spanned<Cow<'_, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+                (line(key.span().start), key.get_ref().to_string(), Scalar::of(value.get_ref()))
+            };
+            Ok(table.iter().map(member).collect())
+        }
+        Given::File(_) => Err("not a table"),
+        Given::Variable(Err(NotText)) => Err("not UTF-8"),
+        Given::Variable(Ok(text)) if text.trim().is_empty() => Ok(Vec::new()),
+        Given::Variable(Ok(text)) => {
+            let parsed = DeValue::parse(text.trim()).map_err(|_| "not a table in braces")?;
+            let DeValue::Table(table) = parsed.into_inner() else { return Err("not a table in braces") };
+            let member = |(key, value): (&toml::Spanned<Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
+                (at.clone(), key.get_ref().to_string(), owned(value.get_ref()))
+            };
+            Ok(table.iter().map(member).collect())
+        }
+    }
+}
+
 /// Follows `env:NAME` and `file:PATH`, and returns the value with its origin. Any other value is returned as it is. One
 /// line break at the end of a file or a variable is not part of the value, because editors and shells add it.
 ///

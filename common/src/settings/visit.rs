@@ -1,7 +1,7 @@
 //! The walk over all keys that `keys.rs` declares. The walk reads every key that the environment or the file gives into
 //! its field, and notes every key for the catalogue. Without a file or an environment the walk only notes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
@@ -10,7 +10,7 @@ use super::environment::{Environment, variable_for};
 use super::kinds::{Kind, Scalar};
 use super::problem::{Location, Problem};
 use super::source::Source;
-use super::value::{Given, elements, has_bare_comma, resolve};
+use super::value::{Given, elements, has_bare_comma, members, resolve};
 use super::{Needs, Role};
 
 /// A table or a key that the walk noted.
@@ -234,6 +234,36 @@ impl<'a, 't> Visit<'a, 't> {
         Some(elements.into_iter().filter_map(|(at, scalar)| self.read(path, kind, at, scalar)).collect())
     }
 
+    /// Reads a table whose keys are names of the user's choice. Returns `None` if the table is not given.
+    pub(super) fn read_map<N: Kind<Value = String>, K: Kind>(
+        &mut self,
+        path: &str,
+        (name, value): (&N, &K),
+    ) -> Option<BTreeMap<String, K::Value>> {
+        let (at, given) = self.given(path)?;
+        let members = match members(self.source, at.clone(), given) {
+            Ok(members) => members,
+            Err(what) => {
+                let remedy = format!("write {{ \"…\" = \"…\" }} with {} each", value.wanted());
+                self.problem_at(at, path, format!("{path} is {what}"), remedy);
+                return Some(BTreeMap::new());
+            }
+        };
+        let mut read = BTreeMap::new();
+        for (at, key, scalar) in members {
+            match name.parse(&Scalar::Text(&key)) {
+                Ok(key) => {
+                    read.extend(self.read(&format!("{path}.{key}"), value, at, scalar).map(|value| (key, value)));
+                }
+                Err(wrong) => {
+                    let what = format!("{path} has the name {}, {}", Scalar::Text(&key).show(), wrong.what);
+                    self.problem_at(at, path, what, wrong.remedy);
+                }
+            }
+        }
+        Some(read)
+    }
+
     fn read<K: Kind>(&mut self, path: &str, kind: &K, at: Location, given: Scalar<'_>) -> Option<K::Value> {
         if K::SECRET && self.needs.role == Role::Dev {
             let what = format!("{path} is ignored by `dev`, which has its own");
@@ -283,6 +313,16 @@ impl Shown {
         let plain = kind.show(value);
         let toml = if K::QUOTED { quoted(&plain) } else { plain.clone() };
         Self { toml, plain }
+    }
+
+    pub(super) fn map<K: Kind>(kind: &K, values: &BTreeMap<String, K::Value>) -> Self {
+        let of = |(name, value): (&String, &K::Value)| format!("{} = {}", quoted(name), Self::one(kind, value).toml);
+        let toml = if values.is_empty() {
+            "{}".to_owned()
+        } else {
+            format!("{{ {} }}", values.iter().map(of).collect::<Vec<_>>().join(", "))
+        };
+        Self { plain: toml.clone(), toml }
     }
 
     pub(super) fn list<K: Kind>(kind: &K, values: &[K::Value]) -> Self {

@@ -6,7 +6,7 @@ const key = Buffer.from(process.env.HTTP_RECORD_SECRET.replace(/^whsec_/, ""), "
 const notes = new Map(); // Yours is a table with thread_id as its primary key.
 const same = (a, b) => a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   const body = Buffer.concat(await request.toArray());
   const { "webhook-id": id, "webhook-timestamp": sent, "webhook-signature": signatures = "" } = request.headers;
   const expected = "v1," + createHmac("sha256", key).update(`${id}.${sent}.`).update(body).digest("base64");
@@ -23,4 +23,7 @@ createServer(async (request, response) => {
     console.log(data.opted_out ? "opted out" : "opted in", data.phone);
   }
   response.writeHead(204).end(); // Without people: the notes are about TextUs's own contacts.
-}).listen(Number(process.env.PORT ?? 9000), "127.0.0.1");
+});
+server.listen(Number(process.env.PORT ?? 9000), "127.0.0.1", () => {
+  console.log(`listening on http://127.0.0.1:${server.address().port}`);
+});

@@ -5,6 +5,7 @@
 pub(crate) mod asks;
 pub(crate) mod earlier_puts;
 pub(crate) mod evidence;
+pub(crate) mod flags;
 pub(crate) mod ledger;
 pub(crate) mod ledger_key;
 pub(crate) mod model;

@@ -55,6 +55,55 @@ pub struct UnsentSum {
     pub oldest: Option<Timestamp>,
 }
 
+/// What was confirmed of an opt-out flag on one record of the system of record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmedFlag {
+    /// The system of record, with its instance.
+    pub system: String,
+    /// The person's id there; empty where the system has no people of its own.
+    pub record_id: String,
+    /// The state of the number. The flag of a person with another number may differ.
+    pub opted_out: bool,
+    /// The time of the newest news.
+    pub since: Timestamp,
+    pub confirmation: FlagConfirmation,
+}
+
+/// How a flag was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagConfirmation {
+    /// The flag was written and then, where the system allows it, read back.
+    Written,
+    /// The record was read and had it already.
+    Found,
+    /// The record was read and has newer news, which stay.
+    Newer,
+}
+
+impl FlagConfirmation {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Found => "found",
+            Self::Newer => "newer",
+        }
+    }
+
+    /// Reads the name that [`FlagConfirmation::as_str`] returns.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Written, Self::Found, Self::Newer].into_iter().find(|known| known.as_str() == text)
+    }
+}
+
+/// A confirmed flag as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagRow {
+    pub flag: ConfirmedFlag,
+    pub confirmed_at: Timestamp,
+}
+
 /// An event as the opt-out ledger sees it.
 #[derive(Clone, Debug)]
 pub struct OptEvent<'a> {

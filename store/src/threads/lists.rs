@@ -4,7 +4,7 @@ use crate::Store;
 use crate::db::error::StoreError;
 use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::row;
-use crate::threads::model::{Thread, ThreadRow};
+use crate::threads::model::{Thread, ThreadRow, WrittenPart};
 use crate::threads::{parts, whole_thread};
 
 impl Store {
@@ -49,7 +49,7 @@ impl Store {
                 day: row::text(row, "day")?,
                 message_ids: messages.iter().map(|row| row::text(row, "message_id")).collect::<Result<_, _>>()?,
                 text: row::maybe_text(row, "text")?,
-                remote_id: parts(row)?.into_iter().next().map(|part| part.id),
+                remote_id: parts(row)?.into_iter().next().filter(WrittenPart::is_there).map(|part| part.id),
                 written_at: row::maybe_time(row, "written_ms")?,
             };
             threads.push((thread, row::number(row, "created_ms")?));

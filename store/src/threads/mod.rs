@@ -5,7 +5,10 @@
 pub(crate) mod links;
 pub(crate) mod lists;
 pub(crate) mod model;
+pub(crate) mod sync;
 pub(crate) mod writes;
+
+use std::time::Duration;
 
 use hookline_common::time::Timestamp;
 
@@ -17,8 +20,8 @@ use crate::threads::model::{
     Doubt, JoinThread, Thread, ThreadFacts, ThreadMessage, ThreadTurn, ThreadWrite, WrittenPart, write_id,
 };
 
-const MESSAGE: &str = "message_id, thread_id, version, event_id, event_ms, inbound, outcome, body, author, media, is_stop, \
-                       occurred_ms";
+const MESSAGE: &str = "message_id, thread_id, version, event_id, event_ms, inbound, outcome, body, author, author_email, \
+                       media, is_stop, occurred_ms";
 
 impl Store {
     /// Adds a message to its thread and says whether the caller has to write the thread now.
@@ -52,8 +55,8 @@ impl Store {
             .row(
                 sqlx::query(
                     "SELECT m.message_id, m.thread_id, m.version, m.event_id, m.event_ms, m.inbound, m.outcome, m.body,
-                         m.author, m.media, m.is_stop, m.occurred_ms, t.account, t.phone, t.contact_id,
-                         t.business_number, t.day, t.thread_key
+                         m.author, m.author_email, m.media, m.is_stop, m.occurred_ms, t.account, t.phone,
+                         t.contact_id, t.business_number, t.day, t.thread_key
                      FROM thread_messages m JOIN threads t ON t.thread_id = m.thread_id WHERE m.message_id = $1",
                 )
                 .bind(clean(message_id).as_ref()),
@@ -89,6 +92,7 @@ fn clean_message(message: ThreadMessage) -> ThreadMessage {
         message_id: clean(&message.message_id).into_owned(),
         body: clean(&message.body).into_owned(),
         author: maybe_clean(message.author.as_deref()),
+        author_email: maybe_clean(message.author_email.as_deref()),
         ..message
     }
 }
@@ -99,7 +103,22 @@ async fn join(connection: &mut Connection, join: &JoinThread, now: Timestamp) ->
     let names = [format!("thread {key}"), format!("thread message {}", join.message.message_id)];
     dialect::lock_names(connection, &names).await?;
     let (thread_id, version) = place(connection, join, &key, now).await?;
-    turn(connection, join, &thread_id, version, now).await
+    let ask = TurnAsk {
+        thread_id: &thread_id,
+        system: &join.system,
+        owner: &join.owner,
+        lease: join.lease,
+        update_every: join.update_every,
+    };
+    turn(connection, &ask, Some(version), now).await
+}
+
+/// Puts a message into its thread, and says nothing about who writes the thread.
+pub(crate) async fn file(connection: &mut Connection, join: &JoinThread, now: Timestamp) -> Result<(), StoreError> {
+    let key = join.facts.key();
+    let names = [format!("thread {key}"), format!("thread message {}", join.message.message_id)];
+    dialect::lock_names(connection, &names).await?;
+    place(connection, join, &key, now).await.map(drop)
 }
 
 /// Puts the message into its thread. Returns the thread and the version at which the message last changed.
@@ -213,8 +232,8 @@ async fn insert(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO thread_messages (message_id, thread_id, version, event_id, event_ms, inbound, outcome, body, author,
-             media, is_stop, occurred_ms, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+             author_email, media, is_stop, occurred_ms, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(message.message_id.as_str())
     .bind(thread_id)
@@ -225,6 +244,7 @@ async fn insert(
     .bind(message.outcome.as_str())
     .bind(message.body.as_str())
     .bind(message.author.as_deref())
+    .bind(message.author_email.as_deref())
     .bind(serde_json::to_string(&message.media).unwrap_or_default())
     .bind(i64::from(message.is_stop))
     .bind(message.occurred_at.as_millis())
@@ -234,22 +254,32 @@ async fn insert(
     Ok(())
 }
 
-/// Decides whether the caller writes the thread, and takes its lease if so.
-async fn turn(
+/// Who wants to write which thread.
+pub(crate) struct TurnAsk<'a> {
+    pub(crate) thread_id: &'a str,
+    pub(crate) system: &'a str,
+    pub(crate) owner: &'a str,
+    pub(crate) lease: Duration,
+    pub(crate) update_every: Duration,
+}
+
+/// Decides whether the caller writes the thread, and takes its lease if so. A write of `version` or a later one makes
+/// another write needless; `None` asks for one whatever was written.
+pub(crate) async fn turn(
     connection: &mut Connection,
-    join: &JoinThread,
-    thread_id: &str,
-    version: i64,
+    ask: &TurnAsk<'_>,
+    version: Option<i64>,
     now: Timestamp,
 ) -> Result<ThreadTurn, StoreError> {
-    let write_id = write_id(thread_id, &join.system);
+    let TurnAsk { thread_id, system, owner, lease, update_every } = *ask;
+    let write_id = write_id(thread_id, system);
     sqlx::query(
         "INSERT INTO thread_writes (write_id, thread_id, system, version, parts) VALUES ($1, $2, $3, 0, '[]')
          ON CONFLICT (write_id) DO NOTHING",
     )
     .bind(write_id.as_str())
     .bind(thread_id)
-    .bind(join.system.as_str())
+    .bind(system)
     .execute(&mut *connection)
     .await?;
     let lock = dialect::for_update(connection);
@@ -258,23 +288,24 @@ async fn turn(
          FROM thread_writes WHERE write_id = $1 {lock}"
     );
     let write = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(write_id.as_str()).fetch_one(&mut *connection).await?;
-    if row::number(&write, "version")? >= version {
+    let written = row::number(&write, "version")?;
+    if version.is_some_and(|version| written >= version) {
         return Ok(ThreadTurn::Written { thread_id: thread_id.to_owned() });
     }
-    let holder = row::maybe_text(&write, "lease_owner")?.filter(|holder| *holder != join.owner);
+    let holder = row::maybe_text(&write, "lease_owner")?.filter(|holder| holder != owner);
     if let (Some(_), Some(until)) = (holder, row::maybe_time(&write, "lease_until")?)
         && until > now
     {
         return Ok(ThreadTurn::Busy { until });
     }
-    let due = row::maybe_time(&write, "written_ms")?.map(|written| written.plus(join.update_every));
+    let due = row::maybe_time(&write, "written_ms")?.map(|written| written.plus(update_every));
     if let Some(due) = due.filter(|due| *due > now) {
         return Ok(ThreadTurn::Wait { until: due });
     }
     sqlx::query("UPDATE thread_writes SET lease_owner = $2, lease_until = $3 WHERE write_id = $1")
         .bind(write_id.as_str())
-        .bind(join.owner.as_str())
-        .bind(now.plus(join.lease).as_millis())
+        .bind(owner)
+        .bind(now.plus(lease).as_millis())
         .execute(&mut *connection)
         .await?;
     let (thread, version) = whole_thread(connection, thread_id).await?;
@@ -324,6 +355,7 @@ pub(crate) fn message(row: &DbRow) -> Result<(ThreadMessage, i64), StoreError> {
         outcome: outcome.ok_or_else(|| StoreError::unreadable("outcome"))?,
         body: row::text(row, "body")?,
         author: row::maybe_text(row, "author")?,
+        author_email: row::maybe_text(row, "author_email")?,
         media: serde_json::from_str(&row::text(row, "media")?).map_err(|_| StoreError::unreadable("media"))?,
         is_stop: row::flag(row, "is_stop")?,
         occurred_at: row::time(row, "occurred_ms")?,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// What the messages of one thread have in common.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ThreadFacts {
     pub account: String,
     /// The contact's number in E.164.
@@ -45,7 +45,9 @@ pub struct ThreadMessage {
     pub is_inbound: bool,
     pub outcome: MessageOutcome,
     pub body: String,
+    /// The TextUs user who wrote an outbound text: a name or, if there is only a link, a path.
     pub author: Option<String>,
+    pub author_email: Option<String>,
     pub media: Vec<Media>,
     pub is_stop: bool,
     pub occurred_at: Timestamp,
@@ -133,12 +135,42 @@ pub struct ThreadWrite {
     pub doubt: Option<Doubt>,
 }
 
+impl ThreadWrite {
+    /// Returns the note of a part, if one is known.
+    #[must_use]
+    pub fn note_of(&self, part: usize) -> Option<&WrittenPart> {
+        self.parts.get(part).filter(|part| part.is_there())
+    }
+}
+
+/// A thread as it is, and what one system of record has of it.
+pub struct ThreadStand {
+    pub thread: Thread,
+    /// Whether a message has expired, so that the thread cannot be written whole any more.
+    pub is_closed: bool,
+    /// The notes that are there, in order.
+    pub parts: Vec<WrittenPart>,
+}
+
 /// One note of a thread that the system of record has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenPart {
     pub id: String,
     /// The hash of the text.
     pub hash: String,
+}
+
+impl WrittenPart {
+    /// Returns the place of a note that somebody deleted, until there is a new one.
+    #[must_use]
+    pub const fn gone() -> Self {
+        Self { id: String::new(), hash: String::new() }
+    }
+
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        !self.id.is_empty()
+    }
 }
 
 /// A note that a call without an answer may have created.

@@ -67,8 +67,9 @@ impl Store {
             .await
     }
 
-    /// Records the notes that are there so far, and ends the doubt about one. This applies even if the lease was lost:
-    /// the notes exist, and the present owner must learn so. Returns `false` if the thread was erased meanwhile.
+    /// Records the notes that are there so far, of which `part` is new, and ends the doubt about that one. This applies even
+    /// if the lease was lost: the notes exist, and the present owner must learn so. Returns `false` if the thread was erased
+    /// meanwhile.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -76,19 +77,23 @@ impl Store {
         &self,
         lease: &ThreadLease,
         person_id: &str,
-        parts: &[WrittenPart],
+        (part, parts): (usize, &[WrittenPart]),
     ) -> Result<bool, StoreError> {
-        let arguments = (lease.clone(), person_id.to_owned(), json(parts));
+        let arguments = (lease.clone(), person_id.to_owned(), part, json(parts));
         self.db
-            .write(arguments, |connection, (lease, person_id, parts)| {
+            .write(arguments, |connection, (lease, person_id, part, parts)| {
                 Box::pin(async move {
                     let done = sqlx::query(
-                        "UPDATE thread_writes SET person_id = $2, parts = $3, doubt_part = NULL, doubt_ms = NULL
+                        "UPDATE thread_writes SET parts = $3,
+                             person_id = CASE WHEN COALESCE(doubt_part, $4) = $4 THEN $2 ELSE person_id END,
+                             doubt_ms = CASE WHEN doubt_part = $4 THEN NULL ELSE doubt_ms END,
+                             doubt_part = CASE WHEN doubt_part = $4 THEN NULL ELSE doubt_part END
                          WHERE write_id = $1",
                     )
                     .bind(lease.write_id())
                     .bind(person_id.as_str())
                     .bind(parts.as_str())
+                    .bind(i64::try_from(*part).unwrap_or(i64::MAX))
                     .execute(connection)
                     .await?;
                     Ok(done.rows_affected() == 1)
@@ -126,6 +131,34 @@ impl Store {
                     .await?;
                     let known = sqlx::query("SELECT 1 FROM thread_writes WHERE write_id = $1").bind(lease.write_id());
                     Ok(known.fetch_optional(connection).await?.is_some())
+                })
+            })
+            .await
+    }
+
+    /// Keeps the lease for `keep` after a call whose outcome is not known. A note in doubt counts from now on: the call may
+    /// have waited for long before it was made.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn thread_in_doubt(&self, lease: &ThreadLease, keep: Duration) -> Result<(), StoreError> {
+        let clock = self.db.clock().clone();
+        self.db
+            .write(lease.clone(), move |connection, lease| {
+                let now = clock.now();
+                Box::pin(async move {
+                    sqlx::query(
+                        "UPDATE thread_writes SET lease_until = $3,
+                             doubt_ms = CASE WHEN doubt_part IS NULL THEN doubt_ms ELSE $4 END
+                         WHERE write_id = $1 AND lease_owner = $2",
+                    )
+                    .bind(lease.write_id())
+                    .bind(lease.owner.as_str())
+                    .bind(now.plus(keep).as_millis())
+                    .bind(now.as_millis())
+                    .execute(connection)
+                    .await?;
+                    Ok(())
                 })
             })
             .await

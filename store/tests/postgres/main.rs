@@ -6,6 +6,8 @@ mod limits;
 mod many_writers;
 mod outages;
 
+#[path = "../store/back_fill.rs"]
+mod back_fill;
 #[path = "../store/contacts.rs"]
 mod contacts;
 #[path = "../store/dead_letters.rs"]

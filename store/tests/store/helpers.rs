@@ -83,6 +83,7 @@ pub(crate) async fn add_note(store: &Store, person_id: &str, note: &NewNote) {
         outcome: MessageOutcome::Received,
         body: note.body.clone(),
         author: note.user.clone(),
+        author_email: None,
         media: Vec::new(),
         is_stop: false,
         occurred_at: note.occurred_at,

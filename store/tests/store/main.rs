@@ -1,6 +1,7 @@
 //! The store's public functions against real SQLite files, with two handles in place of two processes. `tests/postgres`
 //! runs the same tests against a real server.
 
+mod back_fill;
 mod contacts;
 mod database;
 mod dead_letters;

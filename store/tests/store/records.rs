@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use hookline_common::phone::Phone;
-use hookline_store::model::{NewNote, PersonFacts};
+use hookline_common::time::Timestamp;
+use hookline_store::model::{ConfirmedFlag, FlagConfirmation, NewNote, PersonFacts};
 
 use crate::helpers::{TestStore, add_note, at, id_of, phone};
 
@@ -242,6 +243,30 @@ async fn lists_come_in_pages_that_hold_each_row_once() {
         assert_eq!(ids.len(), 5);
     }
     assert!(store.notes(2, Some("nonsense")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_confirmed_of_a_flag_is_that_of_the_newest_news() {
+    let test = TestStore::new().await;
+    let (store, number) = (&test.store, phone());
+    let flag = |record: &str, opted_out, at: i64| ConfirmedFlag {
+        system: "hubspot api.hubapi.com".to_owned(),
+        record_id: record.to_owned(),
+        opted_out,
+        since: Timestamp::from_millis(at),
+        confirmation: FlagConfirmation::Written,
+    };
+    let found = ConfirmedFlag { confirmation: FlagConfirmation::Found, ..flag("1", false, 2_000) };
+
+    for confirmed in [flag("1", true, 1_000), flag("2", true, 1_000), flag("1", false, 2_000), flag("1", true, 1_000)] {
+        store.flag_confirmed(&number, confirmed).await.unwrap();
+    }
+    store.flag_confirmed(&Phone::parse("+14155550188").unwrap(), flag("1", true, 3_000)).await.unwrap();
+    store.flag_confirmed(&number, found.clone()).await.unwrap();
+
+    let mut rows: Vec<_> = store.confirmed_flags(&number).await.unwrap().into_iter().map(|row| row.flag).collect();
+    rows.sort_by(|a, b| a.record_id.cmp(&b.record_id));
+    assert_eq!(rows, [found, flag("2", true, 1_000)]);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use hookline_store::model::{Begin, Claim};
+use hookline_common::time::Timestamp;
+use hookline_store::Store;
+use hookline_store::model::{Begin, Claim, ThreadLease, ThreadTurn, WrittenPart};
 use sqlx::Connection as _;
 use tempfile::TempDir;
 
@@ -13,6 +15,7 @@ use crate::effects::{Asking, LONG, by};
 use crate::erasure::with_records;
 use crate::helpers::{TestStore, at, event, event_at, id_of, phone};
 use crate::ledger::{opt_out, tampered};
+use crate::threads::{CRM, join, message, to_write};
 
 #[tokio::test]
 async fn the_file_is_for_its_owner_only() {
@@ -149,4 +152,38 @@ async fn what_a_killed_process_had_claimed_need_not_be_waited_for() {
     store.end_claims_of_the_dead().await.unwrap();
     let after_it = Asking { settle_after: Duration::ZERO, ..by("after it", &event_id) }.ask(&store).await;
     assert!(matches!(after_it, Claim::AfterUnknown { .. }), "looking and dying makes nothing fresh: {after_it:?}");
+}
+
+#[tokio::test]
+async fn what_a_killed_back_fill_had_locked_is_free_and_a_deliverys_lease_stays() {
+    let test = TestStore::new().await;
+    let mut ids = Vec::new();
+    let changing = Store::sync_owner();
+    for (number, owner) in [(1, Store::sync_owner()), (2, "worker:1".to_owned()), (3, changing.clone())] {
+        let mut ask = join(&owner, message(number));
+        ask.facts.day = format!("2026-11-0{number}");
+        ids.push(to_write(&test.store, ask).await.0.thread_id);
+    }
+    let lease = |thread_id: &str, owner: &str| ThreadLease {
+        thread_id: thread_id.to_owned(),
+        system: CRM.to_owned(),
+        owner: owner.to_owned(),
+    };
+    let part = WrittenPart { id: "note 1".to_owned(), hash: "h".to_owned() };
+    assert!(test.store.thread_parts(&lease(&ids[2], &changing), "person 1", (0, &[part])).await.unwrap());
+
+    test.store.end_leases_of_dead_syncs().await.unwrap();
+
+    let mut turns = Vec::new();
+    for thread_id in &ids {
+        turns.push(test.store.take_thread(&lease(thread_id, "next"), LONG, Duration::ZERO).await.unwrap());
+    }
+    let a_minute = Timestamp::now().plus(Duration::from_mins(1));
+    let [Some(ThreadTurn::Write(_)), Some(ThreadTurn::Busy { until: live }), Some(ThreadTurn::Busy { until: late })] =
+        turns.as_slice()
+    else {
+        panic!("the first is free, the others are not")
+    };
+    assert!(*live > a_minute, "{live}");
+    assert!(*late < a_minute, "a change of its note may still land: {late}");
 }

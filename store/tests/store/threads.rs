@@ -14,10 +14,10 @@ use rand::seq::SliceRandom as _;
 
 use crate::helpers::{TestStore, at, dead, event, id_of, phone};
 
-const CRM: &str = "hubspot api.hubapi.com";
+pub(crate) const CRM: &str = "hubspot api.hubapi.com";
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn message(n: usize) -> ThreadMessage {
+pub(crate) fn message(n: usize) -> ThreadMessage {
     let seconds = i64::try_from(n).expect("a small number");
     ThreadMessage {
         message_id: format!("/messages/{n}"),
@@ -27,6 +27,7 @@ fn message(n: usize) -> ThreadMessage {
         outcome: MessageOutcome::Received,
         body: format!("text {n}"),
         author: None,
+        author_email: None,
         media: Vec::new(),
         is_stop: false,
         occurred_at: at(seconds),
@@ -44,7 +45,7 @@ fn facts() -> ThreadFacts {
     }
 }
 
-fn join(owner: &str, message: ThreadMessage) -> JoinThread {
+pub(crate) fn join(owner: &str, message: ThreadMessage) -> JoinThread {
     JoinThread {
         facts: facts(),
         message,
@@ -55,7 +56,7 @@ fn join(owner: &str, message: ThreadMessage) -> JoinThread {
     }
 }
 
-async fn to_write(store: &Store, ask: JoinThread) -> (ThreadLease, Box<ThreadWrite>) {
+pub(crate) async fn to_write(store: &Store, ask: JoinThread) -> (ThreadLease, Box<ThreadWrite>) {
     let owner = ask.owner.clone();
     match store.join_thread(ask).await.expect("the store answers") {
         ThreadTurn::Write(write) => {
@@ -67,7 +68,7 @@ async fn to_write(store: &Store, ask: JoinThread) -> (ThreadLease, Box<ThreadWri
     }
 }
 
-async fn write(store: &Store, message: ThreadMessage) -> Box<ThreadWrite> {
+pub(crate) async fn write(store: &Store, message: ThreadMessage) -> Box<ThreadWrite> {
     let (lease, write) = to_write(store, join("one", message)).await;
     let part = WrittenPart { id: "note 1".to_owned(), hash: "h".to_owned() };
     let written = ThreadWritten {
@@ -175,13 +176,36 @@ async fn a_note_that_may_be_there_stays_in_doubt_until_something_is_known() {
     assert!(!store.renew_thread(&lease, HOUR).await.unwrap());
 
     let parts = [WrittenPart { id: "note 1".to_owned(), hash: "h".to_owned() }];
-    store.thread_parts(&second, "person 1", &parts).await.unwrap();
+    store.thread_parts(&second, "person 1", (0, &parts)).await.unwrap();
     store.release_thread(&second, false).await.unwrap();
     let (third, write) = to_write(&store, join("three", message(2))).await;
     assert_eq!((write.doubt, write.parts.as_slice()), (None, &parts[..]));
     store.thread_note_sent(&third, 1, "person 1", HOUR).await.unwrap();
     store.release_thread(&third, true).await.unwrap();
     assert_eq!(to_write(&store, join("four", message(2))).await.1.doubt, None);
+}
+
+#[tokio::test]
+async fn a_doubt_counts_from_the_failed_answer_and_ends_with_its_own_part_only() {
+    let TestStore { store, home: _home } = TestStore::new().await;
+    let (lease, _) = to_write(&store, join("one", message(1))).await;
+    store.thread_note_sent(&lease, 1, "person 1", HOUR).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let answered = store.now();
+    store.thread_in_doubt(&lease, HOUR).await.unwrap();
+    let turn = store.join_thread(join("two", message(2))).await.unwrap();
+    assert!(matches!(turn, ThreadTurn::Busy { .. }), "it may still overwrite a newer text");
+    store.thread_in_doubt(&lease, Duration::ZERO).await.unwrap();
+
+    let parts = [WrittenPart { id: "note 1".to_owned(), hash: "h".to_owned() }];
+    let (second, write) = to_write(&store, join("two", message(2))).await;
+    assert!(write.doubt.is_some_and(|doubt| doubt.part == 1 && doubt.since >= answered));
+    store.thread_parts(&second, "person 2", (0, &parts)).await.unwrap();
+    store.release_thread(&second, false).await.unwrap();
+
+    let (_, write) = to_write(&store, join("three", message(2))).await;
+    assert_eq!((write.parts.as_slice(), write.doubt.map(|doubt| doubt.part)), (&parts[..], Some(1)));
+    assert_eq!(write.person_id.as_deref(), Some("person 1"), "whose record may have it");
 }
 
 #[tokio::test]
@@ -342,7 +366,7 @@ async fn an_erasure_finds_threads_by_what_links_say_and_tells_a_writer_who_comes
     }
     let part = WrittenPart { id: "note 1".to_owned(), hash: "h".to_owned() };
     let parts = vec![part];
-    assert!(!store.thread_parts(&lease, "person 1", &parts).await.unwrap());
+    assert!(!store.thread_parts(&lease, "person 1", (0, &parts)).await.unwrap());
     let written =
         ThreadWritten { version: write.version, person_id: "person 1".to_owned(), parts, text: String::new() };
     assert!(!store.thread_written(&lease, &written).await.unwrap(), "the note has to be deleted");

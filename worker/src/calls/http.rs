@@ -62,7 +62,7 @@ struct Inner {
 }
 
 /// Reads what an answer says about the destination's rate limit. The second argument is the time of the answer.
-pub(crate) type ReadLimits = fn(&HeaderMap, Timestamp) -> Limits;
+pub(crate) type ReadLimits = Arc<dyn Fn(&HeaderMap, Timestamp) -> Limits + Send + Sync>;
 
 /// Reads what the body of a failure says beyond its status, and when to call again.
 pub(crate) type ReadRefusal = fn(u16, &[u8], &mut Limits) -> Refusal;
@@ -78,13 +78,21 @@ pub(crate) enum Refusal {
     Away(&'static str),
     /// A person has to look before any other call is made, for this reason.
     Stops(&'static str),
+    /// The session of these credentials has ended, and others may be had at once. The call took no effect.
+    SessionEnded,
+    /// Nothing was done and another try may succeed, whatever the status. This says nothing about other calls.
+    Passing,
+    /// The resource is not there, whatever the status.
+    Gone,
 }
 
 impl Refusal {
     fn meaning(self, status: u16, is_final: fn(u16) -> bool) -> Meaning {
         match self {
-            Self::AsItsStatus | Self::Stops(_) => status::meaning(status, is_final),
-            Self::MissingScope => Meaning::Forbidden,
+            Self::AsItsStatus => status::meaning(status, is_final),
+            // The destination works, and nothing is known about the credentials.
+            Self::MissingScope | Self::SessionEnded | Self::Stops(_) | Self::Passing => Meaning::Forbidden,
+            Self::Gone => Meaning::Worked,
             Self::Away(_) => Meaning::TooMany,
         }
     }
@@ -114,6 +122,8 @@ pub(crate) enum Credentials {
     Bearer(HeaderValue),
     /// A call may wait for its turn, and a signature has the time in it, so it is made when the call is.
     Signature(Sign),
+    /// Headers that are known when the call is prepared; none where the body has the credentials.
+    Headers(HeaderMap),
 }
 
 /// Makes the headers that sign a body.
@@ -152,6 +162,8 @@ pub(crate) struct Answer {
 struct Ended {
     /// `None` if no request was made.
     record: Option<RequestRecord>,
+    /// The start of a failure's body, where the destination says there what to do.
+    told: Option<Bytes>,
     result: Result<Answer, DestinationError>,
 }
 
@@ -200,17 +212,30 @@ impl Http {
 
     /// Makes a GET. Callers that ask for the same URL at the same time share one request.
     pub(crate) async fn get(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        self.ask(log, call).await.0
+    }
+
+    /// Makes a request that changes something. Such a request is never shared.
+    pub(crate) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+        self.change(log, call).await.0
+    }
+
+    /// Makes any request, as [`Http::get`] or [`Http::write`] do, and also returns what the body of a failure says,
+    /// unredacted.
+    pub(crate) async fn ask(&self, log: &CallLog, call: Call) -> (Result<Answer, DestinationError>, Option<Bytes>) {
+        if call.method != Method::GET {
+            return self.change(log, call).await;
+        }
         let key = call.url.to_string();
         let (inner, turn) = (Arc::clone(&self.inner), log.turn());
         let ended = self.in_flight.join(&key, || async move { inner.exchange(call, &turn).await }).await;
         match ended {
             Some(ended) => note(log, ended),
-            None => Err(DestinationError::NoAnswer { detail: "the request was given up".to_owned() }),
+            None => (Err(DestinationError::NoAnswer { detail: "the request was given up".to_owned() }), None),
         }
     }
 
-    /// Makes a request that changes something. Such a request is never shared.
-    pub(crate) async fn write(&self, log: &CallLog, call: Call) -> Result<Answer, DestinationError> {
+    async fn change(&self, log: &CallLog, call: Call) -> (Result<Answer, DestinationError>, Option<Bytes>) {
         // Runs even if the caller is cancelled, because the write may have been made.
         let _ended = OnDrop(|| self.in_flight.write_ended());
         note(log, self.inner.exchange(call, &log.turn()).await)
@@ -221,28 +246,30 @@ impl Inner {
     async fn exchange(&self, mut call: Call, turn: &Turn) -> Ended {
         let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
             Ok(entered) => entered,
-            Err(held) => return Ended { record: None, result: Err(held.into()) },
+            Err(held) => return Ended { record: None, told: None, result: Err(held.into()) },
         };
         if let Some(Err(error)) = call.last_look.take().map(|look| look()) {
-            return Ended { record: None, result: Err(error) };
+            return Ended { record: None, told: None, result: Err(error) };
         }
         let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
         crash_point("call.before");
+        let mut told = None;
         let (status, failed_probe, result) = match self.request(call).send().await {
             Ok(mut response) => {
                 crash_point("call.answered");
                 let status = response.status().as_u16();
                 let mut limits = (self.read_limits)(response.headers(), Timestamp::now());
                 let (body, refusal) = self.refusal(status, &mut response, &mut limits).await;
+                told.clone_from(&body);
                 self.metrics.worker.budget(self.gate.destination(), limits.limit, limits.remaining);
                 // Report the answer before reading the rest of it: a closing must bind calls that start meanwhile.
                 let After { closed_for, failed_probe, sent_ms } =
                     permit.answered(refusal.meaning(status, self.is_final), &limits);
                 let (closed_until, failed_probe) = (in_time(closed_for), failed_probe.map(in_time));
                 let result = match self.may_go_on(&response, refusal, closed_until, sent_ms).await {
-                    Ok(()) => self.classify(status, (response, body), &limits, closed_until, &private).await,
+                    Ok(()) => self.classify((status, refusal), (response, body), &limits, closed_until, &private).await,
                     Err(stopped) => Err(stopped),
                 };
                 (Some(status), failed_probe, result)
@@ -258,7 +285,7 @@ impl Inner {
         let counted = status.filter(|_| usable);
         self.metrics.worker.api_call(self.gate.destination(), operation, counted, took);
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), result }
+        Ended { record: Some(RequestRecord { method, path: shown, status, duration_ms }), told, result }
     }
 
     /// Fails if the answer says more than its status about later calls.
@@ -273,8 +300,8 @@ impl Inner {
             world.answered(response.headers(), sent_ms).await?;
         }
         match refusal {
-            Refusal::AsItsStatus => Ok(()),
-            Refusal::MissingScope => {
+            Refusal::AsItsStatus | Refusal::Passing | Refusal::Gone => Ok(()),
+            Refusal::MissingScope | Refusal::SessionEnded => {
                 let status = response.status().as_u16();
                 Err(DestinationError::CredentialsRefused { status, until: paused_until() })
             }
@@ -294,6 +321,7 @@ impl Inner {
         request = match call.credentials {
             Credentials::Bearer(bearer) => request.header(AUTHORIZATION, bearer),
             Credentials::Signature(sign) => request.headers(sign(call.body.as_deref().unwrap_or_default())),
+            Credentials::Headers(headers) => request.headers(headers),
         };
         if let Some(key) = call.idempotency_key {
             request = request.header(IDEMPOTENCY_KEY, key);
@@ -319,13 +347,13 @@ impl Inner {
 
     async fn classify(
         &self,
-        status: u16,
+        (status, refusal): (u16, Refusal),
         (mut response, body): (Response, Option<Bytes>),
         limits: &Limits,
         closed_until: Timestamp,
         private: &[String],
     ) -> Result<Answer, DestinationError> {
-        match status::meaning(status, self.is_final) {
+        match refusal.meaning(status, self.is_final) {
             Meaning::Success => {
                 let body = self.whole_body(response).await;
                 return Ok(Answer { status, body });
@@ -339,6 +367,12 @@ impl Inner {
             None => start_of_body(&mut response).await,
         };
         let detail = error_text::find(&body, private);
+        if refusal == Refusal::Passing {
+            return Err(DestinationError::Failed { status, retry_after: limits.retry_after, detail });
+        }
+        if refusal == Refusal::Gone {
+            return Err(DestinationError::NotFound { detail });
+        }
         Err(match status {
             403 => DestinationError::Forbidden { detail },
             404 => DestinationError::NotFound { detail },
@@ -422,12 +456,12 @@ pub(crate) fn unreadable(what: &str) -> DestinationError {
     DestinationError::NoAnswer { detail: what.to_owned() }
 }
 
-fn note(log: &CallLog, ended: Ended) -> Result<Answer, DestinationError> {
+fn note(log: &CallLog, ended: Ended) -> (Result<Answer, DestinationError>, Option<Bytes>) {
     if let Some(record) = ended.record {
         log.push(record);
     }
     // Mask per caller: callers that share a GET may have different payloads.
-    ended.result.map_err(|error| error.without(&log.personal()))
+    (ended.result.map_err(|error| error.without(&log.personal())), ended.told)
 }
 
 /// Reads as much of an error's body as is useful. A read error ends it early.

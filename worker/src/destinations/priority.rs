@@ -9,6 +9,9 @@ pub enum Priority {
     OptOut,
     Contact,
     Note,
+    /// What nobody waits for: notes and flags that the history knows and the system of record lacks. Any other call goes
+    /// first.
+    BackFill,
 }
 
 impl From<HandlerName> for Priority {

@@ -35,12 +35,13 @@ pub(crate) fn is_final(status: u16) -> bool {
     matches!(status, 400 | 404 | 409 | 410 | 413 | 414 | 415 | 422)
 }
 
-/// Returns whether the status says that the destination did nothing. 421, 423, 425 and 429 are answered before a
+/// Returns whether the status of a failure that is retried says that the destination did nothing. 400 and 409 are retried
+/// only where the body says that another try may succeed. 421, 423, 425 and 429 are answered before a
 /// request is carried out (<https://www.rfc-editor.org/rfc/rfc9110#section-15.5.20>,
 /// <https://www.rfc-editor.org/rfc/rfc4918#section-11.3>, <https://www.rfc-editor.org/rfc/rfc8470#section-5.2>,
 /// <https://www.rfc-editor.org/rfc/rfc6585#section-4>).
 pub(crate) fn nothing_was_done(status: u16) -> bool {
-    matches!(status, 421 | 423 | 425 | 429)
+    matches!(status, 400 | 409 | 421 | 423 | 425 | 429)
 }
 
 #[cfg(test)]

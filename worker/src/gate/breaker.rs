@@ -54,7 +54,7 @@ impl Breaker {
         let Some(open) = &self.open else { return Ok(Go { is_probe: false }) };
         let until_ms = match priority {
             Priority::OptOut => open.due_ms(),
-            Priority::Contact | Priority::Note => open.due_ms().max(open.opt_out_until_ms),
+            Priority::Contact | Priority::Note | Priority::BackFill => open.due_ms().max(open.opt_out_until_ms),
         };
         if now_ms < until_ms { Err(until_ms) } else { Ok(Go { is_probe: true }) }
     }

@@ -43,7 +43,8 @@ pub(super) struct Policy {
     pub(super) last_success_ms: Option<i64>,
     /// Each process's calls in flight, and when the process reported them.
     out: BTreeMap<String, (i64, i64)>,
-    /// Until when a call of each priority is known to wait for quota.
+    /// Until when a call of each priority is known to wait for quota. Nobody waits behind a back-fill, so it has no place
+    /// here.
     waits_until_ms: [i64; 3],
     contacts_since_note: u32,
     /// When this state was written. If that is in the future, a clock was set back and the whole state is worthless.
@@ -146,7 +147,8 @@ impl Call {
     }
 
     pub(super) fn of(priority: Priority, operation: Operation, class: OperationClass) -> Self {
-        let checks_credentials = operation == Operation::CheckToken;
+        // A token that is asked for tells the same, and no other call can be made without it.
+        let checks_credentials = matches!(operation, Operation::CheckToken | Operation::GetToken);
         let priority = if checks_credentials { Priority::OptOut } else { priority };
         Self { priority, class, checks_credentials, stands_alone: operation.stands_alone() }
     }
@@ -161,8 +163,9 @@ impl Policy {
         self.set_out(now_ms, &process, out);
         let mut granted = Vec::new();
         for call in &waiting {
-            let waits_until_ms = &mut self.waits_until_ms[call.priority as usize];
-            *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
+            if let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize) {
+                *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
+            }
         }
         // Contacts and notes take turns: a call let through in one round may free the turn for another, so repeat until
         // none goes.
@@ -198,15 +201,19 @@ impl Policy {
             false => self.rate_limit.take(now_ms, out, call.priority, rules),
         };
         if let Err(again_ms) = taken {
-            self.waits_until_ms[call.priority as usize] = again_ms.max(now_ms) + TURN_MS * 2;
+            if let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize) {
+                *waits_until_ms = again_ms.max(now_ms) + TURN_MS * 2;
+            }
             return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
         }
         match call.priority {
             Priority::Note => self.contacts_since_note = 0,
             Priority::Contact => self.contacts_since_note = self.contacts_since_note.saturating_add(1),
-            Priority::OptOut => {}
+            Priority::OptOut | Priority::BackFill => {}
         }
-        self.waits_until_ms[call.priority as usize] = 0;
+        if let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize) {
+            *waits_until_ms = 0;
+        }
         if !call.stands_alone {
             self.breakers[call.class.index()].probe(now_ms);
             self.pause.probe(now_ms, call, rules.probe_every_ms);
@@ -215,7 +222,7 @@ impl Policy {
     }
 
     /// While an opt-out waits for quota, no other call is made. Waiting contacts go before notes, except every fourth
-    /// call.
+    /// call. A back-fill goes when nothing else waits.
     fn is_anothers_turn(&self, now_ms: i64, priority: Priority) -> bool {
         let waits = |priority: Priority| self.waits_until_ms[priority as usize] > now_ms;
         let is_notes_turn = self.contacts_since_note + 1 >= NOTES_TURN;
@@ -223,6 +230,7 @@ impl Policy {
             Priority::OptOut => false,
             Priority::Contact => waits(Priority::OptOut) || (is_notes_turn && waits(Priority::Note)),
             Priority::Note => waits(Priority::OptOut) || (!is_notes_turn && waits(Priority::Contact)),
+            Priority::BackFill => waits(Priority::OptOut) || waits(Priority::Contact) || waits(Priority::Note),
         }
     }
 

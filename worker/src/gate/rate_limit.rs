@@ -20,6 +20,8 @@ use crate::destinations::limits::WindowSeen;
 const BURST: f64 = 0.5;
 /// Fraction of the window, at its end, over which the reserve for opt-outs shrinks to zero.
 const RESERVE_SHRINKS_OVER: f64 = 0.2;
+/// Fraction of the calls that may be made at once that a back-fill leaves to calls that somebody waits for.
+const LEFT_BY_BACK_FILL: f64 = 0.2;
 /// Milliseconds' worth of other programs' calls, at their pace, that may come between an answer and our next call.
 const FOREIGN_AHEAD_MS: f64 = 100.0;
 /// From this limit on, one call of each window stays unused, in case the window ends later than we think.
@@ -75,7 +77,7 @@ impl RateLimit {
     /// When to ask again.
     pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let is_opt_out = priority == Priority::OptOut;
-        self.may(now_ms, out, is_opt_out, rules)?;
+        self.may(now_ms, out, priority, rules)?;
         let is_in_window = self.window.as_ref().is_some_and(|window| now_ms < window.ends_ms);
         if !is_in_window {
             self.probed_ms = Some(now_ms);
@@ -87,13 +89,14 @@ impl RateLimit {
         Ok(())
     }
 
-    fn may(&mut self, now_ms: i64, out: i64, is_opt_out: bool, rules: &GateRules) -> Result<(), i64> {
+    fn may(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
+        let (is_opt_out, is_back_fill) = (priority == Priority::OptOut, priority == Priority::BackFill);
         // A call that hangs must not hold all others.
         let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
         let Some(window) = &self.window else {
             let has_room = float(out) < 1.0 + self.in_flight.floor();
             let may = if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
-            return may.and_then(|()| self.keeps_pace(now_ms, rules.per_second));
+            return may.and_then(|()| self.keeps_pace(now_ms, rules.per_second, is_back_fill));
         };
         if now_ms >= window.ends_ms {
             return if is_probed { Err(now_ms + ASK_AGAIN_MS) } else { Ok(()) };
@@ -110,16 +113,17 @@ impl RateLimit {
         let most = (float(window.limit) * BURST).max(1.0);
         let filled = self.tokens_at_ms.map_or(most, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
         (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(now_ms));
-        if is_opt_out || self.tokens >= 1.0 {
+        let needed = if is_back_fill { 1.0 + most * LEFT_BY_BACK_FILL } else { 1.0 };
+        if is_opt_out || self.tokens >= needed.min(most) {
             return Ok(());
         }
         #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
-        Err(now_ms + ((1.0 - self.tokens) / per_ms).ceil().clamp(5.0, 1000.0) as i64)
+        Err(now_ms + ((needed - self.tokens) / per_ms).ceil().clamp(5.0, 1000.0) as i64)
     }
 
     /// Keeps to the pace that the configuration sets. A twentieth of a second's calls may be made at once, and only the
     /// others are earned with time, so that no second has more calls than it may.
-    fn keeps_pace(&mut self, now_ms: i64, per_second: u32) -> Result<(), i64> {
+    fn keeps_pace(&mut self, now_ms: i64, per_second: u32, is_back_fill: bool) -> Result<(), i64> {
         if per_second == 0 {
             return Ok(());
         }
@@ -127,12 +131,13 @@ impl RateLimit {
         let per_ms = (f64::from(per_second) - at_once + 1.0) / 1_000.0;
         let filled = self.tokens_at_ms.map_or(at_once, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
         (self.tokens, self.tokens_at_ms) = (filled.min(at_once), Some(now_ms));
+        let needed = if is_back_fill { (1.0 + at_once * LEFT_BY_BACK_FILL).min(at_once) } else { 1.0 };
         // What time has earned is a sum of fractions, which may be a hair below the whole.
-        if self.tokens > 1.0 - 1e-6 {
+        if self.tokens > needed - 1e-6 {
             return Ok(());
         }
         #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
-        Err(now_ms + ((1.0 - self.tokens) / per_ms).ceil().clamp(1.0, 1000.0) as i64)
+        Err(now_ms + ((needed - self.tokens) / per_ms).ceil().clamp(1.0, 1000.0) as i64)
     }
 
     /// Takes one answer in.

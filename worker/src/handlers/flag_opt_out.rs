@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hookline_common::event::Keyword;
 use hookline_common::names::{HandlerName, OperationClass, SkipReason};
+use hookline_common::phone::Phone;
 use hookline_common::settings::Settings;
 use hookline_store::Store;
 
@@ -39,11 +40,53 @@ impl FlagOptOut {
 }
 
 /// Whom a search found, and what was changed on their records.
-struct Flagged {
-    is_anybody: bool,
+pub(crate) struct Flagged {
+    pub(crate) is_anybody: bool,
     /// The state that the records have now.
     opted_out: bool,
-    remarks: Vec<String>,
+    /// One for each record that was changed.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// Flags everyone who has the number now.
+async fn flag_everyone(
+    store: &Store,
+    records: &dyn SystemOfRecord,
+    attempt: &Attempt<'_>,
+    phone: &Phone,
+    newest: OptOutFlag,
+) -> Result<Flagged, HandlerError> {
+    let people = records.find_people(attempt, None, Some(phone)).await?;
+    let mut remarks = Vec::new();
+    // The phone was opted out, not one of the people who share it.
+    let mut failed: Option<HandlerError> = None;
+    for person in &people {
+        match people::flag(store, records, attempt, person, phone, newest).await {
+            Ok(remark) => remarks.extend(remark),
+            Err(error) if error.blocks_everything() => return Err(error),
+            // One record that refuses keeps nobody else from being flagged. A failure that a retry can cure counts
+            // before one that it can't.
+            Err(error) if failed.as_ref().is_none_or(HandlerError::is_final) => failed = Some(error),
+            Err(_another) => {}
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    Ok(Flagged { is_anybody: !people.is_empty(), opted_out: newest.opted_out, remarks })
+}
+
+/// Writes what is known of a number onto every record that has it. Returns `None` if nothing is known.
+pub(crate) async fn flag_known(
+    store: &Store,
+    records: &dyn SystemOfRecord,
+    attempt: &Attempt<'_>,
+    phone: &Phone,
+) -> Result<Option<Flagged>, HandlerError> {
+    match people::newest_flag(store, phone).await? {
+        Some(newest) => flag_everyone(store, records, attempt, phone, newest).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 impl FlagOptOut {
@@ -54,26 +97,7 @@ impl FlagOptOut {
             // Only an opt-in whose time can't be read leaves no state; it proves nothing about now.
             None => OptOutFlag::unproved(payload.opted_out),
         };
-        let people = self.records.find_people(attempt, None, Some(&payload.phone)).await?;
-        let mut remarks = Vec::new();
-        // The phone was opted out, not one of the people who share it.
-        let mut failed: Option<HandlerError> = None;
-        for person in &people {
-            let flagged =
-                people::flag(&self.store, self.records.as_ref(), attempt, person, &payload.phone, newest).await;
-            match flagged {
-                Ok(remark) => remarks.extend(remark),
-                Err(error) if error.blocks_everything() => return Err(error),
-                // One record that refuses keeps nobody else from being flagged. A failure that a retry can cure counts
-                // before one that it can't.
-                Err(error) if failed.as_ref().is_none_or(HandlerError::is_final) => failed = Some(error),
-                Err(_another) => {}
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        Ok(Flagged { is_anybody: !people.is_empty(), opted_out: newest.opted_out, remarks })
+        flag_everyone(&self.store, self.records.as_ref(), attempt, &payload.phone, newest).await
     }
 
     /// Searches the people of an opt-out once more, and flags those whom the index did not have before.

@@ -5,7 +5,7 @@ mod contact_lookup;
 mod create_contact;
 mod effects;
 pub(crate) mod flag_opt_out;
-mod log_note;
+pub(crate) mod log_note;
 mod message_lookup;
 mod opt_out_event;
 mod people;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use hookline_common::phone::Phone;
+use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::PersonFacts;
+use hookline_store::model::{ConfirmedFlag, FlagConfirmation, PersonFacts};
 
 use super::contact_locks::ContactLocks;
 use crate::delivery::handler::{Attempt, HandlerError};
-use crate::records::{OptOutFlag, Person, SystemOfRecord, Upserted};
+use crate::records::{FlagWrite, OptOutFlag, Person, SystemOfRecord, Upserted};
 
 /// What a search said about a person before they are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,7 @@ async fn upsert_locked(
     locks.take().await?;
     let upserted = match created_meanwhile(store, records, facts, known).await {
         Ok(Some(person)) => Ok(Upserted { person, created: false, changed: false }),
-        Ok(None) => write_and_link(store, records, attempt, facts).await,
+        Ok(None) => write_and_link(store, records, attempt, (facts, known)).await,
         Err(error) => Err(error),
     };
     match &upserted {
@@ -91,9 +92,12 @@ async fn write_and_link(
     store: &Store,
     records: &dyn SystemOfRecord,
     attempt: &Attempt<'_>,
-    facts: &PersonFacts,
+    (facts, known): (&PersonFacts, Known),
 ) -> Result<Upserted, HandlerError> {
-    let upserted = records.upsert_person(attempt, facts).await?;
+    let upserted = match known {
+        Known::Nobody => records.create_person(attempt, facts).await?,
+        Known::MayBe => records.upsert_person(attempt, facts).await?,
+    };
     let id = upserted.person.id.0.as_str();
     if !id.is_empty() {
         store.link_person(records.name(), facts.contact_id.as_deref(), None, id).await?;
@@ -124,9 +128,13 @@ pub(super) async fn flag(
     const MOST_NEWS: usize = 3;
     let (mut state, mut remark) = (state, None);
     for _ in 0..MOST_NEWS {
-        if records.set_opt_out(attempt, person, phone, &state).await? {
+        let written = records.set_opt_out(attempt, person, phone, &state).await?;
+        if written == FlagWrite::Changed {
             let word = if state.opted_out { "opted out" } else { "opted in" };
             remark = Some(format!("{} flagged {word}", person.id));
+        }
+        if state.since > Timestamp::EPOCH {
+            store.flag_confirmed(phone, confirmed(records, person, &state, written)).await?;
         }
         match newest_flag(store, phone).await? {
             Some(newest) if newest != state => state = newest,
@@ -134,4 +142,18 @@ pub(super) async fn flag(
         }
     }
     Ok(remark)
+}
+
+fn confirmed(records: &dyn SystemOfRecord, person: &Person, state: &OptOutFlag, written: FlagWrite) -> ConfirmedFlag {
+    ConfirmedFlag {
+        system: records.name().to_owned(),
+        record_id: person.id.0.clone(),
+        opted_out: state.opted_out,
+        since: state.since,
+        confirmation: match written {
+            FlagWrite::Changed => FlagConfirmation::Written,
+            FlagWrite::AsItWas => FlagConfirmation::Found,
+            FlagWrite::NewerThere => FlagConfirmation::Newer,
+        },
+    }
 }

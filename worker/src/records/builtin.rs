@@ -11,7 +11,9 @@ use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{PersonFacts, PersonRow};
 
-use super::{Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
+use super::{
+    FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
+};
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::gate::Gate;
 
@@ -80,8 +82,9 @@ impl SystemOfRecord for Builtin {
         _person: &Person,
         phone: &Phone,
         flag: &OptOutFlag,
-    ) -> Result<bool, HandlerError> {
-        Ok(self.store.set_opt_flag(phone, flag.opted_out, flag.since).await?)
+    ) -> Result<FlagWrite, HandlerError> {
+        let is_changed = self.store.set_opt_flag(phone, flag.opted_out, flag.since).await?;
+        Ok(if is_changed { FlagWrite::Changed } else { FlagWrite::AsItWas })
     }
 }
 

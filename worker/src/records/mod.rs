@@ -5,6 +5,8 @@
 pub mod builtin;
 pub mod http;
 pub mod hubspot;
+mod person_fields;
+pub mod salesforce;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use self::builtin::Builtin;
 use self::http::HttpRecords;
 use self::hubspot::HubSpot;
+use self::salesforce::Salesforce;
 use async_trait::async_trait;
 use hookline_common::names::{Destination, OperationClass};
 use hookline_common::note_text::Format;
@@ -88,6 +91,17 @@ impl OptOutFlag {
     }
 }
 
+/// What became of an opt-out flag that was to be set or cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagWrite {
+    /// The record was changed and, where the system allows it, read back.
+    Changed,
+    /// The record said so already.
+    AsItWas,
+    /// The record has newer news, which stay.
+    NewerThere,
+}
+
 /// What an opt-out flag says about its origin.
 pub const OPT_OUT_SOURCE: &str = "TextUs";
 
@@ -108,6 +122,8 @@ pub struct NotePart<'a> {
     pub text: &'a str,
     /// The note's id in the system of record, if an earlier write was answered.
     pub remote_id: Option<&'a str>,
+    /// The id in the system of record of the user who wrote the first outbound text; `None` where nobody knows it.
+    pub owner: Option<&'a str>,
 }
 
 /// Why a note was not written.
@@ -153,14 +169,37 @@ pub trait Notes: Send + Sync + 'static {
     async fn write(&self, attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError>;
 
     /// Returns the id of this part's note, if it is on the person's record. `part.remote_id` is `None`. A system that writes
-    /// by key is never asked.
+    /// by key is never asked. A person who is gone is [`NoteError::PersonIsGone`]: the note may be on another's record.
     async fn find(
         &self,
         _attempt: &Attempt<'_>,
         _person: &Person,
         _part: &NotePart<'_>,
-    ) -> Result<Option<String>, HandlerError> {
+    ) -> Result<Option<String>, NoteError> {
         Ok(None)
+    }
+}
+
+/// How many calls work takes, and how fast they may be made, for estimates. Calls that have to be repeated are not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub new_note: u64,
+    pub changed_note: u64,
+    /// To find or create a person whom no link names.
+    pub person: u64,
+    /// Of these, searches.
+    pub person_searches: u64,
+    /// To flag one record with a number.
+    pub flag: u64,
+    /// Calls in a time, where no answer has said yet how many may be made; `None` if nothing limits them.
+    pub calls: Option<(u64, Duration)>,
+    /// Searches of a back-fill in a time, where they have a limit of their own.
+    pub searches: Option<(u64, Duration)>,
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self { new_note: 1, changed_note: 1, person: 2, person_searches: 0, flag: 2, calls: None, searches: None }
     }
 }
 
@@ -170,6 +209,7 @@ pub fn name(settings: &SystemOfRecordSettings) -> String {
     match settings.kind {
         SystemOfRecordKind::Builtin => Destination::SystemOfRecord.as_str().to_owned(),
         SystemOfRecordKind::HubSpot => hubspot::name(&settings.hubspot),
+        SystemOfRecordKind::Salesforce => salesforce::name(&settings.salesforce),
         SystemOfRecordKind::Http => settings.http.url.as_ref().map(http::name).unwrap_or_default(),
     }
 }
@@ -179,6 +219,7 @@ pub fn name(settings: &SystemOfRecordSettings) -> String {
 pub const fn note_form(kind: SystemOfRecordKind) -> (Format, usize) {
     match kind {
         SystemOfRecordKind::Builtin | SystemOfRecordKind::Http => (Format::Plain, usize::MAX),
+        SystemOfRecordKind::Salesforce => (Format::Plain, salesforce::NOTE_LIMIT),
         SystemOfRecordKind::HubSpot => (Format::Html, hubspot::NOTE_LIMIT),
     }
 }
@@ -188,11 +229,14 @@ pub const fn note_form(kind: SystemOfRecordKind) -> (Format, usize) {
 /// # Errors
 /// When its client cannot be built from the settings.
 pub fn open(settings: &Settings, store: &Store, metrics: &Arc<Metrics>) -> anyhow::Result<Arc<dyn SystemOfRecord>> {
-    match settings.system_of_record.kind {
+    let system = &settings.system_of_record;
+    let fields = &system.templates.person;
+    match system.kind {
         SystemOfRecordKind::Builtin => Ok(Arc::new(Builtin::new(store.clone()))),
-        SystemOfRecordKind::Http => Ok(Arc::new(HttpRecords::new(&settings.system_of_record.http, store, metrics)?)),
+        SystemOfRecordKind::Http => Ok(Arc::new(HttpRecords::new(&system.http, store, metrics)?.filling(fields))),
+        SystemOfRecordKind::Salesforce => Ok(Arc::new(Salesforce::new(system, store.clone(), metrics)?)),
         SystemOfRecordKind::HubSpot => {
-            Ok(Arc::new(HubSpot::new(&settings.system_of_record.hubspot, store.clone(), metrics)?))
+            Ok(Arc::new(HubSpot::new(&system.hubspot, store.clone(), metrics)?.filling(fields)))
         }
     }
 }
@@ -225,6 +269,16 @@ pub trait SystemOfRecord: Send + Sync + 'static {
 
     fn notes(&self) -> &dyn Notes;
 
+    /// Returns what work costs.
+    fn cost(&self) -> Cost {
+        Cost::default()
+    }
+
+    /// Finds out whether the system answers and takes the credentials, with as few calls as can be.
+    async fn check(&self, _calls: &CallLog) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
     /// Uses the credentials from these settings from now on. Returns `false` if they are the same as before.
     ///
     /// # Errors
@@ -247,17 +301,41 @@ pub trait SystemOfRecord: Send + Sync + 'static {
         phone: Option<&Phone>,
     ) -> Result<Vec<Person>, HandlerError>;
 
+    /// Returns the place of a person's kind in the configured order. Of several people with one number, those of the first
+    /// kind come into question.
+    fn place_of(&self, _person: &PersonId) -> usize {
+        0
+    }
+
+    /// Whether notes have owners.
+    fn has_owners(&self) -> bool {
+        false
+    }
+
+    /// Returns the id of the user with this e-mail address, who can own notes; `None` where the system has no such user,
+    /// or no owners at all.
+    async fn find_owner(&self, _calls: &CallLog, _email: &str) -> Result<Option<String>, HandlerError> {
+        Ok(None)
+    }
+
     /// Creates the person, or links the contact to an existing one. Numbers are added to those that the person has. The
     /// caller holds the locks of the numbers, so that no other process creates the same person.
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError>;
 
-    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer flag is there, and reads it back.
-    /// Returns `true` if something changed. A person counts as opted out as long as any of their numbers does.
+    /// Does the same for a person of whom [`Self::find_people`] has just found nobody. A system whose searches are few does
+    /// not search again: where many texts of new people wait, each attempt would otherwise need two searches, and end for
+    /// want of the second.
+    async fn create_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+        self.upsert_person(attempt, facts).await
+    }
+
+    /// Sets or clears the opt-out flag of one of the person's numbers unless a newer flag is there, and reads it back. A
+    /// person counts as opted out as long as any of their numbers does.
     async fn set_opt_out(
         &self,
         attempt: &Attempt<'_>,
         person: &Person,
         phone: &Phone,
         flag: &OptOutFlag,
-    ) -> Result<bool, HandlerError>;
+    ) -> Result<FlagWrite, HandlerError>;
 }

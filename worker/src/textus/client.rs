@@ -92,7 +92,7 @@ impl TextUs {
             media_type: MEDIA_TYPE,
             timeout: settings.timeout,
             max_response_bytes: settings.max_response_bytes,
-            read_limits: limits::read,
+            read_limits: Arc::new(limits::read),
             resolver: None,
             read_refusal: None,
             pauses_on_gone: None,

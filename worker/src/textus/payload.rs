@@ -17,7 +17,7 @@ use crate::destinations::redact::debug_by_id;
 pub use crate::destinations::segment::Segment;
 use crate::textus::links::Link;
 use crate::textus::types::{Account, CONTACTS, Contact, Conversation, MESSAGES, Message, account_slug};
-pub use crate::textus::types::{ContactRef, Direction, NamedContact, Numbers, PhonesRef};
+pub use crate::textus::types::{Author, ContactRef, Direction, NamedContact, Numbers, PhonesRef};
 
 /// The content of an event that handlers act on.
 #[derive(Clone, Debug)]
@@ -81,8 +81,7 @@ pub struct MessagePayload {
     pub occurred_at: Option<Timestamp>,
     /// The time of the event, which is later than the message's.
     pub event_time: Option<Timestamp>,
-    /// The author of an outbound message: a name or, if there is only a link, a path.
-    pub user: Option<String>,
+    pub user: Option<Author>,
     pub delivery_state: Option<String>,
     pub media: Vec<Media>,
     /// The person's number; `None` if it isn't a telephone number.

@@ -65,13 +65,42 @@ pub struct Message {
     attachments: Link<Collection<Link<Attachment>>>,
 }
 
-/// The author of an outbound message.
-#[derive(Clone, Deserialize)]
+/// A user of TextUs, as messages embed them. Beside the name, the documentation shows no field of it, so the usual ones
+/// are read.
+#[derive(Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct User {
     #[serde(default, deserialize_with = "text")]
     id: Option<String>,
     #[serde(default, deserialize_with = "text")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    first_name: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    last_name: Option<String>,
+    #[serde(default, deserialize_with = "text", alias = "emailAddress")]
+    email: Option<String>,
+}
+
+/// Who wrote an outbound message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Author {
+    /// The name or, if there is none, the user's path.
+    pub name: Option<String>,
+    pub email: Option<String>,
+}
+
+impl User {
+    fn author(&self) -> Author {
+        let filled =
+            |text: &Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+        let parts: Vec<String> = [&self.first_name, &self.last_name].into_iter().filter_map(filled).collect();
+        let name = filled(&self.name).or_else(|| (!parts.is_empty()).then(|| parts.join(" ")));
+        Author {
+            name: name.or_else(|| filled(&self.id)),
+            email: filled(&self.email).filter(|email| email.contains('@')),
+        }
+    }
 }
 
 /// A picture or another file. The vendor documents no fields of it, so the usual names are read.
@@ -115,14 +144,15 @@ impl Message {
         read(&self.display_timestamp).or_else(|| read(&self.timeline_position))
     }
 
-    /// Returns the author's name or, if there is only a link, the author's path.
+    /// Returns the author. If there is only a link, that is the name.
     #[must_use]
-    pub fn user(&self) -> Option<String> {
-        match &self.sender {
-            Link::Absent => None,
-            Link::Path(path) => Some(path.clone()),
-            Link::Here(user) => user.name.clone().or_else(|| user.id.clone()),
-        }
+    pub fn user(&self) -> Option<Author> {
+        let author = match &self.sender {
+            Link::Absent => return None,
+            Link::Path(path) => Author { name: Some(path.clone()), email: None },
+            Link::Here(user) => user.author(),
+        };
+        (author.name.is_some() || author.email.is_some()).then_some(author)
     }
 
     /// Returns the pictures and other files.
@@ -301,7 +331,7 @@ mod tests {
                    "displayTimestamp": 7, "timelinePosition": "2025-03-04T15:24:12.083Z", "body": null}),
         )
         .unwrap();
-        assert_eq!(message.user().as_deref(), Some("Ana"));
+        assert_eq!(message.user().and_then(|author| author.name).as_deref(), Some("Ana"));
         assert_eq!(message.state(), Some("failed"));
         assert_eq!(message.occurred_at(), Timestamp::parse("2025-03-04T15:24:12.083Z"));
         assert_eq!((message.body.as_deref(), message.direction()), (None, None));

@@ -23,7 +23,7 @@ use crate::helpers::{Setup, TestPipeline, ending, someone};
 const RECEIVED: &str = "message.received";
 const DELIVERED: &str = "message.delivered";
 
-async fn hubspot(options: HubSpotOptions) -> HubSpot {
+pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let hubspot = HubSpot::start(options).await.expect("the stand-in starts");
     hubspot.add_property(HubSpotObject::Contact, "textus_contact_id", true);
     hubspot.add_typed_property(HubSpotObject::Contact, "sms_opted_out", "bool");
@@ -34,7 +34,7 @@ async fn hubspot(options: HubSpotOptions) -> HubSpot {
     hubspot
 }
 
-fn to_hubspot(hubspot: &HubSpot, setup: &mut Setup) {
+pub(crate) fn to_hubspot(hubspot: &HubSpot, setup: &mut Setup) {
     let system = &mut setup.settings.system_of_record;
     system.kind = SystemOfRecordKind::HubSpot;
     system.hubspot.base_url = hubspot.base_url().parse().expect("a URL");
@@ -56,12 +56,12 @@ fn to_receiver(receiver: &Receiver, setup: &mut Setup) {
 
 /// The texts of some people over three days, one in ten of them twice, in random order; with what each thread has to
 /// show, by the person's number and the day.
-struct Conversations {
-    bodies: Vec<Value>,
-    threads: BTreeMap<(String, String), Vec<String>>,
+pub(crate) struct Conversations {
+    pub(crate) bodies: Vec<Value>,
+    pub(crate) threads: BTreeMap<(String, String), Vec<String>>,
 }
 
-fn conversations(people: usize, texts: usize) -> Conversations {
+pub(crate) fn conversations(people: usize, texts: usize) -> Conversations {
     let start = Timestamp::parse("2026-11-02T08:00:00Z").expect("a time");
     let (mut bodies, mut threads): (Vec<Value>, BTreeMap<_, Vec<String>>) = (Vec::new(), BTreeMap::new());
     for n in 0..people {
@@ -91,10 +91,15 @@ fn conversations(people: usize, texts: usize) -> Conversations {
     Conversations { bodies, threads }
 }
 
-async fn send_all(pipeline: &TestPipeline, bodies: &[Value]) {
+pub(crate) async fn send_all(pipeline: &TestPipeline, bodies: &[Value]) {
     for body in bodies {
         pipeline.send(body).await;
     }
+    all_written(pipeline).await;
+}
+
+/// Waits until no text waits any more, and checks that no delivery failed for good.
+pub(crate) async fn all_written(pipeline: &TestPipeline) {
     // A note whose creation was not answered is looked for after half a minute.
     let deadline = Instant::now() + Duration::from_secs(240);
     let waiting = || pipeline.store.delivery_ids(LogNote, Some(DeliveryState::Waiting));

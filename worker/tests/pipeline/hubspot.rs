@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hookline_common::names::HandlerName::{LogNote, SyncContact};
+use hookline_common::phone::Phone;
 use hookline_common::secret::Secret;
 use hookline_common::settings::{OnUnknownContact, SystemOfRecordKind};
 use hookline_sandbox::FaultRule;
@@ -160,6 +161,14 @@ async fn an_opt_out_is_on_every_record_with_the_number() {
         contacts.map(|contact| contact.id).collect::<Vec<_>>()
     };
     eventually("both are flagged", async || flagged() == ids).await;
+    let number = Phone::parse(&person.phone).expect("a number");
+    let confirmed = async || {
+        let rows = pipeline.store.confirmed_flags(&number).await.expect("the store answers");
+        let mut rows: Vec<_> = rows.into_iter().map(|row| (row.flag.record_id, row.flag.opted_out)).collect();
+        rows.sort();
+        rows
+    };
+    eventually("both are evidence", async || confirmed().await == ids.clone().map(|id| (id, true))).await;
     assert!((crm.violations(), crm.orphans()) == (vec![], vec![]));
 }
 

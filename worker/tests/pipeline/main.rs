@@ -1,6 +1,8 @@
 //! Tests the worker with a real broker, embedded unless a test says otherwise, and a real store. The sandbox stands in
 //! for the TextUs API: it checks its requests, and sends the webhooks that the writes trigger.
 
+mod authors;
+mod back_fill;
 mod contacts;
 mod crm;
 mod erased;
@@ -9,6 +11,7 @@ mod helpers;
 mod hostile;
 mod http_records;
 mod hubspot;
+mod hubspot_doubts;
 mod keywords;
 mod lost;
 mod notes;
@@ -18,5 +21,6 @@ mod outages;
 mod pauses;
 mod presence;
 mod receiver;
+mod salesforce;
 mod threads;
 mod throttling;

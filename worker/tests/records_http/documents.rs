@@ -3,12 +3,13 @@
 use hookline_common::note_text::MessageOutcome;
 use hookline_sandbox::DocumentType;
 use hookline_store::model::PersonFacts;
+use hookline_worker::records::http::HttpRecords;
 use hookline_worker::records::{OptOutFlag, Person, PersonId, SystemOfRecord as _};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    CONTACT, NAME, PHONE, TEXT, TestRecords, a_message, a_picture, a_thread, an_opt_out, at, facts, phone, sam,
-    textus_own,
+    CONTACT, NAME, PHONE, TEXT, TestRecords, a_message, a_picture, a_thread, an_opt_out, at, facts, http_settings,
+    phone, sam, textus_own,
 };
 
 /// Returns the whole document that the receiver took last.
@@ -162,6 +163,11 @@ async fn every_document_is_one_of_the_published_schema() {
     for facts in [facts(), anonymous] {
         connector.records.upsert_person(&attempt, &facts).await.unwrap();
     }
+    let templates = [("lead_source", "TextUs"), ("first", "{{ first_name }}")];
+    let templates = templates.map(|(field, text)| (field.to_owned(), text.to_owned()));
+    let settings = http_settings(&records.receiver.url());
+    let filling = HttpRecords::new(&settings, &connector.store, &connector.metrics).unwrap();
+    filling.filling(&templates.into()).upsert_person(&attempt, &facts()).await.unwrap();
     let back_in = OptOutFlag { opted_out: false, opted_in_at: Some(at("2026-11-03T00:00:00Z")), ..an_opt_out() };
     let named = Person { id: PersonId("17".to_owned()), name: Some(NAME.to_owned()), ..sam() };
     for (person, flag) in [(&named, an_opt_out()), (&nobody, back_in)] {
@@ -170,7 +176,9 @@ async fn every_document_is_one_of_the_published_schema() {
 
     records.assert_proper();
     let documents = records.receiver.documents();
-    assert_eq!(documents.len(), 9);
+    assert_eq!(documents.len(), 10);
+    let filled = documents.iter().find_map(|document| document.data["person"]["fields"].as_object());
+    assert_eq!(filled.unwrap()["lead_source"], "TextUs");
     // The bodies as they are on the wire have the same keys: the receiver refuses any other.
     for document in documents {
         let kind = serde_json::to_value(match document.kind {

@@ -35,7 +35,9 @@ impl Example {
             .expect(program);
         let printed = BufReader::new(process.stdout.take().expect("its output")).lines();
         eventually(program, || async { TcpStream::connect(address).await.is_ok() }).await;
-        Self { _process: process, printed, url: format!("http://{address}/hookline") }
+        let mut example = Self { _process: process, printed, url: format!("http://{address}/hookline") };
+        assert_eq!(example.prints().await, format!("listening on http://{address}"), "{file}");
+        example
     }
 
     async fn prints(&mut self) -> String {

@@ -21,7 +21,9 @@ use hookline_worker::delivery::handler::{Attempt, HandlerError};
 use hookline_worker::destinations::error::DestinationError;
 use hookline_worker::gate::Gate;
 use hookline_worker::records::http::HttpRecords;
-use hookline_worker::records::{NoteError, NotePart, Notes as _, OptOutFlag, Person, PersonId, SystemOfRecord as _};
+use hookline_worker::records::{
+    FlagWrite, NoteError, NotePart, Notes as _, OptOutFlag, Person, PersonId, SystemOfRecord as _,
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +45,7 @@ pub(crate) struct Connector {
     pub(crate) records: Arc<HttpRecords>,
     pub(crate) store: Store,
     pub(crate) log: CallLog,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     event: Event,
     shutdown: CancellationToken,
 }
@@ -118,7 +120,7 @@ impl Connector {
     }
 
     pub(crate) async fn write(&self, person: &Person, thread: &Thread, text: &str) -> Result<String, DestinationError> {
-        let part = NotePart { thread, key: &thread.thread_id, text, remote_id: None };
+        let part = NotePart { thread, key: &thread.thread_id, text, remote_id: None, owner: None };
         match self.records.write(&self.attempt(), person, &part).await {
             Ok(id) => Ok(id),
             Err(NoteError::Failed(error)) => Err(of_destination(error)),
@@ -145,9 +147,10 @@ impl Connector {
         Ok((upserted.person.id.0, upserted.changed))
     }
 
+    /// Returns whether the receiver took the flag as news.
     pub(crate) async fn opt_out(&self) -> Result<bool, DestinationError> {
         let flagged = self.records.set_opt_out(&self.attempt(), &sam(), &phone(), &an_opt_out()).await;
-        flagged.map_err(of_destination)
+        flagged.map(|write| write == FlagWrite::Changed).map_err(of_destination)
     }
 
     pub(crate) fn gate(&self) -> &Arc<Gate> {
@@ -255,6 +258,7 @@ pub(crate) fn a_message(message_id: &str) -> ThreadMessage {
         outcome: MessageOutcome::Received,
         body: "Lilac wallpaper".to_owned(),
         author: None,
+        author_email: None,
         media: Vec::new(),
         is_stop: false,
         occurred_at: at("2026-11-02T15:04:05Z"),

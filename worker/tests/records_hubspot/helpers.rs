@@ -1,5 +1,6 @@
 //! A stand-in for HubSpot with a connector, its gate and a store of its own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +21,9 @@ use hookline_worker::calls::log::CallLog;
 use hookline_worker::delivery::handler::{Attempt, HandlerError};
 use hookline_worker::destinations::error::{DestinationError, Disposition};
 use hookline_worker::records::hubspot::HubSpot;
-use hookline_worker::records::{NoteError, NotePart, OptOutFlag, Person, PersonId, SystemOfRecord as _, Upserted};
+use hookline_worker::records::{
+    FlagWrite, NoteError, NotePart, OptOutFlag, Person, PersonId, SystemOfRecord as _, Upserted,
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +37,7 @@ pub(crate) struct TestCrm {
     pub(crate) hubspot: Arc<HubSpot>,
     pub(crate) store: Store,
     settings: HubSpotSettings,
+    templates: BTreeMap<String, String>,
     event: Event,
     calls: CallLog,
     store_dir: TempDir,
@@ -72,17 +76,26 @@ impl TestCrm {
             contact_key_property: "textus_contact_id".to_owned(),
             opted_out_property: "sms_opted_out".to_owned(),
         };
-        let shutdown = CancellationToken::new();
-        let (hubspot, store) = process(&settings, &store_dir, &shutdown).await;
+        let (shutdown, templates) = (CancellationToken::new(), BTreeMap::new());
+        let (hubspot, store) = process((&settings, &templates), &store_dir, &shutdown).await;
         let (event, calls) = (an_event("message.received"), CallLog::default());
-        Self { crm, hubspot, store, settings, event, calls, store_dir, shutdown }
+        Self { crm, hubspot, store, settings, templates, event, calls, store_dir, shutdown }
+    }
+
+    /// Starts an account that has every property of contacts, and a process whose templates fill more.
+    pub(crate) async fn filling(templates: &[(&str, &str)]) -> Self {
+        let mut test = Self::start().await;
+        let owned = |(field, text): &(&str, &str)| ((*field).to_owned(), (*text).to_owned());
+        test.templates = templates.iter().map(owned).collect();
+        test.restart().await;
+        test
     }
 
     /// Goes on as another process with the same store.
     pub(crate) async fn restart(&mut self) {
         self.shutdown.cancel();
         self.shutdown = CancellationToken::new();
-        (self.hubspot, self.store) = process(&self.settings, &self.store_dir, &self.shutdown).await;
+        (self.hubspot, self.store) = process((&self.settings, &self.templates), &self.store_dir, &self.shutdown).await;
     }
 
     pub(crate) fn settings_with_token(&self, token: &str) -> hookline_common::settings::Settings {
@@ -131,11 +144,14 @@ impl TestCrm {
     }
 
     pub(crate) async fn find_note(&self, person: &str, part: &Part) -> Option<String> {
-        let found = self.hubspot.notes().find(&self.attempt(), &a_person(person), &part.part()).await;
-        found.expect("HubSpot answers")
+        self.look_for_note(person, part).await.expect("HubSpot answers")
     }
 
-    pub(crate) async fn flag(&self, person: &str, number: &str, flag: &OptOutFlag) -> Result<bool, HandlerError> {
+    pub(crate) async fn look_for_note(&self, person: &str, part: &Part) -> Result<Option<String>, NoteError> {
+        self.hubspot.notes().find(&self.attempt(), &a_person(person), &part.part()).await
+    }
+
+    pub(crate) async fn flag(&self, person: &str, number: &str, flag: &OptOutFlag) -> Result<FlagWrite, HandlerError> {
         self.hubspot.set_opt_out(&self.attempt(), &a_person(person), &phone(number), flag).await
     }
 
@@ -160,14 +176,19 @@ impl Drop for TestCrm {
     }
 }
 
-async fn process(settings: &HubSpotSettings, dir: &TempDir, shutdown: &CancellationToken) -> (Arc<HubSpot>, Store) {
+async fn process(
+    (settings, templates): (&HubSpotSettings, &BTreeMap<String, String>),
+    dir: &TempDir,
+    shutdown: &CancellationToken,
+) -> (Arc<HubSpot>, Store) {
     let options = StoreOptions {
         location: Location::Sqlite(dir.path().to_owned()),
         ledger_key: Secret::new("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"),
     };
     let store = Store::open(options).await.expect("the store opens");
     let metrics = Arc::new(Metrics::new(Role::Worker, &["textus"]));
-    let hubspot = Arc::new(HubSpot::new(settings, store.clone(), &metrics).expect("a client"));
+    let hubspot = HubSpot::new(settings, store.clone(), &metrics).expect("a client").filling(templates);
+    let hubspot = Arc::new(hubspot);
     let gate = Arc::clone(hubspot.gate().expect("HubSpot has a gate"));
     gate.refresh().await.expect("the store answers");
     tokio::spawn(Arc::clone(&gate).watch(shutdown.clone()));
@@ -191,6 +212,7 @@ pub(crate) struct Part {
     pub(crate) key: String,
     pub(crate) text: String,
     pub(crate) remote_id: Option<String>,
+    pub(crate) owner: Option<String>,
 }
 
 impl Part {
@@ -204,6 +226,7 @@ impl Part {
             outcome: MessageOutcome::Received,
             body: text.to_owned(),
             author: None,
+            author_email: None,
             media: Vec::new(),
             is_stop: false,
             occurred_at: at("2026-11-02T15:04:05Z"),
@@ -217,7 +240,7 @@ impl Part {
             day: "2026-11-02".to_owned(),
             messages: vec![message],
         };
-        Self { key: thread.thread_id.clone(), thread, text: text.to_owned(), remote_id: None }
+        Self { key: thread.thread_id.clone(), thread, text: text.to_owned(), remote_id: None, owner: None }
     }
 
     pub(crate) fn second(text: &str) -> Self {
@@ -230,7 +253,8 @@ impl Part {
     }
 
     fn part(&self) -> NotePart<'_> {
-        NotePart { thread: &self.thread, key: &self.key, text: &self.text, remote_id: self.remote_id.as_deref() }
+        let (key, text, remote_id) = (&self.key, &self.text, self.remote_id.as_deref());
+        NotePart { thread: &self.thread, key, text, remote_id, owner: self.owner.as_deref() }
     }
 
     /// Returns the body that HubSpot has to have.

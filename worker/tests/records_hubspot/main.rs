@@ -4,5 +4,6 @@ mod failures;
 mod helpers;
 mod notes;
 mod opt_outs;
+mod owners;
 mod people;
 mod set_up;

@@ -2,7 +2,7 @@ use hookline_common::testing::events::an_event;
 use hookline_sandbox::Fault;
 use hookline_sandbox::hubspot::{HubSpotEndpoint as E, HubSpotObject as Object};
 use hookline_store::model::{OptEvent, OptMethod};
-use hookline_worker::records::OptOutFlag;
+use hookline_worker::records::{FlagWrite, OptOutFlag};
 
 use crate::helpers::{OTHER_PHONE, PHONE, TestCrm, at, failure, phone};
 
@@ -29,16 +29,16 @@ async fn an_opt_out_is_written_read_back_and_cleared_by_newer_news() {
     let test = TestCrm::start().await;
     let id = test.crm.add_contact(&[("lastname", "Doe"), ("phone", PHONE)]);
 
-    assert!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::Changed);
     assert_eq!(shown(&test, &id), ["true", FIRST, "", "TextUs"]);
     assert_eq!(test.crm.requests_to(E::Get(Object::Contact)), 2, "before and after");
     assert_eq!(test.crm.requests_to(E::Update(Object::Contact)), 1);
 
     test.crm.clear_requests();
-    assert!(!test.flag(&id, PHONE, &out(FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::AsItWas);
     assert_eq!(test.crm.requests().len(), 1, "what is there already is only read");
 
-    assert!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap(), FlagWrite::Changed);
     assert_eq!(shown(&test, &id), ["false", FIRST, SECOND, "TextUs"]);
     test.check();
 }
@@ -47,15 +47,15 @@ async fn an_opt_out_is_written_read_back_and_cleared_by_newer_news() {
 async fn older_news_never_overwrites_newer() {
     let test = TestCrm::start().await;
     let id = test.crm.add_contact(&[("lastname", "Doe"), ("phone", PHONE)]);
-    assert!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap(), FlagWrite::Changed);
     let before = shown(&test, &id);
 
-    assert!(!test.flag(&id, PHONE, &out(FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::NewerThere);
     assert_eq!(shown(&test, &id), before);
 
-    assert!(test.flag(&id, PHONE, &out(THIRD)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(THIRD)).await.unwrap(), FlagWrite::Changed);
     assert_eq!(shown(&test, &id), ["true", THIRD, SECOND, "TextUs"]);
-    assert!(!test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap(), FlagWrite::NewerThere);
     assert_eq!(shown(&test, &id)[0], "true");
     test.check();
 }
@@ -65,7 +65,7 @@ async fn a_flag_that_was_set_by_hand_is_not_cleared_by_an_opt_in() {
     let test = TestCrm::start().await;
     let id = test.crm.add_contact(&[("lastname", "Doe"), ("phone", PHONE), ("sms_opted_out", "true")]);
 
-    assert!(!test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &back_in(SECOND, FIRST)).await.unwrap(), FlagWrite::NewerThere);
 
     assert_eq!(shown(&test, &id), ["true", "", "", ""]);
 }
@@ -87,7 +87,7 @@ async fn a_person_is_opted_out_as_long_as_one_number_is() {
         targets: &[],
     };
     test.store.record_opt_event(&news).await.unwrap();
-    assert!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::Changed);
 
     // The other number opts in later, and the flag stays.
     let in_only = OptOutFlag { opted_out: false, since: at(SECOND), opted_out_at: None, opted_in_at: Some(at(SECOND)) };
@@ -107,7 +107,7 @@ async fn what_is_read_back_differently_counts_as_not_written() {
 
     let error = failure(test.flag(&id, PHONE, &out(FIRST)).await.expect_err("nothing was written"));
     assert_eq!(error.kind(), "no_answer");
-    assert!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap());
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::Changed);
     assert_eq!(shown(&test, &id)[0], "true");
 }
 
@@ -118,7 +118,7 @@ async fn a_lost_answer_is_repaired_by_a_repeat() {
     test.fail_once(E::Update(Object::Contact), Fault::EffectThenReset);
 
     test.flag(&id, PHONE, &out(FIRST)).await.expect_err("no answer");
-    assert!(!test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), "it is there");
+    assert_eq!(test.flag(&id, PHONE, &out(FIRST)).await.unwrap(), FlagWrite::AsItWas, "it is there");
 
     assert_eq!(shown(&test, &id)[0], "true");
     test.check();

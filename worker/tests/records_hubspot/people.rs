@@ -210,3 +210,44 @@ async fn among_several_people_none_is_guessed() {
     assert_eq!(test.crm.contacts().len(), 2);
     test.check();
 }
+
+#[tokio::test]
+async fn templates_fill_fields_of_a_person_who_is_created_and_of_nobody_else() {
+    let templates = [
+        ("firstname", "{{ first_name }}"),
+        ("lastname", "{{ last_name or phone }}"),
+        ("lifecyclestage", "lead"),
+        ("jobtitle", "{{ name if false }}"),
+        // The key decides whose contact it is, whatever a template says.
+        ("textus_contact_id", "mine"),
+    ];
+    let test = TestCrm::filling(&templates).await;
+    let there = test.crm.add_contact(&[("lastname", "Roe"), ("phone", OTHER_PHONE)]);
+    let other = facts(None, &[OTHER_PHONE], Some("Jo Roe"));
+
+    let created = test.upsert(&facts(Some(CONTACT), &[PHONE], Some("Sam Lee Doe"))).await.unwrap();
+    test.upsert(&other).await.unwrap();
+
+    let contact = test.contact(&created.person.id.0);
+    let get = |name| contact.get(name);
+    assert_eq!(
+        [get("firstname"), get("lastname"), get("lifecyclestage"), get("jobtitle")],
+        ["Sam Lee", "Doe", "lead", ""]
+    );
+    assert_eq!(get("textus_contact_id"), CONTACT.trim_start_matches("/contacts/"));
+    assert_eq!((test.contact(&there).get("firstname"), test.contact(&there).get("lifecyclestage")), ("", ""));
+    test.check();
+}
+
+#[tokio::test]
+async fn a_template_for_a_property_that_is_missing_holds_up_people_and_loses_none() {
+    let test = TestCrm::filling(&[("shoe_size", "11")]).await;
+
+    let error = failure(
+        test.upsert(&facts(Some(CONTACT), &[PHONE], None)).await.map(drop).expect_err("there is no such property"),
+    );
+
+    assert!(error.is_paused() && error.to_string().contains("shoe_size"), "{error:?}");
+    assert!(error.to_string().contains("[system_of_record.templates.person]"), "{error:?}");
+    assert!(test.crm.contacts().is_empty());
+}

@@ -11,12 +11,14 @@ use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
 pub(super) use choice::{Choices, choices, one_of};
-pub(super) use notes::{PropertyName, TemplateText, ZoneName};
+pub(super) use notes::{
+    ApiName, FieldName, LoginName, OwnerId, PersonTemplate, PropertyName, TemplateText, UserName, ZoneName,
+};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
 pub use text::webhook_url;
 pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostUrl, PostgresUrl, SecretText, SigningSecret, Slug,
-    TokenText,
+    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostUrl, PostgresUrl, PrivateKeyText, SecretText,
+    SigningSecret, Slug, TokenText,
 };
 
 pub(super) trait Kind {

@@ -3,8 +3,8 @@
 use serde_json::{Value as Json, json};
 
 use super::{Kind, Scalar, Wrong};
-use crate::note_text;
 use crate::time_zone::TimeZone;
+use crate::{note_text, person_text};
 
 /// The IANA name of a time zone.
 pub(in super::super) struct ZoneName;
@@ -86,4 +86,171 @@ impl Kind for PropertyName {
     fn schema(&self) -> Json {
         json!({ "type": "string", "pattern": "^[a-z][a-z0-9_]{0,99}$" })
     }
+}
+
+/// The template of one field of a person.
+pub(in super::super) struct PersonTemplate;
+
+impl Kind for PersonTemplate {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "a text in which {{ first_name }} and the like stand for what is known of the person".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        let text = scalar.text().ok_or_else(|| Wrong::not("a template", self))?;
+        match person_text::check(text) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(error) => Err(Wrong::new(
+                format!("not a template of a person's field: {error}"),
+                "look at that place; docs/notes.md lists what a template can show",
+            )),
+        }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string" })
+    }
+}
+
+/// The name of a field or a property of a person in any system of record.
+pub(in super::super) struct FieldName;
+
+impl Kind for FieldName {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the name of a field in the system of record: 1 to 100 letters, digits and \"_\", beginning with a letter"
+            .to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        let name = scalar.text().unwrap_or_default().trim();
+        if is_api_name(name) { Ok(name.to_owned()) } else { Err(Wrong::not("a field's name", self)) }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": API_NAME })
+    }
+}
+
+/// The API name of a field of Salesforce.
+pub(in super::super) struct ApiName;
+
+impl Kind for ApiName {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the API name of a field such as \"TextUs_Thread_Key__c\": letters, digits and \"_\", beginning with a letter"
+            .to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        let name = scalar.text().unwrap_or_default().trim();
+        if is_api_name(name) { Ok(name.to_owned()) } else { Err(Wrong::not("the API name of a field", self)) }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "pattern": API_NAME })
+    }
+}
+
+const API_NAME: &str = "^[A-Za-z][A-Za-z0-9_]{0,99}$";
+
+fn is_api_name(name: &str) -> bool {
+    (1..=100).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A TextUs user, by e-mail address or name.
+pub(in super::super) struct UserName;
+
+impl Kind for UserName {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the e-mail address or the name of a TextUs user".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        filled(scalar, self)
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The id of an owner in the system of record.
+pub(in super::super) struct OwnerId;
+
+impl Kind for OwnerId {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the id of an owner in the system of record, such as \"005Hp00000abcDEF\" or \"41629779\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        if let Scalar::Integer(id) = scalar {
+            return Ok(id.to_string());
+        }
+        let id = filled(scalar, self)?;
+        let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if is_id { Ok(id) } else { Err(Wrong::not("an owner's id", self)) }
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer" }] })
+    }
+}
+
+/// The name with which a user logs in to Salesforce.
+pub(in super::super) struct LoginName;
+
+impl Kind for LoginName {
+    type Value = String;
+
+    fn wanted(&self) -> String {
+        "the user's name such as \"hookline@acme.example\"".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
+        filled(scalar, self)
+    }
+
+    fn show(&self, value: &String) -> String {
+        value.clone()
+    }
+
+    fn schema(&self) -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+fn filled(scalar: &Scalar<'_>, kind: &impl Kind) -> Result<String, Wrong> {
+    let text = scalar.text().ok_or_else(|| Wrong::not("a text", kind))?.trim();
+    if text.is_empty() { Err(Wrong::empty(kind)) } else { Ok(text.to_owned()) }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value as Json, json};
 use url::{Host, Url};
 
@@ -219,6 +221,37 @@ impl Kind for TokenText {
             "a token with characters that a header cannot hold",
             "copy it again: letters, digits and signs of ASCII",
         ))
+    }
+
+    fn show(&self, value: &Secret) -> String {
+        SecretText.show(value)
+    }
+
+    fn schema(&self) -> Json {
+        SecretText.schema()
+    }
+}
+
+/// A private key in PEM.
+pub(in super::super) struct PrivateKeyText;
+
+impl Kind for PrivateKeyText {
+    type Value = Secret;
+    const SECRET: bool = true;
+
+    fn wanted(&self) -> String {
+        "\"file:PATH\", the path of a private RSA key in PEM".to_owned()
+    }
+
+    fn parse(&self, scalar: &Scalar<'_>) -> Result<Secret, Wrong> {
+        let text = scalar.text().ok_or_else(|| Wrong::not("a text", self))?.trim();
+        if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+            return Err(Wrong::new("a key with a passphrase", "take the passphrase off: openssl rsa -in KEY -out NEW"));
+        }
+        match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
+            Ok(_key) => Ok(Secret::new(text)),
+            Err(_) => Err(Wrong::not("a private key in PEM", self)),
+        }
     }
 
     fn show(&self, value: &Secret) -> String {

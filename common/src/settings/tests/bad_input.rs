@@ -66,7 +66,18 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[system_of_record]\ntime_zone = \"CST6\"", 8, "is \"CST6\", not a time zone; write the IANA name"),
     ("[system_of_record.templates]\nnote = \"{% for m in messages %}\\n{{ m.txt }}{% endfor %}\"", 8, "undefined value: `m.txt` (line 2, column 4 of the template); look at that place"),
     ("[system_of_record.hubspot]\nkey_property = \"Thread Key\"", 8, "is \"Thread Key\", not a property's name; write the internal name"),
-    ("[system_of_record]\nkind = \"sap\"", 8, "is \"sap\", not one of the allowed values; write \"builtin\" or \"hubspot\" or \"http\""),
+    ("[system_of_record]\nkind = \"sap\"", 8, "is \"sap\", not one of the allowed values; write \"builtin\" or \"salesforce\" or \"hubspot\" or \"http\""),
+    ("[system_of_record]\nkind = \"salesforce\"\n[system_of_record.salesforce]\nclient_id = \"env:HOOK\"\nclient_secret = \"env:HOOK\"", 9, "salesforce.base_url is missing, and the system of record needs it; add base_url = "),
+    ("[system_of_record]\nkind = \"salesforce\"\n[system_of_record.salesforce]\nclient_id = \"env:HOOK\"\nbase_url = \"https://acme.my.salesforce.com\"", 9, "salesforce.client_secret is missing, and the system of record needs it; add client_secret = \"env:SALESFORCE_CLIENT_SECRET\" below [system_of_record.salesforce], or jwt_key and username"),
+    ("[system_of_record.salesforce]\njwt_key = \"env:HOOK\"", 8, "salesforce.jwt_key (from env:HOOK) is not a private key in PEM; write \"file:PATH\""),
+    ("[system_of_record.salesforce]\nopted_out_field = \"SMS Opted Out\"", 8, "is \"SMS Opted Out\", not the API name of a field; write the API name"),
+    ("[system_of_record.salesforce]\nobjects = [\"Account\"]", 8, "is \"Account\", not one of the allowed values; write \"Contact\" or \"Lead\""),
+    ("[system_of_record.templates]\nperson = { Company = \"{{ nmae }}\" }", 8, "person.Company is \"{{ nmae }}\", not a template of a person's field: undefined value: `nmae` (line 1, column 4 of the template); look at that place"),
+    ("[system_of_record.templates.person]\n\"First Name\" = \"{{ first_name }}\"", 8, "person has the name \"First Name\", not a field's name; write the name of a field"),
+    ("[system_of_record]\nprefer = [\"owner\", \"newest\", \"owner\"]", 8, "system_of_record.prefer names a rule twice; name each rule once"),
+    ("[system_of_record]\nauthors = \"ana@acme.example\"", 8, "authors is not a table; write { \"…\" = \"…\" } with the id of an owner"),
+    ("[system_of_record.authors]\n\"ana@acme.example\" = \"005 1\"", 8, "is \"005 1\", not an owner's id; write the id of an owner"),
+    ("[system_of_record.authors]\n\"ana@acme.example\" = [1]", 8, "is a list, not a text; write the id of an owner"),
     ("[[sources]]\nname = \"textus\"\nsecrets = \"env:HOOK\"", 8, "is \"textus\", which sources.0 is called already; give"),
     ("[[sources]]\nname = \"a.b\"\nsecrets = \"env:HOOK\"", 8, "is \"a.b\", not a source's name; write 1 to 64 characters"),
     ("[[sources]]\nsecrets = \"env:HOOK\"", 7, "sources.1.name is missing; add name = \"textus\""),
@@ -92,6 +103,23 @@ fn each_mistake_is_reported_on_its_line_with_its_remedy() {
         assert!(problem.contains(&format!("hookline.toml:{line}: ")) && problem.contains(says), "{mistake}: {problem}");
         assert!(!problem.contains(SECRET), "{mistake}");
     }
+}
+
+#[test]
+fn a_system_of_record_that_nothing_writes_to_is_warned_about() {
+    let table = "[system_of_record.hubspot]\ntoken = \"env:HOOK\"\n";
+    let warnings = |text: &str| {
+        let given = Folder::with(&format!("{GOOD}{text}")).load(Needs::RUN, &VARIABLES);
+        given.expect("a good configuration").warnings
+    };
+
+    let [warning] = &warnings(table)[..] else { panic!("one warning") };
+    assert!(warning.to_string().contains("nothing is written to hubspot; write kind = \"hubspot\""), "{warning}");
+    for kind in ["hubspot", "builtin"] {
+        assert_eq!(warnings(&format!("[system_of_record]\nkind = \"{kind}\"\n{table}")), []);
+    }
+    let [warning] = &warnings("[system_of_record]\nauthors = { ana = \"7\" }\n")[..] else { panic!("one warning") };
+    assert!(warning.to_string().contains("notes of this system of record have no owners; take it out"), "{warning}");
 }
 
 #[test]

@@ -37,11 +37,19 @@ fn the_example_has_every_key_and_all_of_it_is_a_good_configuration() {
         all.push_str(if is_off { bare } else { line });
         all.push('\n');
     }
-    let secrets =
-        ["LEDGER_KEY", "TEXTUS_WEBHOOK_SECRET", "TEXTUS_API_TOKEN", "HUBSPOT_TOKEN"].map(|name| (name, SECRET));
+    let secrets = [
+        "LEDGER_KEY",
+        "TEXTUS_WEBHOOK_SECRET",
+        "TEXTUS_API_TOKEN",
+        "HUBSPOT_TOKEN",
+        "SALESFORCE_CLIENT_ID",
+        "SALESFORCE_CLIENT_SECRET",
+    ]
+    .map(|name| (name, SECRET));
+    let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
     let places = [("BROKER_URL", "amqps://hookline:x@rabbit.example"), ("STORE_URL", "postgres://hookline:x@host/db")];
     let signing = [("HTTP_RECORD_SECRET", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4")];
-    let variables = [&secrets[..], &places, &signing].concat();
+    let variables = [&secrets[..], &places, &signing, &[("SALESFORCE_JWT_KEY", key.as_str())]].concat();
     let needs = Needs { certificates: false, ..Needs::RUN };
     let loaded = Folder::with(&all).load(needs, &variables).expect("a good configuration");
 

@@ -52,6 +52,11 @@ fn every_form_of_a_value_is_read() {
         [handlers]
         log_note = { enabled = false, message_lookup = "none", retry = { max_attempts = 7 } }
         create_contact.accounts = ["a.b", "c"]
+        [system_of_record.authors]
+        "ana.rivera@acme.example" = "005Hp00000abcDEF"
+        "Jo Doe" = 41629779
+        [system_of_record]
+        templates.person = { Company = "{{ name or 'Unknown' }}" }
         "#,
         &[],
     );
@@ -70,6 +75,22 @@ fn every_form_of_a_value_is_read() {
     assert_eq!(settings.handlers.create_contact.accounts, ["a.b", "c"]);
     assert_eq!(settings.handlers.record_opt_out.accounts, ["acme"], "left out: the account of [textus]");
     assert_eq!(settings.handlers.record_opt_out.keywords, crate::keywords::STOP, "left out: the usual ones");
+    let record = &settings.system_of_record;
+    let authors: Vec<_> = record.authors.iter().map(|(user, owner)| (user.as_str(), owner.as_str())).collect();
+    assert_eq!(authors, [("Jo Doe", "41629779"), ("ana.rivera@acme.example", "005Hp00000abcDEF")]);
+    assert_eq!(record.templates.person["Company"], "{{ name or 'Unknown' }}");
+}
+
+#[test]
+fn a_variable_holds_a_table_of_names() {
+    let authors = |text: &str| settings("", &[("HOOKLINE__SYSTEM_OF_RECORD__AUTHORS", text)]).system_of_record.authors;
+    assert_eq!(authors(r#"{ "ana@acme.example" = "7", jo = 8 }"#).len(), 2);
+    assert_eq!(authors(" ").len(), 0);
+
+    for wrong in ["ana@acme.example=7", "[\"a\"]", "{ \"a\" = 1, \"a\" = 2 }"] {
+        let found = problems("", Needs::RUN, &[("HOOKLINE__SYSTEM_OF_RECORD__AUTHORS", wrong)]);
+        assert!(found.iter().any(|(_, problem)| problem.contains("authors is not a table in braces")), "{found:?}");
+    }
 }
 
 #[test]

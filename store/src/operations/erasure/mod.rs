@@ -319,7 +319,7 @@ async fn erase_threads(connection: &mut Connection, whom: &Whom) -> Result<Vec<R
                 continue;
             }
             let note = |part: WrittenPart| RemoteNote { system: system.clone(), id: part.id };
-            notes.extend(threads::parts(row)?.into_iter().map(note));
+            notes.extend(threads::parts(row)?.into_iter().filter(WrittenPart::is_there).map(note));
         }
         for statement in [
             format!("DELETE FROM thread_writes WHERE {of_theirs}"),
@@ -357,6 +357,8 @@ async fn erase_records(connection: &mut Connection, phone: &Phone, whom: &Whom) 
         let phone = phone.as_e164();
         erased.notes += delete(connection, "DELETE FROM records_notes WHERE phone = $1", phone).await?;
         erased.contact_links += delete(connection, "DELETE FROM contact_links WHERE phone = $1", phone).await?;
+        // A back-fill then begins anew.
+        delete(connection, "DELETE FROM syncs WHERE done_to = $1", phone).await?;
         // An account and phone is the key of a contact's effect. A claim that is being worked on would only be repeated.
         delete(connection, "DELETE FROM effects WHERE effect_key = $1 AND state <> 'claimed'", phone).await?;
     }

@@ -12,6 +12,7 @@ use crate::db::error::StoreError;
 use crate::db::row;
 use crate::operations::model::RemoteNote;
 use crate::threads;
+use crate::threads::model::WrittenPart;
 
 /// The people who have a number, with everything else that is theirs.
 #[derive(Clone)]
@@ -153,7 +154,10 @@ impl Store {
             for row in &self.db.rows(select.bind(value)).await? {
                 let system = row::text(row, "system")?;
                 let parts = threads::parts(row)?;
-                let found = parts.into_iter().map(|part| RemoteNote { system: system.clone(), id: part.id });
+                let found = parts
+                    .into_iter()
+                    .filter(WrittenPart::is_there)
+                    .map(|part| RemoteNote { system: system.clone(), id: part.id });
                 let found: Vec<RemoteNote> = found.filter(|note| !notes.contains(note)).collect();
                 notes.extend(found);
             }

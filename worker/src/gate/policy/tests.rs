@@ -526,6 +526,24 @@ fn of_contacts_and_notes_that_wait_every_fourth_call_is_a_notes() {
 }
 
 #[test]
+fn a_back_fill_goes_when_nothing_else_waits_and_leaves_calls_for_what_comes() {
+    const BACK_FILL: Call = Call::new(Priority::BackFill, OperationClass::ContactWrites);
+    let mut policy = Policy::default();
+    let window = Some(WindowSeen { limit: LIMIT, remaining: LIMIT, reset_ms: WINDOW_MS, lasts_ms: WINDOW_MS });
+    let seen = Answer { window, ..answer(OperationClass::ContactWrites, 0, Meaning::Success) };
+    policy.record(&Report::Answer(seen), &rules());
+
+    let filled = granted(&mut policy, 10, "back-fill", &[(BACK_FILL, 100)])[0];
+    let noted = granted(&mut policy, 20, "worker", &[(NOTE, 100)])[0];
+    assert!(filled > 30 && (8..=12).contains(&noted), "{filled} {noted}");
+
+    // Notes wait now, in another process. Half a second later nobody does.
+    let lasts = |now_ms: i64| granted(&mut policy.clone(), now_ms, "back-fill", &[(BACK_FILL, 1)])[0];
+    assert_eq!(lasts(300), 0);
+    assert_eq!(lasts(10_000), 1);
+}
+
+#[test]
 fn a_policy_survives_the_store() {
     let mut simulation = Simulation::of(2);
     simulation.run(5_000);

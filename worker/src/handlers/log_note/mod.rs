@@ -3,80 +3,76 @@
 //! without spending an attempt.
 
 mod conversation;
+pub(crate) mod fill;
+mod message;
+mod owners;
 mod person;
 mod thread;
+mod whom;
+pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_common::event::Keyword;
 use hookline_common::names::{DeadReason, Destination, HandlerName, OperationClass, SkipReason};
-use hookline_common::note_text::MessageOutcome;
-use hookline_common::settings::{NoteForm, OnFailedMessage, Settings};
+use hookline_common::settings::{MessageLookup, OnFailedMessage, Settings};
 use hookline_common::time::Timestamp;
-use hookline_common::time_zone::TimeZone;
 use hookline_store::Store;
-use hookline_store::model::{JoinThread, ThreadFacts, ThreadLease, ThreadMessage, ThreadTurn, ThreadWrite};
+use hookline_store::model::{JoinThread, ThreadFacts, ThreadMessage, ThreadTurn};
 
 use self::conversation::ConversationContact;
-use self::person::{Found, PersonFinder};
-use self::thread::{ThreadError, ThreadWriter};
+use self::message::{FAILED, Threads, effect_key, thread_message};
+use self::person::Found;
+use self::whom::Whom;
+use self::writer::{InNote, NoteWriter};
 use super::effects::{Effects, Once, OurClaim, WriteError, Written};
 use super::message_lookup::MessageFinder;
 use super::{Clients, soon};
 use crate::delivery::handler::{Attempt, Failure, Handler, HandlerError, Outcome};
 use crate::gate::Gate;
-use crate::records::{self, Person, SystemOfRecord};
-use crate::textus::client::TextUs;
-use crate::textus::payload::{self, Direction, MessagePayload, Payload, Unreadable};
-use crate::textus::types::Message;
+use crate::records::{self, Person};
+use crate::textus::payload::{self, MessagePayload, Payload, Unreadable};
 
 const NAME: HandlerName = HandlerName::LogNote;
-const FAILED: &str = "message.failed";
 /// How soon to look again for a message that isn't there yet.
 const NOT_THERE_YET: Duration = Duration::from_secs(2);
 
 pub(super) struct LogNote {
     store: Store,
-    textus: TextUs,
     gate: Arc<Gate>,
-    records: Arc<dyn SystemOfRecord>,
     finder: MessageFinder,
-    people: PersonFinder,
-    threads: ThreadWriter,
+    threads: Threads,
+    notes: NoteWriter,
     effects: Effects,
-    default_account: String,
     not_found_grace: Duration,
-    notes: NoteForm,
     on_failed: OnFailedMessage,
-    update_every: Duration,
-    time_zone: TimeZone,
+}
+
+/// Whether TextUs is asked about texts at all; otherwise the signed payload is enough.
+pub(crate) fn asks_textus(settings: &Settings) -> bool {
+    settings.handlers.log_note.message_lookup != MessageLookup::None
 }
 
 impl LogNote {
     /// # Errors
     /// When the template of notes cannot be read.
     pub(super) fn new(settings: &Settings, clients: &Clients) -> anyhow::Result<Self> {
-        let (own, system) = (&settings.handlers.log_note, &settings.system_of_record);
-        let (store, records) = (clients.store.clone(), &clients.records);
-        let effects = Effects::in_records(store.clone(), NAME, settings.textus.timeout, records.as_ref());
-        let lease = effects.lease;
+        let (own, store) = (&settings.handlers.log_note, clients.store.clone());
+        let effects = Effects::in_records(store.clone(), NAME, settings.textus.timeout, clients.records.as_ref());
         Ok(Self {
-            textus: clients.textus.clone(),
             gate: Arc::clone(&clients.textus_gate),
-            records: Arc::clone(records),
             finder: MessageFinder::new(clients.textus.clone(), own.message_lookup),
-            people: PersonFinder::new(settings, store.clone(), Arc::clone(records), lease),
-            threads: ThreadWriter::new(settings, store.clone(), Arc::clone(records), lease)?,
+            threads: Threads::new(settings),
+            notes: NoteWriter::new(
+                settings,
+                (store.clone(), &clients.records),
+                asks_textus(settings).then(|| clients.textus.clone()),
+                effects.lease,
+            )?,
             effects,
-            default_account: settings.textus.account.clone(),
             not_found_grace: own.not_found_grace,
-            notes: system.notes,
-            on_failed: system.on_failed_message,
-            // The built-in system of record costs no call.
-            update_every: if records.gate().is_none() { Duration::ZERO } else { system.update_every },
-            time_zone: system.time_zone.clone(),
+            on_failed: settings.system_of_record.on_failed_message,
             store,
         })
     }
@@ -87,17 +83,18 @@ impl LogNote {
         payload: &MessagePayload,
         claim: OurClaim,
     ) -> Result<Written<Outcome>, WriteError> {
-        let contact = self.conversation_contact(payload);
-        let (mut person, mut remarks) = (None, Vec::new());
+        let whom = Whom::from(payload);
+        let contact = self.notes.conversation(&whom);
+        let (mut person, mut found) = (None, Vec::new());
         let (facts, message) = match self.joined_before(attempt, payload).await? {
             Some(joined) => joined,
             None => {
                 let message = self.message(attempt, payload, &contact).await?;
-                let facts = self.facts(payload, &message);
-                match self.person(attempt, payload, &contact, true).await? {
-                    Found::Known { person: found, remarks: of_search } => {
-                        person = Some(found);
-                        remarks.extend(of_search);
+                let facts = self.threads.of(payload, &message);
+                match self.notes.person(attempt, &whom, &contact, true).await? {
+                    Found::Known { person: known, remarks } => {
+                        person = Some(known);
+                        found = remarks;
                     }
                     Found::Decided(outcome) => return Ok(Written::nothing(outcome)),
                 }
@@ -105,9 +102,9 @@ impl LogNote {
             }
         };
         self.effects.begin_write(&claim).await?;
-        match self.join_and_write(attempt, (payload, &contact), (facts, message), person).await? {
-            InNote::Yes { thread_id, remark } => {
-                let outcome = Outcome::done().with_remarks(remarks).with_remarks(remark);
+        match self.join_and_write(attempt, (&whom, &contact), (facts, message), person).await? {
+            InNote::Yes { thread_id, remarks, .. } => {
+                let outcome = Outcome::done().with_remarks(found).with_remarks(remarks);
                 Ok(claim.made(outcome, Some(&thread_id)))
             }
             InNote::Decided(outcome) => Ok(Written::nothing(outcome)),
@@ -118,20 +115,20 @@ impl LogNote {
     async fn join_and_write(
         &self,
         attempt: &Attempt<'_>,
-        (payload, contact): (&MessagePayload, &ConversationContact<'_>),
+        (whom, contact): (&Whom, &ConversationContact<'_>),
         (facts, message): (ThreadFacts, ThreadMessage),
         person: Option<Person>,
     ) -> Result<InNote, HandlerError> {
         let join = JoinThread {
             facts,
             message,
-            system: self.records.name().to_owned(),
+            system: self.notes.records.name().to_owned(),
             owner: attempt.owner.to_owned(),
-            lease: self.effects.lease,
-            update_every: self.update_every,
+            lease: self.notes.lease,
+            update_every: self.notes.update_every,
         };
         match self.store.join_thread(join).await? {
-            ThreadTurn::Written { thread_id } => Ok(InNote::Yes { thread_id, remark: None }),
+            ThreadTurn::Written { thread_id } => Ok(InNote::Yes { thread_id, notes: 0, remarks: Vec::new() }),
             ThreadTurn::Wait { until } => {
                 let why = "the note of this thread is written again a little later";
                 Err(HandlerError::Wait { until, why })
@@ -140,7 +137,7 @@ impl LogNote {
                 let why = "another delivery writes the note of this thread";
                 Err(HandlerError::Wait { until: soon(until), why })
             }
-            ThreadTurn::Write(write) => self.write_thread(attempt, (payload, contact), *write, person).await,
+            ThreadTurn::Write(write) => self.notes.write(attempt, (whom, contact), *write, person).await,
         }
     }
 
@@ -151,10 +148,11 @@ impl LogNote {
             return Ok(());
         }
         let Some((facts, known)) = self.store.thread_message(&payload.raw_message_id).await? else { return Ok(()) };
-        let copy = thread_message(attempt, payload, None);
+        let copy = thread_message(attempt.event, payload, None);
         let copy = ThreadMessage {
             body: if copy.body.is_empty() { known.body.clone() } else { copy.body },
             author: copy.author.or_else(|| known.author.clone()),
+            author_email: copy.author_email.or_else(|| known.author_email.clone()),
             media: if copy.media.is_empty() { known.media.clone() } else { copy.media },
             is_stop: copy.is_stop || known.is_stop,
             ..copy
@@ -165,14 +163,10 @@ impl LogNote {
         if !joined && (looks_the_same || copy.rank() <= known.rank()) {
             return Ok(());
         }
-        let contact = self.conversation_contact(payload);
+        let whom = Whom::from(payload);
+        let contact = self.notes.conversation(&whom);
         let copy = if joined { known } else { copy };
-        self.join_and_write(attempt, (payload, &contact), (facts, copy), None).await.map(drop)
-    }
-
-    fn conversation_contact<'a>(&'a self, payload: &'a MessagePayload) -> ConversationContact<'a> {
-        let textus = Some(&self.textus).filter(|_| !self.finder.is_off());
-        ConversationContact::new(textus, &self.default_account, payload)
+        self.join_and_write(attempt, (&whom, &contact), (facts, copy), None).await.map(drop)
     }
 
     /// Returns what this delivery put into the thread at an earlier attempt, so that nothing is fetched twice.
@@ -192,10 +186,10 @@ impl LogNote {
         contact: &ConversationContact<'_>,
     ) -> Result<ThreadMessage, HandlerError> {
         if self.finder.is_off() {
-            return Ok(thread_message(attempt, payload, None));
+            return Ok(thread_message(attempt.event, payload, None));
         }
         match self.finder.find(attempt, payload, contact).await? {
-            Some(fetched) => Ok(thread_message(attempt, payload, Some(&fetched))),
+            Some(fetched) => Ok(thread_message(attempt.event, payload, Some(&fetched))),
             None => Err(self.not_found(attempt)),
         }
     }
@@ -217,84 +211,6 @@ impl LogNote {
             detail: "the Messages API does not know this message; redrive once it does".to_owned(),
         }
     }
-
-    fn facts(&self, payload: &MessagePayload, message: &ThreadMessage) -> ThreadFacts {
-        ThreadFacts {
-            account: payload.account.clone().unwrap_or_else(|| self.default_account.clone()),
-            phone: payload.phone.as_ref().map(|phone| phone.as_e164().to_owned()),
-            contact_id: payload.contact.one().map(|segment| segment.under("/contacts/")),
-            business_number: payload.business_number.as_ref().map(|phone| phone.as_e164().to_owned()),
-            day: self.time_zone.day(message.occurred_at),
-            only_message: (self.notes == NoteForm::Message).then(|| payload.raw_message_id.clone()),
-        }
-    }
-
-    async fn person(
-        &self,
-        attempt: &Attempt<'_>,
-        payload: &MessagePayload,
-        contact: &ConversationContact<'_>,
-        may_be_linked: bool,
-    ) -> Result<Found, HandlerError> {
-        if payload.phone.is_none() && payload.contact.one().is_none() {
-            return self.people.nameless(payload);
-        }
-        self.people.find(attempt, payload, contact, may_be_linked).await
-    }
-
-    /// Writes the thread under its lease. A person who was merged or deleted is looked up anew, once.
-    async fn write_thread(
-        &self,
-        attempt: &Attempt<'_>,
-        (payload, contact): (&MessagePayload, &ConversationContact<'_>),
-        mut write: ThreadWrite,
-        mut person: Option<Person>,
-    ) -> Result<InNote, HandlerError> {
-        let lease = ThreadLease {
-            thread_id: write.thread.thread_id.clone(),
-            system: self.records.name().to_owned(),
-            owner: attempt.owner.to_owned(),
-        };
-        for may_be_linked in [true, false] {
-            let present = match person.take() {
-                Some(present) => Ok(Found::Known { person: present, remarks: Vec::new() }),
-                None => self.person(attempt, payload, contact, may_be_linked).await,
-            };
-            let present = match present {
-                Ok(Found::Known { person, .. }) => person,
-                Ok(Found::Decided(outcome)) => {
-                    self.store.release_thread(&lease, write.doubt.is_none()).await?;
-                    return Ok(InNote::Decided(outcome));
-                }
-                Err(error) => {
-                    self.store.release_thread(&lease, write.doubt.is_none()).await?;
-                    return Err(error);
-                }
-            };
-            match self.threads.write(attempt, &lease, &mut write, &present).await {
-                Ok(()) => {
-                    let remark = format!("{} attached to {}", lease.thread_id, present.id);
-                    return Ok(InNote::Yes { thread_id: lease.thread_id, remark: Some(remark) });
-                }
-                Err(ThreadError::Failed(error)) => return Err(error),
-                Err(ThreadError::PersonIsGone) => self.people.forget(&present.id).await?,
-            }
-        }
-        self.store.release_thread(&lease, write.doubt.is_none()).await?;
-        Err(HandlerError::TryAgain {
-            after: Duration::from_secs(60),
-            destination: Destination::SystemOfRecord,
-            why: "the person was merged or deleted in the system of record, and is not found anew yet",
-        })
-    }
-}
-
-/// What became of a message that joined its thread.
-enum InNote {
-    /// A write that contains the message was answered.
-    Yes { thread_id: String, remark: Option<String> },
-    /// The person is gone, and this is what that means.
-    Decided(Outcome),
 }
 
 #[async_trait]
@@ -305,7 +221,7 @@ impl Handler for LogNote {
 
     fn gates(&self) -> Vec<(Arc<Gate>, &'static [OperationClass])> {
         let textus = (!self.finder.is_off()).then(|| (Arc::clone(&self.gate), &[OperationClass::Reads][..]));
-        let records = records::gates(self.records.as_ref(), &[OperationClass::ContactWrites]);
+        let records = records::gates(self.notes.records.as_ref(), &[OperationClass::ContactWrites]);
         textus.into_iter().chain(records).collect()
     }
 
@@ -320,41 +236,14 @@ impl Handler for LogNote {
                 return Err(Unreadable::new("the event is not a message").into());
             }
         };
-        // The key is the message and its outcome, not the event: two webhooks about one text must meet the same note.
-        let key = &payload.raw_message_id;
-        let key = if has_failed { format!("{key} failed") } else { key.clone() };
+        let key = effect_key(attempt.event, &payload);
         let write = |claim| self.write(attempt, &payload, claim);
-        let effect = (self.records.name(), key.as_str());
+        let effect = (self.notes.records.name(), key.as_str());
         let once = self.effects.once(attempt, effect, "another delivery is writing this note", write).await;
         let once = once.map_err(HandlerError::from)?;
         if matches!(&once, Once::Before { event_id } if *event_id != attempt.event.id) {
             self.take_later_copy(attempt, &payload).await?;
         }
         Ok(once.outcome(attempt))
-    }
-}
-
-fn thread_message(attempt: &Attempt<'_>, payload: &MessagePayload, fetched: Option<&Message>) -> ThreadMessage {
-    let body = fetched.and_then(|message| message.body.clone()).or_else(|| payload.body.clone()).unwrap_or_default();
-    let event_type = attempt.event.event_type.as_str();
-    let direction = fetched.and_then(Message::direction).or(payload.direction);
-    let is_inbound = direction.map_or(event_type == "message.received", |direction| direction == Direction::In);
-    let received_at = attempt.event.received_at;
-    let media = fetched.map(Message::media).filter(|media| !media.is_empty());
-    ThreadMessage {
-        message_id: payload.raw_message_id.clone(),
-        event_id: attempt.event.id.clone(),
-        event_time: payload.event_time.unwrap_or(received_at),
-        is_inbound,
-        outcome: match event_type {
-            FAILED => MessageOutcome::Failed,
-            _ if is_inbound => MessageOutcome::Received,
-            _ => MessageOutcome::Delivered,
-        },
-        body,
-        author: fetched.and_then(Message::user).or_else(|| payload.user.clone()).filter(|_| !is_inbound),
-        media: media.unwrap_or_else(|| payload.media.clone()),
-        is_stop: attempt.event.event_type.keyword() == Some(Keyword::Stop),
-        occurred_at: fetched.and_then(Message::occurred_at).or(payload.occurred_at).unwrap_or(received_at),
     }
 }

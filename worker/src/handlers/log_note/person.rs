@@ -10,10 +10,10 @@ use hookline_store::Store;
 use hookline_store::model::PersonFacts;
 
 use super::conversation::ConversationContact;
+use super::whom::Whom;
 use crate::delivery::handler::{Attempt, HandlerError, Outcome};
 use crate::handlers::people::{self, Known};
 use crate::records::{Person, PersonId, SystemOfRecord};
-use crate::textus::payload::MessagePayload;
 
 /// Most ids of people that a dead letter names.
 const MOST_SHOWN: usize = 8;
@@ -46,12 +46,12 @@ impl PersonFinder {
     pub(super) async fn find(
         &self,
         attempt: &Attempt<'_>,
-        payload: &MessagePayload,
+        whom: &Whom,
         contact: &ConversationContact<'_>,
         may_be_linked: bool,
     ) -> Result<Found, HandlerError> {
-        let phone = payload.phone.as_ref();
-        let sent_id = payload.contact.one().map(|segment| segment.under("/contacts/"));
+        let phone = whom.phone.as_ref();
+        let sent_id = whom.contact_id();
         if may_be_linked && let Some(id) = self.linked(attempt, sent_id.as_deref(), phone).await? {
             let person = Person::linked(id, sent_id, phone.cloned().into_iter().collect());
             return Ok(Found::Known { person, remarks: Vec::new() });
@@ -67,7 +67,7 @@ impl PersonFinder {
         }
         let contact_id = found_id.as_ref().map(|(id, _)| id.clone()).or(sent_id);
         if people.is_empty() {
-            return self.unknown(attempt, contact_id, found_id.and_then(|(_, name)| name), payload).await;
+            return self.unknown(attempt, contact_id, found_id.and_then(|(_, name)| name), whom).await;
         }
         let ids: Vec<String> = people.iter().map(|person| person.id.to_string()).collect();
         match self.preferred(people, contact_id.as_deref()) {
@@ -78,8 +78,8 @@ impl PersonFinder {
 
     /// Handles a message that names nobody. One-time codes and advertisements come from short codes and names every day,
     /// and nobody has to look at these.
-    pub(super) fn nameless(&self, payload: &MessagePayload) -> Result<Found, HandlerError> {
-        if payload.is_from_code && self.on_unknown != OnUnknownContact::DeadLetter {
+    pub(super) fn nameless(&self, whom: &Whom) -> Result<Found, HandlerError> {
+        if whom.is_from_code && self.on_unknown != OnUnknownContact::DeadLetter {
             return Ok(Found::nobody(Some("the text came from a short code or a name, which is no person's")));
         }
         if self.on_unknown == OnUnknownContact::Skip {
@@ -131,9 +131,9 @@ impl PersonFinder {
         attempt: &Attempt<'_>,
         contact_id: Option<String>,
         name: Option<String>,
-        payload: &MessagePayload,
+        whom: &Whom,
     ) -> Result<Found, HandlerError> {
-        let phone = payload.phone.as_ref();
+        let phone = whom.phone.as_ref();
         match self.on_unknown {
             OnUnknownContact::Skip => Ok(Found::nobody(None)),
             OnUnknownContact::DeadLetter => Err(HandlerError::GiveUp {
@@ -152,6 +152,8 @@ impl PersonFinder {
 
     /// Returns the only person, or the one whom the first rule that decides leaves.
     fn preferred(&self, mut people: Vec<Person>, contact_id: Option<&str>) -> Option<Person> {
+        let first = people.iter().map(|person| self.records.place_of(&person.id)).min();
+        people.retain(|person| Some(self.records.place_of(&person.id)) == first);
         if people.len() == 1 {
             return people.pop();
         }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_common::names::{DeadReason, Destination};
-use hookline_common::note_text::{NoteText, TemplateError};
+use hookline_common::note_text::NoteText;
 use hookline_common::settings::Settings;
+use hookline_common::template::TemplateError;
 use hookline_common::time::Timestamp;
 use hookline_store::Store;
-use hookline_store::model::{Doubt, ThreadLease, ThreadWrite, ThreadWritten, WrittenPart};
+use hookline_store::model::{Doubt, ThreadLease, ThreadStand, ThreadWrite, ThreadWritten, WrittenPart};
 use sha2::{Digest as _, Sha256};
 
+use super::owners::Owners;
+use super::writer::Due;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::handlers::effects::WriteError;
 use crate::handlers::soon;
@@ -21,7 +24,16 @@ pub(super) struct ThreadWriter {
     store: Store,
     records: Arc<dyn SystemOfRecord>,
     text: NoteText,
+    owners: Owners,
     lease: Duration,
+}
+
+/// A thread that was written.
+pub(super) struct Wrote {
+    /// How many of its notes were created or changed.
+    pub(super) notes: usize,
+    /// Why the note has no owner, where that is worth a word.
+    pub(super) remark: Option<String>,
 }
 
 /// Why a thread was not written.
@@ -50,7 +62,18 @@ impl ThreadWriter {
         let notes = records.notes();
         let template = own.templates.note.as_deref();
         let text = NoteText::new(template, notes.format(), own.time_zone.clone(), notes.limit())?;
-        Ok(Self { store, records, text, lease })
+        let owners = Owners::new(own, Arc::clone(&records));
+        Ok(Self { store, records, text, owners, lease })
+    }
+
+    /// Returns how many notes of this thread have to be created and to be changed.
+    pub(super) fn due(&self, stand: &ThreadStand) -> Result<Due, HandlerError> {
+        let texts = self.text.parts(&stand.thread.note()).map_err(template_failed)?;
+        let known = texts.iter().zip(&stand.parts).filter(|(_, part)| part.is_there());
+        let new = texts.len() - known.clone().count();
+        let changed = known.filter(|(text, part)| part.hash != hash(text)).count();
+        let surplus = stand.parts.iter().skip(texts.len()).filter(|part| part.is_there()).count();
+        Ok(Due { new, changed: changed + surplus })
     }
 
     /// Writes all parts of the note, and notes in `write` those that are there. Ends the lease, except for a person who is
@@ -61,7 +84,7 @@ impl ThreadWriter {
         lease: &ThreadLease,
         write: &mut ThreadWrite,
         person: &Person,
-    ) -> Result<(), ThreadError> {
+    ) -> Result<Wrote, ThreadError> {
         let texts = match self.text.parts(&write.thread.note()) {
             Ok(texts) => texts,
             Err(error) => {
@@ -70,34 +93,28 @@ impl ThreadWriter {
             }
         };
         self.settle_doubt(attempt, lease, write, &texts, person).await?;
+        let (mut owner, mut notes) = (None, 0);
         for (number, text) in texts.iter().enumerate() {
             let hash = hash(text);
-            let known = write.parts.get(number).cloned();
-            if known.as_ref().is_some_and(|part| part.hash == hash) && !self.records.notes().keeps_messages() {
+            if write.note_of(number).is_some_and(|part| part.hash == hash) && !self.records.notes().keeps_messages() {
                 continue;
             }
-            let (key, remote_id) = (part_key(&write.thread.thread_id, number), known.map(|part| part.id));
-            let part = NotePart { thread: &write.thread, key: &key, text, remote_id: remote_id.as_deref() };
-            let sent = match self.send(attempt, lease, (number, &part), person).await {
-                // Somebody deleted the note, and its texts have to be somewhere.
-                Err(NoteError::NoteIsGone) if part.remote_id.is_some() => {
-                    let part = NotePart { remote_id: None, ..part };
-                    self.send(attempt, lease, (number, &part), person).await
-                }
-                sent => sent,
-            };
-            let id = self.ended(lease, sent, remote_id.is_some()).await?;
-            let written = WrittenPart { id, hash };
-            if number < write.parts.len() {
-                write.parts[number] = written
-            } else {
-                write.parts.push(written)
+            if owner.is_none() {
+                owner = Some(self.owners.of(attempt, &write.thread).await);
             }
+            let owner = owner.as_ref().and_then(|owner| owner.id.as_deref());
+            let id = self.write_part(attempt, lease, write, (number, text, owner), person).await?;
+            notes += 1;
+            // The doubt about an earlier part was settled, or its key was written once more.
+            write.doubt = write.doubt.filter(|doubt| doubt.part != number);
+            put(&mut write.parts, number, WrittenPart { id, hash });
             // A later part may fail: this one is there.
-            if number + 1 < texts.len() && !self.store.thread_parts(lease, &person.id.0, &write.parts).await? {
+            let parts = (number, write.parts.as_slice());
+            if number + 1 < texts.len() && !self.store.thread_parts(lease, &person.id.0, parts).await? {
                 return Err(self.erased(attempt, &write.parts).await?.into());
             }
         }
+        notes += self.delete_surplus(attempt, lease, write, texts.len()).await?;
         let written = ThreadWritten {
             version: write.version,
             person_id: person.id.0.clone(),
@@ -105,9 +122,66 @@ impl ThreadWriter {
             text: texts.join("\n\n"),
         };
         if self.store.thread_written(lease, &written).await? {
-            return Ok(());
+            return Ok(Wrote { notes, remark: owner.and_then(|owner| owner.remark) });
         }
         Err(self.erased(attempt, &write.parts).await?.into())
+    }
+
+    /// Creates the note of a part, or changes it. Returns its id. Ends the lease if it fails, except for a person who is gone.
+    async fn write_part(
+        &self,
+        attempt: &Attempt<'_>,
+        lease: &ThreadLease,
+        write: &mut ThreadWrite,
+        (number, text, owner): (usize, &str, Option<&str>),
+        person: &Person,
+    ) -> Result<String, ThreadError> {
+        let key = part_key(&write.thread.thread_id, number);
+        if let Some(id) = write.note_of(number).map(|part| part.id.clone()) {
+            let part = NotePart { thread: &write.thread, key: &key, text, remote_id: Some(&id), owner };
+            let sent = self.send(attempt, lease, (number, &part, write.doubt), person).await;
+            if !matches!(sent, Err(NoteError::NoteIsGone)) {
+                return self.ended(lease, write.doubt, sent, true).await;
+            }
+            // Somebody deleted the note, and its texts have to be somewhere. The new note may be there without an answer, so
+            // the old one is forgotten first.
+            write.parts[number] = WrittenPart::gone();
+            if !self.store.thread_parts(lease, &person.id.0, (number, &write.parts)).await? {
+                return Err(self.erased(attempt, &write.parts).await?.into());
+            }
+        }
+        let part = NotePart { thread: &write.thread, key: &key, text, remote_id: None, owner };
+        let sent = self.send(attempt, lease, (number, &part, write.doubt), person).await;
+        self.ended(lease, write.doubt, sent, false).await
+    }
+
+    /// Deletes the notes that a shorter text does not need any more. Returns how many.
+    async fn delete_surplus(
+        &self,
+        attempt: &Attempt<'_>,
+        lease: &ThreadLease,
+        write: &mut ThreadWrite,
+        needed: usize,
+    ) -> Result<usize, ThreadError> {
+        let mut deleted = 0;
+        while write.parts.len() > needed {
+            let Some(part) = write.parts.last() else { break };
+            if !part.is_there() {
+                write.parts.pop();
+                continue;
+            }
+            match self.records.notes().delete(attempt.calls, &part.id).await {
+                Ok(true) => deleted += 1,
+                // This system offers no way, so the note stays as it is, and known.
+                Ok(false) => break,
+                Err(error) => {
+                    self.store.release_thread(lease, write.doubt.is_none()).await?;
+                    return Err(error.into());
+                }
+            }
+            write.parts.pop();
+        }
+        Ok(deleted)
     }
 
     /// Finds out whether a call without an answer created a note, once the call can no longer take effect, and records the
@@ -120,7 +194,9 @@ impl ThreadWriter {
         texts: &[String],
         person: &Person,
     ) -> Result<(), ThreadError> {
-        let Some(doubt) = write.doubt.filter(|doubt| doubt.part == write.parts.len()) else { return Ok(()) };
+        let is_open = |doubt: &Doubt| doubt.part <= write.parts.len() && write.note_of(doubt.part).is_none();
+        write.doubt = write.doubt.filter(is_open);
+        let Some(doubt) = write.doubt else { return Ok(()) };
         if self.records.notes().idempotency() == Idempotency::ByKey {
             return Ok(());
         }
@@ -133,20 +209,24 @@ impl ThreadWriter {
         }
         let found = match self.find(attempt, write, doubt, texts, person).await {
             Ok(found) => found,
-            Err(error) => {
+            Err(NoteError::PersonIsGone) => return Err(ThreadError::PersonIsGone),
+            Err(NoteError::NoteIsGone) => None,
+            Err(NoteError::Failed(error)) => {
                 self.store.release_thread(lease, false).await?;
                 return Err(error.into());
             }
         };
         if let Some(id) = found {
             // The text that it has is not known, so the part is written again.
-            write.parts.push(WrittenPart { id, hash: String::new() });
-            self.store.thread_parts(lease, &person.id.0, &write.parts).await?;
+            put(&mut write.parts, doubt.part, WrittenPart { id, hash: String::new() });
+            self.store.thread_parts(lease, &person.id.0, (doubt.part, &write.parts)).await?;
         }
+        write.doubt = None;
         Ok(())
     }
 
-    /// Looks on the record of the person for whom the note was created, and on that of the present one.
+    /// Looks on the record of the person for whom the note was created, and on that of the present one. The former may be
+    /// gone, and their notes are then on the latter's. While the latter is gone too, nobody knows where the note is.
     async fn find(
         &self,
         attempt: &Attempt<'_>,
@@ -154,15 +234,17 @@ impl ThreadWriter {
         doubt: Doubt,
         texts: &[String],
         person: &Person,
-    ) -> Result<Option<String>, HandlerError> {
+    ) -> Result<Option<String>, NoteError> {
         let key = part_key(&write.thread.thread_id, doubt.part);
         let text = texts.get(doubt.part).map(String::as_str).unwrap_or_default();
-        let part = NotePart { thread: &write.thread, key: &key, text, remote_id: None };
+        let part = NotePart { thread: &write.thread, key: &key, text, remote_id: None, owner: None };
         let before = write.person_id.clone().filter(|id| *id != person.id.0 && !id.is_empty()).map(PersonId);
         if let Some(id) = before {
             let before = Person { id, ..person.clone() };
-            if let Some(found) = self.records.notes().find(attempt, &before, &part).await? {
-                return Ok(Some(found));
+            match self.records.notes().find(attempt, &before, &part).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) | Err(NoteError::PersonIsGone) => {}
+                Err(error) => return Err(error),
             }
         }
         self.records.notes().find(attempt, person, &part).await
@@ -172,13 +254,15 @@ impl ThreadWriter {
         &self,
         attempt: &Attempt<'_>,
         lease: &ThreadLease,
-        (number, part): (usize, &NotePart<'_>),
+        (number, part, doubt): (usize, &NotePart<'_>, Option<Doubt>),
         person: &Person,
     ) -> Result<String, NoteError> {
-        let is_ours = match part.remote_id {
+        // A doubt that nothing settled stays as it is, with the person whose record may have the note.
+        let is_known = part.remote_id.is_some() || doubt.is_some_and(|doubt| doubt.part == number);
+        let is_ours = match is_known {
+            true => self.store.renew_thread(lease, self.lease).await?,
             // Also where a write by key is harmless: another process may have given up writing by key.
-            None => self.store.thread_note_sent(lease, number, &person.id.0, self.lease).await?,
-            Some(_) => self.store.renew_thread(lease, self.lease).await?,
+            false => self.store.thread_note_sent(lease, number, &person.id.0, self.lease).await?,
         };
         if !is_ours {
             let until = soon(Timestamp::now().plus(Duration::from_secs(1)));
@@ -188,11 +272,13 @@ impl ThreadWriter {
         self.records.notes().write(attempt, person, part).await
     }
 
-    /// Ends the lease after a failure. A note that may have been created stays in doubt. A change that may still land keeps
-    /// the lease until it can't any more: it must not overwrite a later one.
+    /// Ends the lease after a failure. A note that may have been created stays in doubt; so does one of an earlier attempt
+    /// (`doubt`) about which nothing was found out. A change that may still land keeps the lease until it can't any more:
+    /// it must not overwrite a later one. The same goes for a write by key, whose repeat would change the note.
     async fn ended(
         &self,
         lease: &ThreadLease,
+        doubt: Option<Doubt>,
         sent: Result<String, NoteError>,
         is_change: bool,
     ) -> Result<String, ThreadError> {
@@ -200,7 +286,7 @@ impl ThreadWriter {
             Ok(id) => Ok(id),
             Err(NoteError::PersonIsGone) => Err(ThreadError::PersonIsGone),
             Err(NoteError::NoteIsGone) => {
-                self.store.release_thread(lease, true).await?;
+                self.store.release_thread(lease, doubt.is_none()).await?;
                 Err(HandlerError::TryAgain {
                     after: Duration::from_secs(30),
                     destination: Destination::SystemOfRecord,
@@ -210,15 +296,13 @@ impl ThreadWriter {
             }
             Err(NoteError::Failed(error)) => match WriteError::of_write(error) {
                 WriteError::NotMade(error) => {
-                    self.store.release_thread(lease, true).await?;
-                    Err(error.into())
-                }
-                WriteError::InDoubt(error) if is_change => {
-                    self.store.renew_thread(lease, self.records.settle_after()).await?;
+                    self.store.release_thread(lease, doubt.is_none()).await?;
                     Err(error.into())
                 }
                 WriteError::InDoubt(error) => {
-                    self.store.release_thread(lease, false).await?;
+                    let may_overwrite = is_change || self.records.notes().idempotency() == Idempotency::ByKey;
+                    let keep = if may_overwrite { self.records.settle_after() } else { Duration::ZERO };
+                    self.store.thread_in_doubt(lease, keep).await?;
                     Err(error.into())
                 }
             },
@@ -227,7 +311,7 @@ impl ThreadWriter {
 
     /// Deletes the notes of a person who was erased while they were written.
     async fn erased(&self, attempt: &Attempt<'_>, parts: &[WrittenPart]) -> Result<HandlerError, HandlerError> {
-        for part in parts {
+        for part in parts.iter().filter(|part| part.is_there()) {
             if !self.records.notes().delete(attempt.calls, &part.id).await? {
                 tracing::warn!(
                     note_id = part.id,
@@ -237,6 +321,14 @@ impl ThreadWriter {
         }
         let until = Timestamp::now().plus(Duration::from_secs(1));
         Ok(HandlerError::Wait { until, why: "the person was erased while the note was written" })
+    }
+}
+
+/// Records the note of a part, which is the next one or known.
+fn put(parts: &mut Vec<WrittenPart>, number: usize, part: WrittenPart) {
+    match parts.get_mut(number) {
+        Some(known) => *known = part,
+        None => parts.push(part),
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The fields are structures, because the order of a JSON map's keys depends on how a program was built.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
@@ -48,6 +49,9 @@ struct UnknownPerson<'a> {
     contact_id: Option<&'a str>,
     phones: Vec<&'a str>,
     name: Option<&'a str>,
+    /// What templates fill; left out where there are none, so that the document is the same as before there were templates.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -100,13 +104,15 @@ impl Document {
     }
 
     /// Tells of a person whom the receiver creates or completes. `at` is the time of the event that told of them.
-    pub(super) fn person_upserted(facts: &PersonFacts, at: Timestamp) -> Self {
+    pub(super) fn person_upserted(facts: &PersonFacts, fields: BTreeMap<String, String>, at: Timestamp) -> Self {
+        let private = facts.name.iter().chain(fields.values()).cloned().collect();
         let person = UnknownPerson {
             contact_id: stated(facts.contact_id.as_deref()),
             phones: facts.phones.iter().map(Phone::as_e164).collect(),
             name: stated(facts.name.as_deref()),
+            fields,
         };
-        Self::new("person.upserted", at, &PersonUpserted { person }, facts.name.iter().cloned().collect())
+        Self::new("person.upserted", at, &PersonUpserted { person }, private)
     }
 
     /// Tells of a thread's note. Of the person only the id is taken from a look-up: name and numbers are known at one
@@ -119,7 +125,7 @@ impl Document {
             // Nothing but the contact's id tells whose thread this is.
             None => thread.contact_id.as_deref().or(person.contact_id.as_deref()),
         };
-        let authors = thread.messages.iter().rev().filter(|message| !message.is_inbound);
+        let first = thread.messages.iter().find(|message| !message.is_inbound);
         let data = ThreadWritten {
             thread_id: part.key,
             person: KnownPerson {
@@ -133,12 +139,15 @@ impl Document {
             day: &thread.day,
             text: part.text,
             messages: thread.messages.iter().map(Message::of).collect(),
-            author: authors.filter_map(|message| stated(message.author.as_deref())).next(),
+            author: first.and_then(|message| stated(message.author.as_deref())),
         };
         // The time of the newest message rises with each message that comes, so that a receiver can tell an older document
         // that comes late.
         let newest = thread.messages.iter().map(|message| message.occurred_at).max().unwrap_or(Timestamp::EPOCH);
-        let texts = thread.messages.iter().flat_map(|message| [Some(message.body.clone()), message.author.clone()]);
+        let texts = thread
+            .messages
+            .iter()
+            .flat_map(|message| [Some(message.body.clone()), message.author.clone(), message.author_email.clone()]);
         let private = texts.flatten().chain([part.text.to_owned()]).collect();
         Self::new("thread.written", newest, &data, private)
     }

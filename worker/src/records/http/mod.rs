@@ -14,6 +14,7 @@ mod probe;
 mod resolver;
 mod signature;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -36,7 +37,10 @@ use url::Url;
 use self::document::Document;
 use self::resolver::{Reach, Resolver};
 use self::signature::Keys;
-use super::{Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
+use super::person_fields::PersonFields;
+use super::{
+    Cost, FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
+};
 use crate::calls::held::paused_until;
 use crate::calls::http::{Answer, Call, Credentials, Http, HttpOptions};
 use crate::calls::log::CallLog;
@@ -54,7 +58,7 @@ const MAX_RESPONSE_BYTES: usize = 1 << 20;
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 /// How far apart probes are of a receiver that fails.
 const OPEN_MIN: Duration = Duration::from_secs(5);
-const OPEN_MAX: Duration = Duration::from_secs(300);
+const OPEN_MAX: Duration = Duration::from_secs(60);
 
 /// The connector to the user's own URL.
 pub struct HttpRecords {
@@ -63,6 +67,9 @@ pub struct HttpRecords {
     gate: Arc<Gate>,
     url: Url,
     keys: RwLock<Keys>,
+    fields: PersonFields,
+    /// 0 if the configuration sets no pace.
+    per_second: u32,
 }
 
 /// What became of a document.
@@ -93,7 +100,7 @@ impl HttpRecords {
             media_type: JSON,
             timeout: settings.timeout,
             max_response_bytes: MAX_RESPONSE_BYTES,
-            read_limits,
+            read_limits: Arc::new(read_limits),
             resolver: Some(Arc::new(Resolver::new(reach))),
             read_refusal: None,
             pauses_on_gone: Some(WANTS_NO_MORE),
@@ -101,7 +108,21 @@ impl HttpRecords {
         };
         let http = Http::new(options, Arc::clone(&gate), None, Arc::clone(metrics))?;
         let keys = RwLock::new(Keys::of(&settings.secrets)?);
-        Ok(Self { name: name(&url), http, gate, url, keys })
+        Ok(Self {
+            name: name(&url),
+            http,
+            gate,
+            url,
+            keys,
+            per_second: settings.max_per_second,
+            fields: PersonFields::default(),
+        })
+    }
+
+    /// Adds these fields to each document about a person, by the templates of `[system_of_record.templates] person`.
+    #[must_use]
+    pub fn filling(self, templates: &BTreeMap<String, String>) -> Self {
+        Self { fields: PersonFields::new(templates), ..self }
     }
 
     /// Asks the receiver about a number that nobody has. Any answer but a refused signature shows that it takes ours.
@@ -160,24 +181,28 @@ impl HttpRecords {
         }
     }
 
-    async fn upsert(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, DestinationError> {
-        let document = Document::person_upserted(facts, attempt.event.received_at);
-        let (id, created, changed) = match self.send(attempt.calls, Operation::UpsertPerson, document).await? {
-            Taken::Now(answered) => {
-                let is_new = answered.status == 201;
-                let id = answer::person_id(&answered.bytes()?);
-                (id.clone(), is_new && !id.is_empty(), true)
-            }
-            // The answer that had the id was lost, and the id is needed.
-            Taken::Before => {
-                let people = self.people(attempt.calls, facts.contact_id.as_deref(), facts.phones.first()).await?;
-                let id = match people.as_slice() {
-                    [only] => only.id.0.clone(),
-                    _ => String::new(),
-                };
-                (id, false, false)
-            }
-        };
+    async fn upsert(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+        let document = Document::person_upserted(facts, self.fields.of(facts)?, attempt.event.received_at);
+        let (id, created, changed) =
+            match self.send(attempt.calls, Operation::UpsertPerson, document).await.map_err(failed)? {
+                Taken::Now(answered) => {
+                    let is_new = answered.status == 201;
+                    let id = answer::person_id(&answered.bytes().map_err(failed)?);
+                    (id.clone(), is_new && !id.is_empty(), true)
+                }
+                // The answer that had the id was lost, and the id is needed.
+                Taken::Before => {
+                    let people = self
+                        .people(attempt.calls, facts.contact_id.as_deref(), facts.phones.first())
+                        .await
+                        .map_err(failed)?;
+                    let id = match people.as_slice() {
+                        [only] => only.id.0.clone(),
+                        _ => String::new(),
+                    };
+                    (id, false, false)
+                }
+            };
         let person = Person {
             id: PersonId(id),
             contact_id: facts.contact_id.clone(),
@@ -254,6 +279,15 @@ impl SystemOfRecord for HttpRecords {
         self
     }
 
+    fn cost(&self) -> Cost {
+        let calls = (self.per_second > 0).then(|| (u64::from(self.per_second), Duration::from_secs(1)));
+        Cost { calls, ..Cost::default() }
+    }
+
+    async fn check(&self, calls: &CallLog) -> Result<(), HandlerError> {
+        HttpRecords::check(self, calls).await.map_err(failed)
+    }
+
     fn take_credentials(&self, settings: &Settings) -> anyhow::Result<bool> {
         let new = Keys::of(&settings.system_of_record.http.secrets)?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
@@ -279,7 +313,7 @@ impl SystemOfRecord for HttpRecords {
     }
 
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
-        self.upsert(attempt, facts).await.map_err(failed)
+        self.upsert(attempt, facts).await
     }
 
     async fn set_opt_out(
@@ -288,11 +322,11 @@ impl SystemOfRecord for HttpRecords {
         person: &Person,
         phone: &Phone,
         flag: &OptOutFlag,
-    ) -> Result<bool, HandlerError> {
+    ) -> Result<FlagWrite, HandlerError> {
         let document = Document::opt_out_changed(person, phone, flag);
         match self.send(attempt.calls, Operation::SetOptOut, document).await.map_err(failed)? {
-            Taken::Now(_) => Ok(true),
-            Taken::Before => Ok(false),
+            Taken::Now(_) => Ok(FlagWrite::Changed),
+            Taken::Before => Ok(FlagWrite::AsItWas),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::calls::held::in_time;
 use crate::calls::http::{self, Answer, Call, Http, HttpOptions, LastLook, unreadable};
 use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
+use crate::destinations::segment::encode;
 use crate::destinations::status;
 use crate::gate::{CheckResult, Gate};
 
@@ -68,6 +69,8 @@ pub(super) struct Request {
     method: Method,
     /// Encoded path and query.
     path: String,
+    /// The path without personal data, where it holds some.
+    shown: Option<String>,
     body: Option<Value>,
     private: Vec<String>,
     /// Whether a missing scope pauses the destination.
@@ -87,9 +90,25 @@ impl Request {
         Self { needs_scope: false, ..Self::new(operation, method, format!("/crm/properties/{API_VERSION}/{path}")) }
     }
 
+    /// Looks for the owner with this e-mail address. Few tokens may do that, and one that may not is good for all else.
+    pub(super) fn of_owners(email: &str) -> Self {
+        let path = |email: &str| format!("/crm/owners/{API_VERSION}?email={email}");
+        let request = Self::new(Operation::FindOwner, Method::GET, path(&encode(email)));
+        Self { shown: Some(path("…")), needs_scope: false, private: vec![email.to_owned()], ..request }
+    }
+
     fn new(operation: Operation, method: Method, path: String) -> Self {
-        let class = operation.class();
-        Self { operation, class, method, path, body: None, private: Vec::new(), needs_scope: true, last_look: None }
+        Self {
+            operation,
+            class: operation.class(),
+            method,
+            path,
+            shown: None,
+            body: None,
+            private: Vec::new(),
+            needs_scope: true,
+            last_look: None,
+        }
     }
 
     pub(super) fn with_body(mut self, body: Value) -> Self {
@@ -176,7 +195,7 @@ impl Client {
             media_type: MEDIA_TYPE,
             timeout: settings.timeout,
             max_response_bytes: MAX_RESPONSE_BYTES,
-            read_limits: limits::read,
+            read_limits: Arc::new(limits::read),
             resolver: None,
             read_refusal: Some(errors::read_refusal),
             pauses_on_gone: None,
@@ -214,7 +233,7 @@ impl Client {
     }
 
     pub(super) async fn make(&self, log: &CallLog, request: Request) -> Result<Answer, DestinationError> {
-        let Request { operation, class, method, path, body, mut private, needs_scope, last_look } = request;
+        let Request { operation, class, method, path, shown, body, mut private, needs_scope, last_look } = request;
         let Credentials { token, bearer } = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|_no_url| unreadable("a path that is no URL"))?;
@@ -226,8 +245,8 @@ impl Client {
             credentials: http::Credentials::Bearer(bearer),
             method,
             url,
-            // No path holds a number or a name: those are in bodies.
-            shown: path,
+            // Numbers and names are in bodies.
+            shown: shown.unwrap_or(path),
             body: body.map(|body| body.to_string().into()),
             idempotency_key: None,
             private,

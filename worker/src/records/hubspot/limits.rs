@@ -20,8 +20,14 @@ const WINDOW: Duration = Duration::from_secs(10);
 const IN_HAND_MAX: Duration = Duration::from_secs(8);
 /// Searches of this process within [`SECOND`]. The fifth is left to the account's other apps.
 const SEARCHES: usize = 4;
+/// The lowest documented number of calls in ten seconds.
+pub(super) const DOCUMENTED: (u64, Duration) = (100, WINDOW);
+/// [`BACK_FILL_SEARCHES`] and the time that they are made in.
+pub(super) const BACK_FILL_SEARCHES_IN: (u64, Duration) = (2, SECOND);
 /// Searches that are not for an opt-out.
 const OTHER_SEARCHES: usize = 3;
+/// Searches of a back-fill, which is a process of its own: so that a worker beside it has as many as it may.
+const BACK_FILL_SEARCHES: usize = 2;
 /// Time between two of them where many wait.
 const APART: Duration = Duration::from_millis(370);
 /// A little more than a second, since searches take differently long on their way.
@@ -35,7 +41,7 @@ pub(super) fn rules(settings: &HubSpotSettings) -> GateRules {
         reserve: 0.1,
         window_ms: millis(WINDOW),
         open_min_ms: 5_000,
-        open_max_ms: 300_000,
+        open_max_ms: 60_000,
         probe_every_ms: 60_000,
         in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
         per_second: 0,
@@ -81,7 +87,11 @@ impl SearchLimit {
     fn take_at(&self, now: Instant, priority: Priority) -> Result<(), Duration> {
         let mut searches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         searches.made.retain(|at| now.duration_since(*at) < SECOND);
-        let most = if priority == Priority::OptOut { SEARCHES } else { OTHER_SEARCHES };
+        let most = match priority {
+            Priority::OptOut => SEARCHES,
+            Priority::Contact | Priority::Note => OTHER_SEARCHES,
+            Priority::BackFill => BACK_FILL_SEARCHES,
+        };
         if searches.made.len() < most {
             searches.made.push_back(now);
             return Ok(());

@@ -11,9 +11,11 @@ mod errors;
 mod limits;
 mod notes;
 mod opt_outs;
+mod owners;
 mod people;
 pub mod set_up;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +33,9 @@ use tokio_util::sync::CancellationToken;
 use self::client::{Client, Request};
 pub(super) use self::notes::LIMIT as NOTE_LIMIT;
 use self::notes::NotesByKey;
-use super::{Notes, OptOutFlag, Person, SystemOfRecord, Upserted};
+use self::owners::RefusedOwners;
+use super::person_fields::PersonFields;
+use super::{Cost, FlagWrite, Notes, OptOutFlag, Person, SystemOfRecord, Upserted};
 use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::destinations::error::DestinationError;
@@ -62,6 +66,8 @@ pub struct HubSpot {
     properties: Properties,
     object: HubSpotObject,
     notes_by_key: NotesByKey,
+    fields: PersonFields,
+    refused_owners: RefusedOwners,
 }
 
 /// The names of the account's own properties.
@@ -96,7 +102,15 @@ impl HubSpot {
             },
             object: settings.object,
             notes_by_key: NotesByKey::default(),
+            fields: PersonFields::default(),
+            refused_owners: RefusedOwners::default(),
         })
+    }
+
+    /// Fills these properties of a contact who is created, by the templates of `[system_of_record.templates] person`.
+    #[must_use]
+    pub fn filling(self, templates: &BTreeMap<String, String>) -> Self {
+        Self { fields: PersonFields::new(templates), ..self }
     }
 
     /// Finds out whether the token is good and may read and change contacts.
@@ -163,6 +177,23 @@ impl SystemOfRecord for HubSpot {
         self
     }
 
+    fn cost(&self) -> Cost {
+        Cost {
+            // A note that is written by key is associated by a second call.
+            new_note: 2,
+            changed_note: 1,
+            person: 5,
+            person_searches: 2,
+            flag: 4,
+            calls: Some(limits::DOCUMENTED),
+            searches: Some(limits::BACK_FILL_SEARCHES_IN),
+        }
+    }
+
+    async fn check(&self, calls: &CallLog) -> Result<(), HandlerError> {
+        self.check_token(calls).await.map_err(errors::failed)
+    }
+
     fn take_credentials(&self, settings: &Settings) -> anyhow::Result<bool> {
         self.client.take_token(&settings.system_of_record.hubspot)
     }
@@ -188,8 +219,20 @@ impl SystemOfRecord for HubSpot {
         Ok(found?.iter().map(|contact| self.person(contact)).collect())
     }
 
+    fn has_owners(&self) -> bool {
+        true
+    }
+
+    async fn find_owner(&self, calls: &CallLog, email: &str) -> Result<Option<String>, HandlerError> {
+        self.owner(calls, email).await.map_err(errors::failed)
+    }
+
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
         self.upsert(attempt.calls, facts).await
+    }
+
+    async fn create_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+        self.create(attempt.calls, facts).await
     }
 
     async fn set_opt_out(
@@ -198,7 +241,7 @@ impl SystemOfRecord for HubSpot {
         person: &Person,
         phone: &Phone,
         flag: &OptOutFlag,
-    ) -> Result<bool, HandlerError> {
+    ) -> Result<FlagWrite, HandlerError> {
         self.flag(attempt.calls, person, phone, flag).await
     }
 }

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::HubSpot;
 use super::client::{Page, Record, Request};
 use super::errors::{failed, is_refusal};
+use super::owners::OWNER;
 use super::people::segment;
 use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
@@ -135,8 +136,8 @@ impl Notes for HubSpot {
         attempt: &Attempt<'_>,
         person: &Person,
         part: &NotePart<'_>,
-    ) -> Result<Option<String>, HandlerError> {
-        let ids = self.notes_of(attempt.calls, person).await.map_err(failed)?;
+    ) -> Result<Option<String>, NoteError> {
+        let ids = self.notes_of(attempt.calls, person).await?;
         for ids in ids.chunks(BATCH) {
             let found = self.read_notes(attempt.calls, ids).await.map_err(failed)?;
             let body = Kind::of(self.object).body;
@@ -153,11 +154,17 @@ impl HubSpot {
     async fn change_note(&self, log: &CallLog, id: &str, part: &NotePart<'_>) -> Result<String, NoteError> {
         let kind = Kind::of(self.object);
         let path = format!("{}/{}", kind.path, segment(id).map_err(failed)?);
-        let properties = json!({ kind.body: marked(part), "hs_timestamp": began(part).to_string() });
-        let request = Request::of_objects(Operation::LogNote, Method::PATCH, &path)
-            .with_body(json!({ "properties": properties }))
-            .hiding(texts(part));
-        match self.client.make(log, request).await {
+        let mut tries = self.tries(part);
+        let changed = loop {
+            let request = Request::of_objects(Operation::LogNote, Method::PATCH, &path)
+                .with_body(json!({ "properties": changes(kind, &tries.part) }))
+                .hiding(texts(part));
+            let changed = self.client.make(log, request).await;
+            if tries.end_with(&changed) {
+                break changed;
+            }
+        };
+        match changed {
             Ok(_) => Ok(id.to_owned()),
             Err(DestinationError::NotFound { .. }) => Err(NoteError::NoteIsGone),
             Err(error) => Err(failed(error).into()),
@@ -170,10 +177,17 @@ impl HubSpot {
             "to": { "id": person.id.0 },
             "types": [{ "associationCategory": "HUBSPOT_DEFINED", "associationTypeId": kind.association_type }],
         });
-        let request = Request::of_objects(Operation::LogNote, Method::POST, kind.path)
-            .with_body(json!({ "properties": properties(kind, part), "associations": [association] }))
-            .hiding(texts(part));
-        match self.client.record(log, request).await {
+        let mut tries = self.tries(part);
+        let created = loop {
+            let request = Request::of_objects(Operation::LogNote, Method::POST, kind.path)
+                .with_body(json!({ "properties": properties(kind, &tries.part), "associations": [&association] }))
+                .hiding(texts(part));
+            let created = self.client.record(log, request).await;
+            if tries.end_with(&created) {
+                break created;
+            }
+        };
+        match created {
             Ok(Some(note)) => Ok(note.id),
             Ok(None) => {
                 let error = DestinationError::NotFound { detail: String::new() };
@@ -187,13 +201,20 @@ impl HubSpot {
     async fn write_by_key(&self, log: &CallLog, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError> {
         let kind = Kind::of(self.object);
         let name = &self.properties.thread_key;
-        let mut properties = properties(kind, part);
-        properties[name.as_str()] = json!(part.key);
         let path = format!("{}/batch/upsert", kind.path);
-        let request = Request::of_objects(Operation::LogNote, Method::POST, &path)
-            .with_body(json!({ "inputs": [{ "id": part.key, "idProperty": name, "properties": properties }] }))
-            .hiding(texts(part));
-        let note = match self.client.write_one(log, request).await {
+        let mut tries = self.tries(part);
+        let upserted = loop {
+            let mut properties = properties(kind, &tries.part);
+            properties[name.as_str()] = json!(part.key);
+            let request = Request::of_objects(Operation::LogNote, Method::POST, &path)
+                .with_body(json!({ "inputs": [{ "id": part.key, "idProperty": name, "properties": properties }] }))
+                .hiding(texts(part));
+            let upserted = self.client.write_one(log, request).await;
+            if tries.end_with(&upserted) {
+                break upserted;
+            }
+        };
+        let note = match upserted {
             Ok(note) => note,
             Err(error) => return Err(self.key_refused(log, error).await.into()),
         };
@@ -259,8 +280,9 @@ impl HubSpot {
     }
 
     /// Returns the ids of the notes that are associated with a person, newest first.
-    async fn notes_of(&self, log: &CallLog, person: &Person) -> Result<Vec<String>, DestinationError> {
-        let path = format!("contacts/{}/associations/{}", segment(&person.id.0)?, Kind::of(self.object).path);
+    async fn notes_of(&self, log: &CallLog, person: &Person) -> Result<Vec<String>, NoteError> {
+        let id = segment(&person.id.0).map_err(failed)?;
+        let path = format!("contacts/{id}/associations/{}", Kind::of(self.object).path);
         let mut ids = Vec::new();
         let mut after = None;
         for _ in 0..MAX_PAGES {
@@ -268,10 +290,10 @@ impl HubSpot {
             let query = format!("{path}?limit={PAGE}{}", from.unwrap_or_default());
             let page: Page<Association> =
                 match self.client.make(log, Request::of_objects(Operation::FindNote, Method::GET, &query)).await {
-                    Ok(answer) => answer.object()?,
-                    // Who is gone is found out when the note is written.
-                    Err(DestinationError::NotFound { .. }) => break,
-                    Err(error) => return Err(error),
+                    Ok(answer) => answer.object().map_err(failed)?,
+                    // A merge moves the notes to the other contact, so this says nothing about them.
+                    Err(DestinationError::NotFound { .. }) => return Err(NoteError::PersonIsGone),
+                    Err(error) => return Err(failed(error).into()),
                 };
             after = page.next();
             ids.extend(page.results.iter().filter_map(|association| match &association.to {
@@ -296,8 +318,17 @@ impl HubSpot {
     }
 }
 
-fn properties(kind: &Kind, part: &NotePart<'_>) -> Value {
+/// Returns the properties that each write sets. Without an owner, the note's present one stays.
+fn changes(kind: &Kind, part: &NotePart<'_>) -> Value {
     let mut properties = json!({ kind.body: marked(part), "hs_timestamp": began(part).to_string() });
+    if let Some(owner) = part.owner {
+        properties[OWNER] = json!(owner);
+    }
+    properties
+}
+
+fn properties(kind: &Kind, part: &NotePart<'_>) -> Value {
+    let mut properties = changes(kind, part);
     for (name, value) in kind.required {
         properties[*name] = json!(value);
     }
@@ -332,7 +363,9 @@ pub(super) fn is_ours(text: &str) -> bool {
 /// Texts of a note that must not appear in an error.
 fn texts(part: &NotePart<'_>) -> Vec<String> {
     let messages = part.thread.messages.iter();
-    messages.flat_map(|message| [Some(message.body.clone()), message.author.clone()]).flatten().collect()
+    let texts =
+        messages.flat_map(|message| [Some(message.body.clone()), message.author.clone(), message.author_email.clone()]);
+    texts.flatten().collect()
 }
 
 /// The failure of a read before or after a write that was not made leaves nothing in doubt.

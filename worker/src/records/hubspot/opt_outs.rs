@@ -20,7 +20,7 @@ use super::{HubSpot, OPT_OUT_SOURCE_PROPERTY, OPTED_IN_AT};
 use crate::calls::http::unreadable;
 use crate::calls::log::CallLog;
 use crate::delivery::handler::HandlerError;
-use crate::records::{OPT_OUT_SOURCE, OptOutFlag, Person};
+use crate::records::{FlagWrite, OPT_OUT_SOURCE, OptOutFlag, Person};
 
 /// What a contact's properties say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +37,14 @@ impl Flags {
 }
 
 impl HubSpot {
-    /// Sets or clears the flag of the person, and reads it back. Returns whether anything changed.
+    /// Sets or clears the flag of the person, and reads it back.
     pub(super) async fn flag(
         &self,
         log: &CallLog,
         person: &Person,
         phone: &Phone,
         flag: &OptOutFlag,
-    ) -> Result<bool, HandlerError> {
+    ) -> Result<FlagWrite, HandlerError> {
         let contact = self.flagged_contact(log, person).await?;
         let present = self.flags(&contact);
         let (wanted, newest) = self.state_of_all(&contact, phone, flag).await?;
@@ -56,15 +56,18 @@ impl HubSpot {
         // A flag without a date was set by hand, and only a newer opt-out is surely no older than it.
         let is_undated = present.opted_out && present.opted_out_at.is_none();
         let is_newer_there = present.newest().is_some_and(|there| there > newest) || (is_undated && !wanted.opted_out);
-        if is_newer_there || present == wanted {
-            return Ok(false);
+        if present == wanted {
+            return Ok(FlagWrite::AsItWas);
+        }
+        if is_newer_there {
+            return Ok(FlagWrite::NewerThere);
         }
         self.set(log, &contact.id, &wanted).await?;
         let after = self.flags(&self.flagged_contact(log, person).await?);
         if after != wanted {
             return Err(failed(unreadable("the opt-out that was written is not what is read back")));
         }
-        Ok(true)
+        Ok(FlagWrite::Changed)
     }
 
     async fn flagged_contact(&self, log: &CallLog, person: &Person) -> Result<Record, HandlerError> {

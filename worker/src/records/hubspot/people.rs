@@ -133,12 +133,19 @@ impl HubSpot {
         }
     }
 
+    /// Creates a person whom a search has just not found. The contacts themselves are asked for the keys, which is exact
+    /// and no search.
+    pub(super) async fn create(&self, log: &CallLog, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+        match self.by_keys(log, &keys_of(facts)).await?.into_iter().next() {
+            Some(contact) => self.complete(log, contact, facts).await,
+            None => self.create_person(log, facts).await,
+        }
+    }
+
     /// Returns the contact whom these facts describe: the one with this contact id, else the one with one of the phones
     /// and no other contact id.
     async fn same_person(&self, log: &CallLog, facts: &PersonFacts) -> Result<Option<Record>, HandlerError> {
-        let mut keys = facts.contact_id.as_deref().map(keys_of_contact).unwrap_or_default();
-        keys.extend(facts.phones.iter().map(key_of_phone));
-        if let Some(contact) = self.by_keys(log, &keys).await?.into_iter().next() {
+        if let Some(contact) = self.by_keys(log, &keys_of(facts)).await?.into_iter().next() {
             return Ok(Some(contact));
         }
         let is_free = |contact: &Record| {
@@ -177,8 +184,10 @@ impl HubSpot {
             return Err(failed(DestinationError::Rejected { status: 0, detail }));
         };
         let name = &self.properties.contact_key;
-        let mut properties =
-            BTreeMap::from([(name.clone(), key.clone()), ("lastname".to_owned(), display_name(facts, &key))]);
+        let mut properties = BTreeMap::from([("lastname".to_owned(), display_name(facts, &key))]);
+        properties.extend(self.fields.of(facts)?);
+        // A template does not replace that by which the contact is found again.
+        properties.insert(name.clone(), key.clone());
         for (phone, (typed, _)) in facts.phones.iter().zip(NUMBERS) {
             properties.insert(typed.to_owned(), phone.as_e164().to_owned());
         }
@@ -188,7 +197,10 @@ impl HubSpot {
         let began = self.client.gate().now_ms();
         let record = match self.client.write_one(log, request.hiding(facts.name.clone())).await {
             Ok(record) => record,
-            Err(error) => return Err(failed(self.of_set_up(log, began, &[name], error).await)),
+            Err(error) => {
+                let names: Vec<&str> = std::iter::once(name.as_str()).chain(self.fields.names()).collect();
+                return Err(failed(self.of_set_up(log, began, &names, error).await));
+            }
         };
         let phones = facts.phones.iter().take(NUMBERS.len()).cloned().collect();
         let person = Person {
@@ -333,6 +345,13 @@ fn contact_id_of(key: &str) -> Option<String> {
 }
 
 /// HubSpot requires a name or an e-mail address.
+/// Returns the keys by which a person of these facts may be known, that of the TextUs contact first.
+fn keys_of(facts: &PersonFacts) -> Vec<String> {
+    let mut keys = facts.contact_id.as_deref().map(keys_of_contact).unwrap_or_default();
+    keys.extend(facts.phones.iter().map(key_of_phone));
+    keys
+}
+
 fn display_name(facts: &PersonFacts, key: &str) -> String {
     let name = facts.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
     let phone = facts.phones.first().map(Phone::as_e164);

@@ -32,6 +32,7 @@ pub struct Property {
     pub object: &'static str,
     pub name: String,
     label: &'static str,
+    /// Empty where any type is good.
     type_name: &'static str,
     field_type: &'static str,
     is_unique: bool,
@@ -87,6 +88,10 @@ struct Group {
 
 impl Property {
     fn is_same(&self, found: &Described) -> Found {
+        // The user says what a template's text fits.
+        if self.type_name.is_empty() {
+            return Found::Good;
+        }
         // Older accounts have check boxes that are enumerations of true and false.
         let is_check_box = self.type_name == "bool" && found.field_type == "booleancheckbox";
         if found.type_name != self.type_name && !is_check_box {
@@ -96,6 +101,15 @@ impl Property {
             return Found::Different("its values need not be unique".to_owned());
         }
         Found::Good
+    }
+
+    /// Says what to do where the account lacks the property.
+    fn remedy(&self) -> &'static str {
+        if self.type_name.is_empty() {
+            "correct its name below [system_of_record.templates.person], or make the property in HubSpot"
+        } else {
+            "run `hookline check --connect --create-properties`"
+        }
     }
 
     fn body(&self, group: &str) -> Value {
@@ -136,6 +150,20 @@ impl HubSpot {
             of(OPTED_IN_AT, "Opted in to texts at", "datetime", "date"),
             of(OPT_OUT_SOURCE_PROPERTY, "Source of the opt-out of texts", "string", "text"),
         ]
+    }
+
+    /// Returns the properties of contacts that templates fill. Whoever named them knows their types.
+    #[must_use]
+    pub fn template_properties(&self) -> Vec<Property> {
+        let of = |name: &str| Property {
+            object: CONTACTS,
+            name: name.to_owned(),
+            label: "",
+            type_name: "",
+            field_type: "",
+            is_unique: false,
+        };
+        self.fields.names().map(of).collect()
     }
 
     /// Returns the property by which notes are written where the account takes it.
@@ -279,7 +307,7 @@ impl HubSpot {
         if !matches!(error, DestinationError::Rejected { status: 400, .. }) {
             return error;
         }
-        let needed = self.contact_properties();
+        let needed = [self.contact_properties(), self.template_properties()].concat();
         for property in needed.iter().filter(|property| names.contains(&property.name.as_str())) {
             let what = match self.look_for(log, property).await {
                 Ok(Found::Good | Found::NotShown) => continue,
@@ -288,12 +316,13 @@ impl HubSpot {
                 // HubSpot did nothing, so the whole call is made again.
                 Err(look_up) => return look_up,
             };
-            tracing::error!(property = %property.name, "hubspot.set_up_incomplete: the property of contacts {what}; run \
-                `hookline check --connect --create-properties`, then `hookline resume system_of_record`");
+            let remedy = property.remedy();
+            tracing::error!(property = %property.name, "hubspot.set_up_incomplete: the property of contacts {what}; \
+                {remedy}, then `hookline resume system_of_record`");
             self.client.gate().stop(began_ms, HUBSPOT_PROPERTY_MISSING);
             let why = format!(
-                "calls to system_of_record are held: HubSpot's property {:?} of contacts {what}; run `hookline check \
-                 --connect --create-properties`, then `hookline resume system_of_record`",
+                "calls to system_of_record are held: HubSpot's property {:?} of contacts {what}; {remedy}, then `hookline \
+                 resume system_of_record`",
                 property.name
             );
             return DestinationError::GateClosed { until: paused_until(), why, is_paused: true };

@@ -387,9 +387,11 @@ fn is_made_at(operation: Operation, destination: Destination) -> bool {
         | Operation::CreateIntegration
         | Operation::UpdateIntegration => true,
         Operation::CheckToken => return true,
-        Operation::FindPerson
+        Operation::GetToken
+        | Operation::FindPerson
         | Operation::UpsertPerson
         | Operation::FindNote
+        | Operation::FindOwner
         | Operation::LogNote
         | Operation::SetOptOut
         | Operation::ReadSetUp
