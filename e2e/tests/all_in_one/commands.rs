@@ -37,7 +37,7 @@ async fn every_list_answers(all_in_one: &AllInOne, when: &str) {
     assert_eq!(all_in_one.cli(&["status"]).await.code, Some(0), "{when}");
     let verified = all_in_one.json(&["opt-outs", "verify"]).await;
     assert_eq!(verified["ok"], true, "{when}");
-    has_keys(&all_in_one.json(&["opt-outs", "prove", "+12025550147"]).await, &["phone", "entries"]);
+    has_keys(&all_in_one.json(&["opt-outs", "prove", "+12025550147"]).await, &["phone", "entries", "flags"]);
 }
 
 fn has_status_keys(status: &Value) {

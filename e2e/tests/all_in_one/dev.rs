@@ -148,7 +148,8 @@ async fn a_dev_whose_port_another_process_has_says_which_and_what_to_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_passes_with_stand_ins_for_other_systems_of_record_and_shows_their_notes() {
-    for (system, noun) in [("hubspot", "┌ communication "), ("http", "┌ note thread_")] {
+    for (system, noun) in [("hubspot", "┌ communication "), ("salesforce", "┌ task 00T"), ("http", "┌ note thread_")]
+    {
         let dir = tempfile::tempdir().unwrap();
 
         let ran = run(hookline(dir.path(), &["dev", "--demo", "--system-of-record", system])).await;

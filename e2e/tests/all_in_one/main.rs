@@ -1,5 +1,6 @@
 //! The built binaries as their users meet them, and as a machine that fails meets them.
 
+mod back_fill;
 mod backup;
 mod bench;
 mod commands;
@@ -15,6 +16,7 @@ mod memory;
 mod metrics;
 mod mutation;
 mod reload;
+mod salesforce;
 mod sandbox;
 mod secrecy;
 mod shutdown;

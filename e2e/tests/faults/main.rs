@@ -6,6 +6,7 @@ mod brokers;
 mod channels;
 mod clock;
 mod cluster;
+mod crm;
 mod destinations;
 mod ingests;
 mod isolation;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::bodies::message_id;
+use crate::crm;
 use crate::plan::What;
 use crate::play::Play;
 use crate::worlds;
@@ -112,13 +113,21 @@ fn discarded(event: &Value, may_be_erased: bool) -> Vec<String> {
         .collect()
 }
 
+/// How many notes the built-in system of record has of each message, by the message's id.
+async fn noted(play: &Play<'_>) -> BTreeMap<String, usize> {
+    let mut noted = BTreeMap::new();
+    for note in play.stage.rows(&["records", "notes"], "notes").await {
+        *noted.entry(note["message_id"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    noted
+}
+
 async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String> {
     let mut failures = Vec::new();
-    let notes = play.stage.rows(&["records", "notes"], "notes").await;
-    let mut noted: BTreeMap<&str, usize> = BTreeMap::new();
-    for note in &notes {
-        *noted.entry(note["message_id"].as_str().unwrap_or_default()).or_default() += 1;
-    }
+    let noted = match &play.stage.crm {
+        Some(crm) => crm::noted(play, crm).await,
+        None => noted(play).await,
+    };
     let dead: BTreeSet<(&str, &str)> = events
         .iter()
         .flat_map(|event| event["deliveries"].as_array().into_iter().flatten().map(move |delivery| (event, delivery)))
@@ -128,7 +137,7 @@ async fn effects_are_made_once(play: &Play<'_>, events: &[Value]) -> Vec<String>
     for one in play.sent() {
         let said = &play.plan.said[one.said];
         let (id, index) = (one.id.as_str(), one.said);
-        let notes = noted.get(message_id((play.plan.seed, index)).as_str()).copied().unwrap_or_default();
+        let notes = noted.get(&message_id((play.plan.seed, index))).copied().unwrap_or_default();
         let posts =
             play.stage.all_in_one.sandbox.effect_count(EffectKind::ContactCreated, SECOND_ACCOUNT, said.phone());
         let (made, handler) = match said.what {

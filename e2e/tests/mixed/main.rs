@@ -11,6 +11,7 @@ mod accounts;
 mod besides;
 mod bodies;
 mod clock;
+mod crm;
 mod erasure;
 mod ledger;
 mod maker;

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::besides::BESIDES;
 use crate::plan::{Below, Dated, Plan, Said, Step, Trouble, What};
 use crate::situations::{EVERYWHERE, ON_ONE_MACHINE, ON_RABBITMQ, Situation};
-use crate::{numbers, operator};
+use crate::{crm, numbers, operator};
 
 /// When the last of a situation's steps has begun.
 const SPAN: u64 = 2_400;
@@ -58,10 +58,13 @@ pub(crate) fn plan(seed: u64, below: Below) -> Plan {
         }
     }
     maker.steps.sort_by_key(|(at, _)| *at);
-    let steps = maker.steps.into_iter().map(|(at, step)| (Duration::from_millis(at), step)).collect();
+    let steps: Vec<_> = maker.steps.into_iter().map(|(at, step)| (Duration::from_millis(at), step)).collect();
     let Maker { said, troubles, accounts, .. } = maker;
     let is_sandbox = maker.is_sandbox && troubles.is_empty();
-    Plan { seed, below, accounts, is_sandbox, about, said, troubles, steps }
+    let has_erasure = steps.iter().any(|(_, step)| matches!(step, Step::Erase(_) | Step::EraseOurselves(_)));
+    let crm = crm::drawn(seed, has_erasure);
+    about.extend(crm.is_some().then_some("17 a CRM"));
+    Plan { seed, below, accounts, is_sandbox, crm, about, said, troubles, steps }
 }
 
 impl Maker {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hookline_sandbox::{FaultRule, SampleFacts};
 
+use crate::crm::Crm;
+
 /// What lies below Hookline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Below {
@@ -20,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) accounts: usize,
     /// Whether the store is the sandbox's; else it is the real API's.
     pub(crate) is_sandbox: bool,
+    /// The system of record; `None`: the built-in one.
+    pub(crate) crm: Option<Crm>,
     /// What is in it, for whoever reads of its failure.
     pub(crate) about: Vec<&'static str>,
     pub(crate) said: Vec<Said>,

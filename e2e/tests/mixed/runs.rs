@@ -157,6 +157,7 @@ fn name(below: Below) -> &'static str {
 /// The plan, for whoever has to understand a seed.
 pub(crate) fn told(plan: &Plan) -> String {
     let mut text = format!("seed {}, {} accounts: {}\n", plan.seed, plan.accounts, plan.about.join("; "));
+    text.push_str(&crate::crm::told(plan));
     for (at, step) in &plan.steps {
         let _ = write!(text, "  {:>5} ms {step:?}", at.as_millis());
         if let crate::plan::Step::Send(said) = step {

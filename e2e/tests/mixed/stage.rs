@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use hookline_common::testing::nodes::{PostgresNode, RabbitNode};
 use hookline_e2e::{ACCOUNT, AllInOne, HOOKLINE_WORKER, Process, Running, SECOND_ACCOUNT, SECRET, eventually};
-use hookline_sandbox::WebhookTarget;
 use hookline_sandbox::samples::sign;
+use hookline_sandbox::{HubSpot, WebhookTarget};
 use serde_json::Value;
 
+use crate::crm;
 use crate::plan::{Below, Plan};
 
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(400);
@@ -25,6 +26,7 @@ const LEDGER_KEY: &str = "synthetic-ledger-key-of-the-mixed-lane-0123456789";
 
 pub(crate) struct Stage {
     pub(crate) all_in_one: AllInOne,
+    pub(crate) crm: Option<HubSpot>,
     below: Below,
     vhost: Option<String>,
     running: Option<Running>,
@@ -59,8 +61,16 @@ impl Stage {
         ] {
             all_in_one.set(&format!("HOOKLINE__{name}"), &value);
         }
+        let crm = match &plan.crm {
+            Some(crm) => Some(crm.start().await),
+            None => None,
+        };
+        for (name, value) in crm.iter().flat_map(crm::settings) {
+            all_in_one.set(&format!("HOOKLINE__{name}"), &value);
+        }
         let mut stage = Self {
             all_in_one,
+            crm,
             below: plan.below,
             vhost,
             running: None,
@@ -175,6 +185,9 @@ impl Stage {
     pub(crate) async fn strike(mut self) {
         self.stop(true).await;
         self.all_in_one.sandbox.stop().await;
+        if let Some(crm) = &self.crm {
+            crm.stop().await;
+        }
         if let Some(vhost) = &self.vhost {
             RabbitNode::shared().await.ctl(&["delete_vhost", vhost]).await;
         }

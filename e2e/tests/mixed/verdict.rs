@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::owed::{Calls, Owed, opt_ins, owed};
 use crate::plan::What;
 use crate::play::{Play, Sent};
-use crate::{accounts, erasure, ledger, pace, people};
+use crate::{accounts, crm, erasure, ledger, pace, people};
 
 /// What the failure begins with that time alone makes.
 pub(crate) const LATE: &str = "(a) too late:";
@@ -18,6 +18,8 @@ const SLACK: Duration = Duration::from_millis(2_500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ASK_EVERY: Duration = Duration::from_millis(700);
 const SETTLED_WITHIN: Duration = Duration::from_secs(40);
+/// A CRM is searched a few times a second, and the lease of a process that was killed lasts half a minute longer.
+const SETTLED_WITH_A_CRM_WITHIN: Duration = Duration::from_secs(150);
 /// What the API may refuse an opt-out with, for good.
 const FINAL: [u64; 7] = [400, 409, 410, 413, 414, 415, 422];
 
@@ -40,7 +42,8 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     let mut failures: Vec<String> =
         late.iter().map(|owed| format!("{LATE} {} has {}", owed.account, told(owed))).collect();
     // Whoever is late already may take for ever.
-    let within = if late.is_empty() { SETTLED_WITHIN } else { SETTLED_WITHIN / 4 };
+    let within = if play.stage.crm.is_some() { SETTLED_WITH_A_CRM_WITHIN } else { SETTLED_WITHIN };
+    let within = if late.is_empty() { within } else { within / 4 };
     let settled = settled(play, within).await;
     let calls = Calls::of(play);
     let never = owed(play).into_iter().filter(|owed| !calls.settle(owed, &opt_ins(play, owed)));
@@ -54,7 +57,10 @@ pub(crate) async fn of(play: &mut Play<'_>) -> Vec<String> {
     match settled {
         Ok(()) => {
             failures.extend(accounts::hold(play).await);
-            failures.extend(people::hold(play).await);
+            match &play.stage.crm {
+                Some(crm) => failures.extend(crm::holds(play, crm).await),
+                None => failures.extend(people::hold(play).await),
+            }
             failures.extend(erasure::holds(play).await);
         }
         Err(why) => failures.push(why),
