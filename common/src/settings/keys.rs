@@ -343,8 +343,8 @@ settings! {
         jwt_key: Option<Secret> = optional(PrivateKeyText, "env:SALESFORCE_JWT_KEY"),
         /// The user as whom a JWT bearer calls.
         username: Option<String> = optional(LoginName, "hookline@acme.example"),
-        /// A JWT is made for this login host. The default is https://test.salesforce.com where `base_url` is that of a
-        /// sandbox, and https://login.salesforce.com otherwise.
+        /// A JWT is made for this login host. The default is test.salesforce.com where `base_url` is that of a
+        /// sandbox, and login.salesforce.com otherwise.
         audience: Option<Url> = optional(BaseUrl, "https://login.salesforce.com"),
         /// One call may take this long, from connecting to the last byte of the answer.
         timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
