@@ -19,7 +19,7 @@ const WITHIN: Duration = Duration::from_secs(240);
 
 /// What `scripts/faults` asks for.
 #[expect(clippy::disallowed_methods, reason = "the suite's own variables, no settings of Hookline")]
-fn text(name: &str) -> Option<String> {
+pub(crate) fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
