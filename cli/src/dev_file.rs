@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hookline_broker::embedded::EmbeddedBroker;
 use hookline_common::secret::Secret;
-use hookline_common::settings::{Settings, SystemOfRecordKind};
+use hookline_common::settings::{OnUnknownContact, Settings, SystemOfRecordKind};
 use serde::{Deserialize, Serialize};
 
 use crate::open;
@@ -23,9 +23,31 @@ pub(crate) struct DevFile {
     pub(crate) admin_url: String,
     /// Path of the secret, absolute or relative to the data directory.
     pub(crate) secret_file: PathBuf,
+    /// The stand-in for TextUs; `None` in the file of an earlier version.
+    #[serde(default)]
+    pub(crate) textus: Option<TextUsStandIn>,
     /// `None` for the built-in system of record.
     #[serde(default)]
     pub(crate) system_of_record: Option<RecordStandIn>,
+}
+
+/// Where the sandbox of this `dev` answers, and the token that it takes.
+#[derive(Clone, Deserialize, Serialize)]
+pub(crate) struct TextUsStandIn {
+    pub(crate) base_url: String,
+    pub(crate) token: String,
+}
+
+impl TextUsStandIn {
+    /// Points the settings at the stand-in.
+    ///
+    /// # Errors
+    /// When its address is no URL.
+    pub(crate) fn configure(self, settings: &mut Settings) -> Result<(), url::ParseError> {
+        settings.textus.base_url = self.base_url.parse()?;
+        settings.textus.token = Some(Secret::new(self.token));
+        Ok(())
+    }
 }
 
 /// The stand-in for a system of record that this `dev` runs.
@@ -42,6 +64,10 @@ impl RecordStandIn {
     /// # Errors
     /// When the stand-in's address is no URL.
     pub(crate) fn configure(stand_in: Option<Self>, settings: &mut Settings) -> Result<(), url::ParseError> {
+        if stand_in.is_some() {
+            // Nobody is in a stand-in that has just started, whatever is right for the real system.
+            settings.handlers.log_note.on_unknown_contact = Some(OnUnknownContact::Create);
+        }
         let system = &mut settings.system_of_record;
         match stand_in {
             None => system.kind = SystemOfRecordKind::Builtin,

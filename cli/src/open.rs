@@ -72,8 +72,13 @@ pub(crate) fn loaded<'a>(place: impl Into<Place<'a>>) -> anyhow::Result<Loaded> 
 fn as_dev(settings: &mut Settings) {
     settings.data_dir = dev_dir();
     // A file that cannot be read is reported by the commands that need it.
-    let running = DevFile::of_running().ok().flatten().and_then(|dev| dev.system_of_record);
-    if RecordStandIn::configure(running, settings).is_err() {
+    let (textus, records) = match DevFile::of_running().ok().flatten() {
+        Some(dev) => (dev.textus, dev.system_of_record),
+        None => (None, None),
+    };
+    let are_configured = textus.is_none_or(|textus| textus.configure(settings).is_ok())
+        && RecordStandIn::configure(records, settings).is_ok();
+    if !are_configured {
         settings.system_of_record.kind = SystemOfRecordKind::Builtin;
     }
     settings.ingest.tls = TlsSettings { cert: None, key: None };

@@ -29,7 +29,7 @@ use self::record_system::StandIn;
 use self::teaching::Teaching;
 use crate::DevArgs;
 use crate::all_in_one::AllInOne;
-use crate::dev_file::{DevFile, write_private};
+use crate::dev_file::{DevFile, TextUsStandIn, write_private};
 use crate::healthcheck::reachable;
 use crate::open::{self, Place};
 use crate::output;
@@ -56,6 +56,11 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         webhook_url: webhook_url.clone(),
         admin_url: format!("http://{}", reachable(all_in_one.admin_addr())),
         secret_file: std::path::absolute(&secret_file)?,
+        textus: settings
+            .textus
+            .token
+            .as_ref()
+            .map(|token| TextUsStandIn { base_url: sandbox.base_url(), token: token.expose().to_owned() }),
         system_of_record: records.address(),
     };
     let dev_file = dev_file.write(&settings.data_dir)?;

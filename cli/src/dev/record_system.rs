@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use hookline_common::settings::{HubSpotObject as Written, OnUnknownContact, Settings};
+use hookline_common::settings::{HubSpotObject as Written, Settings};
 use hookline_sandbox::receiver::SECRET;
 use hookline_sandbox::{
     CustomField, HubSpot, HubSpotObject, HubSpotOptions, Receiver, ReceiverOptions, Salesforce, SalesforceObject,
@@ -80,8 +80,6 @@ impl StandIn {
             }
         };
         settings.system_of_record.update_every = settings.system_of_record.update_every.min(UPDATE_EVERY);
-        // Nobody is in a stand-in that has just started, whatever is right for the real system.
-        settings.handlers.log_note.on_unknown_contact = Some(OnUnknownContact::Create);
         Ok(stand_in)
     }
 
