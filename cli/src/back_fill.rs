@@ -1,5 +1,6 @@
 //! What `notes sync` and `opt-outs sync` have in common.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -46,12 +47,35 @@ pub(crate) fn tell(bar: &ProgressBar, progress: Progress<'_>) {
     }
 }
 
-/// Says how long calls take.
-pub(crate) fn takes(takes: Option<Duration>) -> String {
+/// Says how many calls are made at most, and how long they take.
+pub(crate) fn cost(calls: u64, takes: Option<Duration>) -> String {
+    let calls = match calls {
+        0 => return "no API call".to_owned(),
+        calls => format!("up to about {}", counted(calls, "API call")),
+    };
     match takes {
-        Some(takes) => format!("about {} at what the destination allows", in_words(takes.max(Duration::from_secs(1)))),
-        None => "for an unknown time, since nothing says how fast they may be made".to_owned(),
+        Some(takes) => {
+            format!("{calls}, about {} at what the destination allows", in_words(takes.max(Duration::from_secs(1))))
+        }
+        None => format!("{calls}, for an unknown time, since nothing says how fast they may be made"),
     }
+}
+
+/// Writes a number with its noun: `1 thread`, `2 threads`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Says why a back-fill ended early, if it did. It fails where something is left.
+pub(crate) fn ended(stopped: Option<&str>, is_interrupted: bool, left: &[Left]) -> ExitCode {
+    const GOES_ON: &str = "what is written stays, and the same command goes on from there";
+    if let Some(why) = stopped {
+        output::error(&format!("{why}; {GOES_ON}"));
+    } else if is_interrupted {
+        output::error(&format!("interrupted: {GOES_ON}"));
+    }
+    let is_whole = stopped.is_none() && !is_interrupted && left.is_empty();
+    if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whole seconds, rounded up; `null` if unknown.

@@ -8,7 +8,9 @@ use hookline_common::time::Timestamp;
 use hookline_worker::back_fill::notes::{NotesPlan, NotesSync, NotesWritten};
 use serde_json::{Value, json};
 
-use crate::back_fill::{left_documents, needs_another_system, print_left, seconds, stopped_by_signal, takes, tell};
+use crate::back_fill::{
+    cost, counted, ended, left_documents, needs_another_system, print_left, seconds, stopped_by_signal, tell,
+};
 use crate::{open, output, progress};
 
 #[derive(Args, Clone, Debug)]
@@ -53,12 +55,7 @@ pub(super) async fn run(settings: &Settings, args: &SyncArgs) -> anyhow::Result<
     let plan = sync.plan(false).await?;
     let facts = facts(&plan, false);
     if !args.json {
-        output::hint(&format!(
-            "{} threads to write: up to about {} API calls, {}",
-            plan.to_write(),
-            plan.calls,
-            takes(plan.takes)
-        ));
+        output::hint(&format!("{} to write: {}", counted(plan.to_write(), "thread"), cost(plan.calls, plan.takes)));
         if plan.not_told > 0 || plan.expired > 0 {
             output::hint(&not_covered(&plan));
         }
@@ -72,24 +69,19 @@ pub(super) async fn run(settings: &Settings, args: &SyncArgs) -> anyhow::Result<
         output::print_json(&document(facts, &written, is_interrupted))?;
     } else {
         output::print_line(&format!(
-            "written: {} notes of {} threads, with {} API calls; {unchanged} threads were there already",
-            written.notes, written.threads, written.calls
+            "written: {} of {}, with {}; there already: {}",
+            counted(written.notes, "note"),
+            counted(written.threads, "thread"),
+            counted(written.calls, "API call"),
+            counted(unchanged, "thread")
         ))?;
         if written.skipped > 0 {
-            output::print_line(&format!("skipped: {} threads of nobody whom the system knows", written.skipped))?;
+            let skipped = counted(written.skipped, "thread");
+            output::print_line(&format!("skipped: {skipped} of nobody whom the system knows"))?;
         }
         print_left(&written.left)?;
     }
-    Ok(ended(&written, is_interrupted))
-}
-
-fn ended(written: &NotesWritten, is_interrupted: bool) -> ExitCode {
-    if let Some(why) = &written.stopped {
-        output::error(&format!("{why}; what is written stays, and the same command goes on from there"));
-    } else if is_interrupted {
-        output::error("interrupted: what is written stays, and the same command goes on from there");
-    }
-    if is_interrupted || !written.left.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    Ok(ended(written.stopped.as_deref(), is_interrupted, &written.left))
 }
 
 fn foretell(plan: &NotesPlan, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -97,15 +89,14 @@ fn foretell(plan: &NotesPlan, as_json: bool) -> anyhow::Result<ExitCode> {
         output::print_json(&facts(plan, true))?;
     } else {
         output::print_line(&format!(
-            "would write {} notes ({} new, {} changed) of {} threads: up to about {} API calls, {}; nothing was changed",
-            plan.new + plan.changed,
+            "would write {} ({} new, {} changed) of {}: {}; nothing was changed",
+            counted(plan.new + plan.changed, "note"),
             plan.new,
             plan.changed,
-            plan.to_write(),
-            plan.calls,
-            takes(plan.takes)
+            counted(plan.to_write(), "thread"),
+            cost(plan.calls, plan.takes)
         ))?;
-        output::print_line(&format!("{} threads are there already", plan.unchanged))?;
+        output::print_line(&format!("there already: {}", counted(plan.unchanged, "thread")))?;
         if plan.not_told > 0 || plan.expired > 0 {
             output::print_line(&not_covered(plan))?;
         }
@@ -116,9 +107,9 @@ fn foretell(plan: &NotesPlan, as_json: bool) -> anyhow::Result<ExitCode> {
 
 fn not_covered(plan: &NotesPlan) -> String {
     format!(
-        "not covered: {} threads of which texts have expired, and {} texts whose payload does not tell whose they are or \
-         what they say",
-        plan.expired, plan.not_told
+        "not covered: {} of which texts have expired, and {} whose payload does not tell whose they are or what they say",
+        counted(plan.expired, "thread"),
+        counted(plan.not_told, "text")
     )
 }
 

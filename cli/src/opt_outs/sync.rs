@@ -7,7 +7,9 @@ use hookline_common::settings::Settings;
 use hookline_worker::back_fill::opt_outs::{OptOutsPlan, OptOutsSync, OptOutsWritten};
 use serde_json::{Value, json};
 
-use crate::back_fill::{left_documents, needs_another_system, print_left, seconds, stopped_by_signal, takes, tell};
+use crate::back_fill::{
+    cost, counted, ended, left_documents, needs_another_system, print_left, seconds, stopped_by_signal, tell,
+};
 use crate::{open, output, progress};
 
 #[derive(Args, Clone, Debug)]
@@ -31,10 +33,9 @@ pub(super) async fn run(settings: &Settings, args: &SyncArgs) -> anyhow::Result<
             output::print_json(&facts(&plan, true))?;
         } else {
             output::print_line(&format!(
-                "would look at the records of {to_do} numbers: {} API calls if each is on one record, {}; nothing was \
-                 changed",
-                plan.calls,
-                takes(plan.takes)
+                "would look at the records of {}: {} if each is on one record; nothing was changed",
+                counted(to_do, "number"),
+                cost(plan.calls, plan.takes)
             ))?;
         }
         return Ok(ExitCode::SUCCESS);
@@ -43,12 +44,12 @@ pub(super) async fn run(settings: &Settings, args: &SyncArgs) -> anyhow::Result<
     sync.begin().await?;
     if !args.json {
         output::hint(&format!(
-            "{to_do} numbers: {} API calls if each is on one record, {}",
-            plan.calls,
-            takes(plan.takes)
+            "{}: {} if each is on one record",
+            counted(to_do, "number"),
+            cost(plan.calls, plan.takes)
         ));
         if plan.done_before > 0 {
-            output::hint(&format!("{} numbers were done before this was interrupted", plan.done_before));
+            output::hint(&format!("done before this was interrupted: {}", counted(plan.done_before, "number")));
         }
     }
     let facts = facts(&plan, false);
@@ -60,18 +61,15 @@ pub(super) async fn run(settings: &Settings, args: &SyncArgs) -> anyhow::Result<
         output::print_json(&document(facts, &written, is_interrupted))?;
     } else {
         output::print_line(&format!(
-            "flagged: {} records, with {} API calls; {} numbers were as they should be, and {} are on no record",
-            written.flagged, written.calls, written.unchanged, written.unknown
+            "flagged: {}, with {}; as they should be: {}; on no record: {}",
+            counted(written.flagged, "record"),
+            counted(written.calls, "API call"),
+            counted(written.unchanged, "number"),
+            counted(written.unknown, "number")
         ))?;
         print_left(&written.left)?;
     }
-    if let Some(why) = &written.stopped {
-        output::error(&format!("{why}; what is written stays, and the same command goes on from there"));
-    } else if is_interrupted {
-        output::error("interrupted: what is written stays, and the same command goes on from there");
-    }
-    let has_failed = is_interrupted || written.stopped.is_some() || !written.left.is_empty();
-    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(ended(written.stopped.as_deref(), is_interrupted, &written.left))
 }
 
 fn facts(plan: &OptOutsPlan, is_trial: bool) -> Value {
