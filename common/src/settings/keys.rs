@@ -14,9 +14,9 @@ use super::declare::{
     table, tables,
 };
 use super::kinds::{
-    Account, Address, AmqpUrl, ApiName, BaseUrl, Choices, FieldName, FilePath, Flag, KeywordText, LoginName, Number,
-    OwnerId, PersonTemplate, PostUrl, PostgresUrl, PrivateKeyText, PropertyName, SecretText, SigningSecret, Size, Slug,
-    Span, TemplateText, TokenText, UserName, Whole, ZoneName, choices, one_of,
+    Account, Address, AmqpUrl, BaseUrl, Choices, FieldName, FilePath, Filled, Flag, KeywordText, Number, OwnerId,
+    PersonTemplate, PostUrl, PostgresUrl, PrivateKeyText, PropertyName, SecretText, SigningSecret, Size, Slug, Span,
+    TemplateText, TokenText, Whole, ZoneName, choices, one_of,
 };
 use super::visit::Visit;
 use crate::event::SourceName;
@@ -29,6 +29,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const WEBHOOK_URL: &str = "https://hooks.example.com/webhooks/textus";
+const API_NAME: &str = "the API name of a field such as \"TextUs_Thread_Key__c\"";
 const DOCUMENT_URL: &str = "https://crm.example.com/hookline";
 
 settings! {
@@ -293,7 +294,7 @@ settings! {
         /// The owner of a note is the TextUs user who wrote the first text of its thread. An e-mail address that the system
         /// knows needs no line here. Other users are listed by e-mail address or name, with the owner's id in the system:
         /// { "Ana Rivera" = "005Hp00000abcDEF" }.
-        authors: BTreeMap<String, String> = map(UserName, OwnerId),
+        authors: BTreeMap<String, String> = map(Filled("the e-mail address or the name of a TextUs user"), OwnerId),
         /// Write true if TextUs's own synchronisation with this system is off, or if doubled notes are wanted.
         acknowledge_vendor_sync: bool = key(Flag, false),
         templates: TemplateSettings = table(),
@@ -308,7 +309,7 @@ settings! {
         note: Option<String> = optional(TemplateText, "{{ day }}"),
         /// These templates fill more fields of a person who is created, by the fields' names in the system of record:
         /// { lifecyclestage = "lead", firstname = "{{ first_name }}" }. docs/notes.md lists what a template can show.
-        person: BTreeMap<String, String> = map(FieldName, PersonTemplate),
+        person: BTreeMap<String, String> = map(FieldName("the name of a field in the system of record"), PersonTemplate),
     }
 
     /// HubSpot is called with the token of a service key or a private app.
@@ -342,7 +343,7 @@ settings! {
         /// the place of `client_secret`.
         jwt_key: Option<Secret> = optional(PrivateKeyText, "env:SALESFORCE_JWT_KEY"),
         /// The user as whom a JWT bearer calls.
-        username: Option<String> = optional(LoginName, "hookline@acme.example"),
+        username: Option<String> = optional(Filled("the user's name such as \"hookline@acme.example\""), "hookline@acme.example"),
         /// A JWT is made for this login host. The default is test.salesforce.com where `base_url` is that of a
         /// sandbox, and login.salesforce.com otherwise.
         audience: Option<Url> = optional(BaseUrl, "https://login.salesforce.com"),
@@ -351,13 +352,13 @@ settings! {
         /// People are looked for among these objects, in this order. The first is created where nobody is found.
         objects: Vec<SalesforceObject> = list(one_of(), &["Contact", "Lead"]),
         /// The field of Task that holds a thread's key: an external id, unique and case-sensitive.
-        task_key_field: String = key(ApiName, "TextUs_Thread_Key__c"),
+        task_key_field: String = key(FieldName(API_NAME), "TextUs_Thread_Key__c"),
         /// The field of each of `objects` that holds the id of the TextUs contact: an external id, unique and
         /// case-sensitive.
-        person_key_field: String = key(ApiName, "TextUs_Contact_Id__c"),
+        person_key_field: String = key(FieldName(API_NAME), "TextUs_Contact_Id__c"),
         /// The checkbox of each of `objects` that says whether a number is opted out. Its dates and its source are in
         /// fields of the same name with _At, and in SMS_Opted_In_At__c and SMS_Opt_Out_Source__c.
-        opted_out_field: String = key(ApiName, "SMS_Opted_Out__c"),
+        opted_out_field: String = key(FieldName(API_NAME), "SMS_Opted_Out__c"),
     }
 
     /// Each change is posted as a JSON document, signed by Standard Webhooks (<https://www.standardwebhooks.com>).

@@ -3,7 +3,9 @@
 mod choice;
 mod notes;
 mod plain;
+mod secrets;
 mod text;
+mod urls;
 
 use std::borrow::Cow;
 
@@ -11,15 +13,12 @@ use serde_json::Value as Json;
 use toml::de::{DeInteger, DeValue};
 
 pub(super) use choice::{Choices, choices, one_of};
-pub(super) use notes::{
-    ApiName, FieldName, LoginName, OwnerId, PersonTemplate, PropertyName, TemplateText, UserName, ZoneName,
-};
+pub(super) use notes::{FieldName, Filled, OwnerId, PersonTemplate, PropertyName, TemplateText, ZoneName};
 pub(super) use plain::{Flag, Number, Size, Span, Whole};
-pub use text::webhook_url;
-pub(super) use text::{
-    Account, Address, AmqpUrl, BaseUrl, FilePath, KeywordText, PostUrl, PostgresUrl, PrivateKeyText, SecretText,
-    SigningSecret, Slug, TokenText,
-};
+pub(super) use secrets::{PrivateKeyText, SecretText, SigningSecret, TokenText};
+pub(super) use text::{Account, Address, FilePath, KeywordText, Slug};
+pub use urls::webhook_url;
+pub(super) use urls::{AmqpUrl, BaseUrl, PostUrl, PostgresUrl};
 
 pub(super) trait Kind {
     type Value;

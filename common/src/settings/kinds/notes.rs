@@ -118,20 +118,22 @@ impl Kind for PersonTemplate {
     }
 }
 
-/// The name of a field or a property of a person in any system of record.
-pub(in super::super) struct FieldName;
+/// The name of a field in a system of record, with words for what is wanted.
+pub(in super::super) struct FieldName(pub(in super::super) &'static str);
 
 impl Kind for FieldName {
     type Value = String;
 
     fn wanted(&self) -> String {
-        "the name of a field in the system of record: 1 to 100 letters, digits and \"_\", beginning with a letter"
-            .to_owned()
+        format!("{}: 1 to 100 letters, digits and \"_\", beginning with a letter", self.0)
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
         let name = scalar.text().unwrap_or_default().trim();
-        if is_api_name(name) { Ok(name.to_owned()) } else { Err(Wrong::not("a field's name", self)) }
+        let is_legal = (1..=100).contains(&name.len())
+            && name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if is_legal { Ok(name.to_owned()) } else { Err(Wrong::not("a field's name", self)) }
     }
 
     fn show(&self, value: &String) -> String {
@@ -139,55 +141,23 @@ impl Kind for FieldName {
     }
 
     fn schema(&self) -> Json {
-        json!({ "type": "string", "pattern": API_NAME })
+        json!({ "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_]{0,99}$" })
     }
 }
 
-/// The API name of a field of Salesforce.
-pub(in super::super) struct ApiName;
+/// Any text but an empty one, with words for what is wanted.
+pub(in super::super) struct Filled(pub(in super::super) &'static str);
 
-impl Kind for ApiName {
+impl Kind for Filled {
     type Value = String;
 
     fn wanted(&self) -> String {
-        "the API name of a field such as \"TextUs_Thread_Key__c\": letters, digits and \"_\", beginning with a letter"
-            .to_owned()
+        self.0.to_owned()
     }
 
     fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
-        let name = scalar.text().unwrap_or_default().trim();
-        if is_api_name(name) { Ok(name.to_owned()) } else { Err(Wrong::not("the API name of a field", self)) }
-    }
-
-    fn show(&self, value: &String) -> String {
-        value.clone()
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "type": "string", "pattern": API_NAME })
-    }
-}
-
-const API_NAME: &str = "^[A-Za-z][A-Za-z0-9_]{0,99}$";
-
-fn is_api_name(name: &str) -> bool {
-    (1..=100).contains(&name.len())
-        && name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-/// A TextUs user, by e-mail address or name.
-pub(in super::super) struct UserName;
-
-impl Kind for UserName {
-    type Value = String;
-
-    fn wanted(&self) -> String {
-        "the e-mail address or the name of a TextUs user".to_owned()
-    }
-
-    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
-        filled(scalar, self)
+        let text = scalar.text().ok_or_else(|| Wrong::not("a text", self))?.trim();
+        if text.is_empty() { Err(Wrong::empty(self)) } else { Ok(text.to_owned()) }
     }
 
     fn show(&self, value: &String) -> String {
@@ -213,9 +183,12 @@ impl Kind for OwnerId {
         if let Scalar::Integer(id) = scalar {
             return Ok(id.to_string());
         }
-        let id = filled(scalar, self)?;
+        let id = scalar.text().ok_or_else(|| Wrong::not("a text", self))?.trim();
+        if id.is_empty() {
+            return Err(Wrong::empty(self));
+        }
         let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if is_id { Ok(id) } else { Err(Wrong::not("an owner's id", self)) }
+        if is_id { Ok(id.to_owned()) } else { Err(Wrong::not("an owner's id", self)) }
     }
 
     fn show(&self, value: &String) -> String {
@@ -225,32 +198,4 @@ impl Kind for OwnerId {
     fn schema(&self) -> Json {
         json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer" }] })
     }
-}
-
-/// The name with which a user logs in to Salesforce.
-pub(in super::super) struct LoginName;
-
-impl Kind for LoginName {
-    type Value = String;
-
-    fn wanted(&self) -> String {
-        "the user's name such as \"hookline@acme.example\"".to_owned()
-    }
-
-    fn parse(&self, scalar: &Scalar<'_>) -> Result<String, Wrong> {
-        filled(scalar, self)
-    }
-
-    fn show(&self, value: &String) -> String {
-        value.clone()
-    }
-
-    fn schema(&self) -> Json {
-        json!({ "type": "string", "minLength": 1 })
-    }
-}
-
-fn filled(scalar: &Scalar<'_>, kind: &impl Kind) -> Result<String, Wrong> {
-    let text = scalar.text().ok_or_else(|| Wrong::not("a text", kind))?.trim();
-    if text.is_empty() { Err(Wrong::empty(kind)) } else { Ok(text.to_owned()) }
 }

@@ -70,7 +70,7 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     ("[system_of_record]\nkind = \"salesforce\"\n[system_of_record.salesforce]\nclient_id = \"env:HOOK\"\nclient_secret = \"env:HOOK\"", 9, "salesforce.base_url is missing, and the system of record needs it; add base_url = "),
     ("[system_of_record]\nkind = \"salesforce\"\n[system_of_record.salesforce]\nclient_id = \"env:HOOK\"\nbase_url = \"https://acme.my.salesforce.com\"", 9, "salesforce.client_secret is missing, and the system of record needs it; add client_secret = \"env:SALESFORCE_CLIENT_SECRET\" below [system_of_record.salesforce], or jwt_key and username"),
     ("[system_of_record.salesforce]\njwt_key = \"env:HOOK\"", 8, "salesforce.jwt_key (from env:HOOK) is not a private key in PEM; write \"file:PATH\""),
-    ("[system_of_record.salesforce]\nopted_out_field = \"SMS Opted Out\"", 8, "is \"SMS Opted Out\", not the API name of a field; write the API name"),
+    ("[system_of_record.salesforce]\nopted_out_field = \"SMS Opted Out\"", 8, "is \"SMS Opted Out\", not a field's name; write the API name of a field"),
     ("[system_of_record.salesforce]\nobjects = [\"Account\"]", 8, "is \"Account\", not one of the allowed values; write \"Contact\" or \"Lead\""),
     ("[system_of_record.templates]\nperson = { Company = \"{{ nmae }}\" }", 8, "person.Company is \"{{ nmae }}\", not a template of a person's field: undefined value: `nmae` (line 1, column 4 of the template); look at that place"),
     ("[system_of_record.templates.person]\n\"First Name\" = \"{{ first_name }}\"", 8, "person has the name \"First Name\", not a field's name; write the name of a field"),
