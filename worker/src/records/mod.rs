@@ -6,6 +6,7 @@ pub mod builtin;
 pub mod http;
 pub mod hubspot;
 mod person_fields;
+mod person_flags;
 pub mod salesforce;
 
 use std::fmt;

@@ -20,21 +20,8 @@ use super::{HubSpot, OPT_OUT_SOURCE_PROPERTY, OPTED_IN_AT};
 use crate::calls::http::unreadable;
 use crate::calls::log::CallLog;
 use crate::delivery::handler::HandlerError;
+use crate::records::person_flags::{self, FlagDue, PersonFlags};
 use crate::records::{FlagWrite, OPT_OUT_SOURCE, OptOutFlag, Person};
-
-/// What a contact's properties say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flags {
-    opted_out: bool,
-    opted_out_at: Option<Timestamp>,
-    opted_in_at: Option<Timestamp>,
-}
-
-impl Flags {
-    fn newest(&self) -> Option<Timestamp> {
-        self.opted_out_at.max(self.opted_in_at)
-    }
-}
 
 impl HubSpot {
     /// Sets or clears the flag of the person, and reads it back.
@@ -47,21 +34,13 @@ impl HubSpot {
     ) -> Result<FlagWrite, HandlerError> {
         let contact = self.flagged_contact(log, person).await?;
         let present = self.flags(&contact);
-        let (wanted, newest) = self.state_of_all(&contact, phone, flag).await?;
-        let wanted = Flags {
-            opted_out_at: wanted.opted_out_at.max(present.opted_out_at),
-            opted_in_at: wanted.opted_in_at.max(present.opted_in_at),
-            ..wanted
-        };
-        // A flag without a date was set by hand, and only a newer opt-out is surely no older than it.
-        let is_undated = present.opted_out && present.opted_out_at.is_none();
-        let is_newer_there = present.newest().is_some_and(|there| there > newest) || (is_undated && !wanted.opted_out);
-        if present == wanted {
-            return Ok(FlagWrite::AsItWas);
-        }
-        if is_newer_there {
-            return Ok(FlagWrite::NewerThere);
-        }
+        let news = (phone, flag);
+        let wanted =
+            match person_flags::due(&self.store, present, &numbers(&contact), news, std::convert::identity).await? {
+                FlagDue::Write(wanted) => wanted,
+                FlagDue::Nothing => return Ok(FlagWrite::AsItWas),
+                FlagDue::NewerThere => return Ok(FlagWrite::NewerThere),
+            };
         self.set(log, &contact.id, &wanted).await?;
         let after = self.flags(&self.flagged_contact(log, person).await?);
         if after != wanted {
@@ -82,43 +61,16 @@ impl HubSpot {
         })
     }
 
-    fn flags(&self, contact: &Record) -> Flags {
+    fn flags(&self, contact: &Record) -> PersonFlags {
         let date = |name: &str| contact.get(name).and_then(date);
-        Flags {
+        PersonFlags {
             opted_out: contact.get(&self.properties.opted_out) == Some("true"),
             opted_out_at: date(&self.properties.opted_out_at),
             opted_in_at: date(OPTED_IN_AT),
         }
     }
 
-    /// Returns what the contact has to say by the states of all its numbers, and the time of the newest of all news.
-    async fn state_of_all(
-        &self,
-        contact: &Record,
-        phone: &Phone,
-        flag: &OptOutFlag,
-    ) -> Result<(Flags, Timestamp), HandlerError> {
-        let dated = |at: Option<Timestamp>, is_it: bool| {
-            at.or(Some(flag.since).filter(|since| is_it && *since > Timestamp::EPOCH))
-        };
-        let mut all = Flags {
-            opted_out: flag.opted_out,
-            opted_out_at: dated(flag.opted_out_at, flag.opted_out),
-            opted_in_at: dated(flag.opted_in_at, !flag.opted_out),
-        };
-        let mut newest = flag.since.max(all.newest().unwrap_or(Timestamp::EPOCH));
-        for other in numbers(contact).iter().filter(|other| *other != phone) {
-            let Some((opted_out, since)) = self.store.newest_state(other).await? else { continue };
-            let [opted_out_at, opted_in_at] = self.store.opt_dates(other).await?;
-            all.opted_out |= opted_out;
-            all.opted_out_at = all.opted_out_at.max(opted_out_at);
-            all.opted_in_at = all.opted_in_at.max(opted_in_at);
-            newest = newest.max(since);
-        }
-        Ok((all, newest.max(all.newest().unwrap_or(Timestamp::EPOCH))))
-    }
-
-    async fn set(&self, log: &CallLog, id: &str, flags: &Flags) -> Result<(), HandlerError> {
+    async fn set(&self, log: &CallLog, id: &str, flags: &PersonFlags) -> Result<(), HandlerError> {
         let Self { properties, .. } = self;
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
         let body = json!({ "properties": {

@@ -23,21 +23,8 @@ use crate::calls::http::unreadable;
 use crate::calls::log::CallLog;
 use crate::delivery::handler::HandlerError;
 use crate::destinations::error::DestinationError;
+use crate::records::person_flags::{self, FlagDue, PersonFlags};
 use crate::records::{FlagWrite, OPT_OUT_SOURCE, OptOutFlag, Person};
-
-/// What a person's fields say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Flags {
-    opted_out: bool,
-    opted_out_at: Option<Timestamp>,
-    opted_in_at: Option<Timestamp>,
-}
-
-impl Flags {
-    fn newest(&self) -> Option<Timestamp> {
-        self.opted_out_at.max(self.opted_in_at)
-    }
-}
 
 impl Salesforce {
     /// Sets or clears the checkbox of the person, and reads it back.
@@ -50,21 +37,12 @@ impl Salesforce {
     ) -> Result<FlagWrite, HandlerError> {
         let record = self.flagged_person(log, &person.id.0).await?;
         let present = self.flags(&record);
-        let (wanted, newest) = self.state_of_all(&record, phone, flag).await?;
-        let wanted = Flags {
-            opted_out_at: wanted.opted_out_at.max(present.opted_out_at),
-            opted_in_at: wanted.opted_in_at.max(present.opted_in_at),
-            ..wanted
+        let news = (phone, flag);
+        let wanted = match person_flags::due(&self.store, present, &numbers(&record), news, whole_second).await? {
+            FlagDue::Write(wanted) => wanted,
+            FlagDue::Nothing => return Ok(FlagWrite::AsItWas),
+            FlagDue::NewerThere => return Ok(FlagWrite::NewerThere),
         };
-        // A checkbox without a date was set by hand, and only a newer opt-out is surely no older than it.
-        let is_undated = present.opted_out && present.opted_out_at.is_none();
-        let is_newer_there = present.newest().is_some_and(|there| there > newest) || (is_undated && !wanted.opted_out);
-        if present == wanted {
-            return Ok(FlagWrite::AsItWas);
-        }
-        if is_newer_there {
-            return Ok(FlagWrite::NewerThere);
-        }
         self.set_flags(log, &record.id, &wanted).await?;
         let after = self.flags(&self.flagged_person(log, &record.id).await?);
         if after != wanted {
@@ -97,44 +75,15 @@ impl Salesforce {
         Err(moved())
     }
 
-    fn flags(&self, record: &Record) -> Flags {
-        Flags {
+    fn flags(&self, record: &Record) -> PersonFlags {
+        PersonFlags {
             opted_out: record.is_set(&self.fields.opted_out),
             opted_out_at: record.time(&self.fields.opted_out_at).map(whole_second),
             opted_in_at: record.time(OPTED_IN_AT).map(whole_second),
         }
     }
 
-    /// Returns what the record has to say by the states of all its numbers, and the time of the newest of all news.
-    async fn state_of_all(
-        &self,
-        record: &Record,
-        phone: &Phone,
-        flag: &OptOutFlag,
-    ) -> Result<(Flags, Timestamp), HandlerError> {
-        let dated = |at: Option<Timestamp>, is_it: bool| {
-            at.or(Some(flag.since).filter(|since| is_it && *since > Timestamp::EPOCH))
-        };
-        let mut all = Flags {
-            opted_out: flag.opted_out,
-            opted_out_at: dated(flag.opted_out_at, flag.opted_out),
-            opted_in_at: dated(flag.opted_in_at, !flag.opted_out),
-        };
-        let mut newest = flag.since;
-        for other in numbers(record).iter().filter(|other| *other != phone) {
-            let Some((opted_out, since)) = self.store.newest_state(other).await? else { continue };
-            let [opted_out_at, opted_in_at] = self.store.opt_dates(other).await?;
-            all.opted_out |= opted_out;
-            all.opted_out_at = all.opted_out_at.max(opted_out_at);
-            all.opted_in_at = all.opted_in_at.max(opted_in_at);
-            newest = newest.max(since);
-        }
-        all.opted_out_at = all.opted_out_at.map(whole_second);
-        all.opted_in_at = all.opted_in_at.map(whole_second);
-        Ok((all, whole_second(newest).max(all.newest().unwrap_or(Timestamp::EPOCH))))
-    }
-
-    async fn set_flags(&self, log: &CallLog, id: &str, flags: &Flags) -> Result<(), HandlerError> {
+    async fn set_flags(&self, log: &CallLog, id: &str, flags: &PersonFlags) -> Result<(), HandlerError> {
         let object = object_of(id).map(object_name).unwrap_or_default();
         let date = |at: Option<Timestamp>| at.map_or(Value::Null, |at| json!(at.to_string()));
         let fields = Map::from_iter([
