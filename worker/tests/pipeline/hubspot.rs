@@ -145,6 +145,19 @@ async fn a_new_contact_becomes_a_person_in_four_calls() {
 }
 
 #[tokio::test]
+async fn a_contact_with_more_numbers_than_searches_in_a_second_becomes_a_person() {
+    let (crm, pipeline) = with_hubspot(HubSpotOptions::default()).await;
+    let more_phones = (0..5).map(|_| someone().phone).collect();
+    let person = SampleFacts { more_phones, ..someone() };
+
+    let id = pipeline.send_known("contact.created", &person).await;
+
+    assert_eq!(ending(&pipeline.settled(&id).await, SyncContact), "done");
+    assert_eq!(crm.contacts().len(), 1);
+    assert!((crm.violations(), crm.orphans()) == (vec![], vec![]));
+}
+
+#[tokio::test]
 async fn an_opt_out_is_on_every_record_with_the_number() {
     let (crm, pipeline) = with_hubspot(HubSpotOptions::default()).await;
     let person = someone();

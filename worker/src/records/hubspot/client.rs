@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -63,6 +63,7 @@ impl Credentials {
 }
 
 /// One call, before it has a token and a host.
+#[derive(Clone)]
 pub(super) struct Request {
     operation: Operation,
     class: OperationClass,
@@ -75,7 +76,6 @@ pub(super) struct Request {
     private: Vec<String>,
     /// Whether a missing scope pauses the destination.
     needs_scope: bool,
-    last_look: Option<LastLook>,
 }
 
 impl Request {
@@ -107,7 +107,6 @@ impl Request {
             body: None,
             private: Vec::new(),
             needs_scope: true,
-            last_look: None,
         }
     }
 
@@ -233,7 +232,16 @@ impl Client {
     }
 
     pub(super) async fn make(&self, log: &CallLog, request: Request) -> Result<Answer, DestinationError> {
-        let Request { operation, class, method, path, shown, body, mut private, needs_scope, last_look } = request;
+        self.make_after(log, request, None).await
+    }
+
+    async fn make_after(
+        &self,
+        log: &CallLog,
+        request: Request,
+        last_look: Option<LastLook>,
+    ) -> Result<Answer, DestinationError> {
+        let Request { operation, class, method, path, shown, body, mut private, needs_scope } = request;
         let Credentials { token, bearer } = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|_no_url| unreadable("a path that is no URL"))?;
@@ -273,16 +281,30 @@ impl Client {
         }
     }
 
-    /// Makes a search, unless it would be one too many within a second.
-    pub(super) async fn search(&self, log: &CallLog, mut request: Request) -> Result<Page<Record>, DestinationError> {
-        let (searches, priority) = (self.searches.clone(), log.turn().priority);
-        request.last_look = Some(Box::new(move || {
-            searches.take(priority).map_err(|wait| {
-                let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
-                DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
-            })
-        }));
-        self.make(log, request).await?.object()
+    /// Makes a search. One that would be too many within a second waits in hand for its turn, as calls do at the gate: an
+    /// attempt that needs several searches would otherwise begin anew at one of them, for ever.
+    pub(super) async fn search(&self, log: &CallLog, request: Request) -> Result<Page<Record>, DestinationError> {
+        let mut left = limits::in_hand(self.timeout());
+        loop {
+            let waits = Arc::new(Mutex::new(None));
+            let (searches, priority, told) = (self.searches.clone(), log.turn().priority, Arc::clone(&waits));
+            let has_room = move || {
+                searches.take(priority).map_err(|wait| {
+                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
+                    let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
+                    DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
+                })
+            };
+            let made = self.make_after(log, request.clone(), Some(Box::new(has_room))).await;
+            let wait = *waits.lock().unwrap_or_else(PoisonError::into_inner);
+            match wait {
+                Some(wait) if wait <= left => {
+                    left -= wait;
+                    tokio::time::sleep(wait).await;
+                }
+                Some(_) | None => return made?.object(),
+            }
+        }
     }
 
     /// Makes a batch call that reads records. Those that are not there are left out.

@@ -43,9 +43,14 @@ pub(super) fn rules(settings: &HubSpotSettings) -> GateRules {
         open_min_ms: 5_000,
         open_max_ms: 60_000,
         probe_every_ms: 60_000,
-        in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
+        in_hand_ms: millis(in_hand(settings.timeout)),
         per_second: 0,
     }
+}
+
+/// Returns how long a call with this time-out waits in hand for its turn.
+pub(super) fn in_hand(timeout: Duration) -> Duration {
+    timeout.min(IN_HAND_MAX)
 }
 
 /// Reads the headers of an answer. The interval rolls, so the window of each answer ends one interval later.
