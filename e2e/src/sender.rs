@@ -47,6 +47,8 @@ struct SenderState {
     turn: AtomicUsize,
     accepted: Mutex<BTreeMap<String, String>>,
     answers: Mutex<BTreeMap<u16, u64>>,
+    /// The codes of errors that were answered.
+    codes: Mutex<BTreeSet<String>>,
     unanswered: AtomicUsize,
 }
 
@@ -93,7 +95,10 @@ impl Sender {
         };
         let answered = answered.await;
         match &answered {
-            Ok(answer) => *held(&self.shared.answers).entry(answer.status).or_default() += 1,
+            Ok(answer) => {
+                *held(&self.shared.answers).entry(answer.status).or_default() += 1;
+                held(&self.shared.codes).extend(answer.body["error"]["code"].as_str().map(str::to_owned));
+            }
             Err(_) => drop(self.shared.unanswered.fetch_add(1, Ordering::Relaxed)),
         }
         answered
@@ -141,6 +146,12 @@ impl Sender {
     #[must_use]
     pub fn statuses(&self) -> BTreeSet<u16> {
         held(&self.shared.answers).keys().copied().collect()
+    }
+
+    /// Returns the codes of errors that were answered.
+    #[must_use]
+    pub fn codes(&self) -> BTreeSet<String> {
+        held(&self.shared.codes).clone()
     }
 
     /// Returns how many posts got no answer.
