@@ -20,6 +20,8 @@ pub struct GateRules {
     pub per_second: u32,
     /// Length of the rate limit's window. Answers report where it ends.
     pub window_ms: i64,
+    /// Whether the limit is of the calls within any time of that length, so that no window begins or ends.
+    pub is_rolling: bool,
     /// How long a breaker is open at first, and at most.
     pub open_min_ms: i64,
     pub open_max_ms: i64,

@@ -129,6 +129,7 @@ mod tests {
         reserve: 0.1,
         per_second: 0,
         window_ms: 300_000,
+        is_rolling: false,
         probe_every_ms: 60_000,
         in_hand_ms: 8_000,
     };

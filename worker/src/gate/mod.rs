@@ -15,6 +15,7 @@ mod pause;
 mod policy;
 mod queue;
 mod rate_limit;
+mod rolling;
 mod sync;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -184,6 +185,12 @@ impl Gate {
     /// at `sent_ms`; unless a person has resumed them since.
     pub(crate) fn stop(&self, sent_ms: i64, reason: &'static str) {
         self.record(Report::Stop(sent_ms, reason));
+    }
+
+    /// Returns how many processes have called the destination within the last half minute, this one included.
+    #[must_use]
+    pub fn processes(&self) -> u32 {
+        u32::try_from(self.queue().policy.processes()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -5,13 +5,14 @@
 //! The quota left is never guessed. It is the smallest `remaining` reported in this window minus the calls in flight,
 //! so it includes the calls of other programs on the same credential. It is spread over the rest of the window. If no
 //! answer reports a limit, the calls in flight double with each round of answers until the first 429. Each 429 halves
-//! them, and from there they grow by one a second.
+//! them, and from there they grow by one a second. `rolling` has the limits without such windows.
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::policy::Answer;
+use super::rolling::RollingWindow;
 use super::{GateRules, Meaning, Priority};
 use crate::destinations::limits::WindowSeen;
 
@@ -36,12 +37,13 @@ const ONE_REFUSAL_MS: i64 = 1_000;
 /// Divisor of the calls a second that the configuration allows: that many may be made at once.
 const PACED_AT_ONCE: u32 = 20;
 /// Milliseconds until a call that waits for others' answers asks again.
-const ASK_AGAIN_MS: i64 = 50;
+pub(super) const ASK_AGAIN_MS: i64 = 50;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RateLimit {
     window: Option<Window>,
+    rolling: Option<RollingWindow>,
     /// Calls that may be made at once, as of `tokens_at_ms`.
     tokens: f64,
     tokens_at_ms: Option<i64>,
@@ -79,11 +81,14 @@ impl RateLimit {
         let is_opt_out = priority == Priority::OptOut;
         self.may(now_ms, out, priority, rules)?;
         let is_in_window = self.window.as_ref().is_some_and(|window| now_ms < window.ends_ms);
-        if !is_in_window {
+        if !is_in_window && self.rolling.is_none() {
             self.probed_ms = Some(now_ms);
         }
-        let is_paced = self.window.is_none() && rules.per_second > 0;
-        if is_paced || (is_in_window && !is_opt_out) {
+        if let Some(rolling) = &mut self.rolling {
+            rolling.count(now_ms);
+        }
+        let is_paced = self.window.is_none() && self.rolling.is_none() && rules.per_second > 0;
+        if is_paced || ((is_in_window || self.rolling.is_some()) && !is_opt_out) {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
         Ok(())
@@ -91,6 +96,15 @@ impl RateLimit {
 
     fn may(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let (is_opt_out, is_back_fill) = (priority == Priority::OptOut, priority == Priority::BackFill);
+        if let Some(rolling) = &self.rolling {
+            let (most, per_ms) = (rolling.at_once(), rolling.per_ms(rules));
+            if let Err(again_ms) = rolling.has_room(now_ms, out, priority, rules) {
+                // Time without room earns nothing: what was made at once would hold everything up again a window later.
+                (self.tokens, self.tokens_at_ms) = (self.tokens.min(needed(priority, most)), Some(now_ms));
+                return Err(again_ms);
+            }
+            return self.has_token(now_ms, priority, most, per_ms);
+        }
         // A call that hangs must not hold all others.
         let is_probed = self.probed_ms.is_some_and(|probed| now_ms - probed < PROBE_WAIT_MS);
         let Some(window) = &self.window else {
@@ -109,12 +123,16 @@ impl RateLimit {
         // Leave other programs the share that they use.
         let lasts_ms = float((window.ends_ms - now_ms).max(10));
         let per_ms = (left / lasts_ms - window.foreign_per_ms(now_ms, out)).max(1e-6);
-        // Quiet time earns calls at the current pace, up to `most`.
         let most = (float(window.limit) * BURST).max(1.0);
+        self.has_token(now_ms, priority, most, per_ms)
+    }
+
+    /// Returns whether a call keeps to this pace. Quiet time earns calls, at most as many as may be made at once.
+    fn has_token(&mut self, now_ms: i64, priority: Priority, most: f64, per_ms: f64) -> Result<(), i64> {
         let filled = self.tokens_at_ms.map_or(most, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
         (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(now_ms));
-        let needed = if is_back_fill { 1.0 + most * LEFT_BY_BACK_FILL } else { 1.0 };
-        if is_opt_out || self.tokens >= needed.min(most) {
+        let needed = needed(priority, most);
+        if priority == Priority::OptOut || self.tokens >= needed {
             return Ok(());
         }
         #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
@@ -150,6 +168,12 @@ impl RateLimit {
             return self.answered_without_limit(at_ms, answer.meaning == Meaning::TooMany);
         };
         self.probed_ms = None;
+        if rules.is_rolling {
+            self.window = None;
+            self.rolling = Some(RollingWindow::with(self.rolling.take(), answer, seen));
+            return;
+        }
+        self.rolling = None;
         let window = self.window.take().filter(|window| !window.is_followed_by(at_ms, seen));
         self.window = Some(match window {
             Some(window) => window.with(at_ms, sent_ms, seen),
@@ -184,12 +208,13 @@ impl RateLimit {
 
     /// Returns whether no answer has reported a limit and none was a 429. Processes then have nothing to share.
     pub(super) fn is_unlimited(&self) -> bool {
-        self.window.is_none() && self.halved_ms.is_none()
+        self.window.is_none() && self.rolling.is_none() && self.halved_ms.is_none()
     }
 
     /// Returns the limit and the latest known `remaining`.
     pub(super) fn quota(&self) -> Option<(i64, i64)> {
-        self.window.as_ref().map(|window| (window.limit, window.remaining))
+        let rolling = self.rolling.as_ref().map(|window| (window.limit, window.remaining));
+        rolling.or(self.window.as_ref().map(|window| (window.limit, window.remaining)))
     }
 }
 
@@ -250,7 +275,13 @@ impl Window {
     }
 }
 
+/// Returns how many calls must be earned before one with this priority, where at most so many are.
+fn needed(priority: Priority, most: f64) -> f64 {
+    let left = if priority == Priority::BackFill { most * LEFT_BY_BACK_FILL } else { 0.0 };
+    (1.0 + left).min(most)
+}
+
 #[expect(clippy::cast_precision_loss, reason = "calls and milliseconds of a window are far below 2^52")]
-fn float(number: i64) -> f64 {
+pub(super) fn float(number: i64) -> f64 {
     number as f64
 }

@@ -138,6 +138,7 @@ mod tests {
             reserve: 0.0,
             per_second: 0,
             window_ms: 300_000,
+            is_rolling: false,
             open_min_ms: 5_000,
             open_max_ms: 300_000,
             probe_every_ms: 60_000,

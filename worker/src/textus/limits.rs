@@ -16,6 +16,7 @@ pub fn rules(settings: &TextUsSettings) -> GateRules {
         reserve: settings.opt_out_reserve,
         per_second: 0,
         window_ms: millis(settings.rate_limit_window),
+        is_rolling: false,
         open_min_ms: millis(settings.breaker.open_min),
         open_max_ms: millis(settings.breaker.open_max),
         probe_every_ms: millis(settings.paused_probe),

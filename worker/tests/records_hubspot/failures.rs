@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use hookline_common::phone::Phone;
 use hookline_common::settings::HubSpotObject;
 use hookline_common::time::Timestamp;
 use hookline_sandbox::Fault;
@@ -245,6 +246,32 @@ async fn searches_that_waited_at_the_gate_do_not_go_together() {
     assert_eq!(searches.len(), made);
     // HubSpot refuses the sixth within a second.
     assert!(searches.iter().all(|search| search.status == Some(200)), "{searches:?}");
+}
+
+#[tokio::test]
+async fn processes_share_the_searches_of_a_second() {
+    let test = TestCrm::with(HubSpotObject::Communication, |options| options.latency = Duration::ZERO).await;
+    let another = test.another_process().await;
+    let phone = Phone::parse(PHONE);
+    // Each finds out that the other is there by its first calls.
+    test.find(None, Some(PHONE)).await.unwrap();
+    another.find_people(&test.attempt(), None, phone.as_ref()).await.unwrap();
+    eventually("each knows the other", || async {
+        [test.hubspot.gate(), another.gate()].iter().all(|gate| gate.is_some_and(|gate| gate.processes() == 2))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+
+    let attempt = test.attempt();
+    for _ in 0..8 {
+        let searches = (test.find(None, Some(PHONE)), another.find_people(&attempt, None, phone.as_ref()));
+        let (one, other) = tokio::join!(searches.0, searches.1);
+        one.unwrap();
+        other.unwrap();
+    }
+
+    // HubSpot refuses the sixth within a second.
+    assert!(test.crm.requests().iter().all(|request| request.status == Some(200)), "{:?}", test.crm.requests());
 }
 
 #[tokio::test]

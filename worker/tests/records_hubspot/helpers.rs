@@ -98,6 +98,11 @@ impl TestCrm {
         (self.hubspot, self.store) = process((&self.settings, &self.templates), &self.store_dir, &self.shutdown).await;
     }
 
+    /// Starts another process with the same store.
+    pub(crate) async fn another_process(&self) -> Arc<HubSpot> {
+        process((&self.settings, &self.templates), &self.store_dir, &self.shutdown).await.0
+    }
+
     pub(crate) fn settings_with_token(&self, token: &str) -> hookline_common::settings::Settings {
         let mut settings = hookline_common::settings::Settings::defaults();
         settings.system_of_record.hubspot =

@@ -18,6 +18,7 @@ fn rules() -> GateRules {
         reserve: 0.1,
         per_second: 0,
         window_ms: WINDOW_MS,
+        is_rolling: false,
         open_min_ms: 5_000,
         open_max_ms: 300_000,
         probe_every_ms: 60_000,
@@ -129,7 +130,7 @@ impl Server {
         let reset_ms = (self.ends_ms + 999) / 1000 * 1000;
         // The reported time left is relative to the answer's `Date`, in whole seconds.
         let waver_ms = if self.wavers && now_ms / 100 % 2 == 0 { 1000 } else { 0 };
-        let lasts_ms = reset_ms + waver_ms - now_ms / 1000 * 1000;
+        let lasts_ms = if self.slides { length_ms } else { reset_ms + waver_ms - now_ms / 1000 * 1000 };
         let reset_ms = reset_ms + waver_ms;
         let window = WindowSeen { limit: LIMIT, remaining: LIMIT - self.used, reset_ms, lasts_ms };
         is_ours.then(|| answer(if too_many { Meaning::TooMany } else { Meaning::Success }, Some(window)))
@@ -157,6 +158,7 @@ struct Simulation {
     others_per_second: i64,
     /// Milliseconds between two exchanges of one process.
     every_ms: i64,
+    rules: GateRules,
 }
 
 impl Simulation {
@@ -174,6 +176,7 @@ impl Simulation {
             calls: Vec::new(),
             others_per_second: 0,
             every_ms: if workers == 1 { 1 } else { 15 },
+            rules: rules(),
         }
     }
 
@@ -219,7 +222,8 @@ impl Simulation {
     fn exchange(&mut self, worker: usize) {
         let now = self.now_ms;
         let reports = std::mem::take(&mut self.reports[worker]);
-        let asked = Exchange { reports, ..asked(&worker.to_string(), self.out[worker], vec![NOTE; 4]) };
+        let asked =
+            Exchange { reports, rules: self.rules, ..asked(&worker.to_string(), self.out[worker], vec![NOTE; 4]) };
         for (_, Go { is_probe }) in self.policy.exchange(now, &asked) {
             self.calls.push(now);
             self.arriving.push((now + LATENCY_MS / 2, worker, is_probe));
@@ -499,6 +503,58 @@ fn where_the_window_slides_calls_go_on() {
     let (used, refused) = simulation.measure(6);
     assert!(used >= 40, "{used} % used");
     assert!(refused * 100 <= simulation.server.taken, "{refused} refused");
+}
+
+/// Rules of a destination that counts the calls within any time of a window's length.
+fn rolling() -> GateRules {
+    GateRules { is_rolling: true, reserve: 0.02, ..rules() }
+}
+
+#[test]
+fn others_and_a_missing_answer_do_not_stop_calls_within_a_rolling_limit() {
+    let mut simulation = Simulation::of(4);
+    simulation.server.slides = true;
+    simulation.rules = rolling();
+    simulation.others_per_second = 2;
+    simulation.run(WINDOW_MS * 2);
+
+    let (used, refused) = simulation.measure(6);
+    let left = 100 - 2 * WINDOW_MS / 1000;
+    let others_refused = simulation.server.others_refused;
+    println!("{used} % used where {left} % are left, {refused} refused, {others_refused} of others");
+    assert!(used * 100 >= left * 85, "{used} % used");
+    assert_eq!((refused, others_refused), (0, 0));
+
+    // The other programs are gone, and so is what our last answer said of them.
+    simulation.others_per_second = 0;
+    simulation.now_ms += WINDOW_MS;
+    let (used, refused) = simulation.measure(6);
+    assert!(used >= 94 && refused == 0, "{used} % used, {refused} refused");
+}
+
+#[test]
+fn nearly_all_of_a_rolling_limit_is_used_and_it_is_not_overrun_by_one_process_or_many() {
+    for workers in [1, 4, 10] {
+        let mut simulation = Simulation::of(workers);
+        simulation.server.slides = true;
+        simulation.rules = rolling();
+        simulation.run(WINDOW_MS * 2);
+
+        let (used, refused) = simulation.measure(6);
+        println!("{workers}: {used} % used, {refused} refused");
+        assert!(used >= 94, "{workers}: {used} % used");
+        assert_eq!(refused, 0, "{workers}");
+        let now_ms = simulation.now_ms;
+        assert!(simulation.policy.decide(now_ms, OPT_OUT, &simulation.rules).is_ok(), "an opt-out has room");
+
+        // After a quiet time, what still counts is not guessed.
+        simulation.server.forget();
+        for quiet_ms in [3_000, 8_000, 12_000, 19_000, 40_000] {
+            simulation.now_ms += quiet_ms;
+            simulation.run(5_000);
+        }
+        assert_eq!(simulation.server.refused, 0, "{workers}");
+    }
 }
 
 #[test]

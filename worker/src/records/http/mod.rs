@@ -239,6 +239,7 @@ fn rules(settings: &HttpRecordSettings) -> GateRules {
         per_second: settings.max_per_second,
         // No answer states a window.
         window_ms: 1_000,
+        is_rolling: false,
         open_min_ms: millis(OPEN_MIN),
         open_max_ms: millis(OPEN_MAX),
         probe_every_ms: millis(PROBE_EVERY),

@@ -288,8 +288,9 @@ impl Client {
         loop {
             let waits = Arc::new(Mutex::new(None));
             let (searches, priority, told) = (self.searches.clone(), log.turn().priority, Arc::clone(&waits));
+            let gate = Arc::clone(&self.gate);
             let has_room = move || {
-                searches.take(priority).map_err(|wait| {
+                searches.take(priority, gate.processes()).map_err(|wait| {
                     *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
                     let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
                     DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }

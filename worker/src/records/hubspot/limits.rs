@@ -18,18 +18,20 @@ use crate::destinations::priority::Priority;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Longest time that a call waits in hand for its turn, whatever the call's time-out.
 const IN_HAND_MAX: Duration = Duration::from_secs(8);
-/// Searches of this process within [`SECOND`]. The fifth is left to the account's other apps.
-const SEARCHES: usize = 4;
+/// Searches of all processes within [`SECOND`].
+const SEARCHES: u32 = 5;
+/// Fraction of the calls that is left to opt-outs. It never shrinks, as no window ends.
+const RESERVE: f64 = 0.02;
 /// The lowest documented number of calls in ten seconds.
 pub(super) const DOCUMENTED: (u64, Duration) = (100, WINDOW);
 /// [`BACK_FILL_SEARCHES`] and the time that they are made in.
-pub(super) const BACK_FILL_SEARCHES_IN: (u64, Duration) = (2, SECOND);
+pub(super) const BACK_FILL_SEARCHES_IN: (u64, Duration) = (BACK_FILL_SEARCHES as u64, SECOND);
 /// Searches that are not for an opt-out.
-const OTHER_SEARCHES: usize = 3;
-/// Searches of a back-fill, which is a process of its own: so that a worker beside it has as many as it may.
-const BACK_FILL_SEARCHES: usize = 2;
-/// Time between two of them where many wait.
-const APART: Duration = Duration::from_millis(370);
+const OTHER_SEARCHES: u32 = 4;
+/// Searches of a back-fill.
+const BACK_FILL_SEARCHES: u32 = 3;
+/// How long after its turn a search for an opt-out goes before all others.
+const KEPT: Duration = Duration::from_millis(200);
 /// A little more than a second, since searches take differently long on their way.
 const SECOND: Duration = Duration::from_millis(1100);
 /// Deliveries that were refused a search come back over this time at most.
@@ -38,8 +40,9 @@ const SPREAD_MAX: Duration = Duration::from_secs(30);
 /// Returns the rules of HubSpot's gate.
 pub(super) fn rules(settings: &HubSpotSettings) -> GateRules {
     GateRules {
-        reserve: 0.1,
+        reserve: RESERVE,
         window_ms: millis(WINDOW),
+        is_rolling: true,
         open_min_ms: 5_000,
         open_max_ms: 60_000,
         probe_every_ms: 60_000,
@@ -68,7 +71,7 @@ pub(super) fn read(headers: &HeaderMap, now: Timestamp) -> Limits {
     }
 }
 
-/// Counts this process's searches. Clones share the count. With several processes, a 429 tells what is too many.
+/// Counts this process's searches. Clones share the count. Processes that call HubSpot share its limit evenly.
 #[derive(Clone, Default)]
 pub(super) struct SearchLimit(Arc<Mutex<Searches>>);
 
@@ -77,36 +80,48 @@ struct Searches {
     made: VecDeque<Instant>,
     /// When the next search has room that nobody waits for.
     room_at: Option<Instant>,
+    /// Until when a search for an opt-out that waits goes first.
+    kept_until: Option<Instant>,
 }
 
 impl SearchLimit {
-    /// Counts a search that is made now.
+    /// Counts a search that is made now, while so many processes call HubSpot, this one included.
     ///
     /// # Errors
     /// How long to wait where it would be one too many. Deliveries that wait are told different times, so that they do
     /// not come back together.
-    pub(super) fn take(&self, priority: Priority) -> Result<(), Duration> {
-        self.take_at(Instant::now(), priority)
+    pub(super) fn take(&self, priority: Priority, processes: u32) -> Result<(), Duration> {
+        self.take_at(Instant::now(), priority, processes)
     }
 
-    fn take_at(&self, now: Instant, priority: Priority) -> Result<(), Duration> {
+    fn take_at(&self, now: Instant, priority: Priority, processes: u32) -> Result<(), Duration> {
         let mut searches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        searches.made.retain(|at| now.duration_since(*at) < SECOND);
-        let most = match priority {
+        // Of more processes than searches, each makes one in a longer time.
+        let time = SECOND * processes.div_ceil(SEARCHES).max(1);
+        searches.made.retain(|at| now.duration_since(*at) < time);
+        let all = match priority {
             Priority::OptOut => SEARCHES,
             Priority::Contact | Priority::Note => OTHER_SEARCHES,
             Priority::BackFill => BACK_FILL_SEARCHES,
         };
-        if searches.made.len() < most {
+        let most = (all / processes.max(1)).max(1) as usize;
+        let is_opt_out = priority == Priority::OptOut;
+        let is_kept = !is_opt_out && searches.kept_until.is_some_and(|until| now < until);
+        if searches.made.len() < most && !is_kept {
             searches.made.push_back(now);
+            if is_opt_out {
+                searches.kept_until = None;
+            }
             return Ok(());
         }
-        let first = searches.made.front().map_or(now, |at| *at) + SECOND;
-        if priority == Priority::OptOut {
+        let first = searches.made.front().map_or(now, |at| *at) + time;
+        if is_opt_out {
+            searches.kept_until = Some(first + KEPT);
             return Err(first.duration_since(now));
         }
+        let apart = time / u32::try_from(most).unwrap_or(1);
         let room_at = searches.room_at.map_or(first, |at| at.max(first)).min(now + SPREAD_MAX);
-        searches.room_at = Some(room_at + APART);
+        searches.room_at = Some(room_at + apart);
         Err(room_at.duration_since(now))
     }
 }
@@ -137,26 +152,46 @@ mod tests {
     }
 
     #[test]
-    fn searches_stay_below_five_a_second_and_opt_outs_have_one_of_their_own() {
+    fn searches_stay_within_five_a_second_and_opt_outs_have_one_of_their_own() {
         let (limit, now) = (SearchLimit::default(), Instant::now());
         for _ in 0..OTHER_SEARCHES {
-            assert_eq!(limit.take_at(now, Priority::Note), Ok(()));
+            assert_eq!(limit.take_at(now, Priority::Note, 1), Ok(()));
         }
-        assert!(limit.take_at(now, Priority::Note).is_err());
-        assert_eq!(limit.take_at(now, Priority::OptOut), Ok(()));
-        let wait = limit.take_at(now, Priority::OptOut).expect_err("one too many");
+        assert!(limit.take_at(now, Priority::Note, 1).is_err());
+        assert_eq!(limit.take_at(now, Priority::OptOut, 1), Ok(()));
+        let wait = limit.take_at(now, Priority::OptOut, 1).expect_err("one too many");
         assert!(wait >= Duration::from_secs(1));
 
-        assert_eq!(limit.take_at(now + wait, Priority::OptOut), Ok(()));
+        // The opt-out goes first when there is room again.
+        assert!(limit.take_at(now + wait, Priority::Note, 1).is_err());
+        assert_eq!(limit.take_at(now + wait, Priority::OptOut, 1), Ok(()));
+        assert_eq!(limit.take_at(now + wait, Priority::Note, 1), Ok(()));
     }
 
     #[test]
     fn many_that_wait_come_back_over_a_longer_time() {
         let (limit, now) = (SearchLimit::default(), Instant::now());
-        let waits: Vec<Duration> = (0..40).filter_map(|_| limit.take_at(now, Priority::Note).err()).collect();
+        let waits: Vec<Duration> = (0..40).filter_map(|_| limit.take_at(now, Priority::Note, 1).err()).collect();
 
-        assert!(waits.is_sorted_by(|a, b| *b >= *a + APART), "{waits:?}");
+        assert!(waits.is_sorted_by(|a, b| *b >= *a + SECOND / OTHER_SEARCHES), "{waits:?}");
         // Each of them has room when it comes back.
-        assert!(waits.iter().all(|wait| limit.take_at(now + *wait, Priority::Note).is_ok()));
+        assert!(waits.iter().all(|wait| limit.take_at(now + *wait, Priority::Note, 1).is_ok()));
+    }
+
+    #[test]
+    fn processes_together_stay_within_five_a_second() {
+        for processes in 1..=12 {
+            let start = Instant::now();
+            let limits: Vec<_> = (0..processes).map(|_| SearchLimit::default()).collect();
+            let mut made = 0;
+            for ms in 0..44_000 {
+                let now = start + Duration::from_millis(ms);
+                made += limits.iter().filter(|limit| limit.take_at(now, Priority::Note, processes).is_ok()).count();
+            }
+
+            let seconds = 44_000 / SECOND.as_millis();
+            assert!(made as u128 <= u128::from(SEARCHES) * seconds, "{processes} processes made {made}");
+            assert!(made as u128 >= seconds * 2, "{processes} processes made {made}");
+        }
     }
 }

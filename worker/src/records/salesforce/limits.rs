@@ -27,6 +27,7 @@ pub(super) fn rules(settings: &SalesforceSettings) -> GateRules {
     GateRules {
         reserve: 0.0,
         window_ms: 1_000,
+        is_rolling: false,
         open_min_ms: 5_000,
         open_max_ms: 60_000,
         probe_every_ms: 60_000,
