@@ -3,6 +3,7 @@
 mod back_fill;
 mod backup;
 mod bench;
+mod chain;
 mod commands;
 mod configuration;
 mod dead_letters;

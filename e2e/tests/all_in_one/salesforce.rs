@@ -3,20 +3,10 @@
 
 use hookline_e2e::AllInOne;
 use hookline_sandbox::salesforce::{
-    CustomField, PRIVATE_KEY, Salesforce, SalesforceEndpoint, SalesforceObject as Object, SalesforceOptions,
+    PRIVATE_KEY, Salesforce, SalesforceEndpoint, SalesforceObject as Object, SalesforceOptions,
 };
 
-fn install(crm: &Salesforce) {
-    let key = |name| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    crm.add_custom_field(Object::Task, key("TextUs_Thread_Key__c"));
-    for object in [Object::Contact, Object::Lead] {
-        crm.add_custom_field(object, key("TextUs_Contact_Id__c"));
-        crm.add_custom_field(object, CustomField::checkbox("SMS_Opted_Out__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_Out_At__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        crm.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 80));
-    }
-}
+use crate::chain::systems::install;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_says_what_an_org_lacks_and_is_content_with_the_package() {
