@@ -86,9 +86,12 @@ impl RateLimit {
         }
         if let Some(rolling) = &mut self.rolling {
             rolling.count(now_ms);
+            // Opt-outs do not wait for the pace, but the others make up for them: there is no window's end that would.
+            self.tokens = (self.tokens - 1.0).max(-float(rolling.limit));
+            return Ok(());
         }
-        let is_paced = self.window.is_none() && self.rolling.is_none() && rules.per_second > 0;
-        if is_paced || ((is_in_window || self.rolling.is_some()) && !is_opt_out) {
+        let is_paced = self.window.is_none() && rules.per_second > 0;
+        if is_paced || (is_in_window && !is_opt_out) {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
         Ok(())

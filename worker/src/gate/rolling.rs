@@ -11,6 +11,9 @@ use crate::destinations::limits::WindowSeen;
 /// Fraction of the limit that may be called at once after a quiet time. What is called at once comes back at once, so
 /// that after many an opt-out would find nothing for long.
 const BURST: f64 = 0.1;
+/// Fraction of the limit that opt-outs leave too: a call that was sent before that of the newest answer may have arrived
+/// after it, and a refusal would close the gate for all.
+const OPT_OUT_RESERVE: f64 = 0.01;
 /// Fraction of the limit that a back-fill leaves to calls that somebody waits for.
 const LEFT_BY_BACK_FILL: f64 = 0.1;
 /// Our calls are counted by spans of so many milliseconds.
@@ -66,7 +69,7 @@ impl RollingWindow {
     /// When to ask again.
     pub(super) fn has_room(&self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let reserve = match priority {
-            Priority::OptOut => 0.0,
+            Priority::OptOut => OPT_OUT_RESERVE,
             Priority::Contact | Priority::Note => rules.reserve,
             Priority::BackFill => rules.reserve + LEFT_BY_BACK_FILL,
         };

@@ -533,6 +533,22 @@ fn others_and_a_missing_answer_do_not_stop_calls_within_a_rolling_limit() {
 }
 
 #[test]
+fn within_a_rolling_limit_others_make_up_for_the_calls_of_opt_outs() {
+    let (mut policy, rules) = (Policy::default(), rolling());
+    let window = Some(WindowSeen { limit: 100, remaining: 99, reset_ms: WINDOW_MS, lasts_ms: WINDOW_MS });
+    let seen = Answer { window, ..answer(OperationClass::Reads, 1_000, Meaning::Success) };
+    policy.record(&Report::Answer(seen), &rules);
+
+    for number in 0..30 {
+        assert!(policy.decide(1_000, OPT_OUT, &rules).is_ok(), "{number}");
+    }
+
+    // Ten could be made at once, so the pace has to earn twenty calls, and the note's own.
+    assert!(policy.decide(1_000 + WINDOW_MS * 20 / 100, NOTE, &rules).is_err());
+    assert!(policy.decide(1_000 + WINDOW_MS * 23 / 100, NOTE, &rules).is_ok());
+}
+
+#[test]
 fn nearly_all_of_a_rolling_limit_is_used_and_it_is_not_overrun_by_one_process_or_many() {
     for workers in [1, 4, 10] {
         let mut simulation = Simulation::of(workers);
