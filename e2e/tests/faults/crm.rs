@@ -68,7 +68,7 @@ impl Conversations {
     }
 }
 
-async fn hubspot(options: HubSpotOptions) -> HubSpot {
+pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let by_key = options.unique_properties_on_engagements;
     let options = HubSpotOptions { token: TOKEN.to_owned(), ..options };
     let crm = HubSpot::start(options).await.expect("a loopback port");
@@ -83,7 +83,7 @@ async fn hubspot(options: HubSpotOptions) -> HubSpot {
     crm
 }
 
-fn use_crm(deployment: &mut Deployment<'_>, crm: &HubSpot) {
+pub(crate) fn use_crm(deployment: &mut Deployment<'_>, crm: &HubSpot) {
     for (name, value) in [
         ("SYSTEM_OF_RECORD__KIND", "hubspot"),
         ("SYSTEM_OF_RECORD__UPDATE_EVERY", "1s"),
@@ -105,7 +105,7 @@ async fn waiting(deployment: &Deployment<'_>, handler: &str) -> u64 {
 }
 
 /// Waits until every note is written and nothing waits any more.
-async fn all_is_written(deployment: &Deployment<'_>) -> Tally {
+pub(crate) async fn all_is_written(deployment: &Deployment<'_>) -> Tally {
     let deadline = Instant::now() + ALL_WRITTEN_WITHIN;
     while waiting(deployment, "log_note").await + waiting(deployment, "flag_opt_out").await > 0 {
         assert!(Instant::now() < deadline, "notes are not written");

@@ -10,6 +10,7 @@ mod crm;
 mod destinations;
 mod ingests;
 mod isolation;
+mod limits;
 mod network;
 mod outage;
 mod pacing;

@@ -63,7 +63,7 @@ pub(crate) fn is_named(person: usize) -> bool {
 
 fn before(person: usize) -> Before {
     match person % 3 {
-        0 if is_named(person) && person % 2 == 0 => Before::Twice,
+        0 if is_named(person) && person.is_multiple_of(2) => Before::Twice,
         0 if is_named(person) => Before::ByContact,
         0 | 1 => Before::ByNumber,
         _ => Before::Nobody,
