@@ -13,6 +13,7 @@ use hookline_common::time::Timestamp;
 use hookline_store::Store;
 use hookline_store::model::{Thread, ThreadFacts, ThreadMessage, ThreadStand};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::lanes::{Step, work_off};
@@ -26,11 +27,26 @@ const PAGE: u32 = 50;
 /// An event is received at most this long before the local day of its text begins: clocks and time zones differ.
 const BEFORE: Duration = Duration::from_hours(48);
 
+/// Lanes that wait until another has found its person. The others write notes meanwhile.
+const SEEKERS: usize = 3;
+/// How soon a thread comes again that finds too many of these.
+const SEEK_AGAIN: Duration = Duration::from_millis(500);
+
 /// The back-fill of notes.
 pub struct NotesSync {
     tools: Tools,
     fill: FillNotes,
     since: String,
+    people: People,
+}
+
+/// People are looked for one after the other. A search that is held is repeated with the calls before it, so that several
+/// at once would cost more calls, and be no faster.
+struct People {
+    one: Semaphore,
+    seekers: Semaphore,
+    /// Those whose person is linked by now.
+    known: Mutex<HashSet<String>>,
 }
 
 /// What there is to write.
@@ -84,6 +100,7 @@ impl Loose {
 
 struct Item {
     thread_id: String,
+    whose: String,
     tries: u32,
 }
 
@@ -121,7 +138,8 @@ impl NotesSync {
         }
         let (tools, textus) = Tools::new(settings, store).await?;
         let fill = FillNotes::new(settings, (tools.store.clone(), &tools.records), textus)?;
-        Ok(Self { tools, fill, since: since.to_owned() })
+        let people = People { one: Semaphore::new(1), seekers: Semaphore::new(SEEKERS), known: Mutex::default() };
+        Ok(Self { tools, fill, since: since.to_owned(), people })
     }
 
     /// Makes sure that calls can be made.
@@ -186,8 +204,25 @@ impl NotesSync {
         let change =
             |with: &dyn Fn(&mut NotesWritten)| with(&mut written.lock().unwrap_or_else(PoisonError::into_inner));
         let groups = plan.groups.into_values().collect();
+        let strangers = plan.people;
         let work = work_off(groups, LANES, stop, async |item: &mut Item| {
+            let is_known = |whose: &str| {
+                !strangers.contains(whose)
+                    || self.people.known.lock().unwrap_or_else(PoisonError::into_inner).contains(whose)
+            };
+            let mut turn = None;
+            if !is_known(&item.whose) {
+                let Ok(seeker) = self.people.seekers.try_acquire() else {
+                    return Step::Again(Timestamp::now().plus(SEEK_AGAIN));
+                };
+                turn = Some((seeker, self.people.one.acquire().await));
+            }
             let tried = self.write(&item.thread_id).await;
+            drop(turn);
+            if tried.is_ok() {
+                let mut known = self.people.known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.insert(item.whose.clone());
+            }
             match self.tools.tried(tried, &mut item.tries) {
                 Tried::Done(Filled::Written(0)) => {}
                 Tried::Done(Filled::Written(notes)) => change(&|written| {
@@ -307,7 +342,7 @@ impl NotesSync {
         if self.fill.known_person(thread).await?.is_none() {
             plan.people.insert(whose.clone());
         }
-        let item = Item { thread_id: thread.thread_id.clone(), tries: 0 };
+        let item = Item { thread_id: thread.thread_id.clone(), whose: whose.clone(), tries: 0 };
         plan.groups.entry(whose).or_default().push_back(item);
         Ok(())
     }

@@ -280,7 +280,7 @@ impl Policy {
         let breaker = &mut self.breakers[call.class.index()];
         match meaning {
             // The breaker doesn't count a 429: `Retry-After` says when to come back.
-            Meaning::TooMany => self.too_many(answer, rules),
+            Meaning::TooMany => self.too_many(answer),
             _ if call.stands_alone => {}
             Meaning::Failed | Meaning::NoAnswer => breaker.failed(at_ms, is_probe, rules),
             Meaning::Forbidden => breaker.worked(at_ms),
@@ -304,15 +304,14 @@ impl Policy {
         }
     }
 
-    fn too_many(&mut self, answer: &Answer, rules: &GateRules) {
+    fn too_many(&mut self, answer: &Answer) {
         // Calls in flight when the first 429 came all get one. Only the first counts.
         if answer.sent_ms > self.refused_ms {
             self.refused_ms = answer.at_ms;
             self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
         }
-        // `Retry-After` is the destination's answer to this very call; the window's end is second best, if it has one.
-        let fixed = answer.window.filter(|_| !rules.is_rolling);
-        let spent = fixed.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
+        // `Retry-After` is the destination's answer to this very call; the window's end is second best.
+        let spent = answer.window.filter(|window| window.remaining <= 0 && window.lasts_ms > 0);
         let asked_ms = answer.wait_ms.or(spent.map(|window| window.lasts_ms));
         let wait_ms = asked_ms.unwrap_or_else(|| backoff_ms(self.refusals_in_a_row));
         self.closed_until_ms = self.closed_until_ms.max(answer.at_ms + wait_ms);

@@ -36,6 +36,8 @@ const PROBE_WAIT_MS: i64 = 2_000;
 const ONE_REFUSAL_MS: i64 = 1_000;
 /// Divisor of the calls a second that the configuration allows: that many may be made at once.
 const PACED_AT_ONCE: u32 = 20;
+/// How far the clocks of two processes are apart at most.
+const CLOCKS_DIFFER_MS: i64 = 2_000;
 /// Milliseconds until a call that waits for others' answers asks again.
 pub(super) const ASK_AGAIN_MS: i64 = 50;
 
@@ -103,7 +105,7 @@ impl RateLimit {
             let (most, per_ms) = (rolling.at_once(), rolling.per_ms(rules));
             if let Err(again_ms) = rolling.has_room(now_ms, out, priority, rules) {
                 // Time without room earns nothing: what was made at once would hold everything up again a window later.
-                (self.tokens, self.tokens_at_ms) = (self.tokens.min(needed(priority, most)), Some(now_ms));
+                (self.tokens, self.tokens_at_ms) = (self.tokens.min(needed(priority, most)), Some(self.latest(now_ms)));
                 return Err(again_ms);
             }
             return self.has_token(now_ms, priority, most, per_ms);
@@ -133,13 +135,19 @@ impl RateLimit {
     /// Returns whether a call keeps to this pace. Quiet time earns calls, at most as many as may be made at once.
     fn has_token(&mut self, now_ms: i64, priority: Priority, most: f64, per_ms: f64) -> Result<(), i64> {
         let filled = self.tokens_at_ms.map_or(most, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
-        (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(now_ms));
+        (self.tokens, self.tokens_at_ms) = (filled.min(most), Some(self.latest(now_ms)));
         let needed = needed(priority, most);
         if priority == Priority::OptOut || self.tokens >= needed {
             return Ok(());
         }
         #[expect(clippy::cast_possible_truncation, reason = "clamped to a second")]
         Err(now_ms + ((needed - self.tokens) / per_ms).ceil().clamp(5.0, 1000.0) as i64)
+    }
+
+    /// Returns up to when calls are earned. Clocks of processes differ a little, and no time may be earned twice. A time
+    /// further ahead is of a clock that was set back since.
+    fn latest(&self, now_ms: i64) -> i64 {
+        self.tokens_at_ms.filter(|at| *at <= now_ms + CLOCKS_DIFFER_MS).map_or(now_ms, |at| at.max(now_ms))
     }
 
     /// Keeps to the pace that the configuration sets. A twentieth of a second's calls may be made at once, and only the
@@ -151,7 +159,7 @@ impl RateLimit {
         let at_once = f64::from((per_second / PACED_AT_ONCE).max(1));
         let per_ms = (f64::from(per_second) - at_once + 1.0) / 1_000.0;
         let filled = self.tokens_at_ms.map_or(at_once, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
-        (self.tokens, self.tokens_at_ms) = (filled.min(at_once), Some(now_ms));
+        (self.tokens, self.tokens_at_ms) = (filled.min(at_once), Some(self.latest(now_ms)));
         let needed = if is_back_fill { (1.0 + at_once * LEFT_BY_BACK_FILL).min(at_once) } else { 1.0 };
         // What time has earned is a sum of fractions, which may be a hair below the whole.
         if self.tokens > needed - 1e-6 {
@@ -173,7 +181,7 @@ impl RateLimit {
         self.probed_ms = None;
         if rules.is_rolling {
             self.window = None;
-            self.rolling = Some(RollingWindow::with(self.rolling.take(), answer, seen));
+            self.rolling = Some(RollingWindow::with(self.rolling.take(), answer, seen, rules));
             return;
         }
         self.rolling = None;

@@ -15,7 +15,7 @@ const BURST: f64 = 0.1;
 /// after it, and a refusal would close the gate for all.
 const OPT_OUT_RESERVE: f64 = 0.01;
 /// Fraction of the limit that a back-fill leaves to calls that somebody waits for.
-const LEFT_BY_BACK_FILL: f64 = 0.1;
+const BACK_FILL_RESERVE: f64 = 0.1;
 /// Our calls are counted by spans of so many milliseconds.
 const SPAN_MS: i64 = 250;
 /// Milliseconds after which a call that was let through has surely reached the destination.
@@ -39,11 +39,13 @@ pub(super) struct RollingWindow {
 
 impl RollingWindow {
     /// Takes in what an answer reports. An answer that was overtaken tells nothing.
-    pub(super) fn with(before: Option<Self>, answer: &Answer, seen: WindowSeen) -> Self {
+    pub(super) fn with(before: Option<Self>, answer: &Answer, seen: WindowSeen, rules: &GateRules) -> Self {
         let Answer { sent_ms, at_ms: seen_ms, .. } = *answer;
-        let lasts_ms = seen.lasts_ms.max(1);
+        // A wrong interval would hold everything for as long.
+        let lasts_ms = seen.lasts_ms.clamp(1, rules.window_ms);
         let ours = match before {
-            Some(newer) if newer.sent_ms > sent_ms => return newer,
+            // One from the future is of a clock that was set back since.
+            Some(newer) if newer.sent_ms > sent_ms && newer.sent_ms <= seen_ms => return newer,
             Some(before) => before.ours,
             None => Vec::new(),
         };
@@ -71,7 +73,7 @@ impl RollingWindow {
         let reserve = match priority {
             Priority::OptOut => OPT_OUT_RESERVE,
             Priority::Contact | Priority::Note => rules.reserve,
-            Priority::BackFill => rules.reserve + LEFT_BY_BACK_FILL,
+            Priority::BackFill => rules.reserve + BACK_FILL_RESERVE,
         };
         // Others go on while no answer tells of them, until as many of their calls no longer count.
         let untold_ms = (now_ms - self.seen_ms).min(SPAN_MS + ARRIVES_MS);
@@ -80,7 +82,8 @@ impl RollingWindow {
         if left >= 1.0 { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) }
     }
 
-    /// Returns how many calls are left, those in flight not taken off. It is too low rather than too high.
+    /// Returns how many calls are left, those in flight not taken off. Calls whose answers
+    /// tell no limit are missed until the next answer that does.
     fn remaining_at(&self, now_ms: i64) -> i64 {
         let still_counts = |from_ms: i64| now_ms < from_ms + SPAN_MS + ARRIVES_MS + self.lasts_ms;
         if !still_counts(self.seen_ms) {
@@ -106,7 +109,8 @@ impl RollingWindow {
 
     /// Returns how many calls of other programs the newest answer counted. A few are ours, which a span has dropped.
     fn others(&self) -> i64 {
-        let counted = self.ours.iter().filter(|(from_ms, _)| from_ms + SPAN_MS + self.lasts_ms > self.seen_ms);
+        let is_counted = |from_ms: i64| from_ms <= self.sent_ms && from_ms + SPAN_MS + self.lasts_ms > self.seen_ms;
+        let counted = self.ours.iter().filter(|(from_ms, _)| is_counted(*from_ms));
         let ours: i64 = counted.map(|(_, calls)| calls).sum();
         (self.limit - self.remaining - ours - self.limit / FEW).max(0)
     }

@@ -625,6 +625,17 @@ fn a_policy_survives_the_store() {
 }
 
 #[test]
+fn a_configured_pace_is_kept_by_processes_whose_clocks_differ() {
+    let rules = GateRules { per_second: 10, ..rules() };
+    let mut policy = Policy::default();
+
+    let made = (0..10_000).flat_map(|ms| [60_000 + ms, 60_100 + ms]);
+    let made = made.filter(|now_ms| policy.decide(*now_ms, NOTE, &rules).is_ok()).count();
+
+    assert!((90..=102).contains(&made), "{made} in ten seconds");
+}
+
+#[test]
 fn a_configured_pace_is_kept_in_every_second_and_used() {
     for per_second in [1, 3, 10, 19, 20, 47, 100, 400] {
         let rules = GateRules { per_second, ..rules() };

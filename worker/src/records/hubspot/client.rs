@@ -17,7 +17,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::errors::{self, BatchError};
-use super::limits::{self, SearchLimit};
+use super::limits::{self, Search, SearchLimit};
 use crate::calls::held::in_time;
 use crate::calls::http::{self, Answer, Call, Http, HttpOptions, LastLook, unreadable};
 use crate::calls::log::CallLog;
@@ -60,6 +60,11 @@ impl Credentials {
         bearer.set_sensitive(true);
         Ok(Self { token, bearer })
     }
+}
+
+fn too_many_searches(wait: Duration) -> DestinationError {
+    let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
+    DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
 }
 
 /// One call, before it has a token and a host.
@@ -282,29 +287,39 @@ impl Client {
     }
 
     /// Makes a search. One that would be too many within a second waits in hand for its turn, as calls do at the gate: an
-    /// attempt that needs several searches would otherwise begin anew at one of them, for ever.
+    /// attempt that needs several searches would otherwise begin anew at one of them, again and again.
     pub(super) async fn search(&self, log: &CallLog, request: Request) -> Result<Page<Record>, DestinationError> {
         let mut left = limits::in_hand(self.timeout());
+        let mut search = Search {
+            priority: log.turn().priority,
+            processes: self.gate.processes(),
+            has_begun: log.records().iter().any(|made| made.path.ends_with("/search")),
+        };
         loop {
-            let waits = Arc::new(Mutex::new(None));
-            let (searches, priority, told) = (self.searches.clone(), log.turn().priority, Arc::clone(&waits));
-            let gate = Arc::clone(&self.gate);
-            let has_room = move || {
-                searches.take(priority, gate.processes()).map_err(|wait| {
-                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
-                    let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
-                    DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
-                })
-            };
-            let made = self.make_after(log, request.clone(), Some(Box::new(has_room))).await;
-            let wait = *waits.lock().unwrap_or_else(PoisonError::into_inner);
-            match wait {
-                Some(wait) if wait <= left => {
-                    left -= wait;
-                    tokio::time::sleep(wait).await;
+            let waits = match self.searches.room(search) {
+                Ok(()) => {
+                    // Others may have gone meanwhile, while this one waited at the gate.
+                    let waits = Arc::new(Mutex::new(None));
+                    let (searches, told) = (self.searches.clone(), Arc::clone(&waits));
+                    let last_look = move || {
+                        searches.take(search).map_err(|wait| {
+                            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
+                            too_many_searches(wait)
+                        })
+                    };
+                    let made = self.make_after(log, request.clone(), Some(Box::new(last_look))).await;
+                    let wait = *waits.lock().unwrap_or_else(PoisonError::into_inner);
+                    let Some(wait) = wait else { return made?.object() };
+                    wait
                 }
-                Some(_) | None => return made?.object(),
+                Err(wait) => wait,
+            };
+            if waits > left {
+                return Err(too_many_searches(waits));
             }
+            left -= waits;
+            tokio::time::sleep(waits).await;
+            (search.processes, search.has_begun) = (self.gate.processes(), true);
         }
     }
 
