@@ -8,10 +8,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use hookline_common::settings::{HubSpotObject as Written, Settings};
 use hookline_sandbox::receiver::SECRET;
-use hookline_sandbox::{
-    CustomField, HubSpot, HubSpotObject, HubSpotOptions, Receiver, ReceiverOptions, Salesforce, SalesforceObject,
-    SalesforceOptions,
-};
+use hookline_sandbox::{HubSpot, HubSpotOptions, Receiver, ReceiverOptions, Salesforce, SalesforceOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::dev_file::RecordStandIn;
@@ -56,7 +53,8 @@ impl StandIn {
                 let hubspot = HubSpot::start(options).await.context("starting the stand-in for HubSpot")?;
                 let address = RecordStandIn::HubSpot { base_url: hubspot.base_url(), token };
                 RecordStandIn::configure(Some(address.clone()), settings)?;
-                add_properties(&hubspot, settings);
+                let own = &settings.system_of_record.hubspot;
+                hubspot.add_hookline_properties(&own.contact_key_property, &own.opted_out_property);
                 Self::HubSpot(hubspot, settings.system_of_record.hubspot.object, address)
             }
             RecordSystem::Salesforce => {
@@ -68,7 +66,8 @@ impl StandIn {
                 let base_url = salesforce.base_url();
                 let address = RecordStandIn::Salesforce { base_url, client_id, client_secret };
                 RecordStandIn::configure(Some(address.clone()), settings)?;
-                add_fields(&salesforce, settings);
+                let own = &settings.system_of_record.salesforce;
+                salesforce.add_hookline_fields(&own.task_key_field, &own.person_key_field, &own.opted_out_field);
                 Self::Salesforce(salesforce, address)
             }
             RecordSystem::Http => {
@@ -170,34 +169,6 @@ impl StandIn {
             Self::Salesforce(salesforce, _) => salesforce.stop().await,
             Self::Receiver(receiver, _) => receiver.stop().await,
         }
-    }
-}
-
-/// Makes the properties that `check --connect --create-properties` makes in a real account.
-fn add_properties(hubspot: &HubSpot, settings: &Settings) {
-    let own = &settings.system_of_record.hubspot;
-    hubspot.add_property(HubSpotObject::Contact, &own.contact_key_property, true);
-    hubspot.add_typed_property(HubSpotObject::Contact, &own.opted_out_property, "bool");
-    hubspot.add_typed_property(HubSpotObject::Contact, &format!("{}_at", own.opted_out_property), "datetime");
-    hubspot.add_typed_property(HubSpotObject::Contact, "sms_opted_in_at", "datetime");
-    hubspot.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
-}
-
-/// Adds the fields that deploy/salesforce/ brings into a real org, by the names of the configuration.
-fn add_fields(salesforce: &Salesforce, settings: &Settings) {
-    let own = &settings.system_of_record.salesforce;
-    let key = |name: &str| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    salesforce.add_custom_field(SalesforceObject::Task, key(&own.task_key_field));
-    let date = match own.opted_out_field.strip_suffix("__c") {
-        Some(name) => format!("{name}_At__c"),
-        None => format!("{}_At", own.opted_out_field),
-    };
-    for object in [SalesforceObject::Contact, SalesforceObject::Lead] {
-        salesforce.add_custom_field(object, key(&own.person_key_field));
-        salesforce.add_custom_field(object, CustomField::checkbox(&own.opted_out_field));
-        salesforce.add_custom_field(object, CustomField::date_time(&date));
-        salesforce.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        salesforce.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 255));
     }
 }
 

@@ -72,11 +72,7 @@ pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let by_key = options.unique_properties_on_engagements;
     let options = HubSpotOptions { token: TOKEN.to_owned(), ..options };
     let crm = HubSpot::start(options).await.expect("a loopback port");
-    crm.add_property(Object::Contact, "textus_contact_id", true);
-    crm.add_typed_property(Object::Contact, "sms_opted_out", "bool");
-    crm.add_typed_property(Object::Contact, "sms_opted_out_at", "datetime");
-    crm.add_typed_property(Object::Contact, "sms_opted_in_at", "datetime");
-    crm.add_property(Object::Contact, "sms_opt_out_source", false);
+    crm.add_hookline_properties("textus_contact_id", "sms_opted_out");
     if by_key {
         crm.add_property(Object::Communication, "textus_thread_key", true);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hookline_e2e::{ACCOUNT, Deployment, HANDLERS, People, Tally, send_all};
 use hookline_sandbox::salesforce::{
-    CustomField, Salesforce, SalesforceEndpoint, SalesforceObject, SalesforceOptions, SalesforceRecord,
+    Salesforce, SalesforceEndpoint, SalesforceObject, SalesforceOptions, SalesforceRecord,
 };
 use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{
@@ -270,15 +270,7 @@ async fn limits_of_textus_and_hubspot_are_used_and_not_overrun() {
 async fn salesforce() -> Salesforce {
     let options = SalesforceOptions { daily_limit: DAILY, ..SalesforceOptions::default() };
     let crm = Salesforce::start(options).await.expect("a loopback port");
-    let key = |name| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    crm.add_custom_field(SalesforceObject::Task, key("TextUs_Thread_Key__c"));
-    for object in [SalesforceObject::Contact, SalesforceObject::Lead] {
-        crm.add_custom_field(object, key("TextUs_Contact_Id__c"));
-        crm.add_custom_field(object, CustomField::checkbox("SMS_Opted_Out__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_Out_At__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        crm.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 80));
-    }
+    crm.add_hookline_fields("TextUs_Thread_Key__c", "TextUs_Contact_Id__c", "SMS_Opted_Out__c");
     crm
 }
 

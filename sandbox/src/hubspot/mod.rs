@@ -190,6 +190,16 @@ impl HubSpot {
         self.stand_in.with(|account| account.schema_mut(object).add_custom(name, kind, false));
     }
 
+    /// Adds the properties of contacts that Hookline needs, as `hookline check --connect --create-properties` does. The
+    /// arguments are the names that are configured.
+    pub fn add_hookline_properties(&self, contact_key: &str, opted_out: &str) {
+        self.add_property(HubSpotObject::Contact, contact_key, true);
+        self.add_typed_property(HubSpotObject::Contact, opted_out, "bool");
+        self.add_typed_property(HubSpotObject::Contact, &format!("{opted_out}_at"), "datetime");
+        self.add_typed_property(HubSpotObject::Contact, "sms_opted_in_at", "datetime");
+        self.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
+    }
+
     /// Removes a property of the account, with its values.
     pub fn remove_property(&self, object: HubSpotObject, name: &str) {
         self.stand_in.with(|account| account.remove_property(object, name));

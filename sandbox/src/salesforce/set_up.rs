@@ -11,6 +11,23 @@ impl Salesforce {
         self.stand_in.with(|org| org.set_up(object, |schema| schema.add(field.0)));
     }
 
+    /// Adds the fields that deploy/salesforce/ adds to an org. The arguments are the names that are configured.
+    pub fn add_hookline_fields(&self, task_key: &str, person_key: &str, opted_out: &str) {
+        let key = |name: &str| CustomField::text(name, 80).external_id().unique().case_sensitive();
+        self.add_custom_field(SalesforceObject::Task, key(task_key));
+        let date = match opted_out.strip_suffix("__c") {
+            Some(name) => format!("{name}_At__c"),
+            None => format!("{opted_out}_At"),
+        };
+        for object in [SalesforceObject::Contact, SalesforceObject::Lead] {
+            self.add_custom_field(object, key(person_key));
+            self.add_custom_field(object, CustomField::checkbox(opted_out));
+            self.add_custom_field(object, CustomField::date_time(&date));
+            self.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
+            self.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 80));
+        }
+    }
+
     /// Removes a field, if it exists. The values stay until the field is added again.
     pub fn remove_field(&self, object: SalesforceObject, name: &str) {
         self.stand_in.with(|org| {

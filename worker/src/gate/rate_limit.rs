@@ -36,8 +36,8 @@ const PROBE_WAIT_MS: i64 = 2_000;
 const ONE_REFUSAL_MS: i64 = 1_000;
 /// Divisor of the calls a second that the configuration allows: that many may be made at once.
 const PACED_AT_ONCE: u32 = 20;
-/// How far the clocks of two processes are apart at most.
-const CLOCKS_DIFFER_MS: i64 = 2_000;
+/// How far the clocks of two processes, or of a process and the store, are apart at most, the time of an exchange included.
+pub(super) const CLOCKS_DIFFER_MS: i64 = 2_000;
 /// Milliseconds until a call that waits for others' answers asks again.
 pub(super) const ASK_AGAIN_MS: i64 = 50;
 
@@ -82,15 +82,15 @@ impl RateLimit {
     pub(super) fn take(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
         let is_opt_out = priority == Priority::OptOut;
         self.may(now_ms, out, priority, rules)?;
-        let is_in_window = self.window.as_ref().is_some_and(|window| now_ms < window.ends_ms);
-        if !is_in_window && self.rolling.is_none() {
-            self.probed_ms = Some(now_ms);
-        }
         if let Some(rolling) = &mut self.rolling {
             rolling.count(now_ms);
             // Opt-outs do not wait for the pace, but the others make up for them: there is no window's end that would.
             self.tokens = (self.tokens - 1.0).max(-float(rolling.limit));
             return Ok(());
+        }
+        let is_in_window = self.window.as_ref().is_some_and(|window| now_ms < window.ends_ms);
+        if !is_in_window {
+            self.probed_ms = Some(now_ms);
         }
         let is_paced = self.window.is_none() && rules.per_second > 0;
         if is_paced || (is_in_window && !is_opt_out) {
@@ -100,7 +100,6 @@ impl RateLimit {
     }
 
     fn may(&mut self, now_ms: i64, out: i64, priority: Priority, rules: &GateRules) -> Result<(), i64> {
-        let (is_opt_out, is_back_fill) = (priority == Priority::OptOut, priority == Priority::BackFill);
         if let Some(rolling) = &self.rolling {
             let (most, per_ms) = (rolling.at_once(), rolling.per_ms(rules));
             if let Err(again_ms) = rolling.has_room(now_ms, out, priority, rules) {
@@ -115,12 +114,12 @@ impl RateLimit {
         let Some(window) = &self.window else {
             let has_room = float(out) < 1.0 + self.in_flight.floor();
             let may = if has_room || !is_probed { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) };
-            return may.and_then(|()| self.keeps_pace(now_ms, rules.per_second, is_back_fill));
+            return may.and_then(|()| self.keeps_pace(now_ms, rules.per_second, priority));
         };
         if now_ms >= window.ends_ms {
             return if is_probed { Err(now_ms + ASK_AGAIN_MS) } else { Ok(()) };
         }
-        let reserve = if is_opt_out { 0.0 } else { window.reserve(now_ms, rules) };
+        let reserve = if priority == Priority::OptOut { 0.0 } else { window.reserve(now_ms, rules) };
         let left = float(window.remaining - out) - window.slack(now_ms, out) - reserve;
         if left < 1.0 {
             return Err(window.asks_again_ms(now_ms, out, reserve, rules));
@@ -152,7 +151,7 @@ impl RateLimit {
 
     /// Keeps to the pace that the configuration sets. A twentieth of a second's calls may be made at once, and only the
     /// others are earned with time, so that no second has more calls than it may.
-    fn keeps_pace(&mut self, now_ms: i64, per_second: u32, is_back_fill: bool) -> Result<(), i64> {
+    fn keeps_pace(&mut self, now_ms: i64, per_second: u32, priority: Priority) -> Result<(), i64> {
         if per_second == 0 {
             return Ok(());
         }
@@ -160,7 +159,7 @@ impl RateLimit {
         let per_ms = (f64::from(per_second) - at_once + 1.0) / 1_000.0;
         let filled = self.tokens_at_ms.map_or(at_once, |at| self.tokens + float((now_ms - at).max(0)) * per_ms);
         (self.tokens, self.tokens_at_ms) = (filled.min(at_once), Some(self.latest(now_ms)));
-        let needed = if is_back_fill { (1.0 + at_once * LEFT_BY_BACK_FILL).min(at_once) } else { 1.0 };
+        let needed = needed(priority, at_once);
         // What time has earned is a sum of fractions, which may be a hair below the whole.
         if self.tokens > needed - 1e-6 {
             return Ok(());

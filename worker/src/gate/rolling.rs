@@ -76,7 +76,7 @@ impl RollingWindow {
             Priority::BackFill => rules.reserve + BACK_FILL_RESERVE,
         };
         // Others go on while no answer tells of them, until as many of their calls no longer count.
-        let untold_ms = (now_ms - self.seen_ms).min(SPAN_MS + ARRIVES_MS);
+        let untold_ms = (now_ms - self.seen_ms).clamp(0, SPAN_MS + ARRIVES_MS);
         let others = float(self.others()) / float(self.lasts_ms) * float(untold_ms);
         let left = float(self.remaining_at(now_ms) - out) - others.ceil() - float(self.limit) * reserve;
         if left >= 1.0 { Ok(()) } else { Err(now_ms + ASK_AGAIN_MS) }

@@ -11,6 +11,7 @@ use hookline_store::model::{GateRow, GateStanding};
 use tokio_util::sync::CancellationToken;
 
 use super::policy::{CheckResult, Policy};
+use super::rate_limit::CLOCKS_DIFFER_MS;
 use super::{Gate, GateRules};
 use crate::destinations::limits::MAX_WAIT;
 
@@ -23,8 +24,6 @@ const STORE_AWAY: Duration = Duration::from_millis(500);
 const LAST_WRITE: Duration = Duration::from_secs(1);
 /// A policy written this far in the future comes from a clock that was set back.
 const CLOCK_SET_BACK: Duration = Duration::from_secs(30);
-/// How far the clocks of the store and of a process are apart at most, the time of an exchange included.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(2);
 
 impl Gate {
     /// Runs in the background and keeps this gate and the store alike until `shutdown`.
@@ -97,7 +96,7 @@ fn read(row: &GateRow, now_ms: i64) -> Policy {
     // Workers of the previous version report a `Retry-After` only here. A longer wait than `MAX_WAIT` can only come
     // from a clock that was set back. A little more than the policy's own time is that time on the row's clock: if it
     // counted, each exchange would prolong the wait by the difference between the clocks.
-    let others = policy.closed_until_ms + millis(CLOCKS_DIFFER)..=now_ms + millis(MAX_WAIT);
+    let others = policy.closed_until_ms + CLOCKS_DIFFER_MS..=now_ms + millis(MAX_WAIT);
     let told = row.closed_until.map(Timestamp::as_millis).filter(|until| others.contains(until));
     policy.closed_until_ms = told.unwrap_or(policy.closed_until_ms);
     policy

@@ -27,12 +27,7 @@ const SINCE: &str = "2026-11-01";
 /// Starts a stand-in with every property of contacts.
 pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let crm = HubSpot::start(options).await.expect("the stand-in starts");
-    crm.add_property(Object::Contact, "textus_contact_id", true);
-    crm.add_typed_property(Object::Contact, "sms_opted_out", "bool");
-    for date in ["sms_opted_out_at", "sms_opted_in_at"] {
-        crm.add_typed_property(Object::Contact, date, "datetime");
-    }
-    crm.add_property(Object::Contact, "sms_opt_out_source", false);
+    crm.add_hookline_properties("textus_contact_id", "sms_opted_out");
     crm
 }
 

@@ -25,12 +25,7 @@ const DELIVERED: &str = "message.delivered";
 
 pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let hubspot = HubSpot::start(options).await.expect("the stand-in starts");
-    hubspot.add_property(HubSpotObject::Contact, "textus_contact_id", true);
-    hubspot.add_typed_property(HubSpotObject::Contact, "sms_opted_out", "bool");
-    for date in ["sms_opted_out_at", "sms_opted_in_at"] {
-        hubspot.add_typed_property(HubSpotObject::Contact, date, "datetime");
-    }
-    hubspot.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
+    hubspot.add_hookline_properties("textus_contact_id", "sms_opted_out");
     hubspot
 }
 

@@ -23,11 +23,7 @@ const UPDATE_EVERY: Duration = Duration::from_secs(1);
 async fn with_hubspot(options: HubSpotOptions) -> (HubSpot, TestPipeline) {
     let token = options.token.clone();
     let crm = HubSpot::start(options).await.expect("the stand-in starts");
-    crm.add_property(Object::Contact, "textus_contact_id", true);
-    crm.add_typed_property(Object::Contact, "sms_opted_out", "bool");
-    crm.add_typed_property(Object::Contact, "sms_opted_out_at", "datetime");
-    crm.add_typed_property(Object::Contact, "sms_opted_in_at", "datetime");
-    crm.add_property(Object::Contact, "sms_opt_out_source", false);
+    crm.add_hookline_properties("textus_contact_id", "sms_opted_out");
     let base_url = crm.base_url().parse().expect("a URL");
     let pipeline = TestPipeline::with(|setup| {
         let system = &mut setup.settings.system_of_record;

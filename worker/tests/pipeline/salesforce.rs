@@ -9,8 +9,7 @@ use hookline_common::names::HandlerName::{LogNote, SyncContact};
 use hookline_common::secret::Secret;
 use hookline_common::settings::{MessageLookup, OnUnknownContact, SystemOfRecordKind};
 use hookline_sandbox::salesforce::{
-    CustomField, Salesforce, SalesforceEndpoint as E, SalesforceObject as Object, SalesforceOptions, lock_row,
-    server_unavailable,
+    Salesforce, SalesforceEndpoint as E, SalesforceObject as Object, SalesforceOptions, lock_row, server_unavailable,
 };
 use hookline_sandbox::samples::{SampleFacts, sample};
 use hookline_sandbox::{Fault, FaultRule};
@@ -25,15 +24,7 @@ const UPSERT: E = E::Upsert(Object::Task);
 /// An org with every field.
 async fn org(options: SalesforceOptions) -> Salesforce {
     let crm = Salesforce::start(options).await.expect("the stand-in starts");
-    let key = |name| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    crm.add_custom_field(Object::Task, key("TextUs_Thread_Key__c"));
-    for object in [Object::Contact, Object::Lead] {
-        crm.add_custom_field(object, key("TextUs_Contact_Id__c"));
-        crm.add_custom_field(object, CustomField::checkbox("SMS_Opted_Out__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_Out_At__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        crm.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 80));
-    }
+    crm.add_hookline_fields("TextUs_Thread_Key__c", "TextUs_Contact_Id__c", "SMS_Opted_Out__c");
     crm
 }
 

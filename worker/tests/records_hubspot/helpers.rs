@@ -13,7 +13,7 @@ use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{HubSpotObject, HubSpotSettings};
 use hookline_common::testing::events::an_event;
 use hookline_common::time::Timestamp;
-use hookline_sandbox::hubspot::{HubSpot as StandIn, HubSpotObject as Object, HubSpotOptions, HubSpotRecord};
+use hookline_sandbox::hubspot::{HubSpot as StandIn, HubSpotOptions, HubSpotRecord};
 use hookline_sandbox::{Fault, FaultRule};
 use hookline_store::model::{PersonFacts, Thread, ThreadMessage};
 use hookline_store::{Location, Store, StoreOptions};
@@ -52,11 +52,7 @@ impl TestCrm {
 
     pub(crate) async fn with(object: HubSpotObject, change: impl FnOnce(&mut HubSpotOptions)) -> Self {
         let test = Self::bare(object, change).await;
-        test.crm.add_property(Object::Contact, "textus_contact_id", true);
-        test.crm.add_typed_property(Object::Contact, "sms_opted_out", "bool");
-        test.crm.add_typed_property(Object::Contact, "sms_opted_out_at", "datetime");
-        test.crm.add_typed_property(Object::Contact, "sms_opted_in_at", "datetime");
-        test.crm.add_property(Object::Contact, "sms_opt_out_source", false);
+        test.crm.add_hookline_properties("textus_contact_id", "sms_opted_out");
         test
     }
 

@@ -12,10 +12,7 @@ use hookline_common::service::telemetry::metrics::{Metrics, Role};
 use hookline_common::settings::{SalesforceObject as Kind, Settings, SystemOfRecordSettings};
 use hookline_common::testing::events::an_event;
 use hookline_common::time::Timestamp;
-use hookline_sandbox::salesforce::{
-    CustomField, Salesforce as StandIn, SalesforceEndpoint, SalesforceObject as Object, SalesforceOptions,
-    SalesforceRecord,
-};
+use hookline_sandbox::salesforce::{Salesforce as StandIn, SalesforceEndpoint, SalesforceOptions, SalesforceRecord};
 use hookline_sandbox::{Fault, FaultRule};
 use hookline_store::model::{PersonFacts, Thread, ThreadMessage};
 use hookline_store::{Location, Store, StoreOptions};
@@ -47,15 +44,7 @@ pub(crate) struct TestCrm {
 
 /// Adds every field that the connector needs, as the metadata package does.
 pub(crate) fn install(crm: &StandIn) {
-    let key = |name| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    crm.add_custom_field(Object::Task, key("TextUs_Thread_Key__c"));
-    for object in [Object::Contact, Object::Lead] {
-        crm.add_custom_field(object, key("TextUs_Contact_Id__c"));
-        crm.add_custom_field(object, CustomField::checkbox("SMS_Opted_Out__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_Out_At__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        crm.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 255));
-    }
+    crm.add_hookline_fields("TextUs_Thread_Key__c", "TextUs_Contact_Id__c", "SMS_Opted_Out__c");
 }
 
 impl TestCrm {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hookline_e2e::AllInOne;
 use hookline_sandbox::hubspot::{HubSpotEndpoint as H, HubSpotObject, throttled};
 use hookline_sandbox::salesforce::{
-    CustomField, Salesforce, SalesforceEndpoint as S, SalesforceObject, SalesforceOptions, SalesforceRecord, lock_row,
+    Salesforce, SalesforceEndpoint as S, SalesforceObject, SalesforceOptions, SalesforceRecord, lock_row,
     server_unavailable,
 };
 use hookline_sandbox::{
@@ -72,12 +72,7 @@ fn before(person: usize) -> Before {
 
 pub(crate) async fn hubspot(options: HubSpotOptions) -> HubSpot {
     let crm = HubSpot::start(options).await.expect("the stand-in starts");
-    crm.add_property(HubSpotObject::Contact, "textus_contact_id", true);
-    crm.add_typed_property(HubSpotObject::Contact, "sms_opted_out", "bool");
-    for date in ["sms_opted_out_at", "sms_opted_in_at"] {
-        crm.add_typed_property(HubSpotObject::Contact, date, "datetime");
-    }
-    crm.add_property(HubSpotObject::Contact, "sms_opt_out_source", false);
+    crm.add_hookline_properties("textus_contact_id", "sms_opted_out");
     crm
 }
 
@@ -91,15 +86,7 @@ pub(crate) fn to_hubspot(all_in_one: &mut AllInOne, crm: &HubSpot, token: &str) 
 
 /// Adds what the package of deploy/salesforce adds to an org.
 pub(crate) fn install(crm: &Salesforce) {
-    let key = |name| CustomField::text(name, 80).external_id().unique().case_sensitive();
-    crm.add_custom_field(SalesforceObject::Task, key("TextUs_Thread_Key__c"));
-    for object in [SalesforceObject::Contact, SalesforceObject::Lead] {
-        crm.add_custom_field(object, key("TextUs_Contact_Id__c"));
-        crm.add_custom_field(object, CustomField::checkbox("SMS_Opted_Out__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_Out_At__c"));
-        crm.add_custom_field(object, CustomField::date_time("SMS_Opted_In_At__c"));
-        crm.add_custom_field(object, CustomField::text("SMS_Opt_Out_Source__c", 80));
-    }
+    crm.add_hookline_fields("TextUs_Thread_Key__c", "TextUs_Contact_Id__c", "SMS_Opted_Out__c");
 }
 
 impl System {

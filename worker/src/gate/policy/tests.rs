@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod rolling;
+
 const LIMIT: i64 = 100;
 const WINDOW_MS: i64 = 20_000;
 const LATENCY_MS: i64 = 20;
@@ -503,74 +505,6 @@ fn where_the_window_slides_calls_go_on() {
     let (used, refused) = simulation.measure(6);
     assert!(used >= 40, "{used} % used");
     assert!(refused * 100 <= simulation.server.taken, "{refused} refused");
-}
-
-/// Rules of a destination that counts the calls within any time of a window's length.
-fn rolling() -> GateRules {
-    GateRules { is_rolling: true, reserve: 0.02, ..rules() }
-}
-
-#[test]
-fn others_and_a_missing_answer_do_not_stop_calls_within_a_rolling_limit() {
-    let mut simulation = Simulation::of(4);
-    simulation.server.slides = true;
-    simulation.rules = rolling();
-    simulation.others_per_second = 2;
-    simulation.run(WINDOW_MS * 2);
-
-    let (used, refused) = simulation.measure(6);
-    let left = 100 - 2 * WINDOW_MS / 1000;
-    let others_refused = simulation.server.others_refused;
-    println!("{used} % used where {left} % are left, {refused} refused, {others_refused} of others");
-    assert!(used * 100 >= left * 85, "{used} % used");
-    assert_eq!((refused, others_refused), (0, 0));
-
-    // The other programs are gone, and so is what our last answer said of them.
-    simulation.others_per_second = 0;
-    simulation.now_ms += WINDOW_MS;
-    let (used, refused) = simulation.measure(6);
-    assert!(used >= 94 && refused == 0, "{used} % used, {refused} refused");
-}
-
-#[test]
-fn within_a_rolling_limit_others_make_up_for_the_calls_of_opt_outs() {
-    let (mut policy, rules) = (Policy::default(), rolling());
-    let window = Some(WindowSeen { limit: 100, remaining: 99, reset_ms: WINDOW_MS, lasts_ms: WINDOW_MS });
-    let seen = Answer { window, ..answer(OperationClass::Reads, 1_000, Meaning::Success) };
-    policy.record(&Report::Answer(seen), &rules);
-
-    for number in 0..30 {
-        assert!(policy.decide(1_000, OPT_OUT, &rules).is_ok(), "{number}");
-    }
-
-    // Ten could be made at once, so the pace has to earn twenty calls, and the note's own.
-    assert!(policy.decide(1_000 + WINDOW_MS * 20 / 100, NOTE, &rules).is_err());
-    assert!(policy.decide(1_000 + WINDOW_MS * 23 / 100, NOTE, &rules).is_ok());
-}
-
-#[test]
-fn nearly_all_of_a_rolling_limit_is_used_and_it_is_not_overrun_by_one_process_or_many() {
-    for workers in [1, 4, 10] {
-        let mut simulation = Simulation::of(workers);
-        simulation.server.slides = true;
-        simulation.rules = rolling();
-        simulation.run(WINDOW_MS * 2);
-
-        let (used, refused) = simulation.measure(6);
-        println!("{workers}: {used} % used, {refused} refused");
-        assert!(used >= 94, "{workers}: {used} % used");
-        assert_eq!(refused, 0, "{workers}");
-        let now_ms = simulation.now_ms;
-        assert!(simulation.policy.decide(now_ms, OPT_OUT, &simulation.rules).is_ok(), "an opt-out has room");
-
-        // After a quiet time, what still counts is not guessed.
-        simulation.server.forget();
-        for quiet_ms in [3_000, 8_000, 12_000, 19_000, 40_000] {
-            simulation.now_ms += quiet_ms;
-            simulation.run(5_000);
-        }
-        assert_eq!(simulation.server.refused, 0, "{workers}");
-    }
 }
 
 #[test]

@@ -296,31 +296,43 @@ impl Client {
             has_begun: log.records().iter().any(|made| made.path.ends_with("/search")),
         };
         loop {
-            let waits = match self.searches.room(search) {
-                Ok(()) => {
-                    // Others may have gone meanwhile, while this one waited at the gate.
-                    let waits = Arc::new(Mutex::new(None));
-                    let (searches, told) = (self.searches.clone(), Arc::clone(&waits));
-                    let last_look = move || {
-                        searches.take(search).map_err(|wait| {
-                            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
-                            too_many_searches(wait)
-                        })
-                    };
-                    let made = self.make_after(log, request.clone(), Some(Box::new(last_look))).await;
-                    let wait = *waits.lock().unwrap_or_else(PoisonError::into_inner);
-                    let Some(wait) = wait else { return made?.object() };
-                    wait
-                }
+            let wait = match self.search_now(log, &request, search).await {
+                Ok(made) => return made?.object(),
                 Err(wait) => wait,
             };
-            if waits > left {
-                return Err(too_many_searches(waits));
+            if wait > left {
+                return Err(too_many_searches(wait));
             }
-            left -= waits;
-            tokio::time::sleep(waits).await;
+            left -= wait;
+            tokio::time::sleep(wait).await;
             (search.processes, search.has_begun) = (self.gate.processes(), true);
         }
+    }
+
+    /// Makes a search if it has room before it asks the gate, and still has when the gate lets it through: others may have
+    /// gone meanwhile.
+    ///
+    /// # Errors
+    /// How long to wait where it has no room.
+    async fn search_now(
+        &self,
+        log: &CallLog,
+        request: &Request,
+        search: Search,
+    ) -> Result<Result<Answer, DestinationError>, Duration> {
+        // A call that the gate lets through counts there, made or not.
+        self.searches.room(search)?;
+        let wait = Arc::new(Mutex::new(None));
+        let (searches, told) = (self.searches.clone(), Arc::clone(&wait));
+        let last_look = move || {
+            searches.take(search).map_err(|wait| {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
+                too_many_searches(wait)
+            })
+        };
+        let made = self.make_after(log, request.clone(), Some(Box::new(last_look))).await;
+        let wait = *wait.lock().unwrap_or_else(PoisonError::into_inner);
+        wait.map_or(Ok(made), Err)
     }
 
     /// Makes a batch call that reads records. Those that are not there are left out.

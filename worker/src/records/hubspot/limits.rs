@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_together_make_five_searches_a_second_at_most() {
+    fn processes_share_five_searches_a_second() {
         for processes in 1..=12 {
             let start = Instant::now();
             let limits: Vec<_> = (0..processes).map(|_| SearchLimit::default()).collect();
