@@ -28,7 +28,7 @@ use crate::destinations::limits::Limits;
 use crate::destinations::redact::{cut, redact};
 use crate::destinations::status;
 use crate::destinations::status::Meaning;
-use crate::gate::{After, Gate};
+use crate::gate::{After, Gate, Search};
 use crate::on_drop::OnDrop;
 
 /// Shorter than the whole time-out, to tell a time-out while connecting (surely not sent) from a later one.
@@ -143,6 +143,8 @@ pub(crate) struct Call {
     pub(crate) idempotency_key: Option<String>,
     /// Texts in this request that must not appear in an error, such as names.
     pub(crate) private: Vec<String>,
+    /// `None` for any call that is no search.
+    pub(crate) search: Option<Search>,
     /// Asked when the gate has let the call through: a limit that the gate does not know.
     pub(crate) last_look: Option<LastLook>,
 }
@@ -244,14 +246,15 @@ impl Http {
 
 impl Inner {
     async fn exchange(&self, mut call: Call, turn: &Turn) -> Ended {
-        let (_place, permit) = match self.gate.enter(turn.priority, call.operation, call.class, turn.place()).await {
+        let Call { operation, class, search, .. } = call;
+        let (_place, permit) = match self.gate.enter(turn.priority, operation, class, search, turn.place()).await {
             Ok(entered) => entered,
             Err(held) => return Ended { record: None, told: None, result: Err(held.into()) },
         };
         if let Some(Err(error)) = call.last_look.take().map(|look| look()) {
             return Ended { record: None, told: None, result: Err(error) };
         }
-        let (operation, method, shown) = (call.operation, call.method.to_string(), call.shown.clone());
+        let (method, shown) = (call.method.to_string(), call.shown.clone());
         let private = call.private.clone();
         let clock = Instant::now();
         crash_point("call.before");

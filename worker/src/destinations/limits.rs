@@ -18,6 +18,9 @@ pub struct GateRules {
     pub reserve: f64,
     /// Calls a second that the configuration allows, whatever the destination would take. 0 sets no limit.
     pub per_second: u32,
+    /// Searches a second that the destination takes of all processes, which no answer reports. 0 where searches are calls
+    /// like others.
+    pub searches: u32,
     /// Length of the rate limit's window. Answers report where it ends.
     pub window_ms: i64,
     /// Whether the limit is of the calls within any time of that length, so that no window begins or ends.

@@ -128,6 +128,7 @@ mod tests {
         open_max_ms: 300_000,
         reserve: 0.1,
         per_second: 0,
+        searches: 0,
         window_ms: 300_000,
         is_rolling: false,
         probe_every_ms: 60_000,

@@ -16,6 +16,7 @@ mod policy;
 mod queue;
 mod rate_limit;
 mod rolling;
+mod search_limit;
 mod sync;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ use tokio::time::Instant;
 use self::policy::{Answer, Call, Go, Report, Wait};
 pub use self::policy::{CheckResult, Why};
 use self::queue::Queue;
+pub use self::search_limit::Search;
+pub(crate) use self::search_limit::of_back_fill as searches_of_back_fill;
 use crate::destinations::limits::{GateRules, Limits};
 use crate::destinations::priority::Priority;
 use crate::destinations::standing::StandingReporter;
@@ -109,7 +112,7 @@ impl Gate {
     }
 
     /// Waits for a call's turn. `class` is the class whose breaker counts this call; it need not be the operation's
-    /// own. `place` resolves to one of the handler's places for a call in flight, and is awaited no longer than a turn.
+    /// own. A search has a limit of its own where the rules set one. `place` resolves to one of the handler's places for a call in flight, and is awaited no longer than a turn.
     ///
     /// # Errors
     /// When no call may be made for longer than a call waits in hand.
@@ -118,10 +121,13 @@ impl Gate {
         priority: Priority,
         operation: Operation,
         class: OperationClass,
+        search: Option<Search>,
         place: impl Future<Output = P>,
     ) -> Result<(P, Permit<'_>), Held> {
-        let call = Call::of(priority, operation, class);
+        let call = Call { search, ..Call::of(priority, operation, class) };
         self.shut_for(call)?;
+        let sent_back = self.queue().sends_back(self.now_ms(), call);
+        sent_back.map_or(Ok(()), |wait| Err(self.held(wait)))?;
         let in_hand_ms = self.queue().rules.in_hand_ms;
         let place = tokio::time::timeout(duration(in_hand_ms), place)
             .await
@@ -185,12 +191,6 @@ impl Gate {
     /// at `sent_ms`; unless a person has resumed them since.
     pub(crate) fn stop(&self, sent_ms: i64, reason: &'static str) {
         self.record(Report::Stop(sent_ms, reason));
-    }
-
-    /// Returns how many processes have called the destination within the last half minute, this one included.
-    #[must_use]
-    pub fn processes(&self) -> u32 {
-        u32::try_from(self.queue().policy.processes()).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn store(&self) -> &Store {

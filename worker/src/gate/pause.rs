@@ -121,12 +121,7 @@ mod tests {
     use super::*;
     use crate::destinations::priority::Priority;
 
-    const CHECK: Call = Call {
-        priority: Priority::OptOut,
-        class: OperationClass::Reads,
-        checks_credentials: true,
-        stands_alone: false,
-    };
+    const CHECK: Call = Call { checks_credentials: true, ..Call::new(Priority::OptOut, OperationClass::Reads) };
     const OPT_OUT: Call = Call::OPT_OUT_WRITE;
     const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::breaker::Breaker;
 use super::pause::Pause;
 use super::rate_limit::RateLimit;
+use super::search_limit::{Search, SearchLimit};
 use super::{GateRules, Meaning, Priority};
 use crate::destinations::limits::WindowSeen;
 use crate::destinations::standing::Standing;
@@ -36,6 +37,7 @@ pub(super) struct Policy {
     pub(super) closed_until_ms: i64,
     breakers: [Breaker; 3],
     pub(super) rate_limit: RateLimit,
+    searches: SearchLimit,
     /// When the last 429 that counts arrived. A 429 to a call that was sent before then doesn't count.
     pub(super) refused_ms: i64,
     /// 429s that count since the last call that went through.
@@ -56,6 +58,8 @@ pub(super) struct Policy {
 pub(super) struct Call {
     pub(super) priority: Priority,
     pub(super) class: OperationClass,
+    /// `None` for any other call.
+    pub(super) search: Option<Search>,
     /// Whether this is the call that tells if the credentials are valid.
     pub(super) checks_credentials: bool,
     /// The outcome of such a call says nothing about other calls, and theirs say nothing about it.
@@ -143,14 +147,14 @@ impl Call {
     pub(super) const OPT_OUT_WRITE: Self = Self::new(Priority::OptOut, OperationClass::OptOutWrites);
 
     pub(super) const fn new(priority: Priority, class: OperationClass) -> Self {
-        Self { priority, class, checks_credentials: false, stands_alone: false }
+        Self { priority, class, search: None, checks_credentials: false, stands_alone: false }
     }
 
     pub(super) fn of(priority: Priority, operation: Operation, class: OperationClass) -> Self {
         // A token that is asked for tells the same, and no other call can be made without it.
         let checks_credentials = matches!(operation, Operation::CheckToken | Operation::GetToken);
         let priority = if checks_credentials { Priority::OptOut } else { priority };
-        Self { priority, class, checks_credentials, stands_alone: operation.stands_alone() }
+        Self { checks_credentials, stands_alone: operation.stands_alone(), ..Self::new(priority, class) }
     }
 }
 
@@ -163,7 +167,9 @@ impl Policy {
         self.set_out(now_ms, &process, out);
         let mut granted = Vec::new();
         for call in &waiting {
-            if let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize) {
+            if self.has_search_room(now_ms, *call, &rules).is_ok()
+                && let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize)
+            {
                 *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
             }
         }
@@ -195,6 +201,11 @@ impl Policy {
                 self.pause.check_found_nothing(now_ms, rules.probe_every_ms);
             }
         })?;
+        // A search that waits for other searches holds no other call up.
+        if let Err(again_ms) = self.has_search_room(now_ms, call, rules) {
+            self.searches.waits(again_ms, call.priority);
+            return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
+        }
         let out = self.out.values().map(|(calls, _)| calls).sum();
         let taken = match self.is_anothers_turn(now_ms, call.priority) {
             true => Err(now_ms + TURN_MS),
@@ -205,6 +216,9 @@ impl Policy {
                 *waits_until_ms = again_ms.max(now_ms) + TURN_MS * 2;
             }
             return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
+        }
+        if call.search.is_some() {
+            self.searches.count(now_ms, call.priority);
         }
         match call.priority {
             Priority::Note => self.contacts_since_note = 0,
@@ -231,6 +245,14 @@ impl Policy {
             Priority::Contact => waits(Priority::OptOut) || (is_notes_turn && waits(Priority::Note)),
             Priority::Note => waits(Priority::OptOut) || (!is_notes_turn && waits(Priority::Contact)),
             Priority::BackFill => waits(Priority::OptOut) || waits(Priority::Contact) || waits(Priority::Note),
+        }
+    }
+
+    /// Returns whether a search has room among the searches; any other call has.
+    pub(super) fn has_search_room(&self, now_ms: i64, call: Call, rules: &GateRules) -> Result<(), i64> {
+        match call.search {
+            Some(_) if rules.searches > 0 => self.searches.has_room(now_ms, call.priority, rules),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -344,7 +366,8 @@ impl Policy {
 
     /// Returns whether nothing holds or limits calls, so that processes have nothing to agree on before a call.
     pub(super) fn is_free(&self, rules: &GateRules) -> bool {
-        rules.per_second == 0 && self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
+        let has_limits = rules.per_second > 0 || rules.searches > 0;
+        !has_limits && self.rate_limit.is_unlimited() && self.pause.is_flowing() && self.failing().is_empty()
     }
 }
 

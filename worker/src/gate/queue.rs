@@ -7,6 +7,7 @@ use hookline_common::names::OperationClass;
 use hookline_common::time::duration;
 
 use super::policy::{Call, Exchange, Go, Policy, Report, Wait, Why};
+use super::search_limit::{Search, SentBack, most_in_hand};
 use super::{GateRules, PAUSED_LOOK, Priority};
 
 /// Milliseconds until a call looks again while the store hasn't decided about it.
@@ -29,6 +30,7 @@ pub(super) struct Queue {
     /// The store's policy as this process last saw it, plus what happened here since.
     pub(super) policy: Policy,
     waiting: Vec<Call>,
+    sent_back: SentBack,
     /// Calls that the store let through and that have not begun.
     granted: Vec<(Call, Go)>,
     /// Calls that have begun and not ended.
@@ -45,10 +47,25 @@ impl Queue {
             asks_store: false,
             policy: Policy::default(),
             waiting: Vec::new(),
+            sent_back: SentBack::default(),
             granted: Vec::new(),
             out: 0,
             reports: Vec::new(),
         }
+    }
+
+    /// Returns how long a search has to wait elsewhere, if there is no room for searches and as many as may wait in hand
+    /// do so already.
+    pub(super) fn sends_back(&mut self, now_ms: i64, call: Call) -> Option<Wait> {
+        let is_first = |call: &Call| call.search == Some(Search::First) && call.priority != Priority::OptOut;
+        if !is_first(&call) || self.policy.has_search_room(now_ms, call, &self.rules).is_ok() {
+            return None;
+        }
+        let waiting = count(self.waiting.iter().filter(|call| is_first(call)).count());
+        let processes = self.policy.processes();
+        let is_full = waiting >= most_in_hand(processes, &self.rules);
+        let returns_ms = is_full.then(|| self.sent_back.returns_ms(now_ms, waiting, processes, &self.rules));
+        returns_ms.map(|at_ms| Wait { until_ms: Some(at_ms), why: Why::Turn })
     }
 
     /// Lets the call wait until [`Queue::leaves`].
@@ -103,7 +120,7 @@ impl Queue {
         for (granted, _) in &self.granted {
             take_one(&mut waiting, |call| call == granted);
         }
-        waiting.sort_by_key(|call| call.priority as usize);
+        waiting.sort_by_key(|call| (call.priority as usize, call.search == Some(Search::First)));
         if self.reports.is_empty() && waiting.is_empty() {
             return None;
         }

@@ -136,6 +136,7 @@ mod tests {
         let rules = GateRules {
             reserve: 0.0,
             per_second: 0,
+            searches: 0,
             window_ms: 300_000,
             is_rolling: false,
             open_min_ms: 5_000,

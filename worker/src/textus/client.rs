@@ -335,6 +335,7 @@ impl TextUs {
             body: None,
             idempotency_key: None,
             private: vec![token.expose().to_owned()],
+            search: None,
             last_look: None,
         })
     }

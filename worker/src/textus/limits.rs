@@ -15,6 +15,7 @@ pub fn rules(settings: &TextUsSettings) -> GateRules {
     GateRules {
         reserve: settings.opt_out_reserve,
         per_second: 0,
+        searches: 0,
         window_ms: millis(settings.rate_limit_window),
         is_rolling: false,
         open_min_ms: millis(settings.breaker.open_min),

@@ -4,6 +4,7 @@
 use super::*;
 
 mod rolling;
+mod search;
 
 const LIMIT: i64 = 100;
 const WINDOW_MS: i64 = 20_000;
@@ -11,14 +12,14 @@ const LATENCY_MS: i64 = 20;
 const NOTE: Call = Call::new(Priority::Note, OperationClass::Reads);
 const CONTACT: Call = Call::new(Priority::Contact, OperationClass::ContactWrites);
 const OPT_OUT: Call = Call::OPT_OUT_WRITE;
-const CHECK: Call =
-    Call { priority: Priority::OptOut, class: OperationClass::Reads, checks_credentials: true, stands_alone: false };
+const CHECK: Call = Call { checks_credentials: true, ..Call::new(Priority::OptOut, OperationClass::Reads) };
 const ALL: [Call; 4] = [OPT_OUT, CONTACT, NOTE, CHECK];
 
 fn rules() -> GateRules {
     GateRules {
         reserve: 0.1,
         per_second: 0,
+        searches: 0,
         window_ms: WINDOW_MS,
         is_rolling: false,
         open_min_ms: 5_000,

@@ -148,6 +148,7 @@ impl HttpRecords {
             body: Some(body),
             idempotency_key: None,
             private,
+            search: None,
             last_look: None,
         };
         match self.http.write(log, call).await {
@@ -237,6 +238,7 @@ fn rules(settings: &HttpRecordSettings) -> GateRules {
     GateRules {
         reserve: 0.0,
         per_second: settings.max_per_second,
+        searches: 0,
         // No answer states a window.
         window_ms: 1_000,
         is_rolling: false,

@@ -1,8 +1,8 @@
-//! The calls to HubSpot: paths of one version, the token, and the limit of searches.
+//! The calls to HubSpot: paths of one version, and the token.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,14 +17,13 @@ use serde_json::Value;
 use url::Url;
 
 use super::errors::{self, BatchError};
-use super::limits::{self, Search, SearchLimit};
-use crate::calls::held::in_time;
-use crate::calls::http::{self, Answer, Call, Http, HttpOptions, LastLook, unreadable};
+use super::limits;
+use crate::calls::http::{self, Answer, Call, Http, HttpOptions, unreadable};
 use crate::calls::log::CallLog;
 use crate::destinations::error::DestinationError;
 use crate::destinations::segment::encode;
 use crate::destinations::status;
-use crate::gate::{CheckResult, Gate};
+use crate::gate::{CheckResult, Gate, Search};
 
 /// The version of the API, which is supported until March 2028
 /// (<https://developers.hubspot.com/docs/developer-tooling/platform/versioning>).
@@ -39,7 +38,6 @@ pub(super) struct Client {
     gate: Arc<Gate>,
     base: Url,
     credentials: Arc<RwLock<Credentials>>,
-    searches: SearchLimit,
     /// Whether the scope that was missing last is one for reads.
     refused_reads: Arc<AtomicBool>,
 }
@@ -62,11 +60,6 @@ impl Credentials {
     }
 }
 
-fn too_many_searches(wait: Duration) -> DestinationError {
-    let why = "calls to system_of_record are held: HubSpot takes five searches a second".to_owned();
-    DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
-}
-
 /// One call, before it has a token and a host.
 #[derive(Clone)]
 pub(super) struct Request {
@@ -81,6 +74,7 @@ pub(super) struct Request {
     private: Vec<String>,
     /// Whether a missing scope pauses the destination.
     needs_scope: bool,
+    search: Option<Search>,
 }
 
 impl Request {
@@ -112,6 +106,7 @@ impl Request {
             body: None,
             private: Vec::new(),
             needs_scope: true,
+            search: None,
         }
     }
 
@@ -206,14 +201,7 @@ impl Client {
             is_final: status::is_final,
         };
         let http = Http::new(options, Arc::clone(&gate), None, metrics)?;
-        Ok(Self {
-            http,
-            gate,
-            base: settings.base_url.clone(),
-            credentials,
-            searches: SearchLimit::default(),
-            refused_reads: Arc::default(),
-        })
+        Ok(Self { http, gate, base: settings.base_url.clone(), credentials, refused_reads: Arc::default() })
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {
@@ -237,16 +225,7 @@ impl Client {
     }
 
     pub(super) async fn make(&self, log: &CallLog, request: Request) -> Result<Answer, DestinationError> {
-        self.make_after(log, request, None).await
-    }
-
-    async fn make_after(
-        &self,
-        log: &CallLog,
-        request: Request,
-        last_look: Option<LastLook>,
-    ) -> Result<Answer, DestinationError> {
-        let Request { operation, class, method, path, shown, body, mut private, needs_scope } = request;
+        let Request { operation, class, method, path, shown, body, mut private, needs_scope, search } = request;
         let Credentials { token, bearer } = self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone();
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|_no_url| unreadable("a path that is no URL"))?;
@@ -263,7 +242,8 @@ impl Client {
             body: body.map(|body| body.to_string().into()),
             idempotency_key: None,
             private,
-            last_look,
+            search,
+            last_look: None,
         };
         let answer = if is_read { self.http.get(log, call).await } else { self.http.write(log, call).await };
         if needs_scope && let Err(DestinationError::CredentialsRefused { status: 403, .. }) = answer {
@@ -286,53 +266,11 @@ impl Client {
         }
     }
 
-    /// Makes a search. One that would be too many within a second waits in hand for its turn, as calls do at the gate: an
-    /// attempt that needs several searches would otherwise begin anew at one of them, again and again.
+    /// Makes a search.
     pub(super) async fn search(&self, log: &CallLog, request: Request) -> Result<Page<Record>, DestinationError> {
-        let mut left = limits::in_hand(self.timeout());
-        let mut search = Search {
-            priority: log.turn().priority,
-            processes: self.gate.processes(),
-            has_begun: log.records().iter().any(|made| made.path.ends_with("/search")),
-        };
-        loop {
-            let wait = match self.search_now(log, &request, search).await {
-                Ok(made) => return made?.object(),
-                Err(wait) => wait,
-            };
-            if wait > left {
-                return Err(too_many_searches(wait));
-            }
-            left -= wait;
-            tokio::time::sleep(wait).await;
-            (search.processes, search.has_begun) = (self.gate.processes(), true);
-        }
-    }
-
-    /// Makes a search if it has room before it asks the gate, and still has when the gate lets it through: others may have
-    /// gone meanwhile.
-    ///
-    /// # Errors
-    /// How long to wait where it has no room.
-    async fn search_now(
-        &self,
-        log: &CallLog,
-        request: &Request,
-        search: Search,
-    ) -> Result<Result<Answer, DestinationError>, Duration> {
-        // A call that the gate lets through counts there, made or not.
-        self.searches.room(search)?;
-        let wait = Arc::new(Mutex::new(None));
-        let (searches, told) = (self.searches.clone(), Arc::clone(&wait));
-        let last_look = move || {
-            searches.take(search).map_err(|wait| {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(wait);
-                too_many_searches(wait)
-            })
-        };
-        let made = self.make_after(log, request.clone(), Some(Box::new(last_look))).await;
-        let wait = *wait.lock().unwrap_or_else(PoisonError::into_inner);
-        wait.map_or(Ok(made), Err)
+        let has_searched = log.records().iter().any(|made| made.path.ends_with("/search"));
+        let search = if has_searched { Search::Further } else { Search::First };
+        self.make(log, Request { search: Some(search), ..request }).await?.object()
     }
 
     /// Makes a batch call that reads records. Those that are not there are left out.

@@ -39,7 +39,7 @@ use super::{Cost, FlagWrite, Notes, OptOutFlag, Person, SystemOfRecord, Upserted
 use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::destinations::error::DestinationError;
-use crate::gate::{CheckResult, Gate};
+use crate::gate::{CheckResult, Gate, searches_of_back_fill};
 
 /// A call without an answer may still take effect for this long.
 const SETTLE_AFTER: Duration = Duration::from_secs(30);
@@ -186,7 +186,7 @@ impl SystemOfRecord for HubSpot {
             person_searches: 2,
             flag: 4,
             calls: Some(limits::DOCUMENTED),
-            searches: Some(limits::BACK_FILL_SEARCHES_IN),
+            searches: Some(searches_of_back_fill(limits::SEARCHES)),
         }
     }
 

@@ -289,6 +289,7 @@ impl Client {
             body: request.body.as_ref().map(|body| body.to_string().into()),
             idempotency_key: None,
             private,
+            search: None,
             last_look: Some(Box::new(has_room)),
         })
     }
@@ -334,6 +335,7 @@ impl Client {
             body: None,
             idempotency_key: None,
             private: Vec::new(),
+            search: None,
             last_look: None,
         };
         let listed: Vec<Listed> = self.http.get(log, call).await?.json()?;

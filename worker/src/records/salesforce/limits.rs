@@ -33,6 +33,7 @@ pub(super) fn rules(settings: &SalesforceSettings) -> GateRules {
         probe_every_ms: 60_000,
         in_hand_ms: millis(settings.timeout.min(IN_HAND_MAX)),
         per_second: 0,
+        searches: 0,
     }
 }
 

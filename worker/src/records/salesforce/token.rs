@@ -181,6 +181,7 @@ impl Tokens {
             body: Some(form.body.into()),
             idempotency_key: None,
             private: form.private,
+            search: None,
             last_look: None,
         };
         let answer = match self.http.write(log, call).await {
