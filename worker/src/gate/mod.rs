@@ -193,6 +193,12 @@ impl Gate {
         self.record(Report::Stop(sent_ms, reason));
     }
 
+    /// Returns how many calls of all processes are in flight, as far as this one knows.
+    #[must_use]
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.queue().in_flight().unsigned_abs()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }

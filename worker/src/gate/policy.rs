@@ -37,7 +37,7 @@ pub(super) struct Policy {
     pub(super) closed_until_ms: i64,
     breakers: [Breaker; 3],
     pub(super) rate_limit: RateLimit,
-    searches: SearchLimit,
+    pub(super) searches: SearchLimit,
     /// When the last 429 that counts arrived. A 429 to a call that was sent before then doesn't count.
     pub(super) refused_ms: i64,
     /// 429s that count since the last call that went through.
@@ -166,8 +166,9 @@ impl Policy {
         self.out.retain(|_, (_, said_ms)| now_ms - *said_ms < SILENT_MS);
         self.set_out(now_ms, &process, out);
         let mut granted = Vec::new();
+        self.searches.line_up(now_ms, &process, &waiting);
         for call in &waiting {
-            if self.has_search_room(now_ms, *call, &rules).is_ok()
+            if self.searches.has_room(now_ms, &process, *call, rules.searches).is_ok()
                 && let Some(waits_until_ms) = self.waits_until_ms.get_mut(call.priority as usize)
             {
                 *waits_until_ms = (*waits_until_ms).max(now_ms + TURN_MS * 2);
@@ -178,20 +179,26 @@ impl Policy {
         loop {
             let before = waiting.len();
             waiting.retain(|call| {
-                let Ok(go) = self.decide(now_ms, *call, &rules) else { return true };
+                let Ok(go) = self.decide_of(&process, now_ms, *call, &rules) else { return true };
                 out += 1;
                 self.set_out(now_ms, &process, out);
                 granted.push((*call, go));
                 false
             });
             if waiting.len() == before {
+                self.searches.line_up(now_ms, &process, &waiting);
                 return granted;
             }
         }
     }
 
-    /// Returns whether one call may be made now. If so, it takes the quota and the probe that the call needs.
+    /// Returns whether one call that is no search may be made now, whatever process makes it. See [`Self::decide_of`].
     pub(super) fn decide(&mut self, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
+        self.decide_of("", now_ms, call, rules)
+    }
+
+    /// Returns whether a process may make one call now. If so, it takes the quota and the probe that the call needs.
+    pub(super) fn decide_of(&mut self, process: &str, now_ms: i64, call: Call, rules: &GateRules) -> Result<Go, Wait> {
         let go = self.passes(now_ms, call).inspect_err(|wait| {
             let is_failing = matches!(wait.why, Why::Failing(_));
             if is_failing && call.priority == Priority::OptOut {
@@ -202,10 +209,8 @@ impl Policy {
             }
         })?;
         // A search that waits for other searches holds no other call up.
-        if let Err(again_ms) = self.has_search_room(now_ms, call, rules) {
-            self.searches.waits(again_ms, call.priority);
-            return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
-        }
+        let room = self.searches.has_room(now_ms, process, call, rules.searches);
+        room.map_err(|again_ms| Wait { until_ms: Some(again_ms), why: Why::Turn })?;
         let out = self.out.values().map(|(calls, _)| calls).sum();
         let taken = match self.is_anothers_turn(now_ms, call.priority) {
             true => Err(now_ms + TURN_MS),
@@ -218,7 +223,7 @@ impl Policy {
             return Err(Wait { until_ms: Some(again_ms), why: Why::Turn });
         }
         if call.search.is_some() {
-            self.searches.count(now_ms, call.priority);
+            self.searches.count(now_ms, process);
         }
         match call.priority {
             Priority::Note => self.contacts_since_note = 0,
@@ -248,16 +253,12 @@ impl Policy {
         }
     }
 
-    /// Returns whether a search has room among the searches; any other call has.
-    pub(super) fn has_search_room(&self, now_ms: i64, call: Call, rules: &GateRules) -> Result<(), i64> {
-        match call.search {
-            Some(_) if rules.searches > 0 => self.searches.has_room(now_ms, call.priority, rules),
-            Some(_) | None => Ok(()),
-        }
-    }
-
     pub(super) fn set_out(&mut self, now_ms: i64, process: &str, out: i64) {
         self.out.insert(process.to_owned(), (out, now_ms));
+    }
+
+    pub(super) fn out_of_others(&self, process: &str) -> i64 {
+        self.out.iter().filter(|(name, _)| *name != process).map(|(_, (calls, _))| calls).sum()
     }
 
     /// Returns whether a call may be made now, apart from the quota. Changes nothing.

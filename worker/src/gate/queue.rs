@@ -58,7 +58,8 @@ impl Queue {
     /// do so already.
     pub(super) fn sends_back(&mut self, now_ms: i64, call: Call) -> Option<Wait> {
         let is_first = |call: &Call| call.search == Some(Search::First) && call.priority != Priority::OptOut;
-        if !is_first(&call) || self.policy.has_search_room(now_ms, call, &self.rules).is_ok() {
+        let has_room = |call| self.policy.searches.has_room(now_ms, &self.process, call, self.rules.searches).is_ok();
+        if !is_first(&call) || has_room(call) {
             return None;
         }
         let waiting = count(self.waiting.iter().filter(|call| is_first(call)).count());
@@ -106,10 +107,10 @@ impl Queue {
     fn decide(&mut self, now_ms: i64, call: Call) -> Result<Go, Wait> {
         self.policy.set_out(now_ms, &self.process, self.out);
         if !self.asks_store || self.policy.is_free(&self.rules) {
-            return self.policy.decide(now_ms, call, &self.rules);
+            return self.policy.decide_of(&self.process, now_ms, call, &self.rules);
         }
         // The store decides. This process only estimates how long the wait is.
-        self.policy.clone().decide(now_ms, call, &self.rules)?;
+        self.policy.clone().decide_of(&self.process, now_ms, call, &self.rules)?;
         Err(Wait { until_ms: Some(now_ms + LOOK_MS), why: Why::Turn })
     }
 
@@ -120,7 +121,7 @@ impl Queue {
         for (granted, _) in &self.granted {
             take_one(&mut waiting, |call| call == granted);
         }
-        waiting.sort_by_key(|call| (call.priority as usize, call.search == Some(Search::First)));
+        waiting.sort_by_key(|call| (call.priority as usize, call.search != Some(Search::Further)));
         if self.reports.is_empty() && waiting.is_empty() {
             return None;
         }
@@ -131,7 +132,14 @@ impl Queue {
     /// Drops the `told` reports that the store received, and adds the calls that it let through.
     pub(super) fn exchanged(&mut self, told: usize, policy: Policy, granted: Vec<(Call, Go)>) {
         self.reports.drain(..told.min(self.reports.len()));
-        self.granted.extend(granted);
+        for (call, go) in granted {
+            // A call that is no longer waited for must not be counted now and made by another one later.
+            let of_kind = |calls: &mut dyn Iterator<Item = Call>| calls.filter(|other| *other == call).count();
+            let begins = of_kind(&mut self.granted.iter().map(|(call, _)| *call));
+            if begins < of_kind(&mut self.waiting.iter().copied()) {
+                self.granted.push((call, go));
+            }
+        }
         self.follow(policy);
     }
 
@@ -150,6 +158,10 @@ impl Queue {
         let surplus = self.reports.len().saturating_sub(REPORTS_KEPT);
         self.reports.drain(..surplus);
         self.policy.record(&report, &self.rules);
+    }
+
+    pub(super) fn in_flight(&self) -> i64 {
+        self.out + self.policy.out_of_others(&self.process)
     }
 
     pub(super) fn ended(&mut self) {
@@ -189,4 +201,33 @@ fn take_one<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
 
 fn count(calls: usize) -> i64 {
     i64::try_from(calls).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calls_of_all_processes_are_in_flight() {
+        let rules = GateRules {
+            reserve: 0.0,
+            per_second: 0,
+            searches: 0,
+            window_ms: 1_000,
+            is_rolling: false,
+            open_min_ms: 5_000,
+            open_max_ms: 60_000,
+            probe_every_ms: 60_000,
+            in_hand_ms: 8_000,
+        };
+        let mut queue = Queue::new("a".to_owned(), rules);
+        assert!(queue.take(1_000, Call::OPT_OUT_WRITE).is_ok());
+        let mut policy = queue.policy.clone();
+        policy.set_out(1_000, "b", 3);
+
+        queue.follow(policy);
+        assert_eq!(queue.in_flight(), 4);
+        queue.ended();
+        assert_eq!(queue.in_flight(), 3);
+    }
 }

@@ -26,9 +26,14 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 const CLOCK_SET_BACK: Duration = Duration::from_secs(30);
 
 impl Gate {
-    /// Runs in the background and keeps this gate and the store alike until `shutdown`.
-    pub async fn watch(self: Arc<Self>, shutdown: CancellationToken) {
+    /// Runs in the background and keeps this gate and the store alike until `shutdown`. From this call on, the store
+    /// decides about calls that processes have to agree on.
+    pub fn watch(self: Arc<Self>, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
         self.queue().asks_store = true;
+        self.run(shutdown)
+    }
+
+    async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -70,10 +75,12 @@ impl Gate {
     /// # Errors
     /// When the store can't be reached.
     pub async fn exchange(&self) -> Result<(), StoreError> {
-        let now_ms = self.now_ms();
+        let (began, began_ms) = (self.began, self.began_ms);
         let Some(asked) = self.queue().exchange() else { return Ok(()) };
         let told = asked.reports.len();
         let change = move |mut row: GateRow, now: Timestamp| {
+            // After the wait for the row, and again if the transaction is repeated.
+            let now_ms = began_ms + millis(began.elapsed());
             let mut policy = read(&row, now_ms);
             let granted = policy.exchange(now_ms, &asked);
             write(&mut row, &mut policy, now_ms, now, &asked.rules);

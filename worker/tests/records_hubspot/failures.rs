@@ -212,21 +212,10 @@ async fn a_missing_property_pauses_the_destination_and_is_named() {
 #[tokio::test]
 async fn a_search_too_many_waits_and_is_not_made() {
     let test = TestCrm::with(HubSpotObject::Communication, |options| options.latency = Duration::ZERO).await;
-    let mut refused = 0;
     for _ in 0..12 {
-        match test.find(None, Some(PHONE)).await {
-            Ok(_) => {}
-            Err(error) => {
-                let error = failure(error);
-                assert!(matches!(error, DestinationError::GateClosed { is_paused: false, .. }), "{error:?}");
-                assert!(held_for(&error) <= Duration::from_millis(1101), "{error:?}");
-                refused += 1;
-            }
-        }
+        test.find(None, Some(PHONE)).await.unwrap();
     }
 
-    let searches = test.crm.requests_to(E::Search(Object::Contact));
-    assert_eq!(searches + refused, 12);
     assert!(test.crm.requests().iter().all(|request| request.status == Some(200)), "no search was one too many");
 }
 
@@ -253,17 +242,8 @@ async fn processes_share_the_searches_of_a_second() {
     let test = TestCrm::with(HubSpotObject::Communication, |options| options.latency = Duration::ZERO).await;
     let another = test.another_process().await;
     let phone = Phone::parse(PHONE);
-    // Each finds out that the other is there by its first calls.
-    test.find(None, Some(PHONE)).await.unwrap();
-    another.find_people(&test.attempt(), None, phone.as_ref()).await.unwrap();
-    eventually("each knows the other", || async {
-        [test.hubspot.gate(), another.gate()].iter().all(|gate| gate.is_some_and(|gate| gate.processes() == 2))
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-
     let attempt = test.attempt();
-    for _ in 0..8 {
+    for _ in 0..10 {
         let searches = (test.find(None, Some(PHONE)), another.find_people(&attempt, None, phone.as_ref()));
         let (one, other) = tokio::join!(searches.0, searches.1);
         one.unwrap();

@@ -344,7 +344,6 @@ fn contact_id_of(key: &str) -> Option<String> {
     (!is_key_of_phone(key)).then(|| format!("{CONTACTS}{}", slug(key)))
 }
 
-/// HubSpot requires a name or an e-mail address.
 /// Returns the keys by which a person of these facts may be known, that of the TextUs contact first.
 fn keys_of(facts: &PersonFacts) -> Vec<String> {
     let mut keys = facts.contact_id.as_deref().map(keys_of_contact).unwrap_or_default();
@@ -352,6 +351,7 @@ fn keys_of(facts: &PersonFacts) -> Vec<String> {
     keys
 }
 
+/// HubSpot requires a name or an e-mail address.
 fn display_name(facts: &PersonFacts, key: &str) -> String {
     let name = facts.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
     let phone = facts.phones.first().map(Phone::as_e164);

@@ -270,9 +270,10 @@ impl Client {
             const RULES: HeaderName = HeaderName::from_static("sforce-duplicate-rule-header");
             headers.insert(RULES, HeaderValue::from_static("allowSave=true"));
         }
-        let (daily, priority) = (self.daily.clone(), log.turn().priority);
+        let (daily, gate, priority) = (self.daily.clone(), Arc::clone(&self.gate), log.turn().priority);
         let has_room = move || {
-            daily.take(priority).map_err(|wait| {
+            // The gate counts this call already.
+            daily.may(priority, gate.in_flight().saturating_sub(1)).map_err(|wait| {
                 let why = limits::why_held(priority).to_owned();
                 DestinationError::GateClosed { until: in_time(wait), why, is_paused: false }
             })

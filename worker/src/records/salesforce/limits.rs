@@ -73,25 +73,24 @@ impl DailyCount {
         }
     }
 
-    /// Counts a call that is made now, until an answer tells the org's own count.
+    /// Returns whether such a call may be made while this many others are in flight, which the count may not know yet.
     ///
     /// # Errors
     /// How long to wait where the rest is not for such a call.
-    pub(super) fn take(&self, priority: Priority) -> Result<(), Duration> {
-        self.take_at(Instant::now(), priority)
+    pub(super) fn may(&self, priority: Priority, in_flight: u64) -> Result<(), Duration> {
+        self.may_at(Instant::now(), priority, in_flight)
     }
 
-    fn take_at(&self, now: Instant, priority: Priority) -> Result<(), Duration> {
+    fn may_at(&self, now: Instant, priority: Priority, in_flight: u64) -> Result<(), Duration> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(seen) = seen.as_mut() else { return Ok(()) };
-        if reserve(priority).is_some_and(|reserve| leaves_only(reserve, seen.used, seen.most)) {
+        if reserve(priority).is_some_and(|reserve| leaves_only(reserve, seen.used + in_flight, seen.most)) {
             let age = now.saturating_duration_since(seen.at);
             if age < LOOK_EVERY {
                 return Err(LOOK_EVERY - age + SPREAD.mul_f64(rand::random()));
             }
             seen.at = now;
         }
-        seen.used += 1;
         Ok(())
     }
 }
@@ -166,22 +165,22 @@ mod tests {
     #[test]
     fn the_last_twentieth_is_for_opt_outs_and_other_apps() {
         let count = DailyCount::default();
-        assert_eq!(count.take(Priority::Note), Ok(()));
+        assert_eq!(count.may(Priority::Note, 0), Ok(()));
         let limits = count.read(&headers("api-usage=949/1000"));
         assert_eq!((limits.limit, limits.remaining, limits.window()), (Some(1000), Some(51), None));
-        assert_eq!(count.take(Priority::Note), Ok(()));
-        assert!(count.take(Priority::Note).is_err(), "a call counts before its answer does");
+        assert_eq!(count.may(Priority::Note, 0), Ok(()));
+        assert!(count.may(Priority::Note, 1).is_err(), "a call counts before its answer does");
 
         count.read(&headers("api-usage=950/1000"));
         let now = Instant::now();
 
-        assert_eq!(count.take_at(now, Priority::OptOut), Ok(()));
-        assert!(count.take_at(now, Priority::Note).is_err() && count.take_at(now, Priority::Contact).is_err());
+        assert_eq!(count.may_at(now, Priority::OptOut, 50), Ok(()));
+        assert!(count.may_at(now, Priority::Note, 0).is_err() && count.may_at(now, Priority::Contact, 0).is_err());
         // One call finds out whether the count has fallen.
-        assert_eq!(count.take_at(now + LOOK_EVERY, Priority::Note), Ok(()));
-        assert!(count.take_at(now + LOOK_EVERY, Priority::Note).is_err());
+        assert_eq!(count.may_at(now + LOOK_EVERY, Priority::Note, 0), Ok(()));
+        assert!(count.may_at(now + LOOK_EVERY, Priority::Note, 0).is_err());
         count.read(&headers("api-usage=100/1000"));
-        assert_eq!(count.take(Priority::Note), Ok(()));
+        assert_eq!(count.may(Priority::Note, 0), Ok(()));
     }
 
     #[test]
@@ -190,17 +189,18 @@ mod tests {
         count.read(&headers("api-usage=748/1000"));
         let now = Instant::now();
 
-        let taken: Vec<bool> = (0..3).map(|_| count.take_at(now, Priority::BackFill).is_ok()).collect();
+        let taken: Vec<bool> = (0..3).map(|out| count.may_at(now, Priority::BackFill, out).is_ok()).collect();
 
         assert_eq!(taken, [true, true, false]);
         for priority in [Priority::OptOut, Priority::Contact, Priority::Note] {
-            assert_eq!(count.take_at(now, priority), Ok(()), "{priority:?}");
+            assert_eq!(count.may_at(now, priority, 2), Ok(()), "{priority:?}");
         }
+        count.read(&headers("api-usage=750/1000"));
         // One call finds out whether the count has fallen.
         let later = now + LOOK_EVERY + Duration::from_secs(1);
-        let looks: Vec<bool> = (0..2).map(|_| count.take_at(later, Priority::BackFill).is_ok()).collect();
+        let looks: Vec<bool> = (0..2).map(|_| count.may_at(later, Priority::BackFill, 0).is_ok()).collect();
         assert_eq!(looks, [true, false]);
         count.read(&headers("api-usage=100/1000"));
-        assert_eq!(count.take(Priority::BackFill), Ok(()));
+        assert_eq!(count.may(Priority::BackFill, 0), Ok(()));
     }
 }
