@@ -15,8 +15,9 @@ use crate::destinations::limits::{GateRules, IN_HAND_MAX, Limits, MAX_WAIT};
 const WINDOW: Duration = Duration::from_secs(10);
 /// Searches a second, of all apps of the account.
 pub(super) const SEARCHES: u32 = 5;
-/// Fraction of the calls that is left to opt-outs. It never shrinks, as no window ends.
-const RESERVE: f64 = 0.02;
+/// Fraction of the calls that stays unused. No more is left to opt-outs, which go first: in any tenth of a second some of
+/// the calls no longer count.
+const RESERVE: f64 = 0.01;
 /// The lowest documented number of calls in ten seconds.
 pub(super) const DOCUMENTED: (u64, Duration) = (100, WINDOW);
 

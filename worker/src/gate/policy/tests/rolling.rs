@@ -4,7 +4,7 @@ use super::*;
 
 /// Rules of a destination that counts the calls within any time of a window's length.
 fn rolling() -> GateRules {
-    GateRules { is_rolling: true, reserve: 0.02, ..rules() }
+    GateRules { is_rolling: true, reserve: 0.01, ..rules() }
 }
 
 #[test]
@@ -55,11 +55,12 @@ fn the_last_calls_of_a_rolling_limit_are_left_to_those_who_go_first() {
     const BACK_FILL: Call = Call::new(Priority::BackFill, OperationClass::ContactWrites);
     let cases: [(i64, &[Call]); 4] =
         [(1, &[]), (2, &[OPT_OUT]), (3, &[OPT_OUT, NOTE]), (14, &[OPT_OUT, NOTE, BACK_FILL])];
+    let rules = GateRules { reserve: 0.02, ..rolling() };
     for (remaining, may) in cases {
         let mut policy = Policy::default();
-        policy.record(&rolling_answer(1_000, remaining, WINDOW_MS), &rolling());
+        policy.record(&rolling_answer(1_000, remaining, WINDOW_MS), &rules);
         for call in [OPT_OUT, NOTE, BACK_FILL] {
-            let is_go = policy.clone().decide(1_000, call, &rolling()).is_ok();
+            let is_go = policy.clone().decide(1_000, call, &rules).is_ok();
             assert_eq!(is_go, may.contains(&call), "{remaining} {call:?}");
         }
     }
@@ -86,7 +87,7 @@ fn a_rolling_limit_forgets_what_cannot_be() {
 fn calls_after_the_newest_answer_do_not_hide_those_of_others() {
     let (mut policy, rules) = (Policy::default(), rolling());
     policy.record(&rolling_answer(1_000, 40, WINDOW_MS), &rules);
-    // Others have made 60, of which 2 are not told from ours. That leaves 39 calls of a window: one in 513 ms.
+    // Others have made 60, of which 2 are not told from ours. That leaves 40 calls of a window: one in 500 ms.
     while is_rolling_go(&mut policy, 1_000) {}
 
     assert!(!is_rolling_go(&mut policy, 1_480));
@@ -107,7 +108,7 @@ fn nearly_all_of_a_rolling_limit_is_used_and_it_is_not_overrun_by_one_process_or
 
         let (used, refused) = simulation.measure(6);
         println!("{workers}: {used} % used, {refused} refused");
-        assert!(used >= 94, "{workers}: {used} % used");
+        assert!(used >= 95, "{workers}: {used} % used");
         assert_eq!(refused, 0, "{workers}");
         let now_ms = simulation.now_ms;
         assert!(simulation.policy.decide(now_ms, OPT_OUT, &simulation.rules).is_ok(), "an opt-out has room");
