@@ -112,6 +112,9 @@ impl WorkerApp {
         // The guard stops the presence task however this function is left.
         let ended = ended.drop_guard();
         let mut parts = JoinSet::new();
+        for gate in gates {
+            parts.spawn(gate.watch(shutdown.clone()));
+        }
         for name in &self.handlers {
             match handlers::build(*name, &self.context.settings, &self.clients)? {
                 Some(handler) => parts.spawn(consume::run(Arc::clone(&self.context), handler, shutdown.clone())),
@@ -130,9 +133,6 @@ impl WorkerApp {
         if self.handlers.contains(&HandlerName::FlagOptOut) && !again.is_empty() {
             let handler = FlagOptOut::new(&self.context.settings, &self.clients);
             parts.spawn(flag_checks::run(Arc::clone(&self.context), handler, again, shutdown.clone()));
-        }
-        for gate in gates {
-            parts.spawn(gate.watch(shutdown.clone()));
         }
         parts.spawn(self.clients.textus.clone().check_refused_token(shutdown.clone()));
         parts.spawn(subscription::run(

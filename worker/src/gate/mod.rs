@@ -135,6 +135,7 @@ impl Gate {
         let deadline_ms = self.now_ms() + in_hand_ms;
         self.queue().waits(call);
         let _leaves = OnDrop(|| self.queue().leaves(call));
+        let mut asks = true;
         loop {
             let changed = self.changed.notified();
             let now_ms = self.now_ms();
@@ -145,13 +146,16 @@ impl Gate {
                 }
                 Err(wait) => wait,
             };
-            self.wanted.notify_one();
+            // Searches that wait would otherwise ask after each change, and with each answer change something.
+            if asks || search.is_none() {
+                self.wanted.notify_one();
+            }
             let Some(until_ms) = wait.until_ms.filter(|until| *until <= deadline_ms && now_ms < deadline_ms) else {
                 return Err(self.held(wait));
             };
             tokio::select! {
-                () = changed => {}
-                () = tokio::time::sleep(duration((until_ms - now_ms).max(1))) => {}
+                () = changed => asks = false,
+                () = tokio::time::sleep(duration((until_ms - now_ms).max(1))) => asks = true,
             }
         }
     }

@@ -57,9 +57,9 @@ impl Queue {
     /// Returns how long a search has to wait elsewhere, if there is no room for searches and as many as may wait in hand
     /// do so already.
     pub(super) fn sends_back(&mut self, now_ms: i64, call: Call) -> Option<Wait> {
-        let is_first = |call: &Call| call.search == Some(Search::First) && call.priority != Priority::OptOut;
+        let is_first = |other: &Call| other.search == Some(Search::First) && other.priority == call.priority;
         let has_room = |call| self.policy.searches.has_room(now_ms, &self.process, call, self.rules.searches).is_ok();
-        if !is_first(&call) || has_room(call) {
+        if !is_first(&call) || call.priority == Priority::OptOut || has_room(call) {
             return None;
         }
         let waiting = count(self.waiting.iter().filter(|call| is_first(call)).count());
@@ -122,7 +122,9 @@ impl Queue {
             take_one(&mut waiting, |call| call == granted);
         }
         waiting.sort_by_key(|call| (call.priority as usize, call.search != Some(Search::Further)));
-        if self.reports.is_empty() && waiting.is_empty() {
+        // A place in the line of searches for which nobody waits any more holds others up.
+        let is_in_line = self.policy.searches.has_in_line(&self.process);
+        if self.reports.is_empty() && waiting.is_empty() && !is_in_line {
             return None;
         }
         let out = self.out + count(self.granted.len());

@@ -52,7 +52,8 @@ struct InLine {
 /// Which searches go first: the lowest of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Rank {
-    priority: usize,
+    /// Contacts and notes have one: the gate lets them take turns.
+    priority: u8,
     is_first: bool,
 }
 
@@ -67,7 +68,12 @@ impl Rank {
     /// Returns `None` for a call that is no search.
     fn of(call: Call) -> Option<Self> {
         let is_first = call.search? == Search::First;
-        Some(Self { priority: call.priority as usize, is_first })
+        let priority = match call.priority {
+            Priority::OptOut => 0,
+            Priority::Contact | Priority::Note => 1,
+            Priority::BackFill => 2,
+        };
+        Some(Self { priority, is_first })
     }
 }
 
@@ -112,6 +118,10 @@ impl SearchLimit {
         self.newest = self.newest.max(number);
         let waiting = ranks().filter(|other| *other == rank).count();
         self.line.insert(process.to_owned(), InLine { rank, waiting, number, asked_ms: now_ms });
+    }
+
+    pub(super) fn has_in_line(&self, process: &str) -> bool {
+        self.line.contains_key(process)
     }
 
     /// Those further in the future are of a clock that was set back since.

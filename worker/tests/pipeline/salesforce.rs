@@ -169,21 +169,6 @@ async fn a_busy_thread_of_a_known_person_needs_no_search() {
 }
 
 #[tokio::test]
-async fn a_text_of_somebody_new_looks_for_them_once() {
-    let crm = org(SalesforceOptions::default()).await;
-    let pipeline = TestPipeline::with(|setup| to_salesforce(&crm, setup)).await;
-
-    let person = SampleFacts { embed_contact: true, ..someone() };
-    pipeline.send_known(RECEIVED, &person).await;
-    pipeline.quiet().await;
-
-    assert_eq!((crm.contacts().len(), crm.tasks().len()), (1, 1));
-    let looks = crm.requests_to(E::Query);
-    assert!(crm.requests_to(E::Search) == 1 && looks <= 7, "each object by contact, by number and by key: {looks}");
-    assert_eq!((crm.orphans(), crm.violations()), (vec![], vec![]));
-}
-
-#[tokio::test]
 async fn a_new_contact_becomes_a_person_and_an_opt_out_is_on_every_record() {
     let crm = org(SalesforceOptions::default()).await;
     let pipeline = TestPipeline::with(|setup| to_salesforce(&crm, setup)).await;

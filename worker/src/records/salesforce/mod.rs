@@ -162,10 +162,10 @@ impl SystemOfRecord for Salesforce {
     }
 
     fn cost(&self) -> Cost {
-        // Each object is asked by key and by number, one search asks both, each is asked by key again, and the person is
-        // written.
+        // Each object is asked by key and by number, and one search asks both. All that is done twice, as somebody may come
+        // meanwhile, and the person is written.
         let objects = self.objects.len() as u64;
-        Cost { person: 3 * objects + 2, flag: objects + 4, ..Cost::default() }
+        Cost { person: 4 * objects + 3, flag: objects + 4, ..Cost::default() }
     }
 
     async fn check(&self, calls: &CallLog) -> Result<(), HandlerError> {
@@ -218,10 +218,6 @@ impl SystemOfRecord for Salesforce {
 
     async fn upsert_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
         self.upsert(attempt.calls, facts).await
-    }
-
-    async fn create_person(&self, attempt: &Attempt<'_>, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
-        self.create(attempt.calls, facts).await
     }
 
     async fn set_opt_out(

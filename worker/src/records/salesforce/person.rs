@@ -165,13 +165,6 @@ pub(super) fn slug(contact_id: &str) -> &str {
     contact_id.strip_prefix(CONTACTS).unwrap_or(contact_id)
 }
 
-/// Returns the keys by which a person of these facts may be known, that of the TextUs contact first.
-pub(super) fn keys_of(facts: &PersonFacts) -> Vec<String> {
-    let mut keys = facts.contact_id.as_deref().map(keys_of_contact).unwrap_or_default();
-    keys.extend(facts.phones.iter().map(key_of_phone));
-    keys
-}
-
 /// Returns the forms in which a contact's id may have been entered.
 pub(super) fn keys_of_contact(contact_id: &str) -> Vec<String> {
     let slug = slug(contact_id);

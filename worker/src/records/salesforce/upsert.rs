@@ -14,7 +14,7 @@ use serde_json::json;
 use super::client::Request;
 use super::errors::failed;
 use super::people::{ambiguous, changes_too_fast};
-use super::person::{contact_id_of, is_key_of_phone, key_of_phone, keys_of, object_name, slug};
+use super::person::{contact_id_of, is_key_of_phone, key_of_phone, keys_of_contact, object_name, slug};
 use super::set_up::Verdict;
 use super::soql::{Record, long_id, object_of};
 use super::{Failure, Salesforce};
@@ -47,23 +47,16 @@ impl Salesforce {
     pub(super) async fn upsert(&self, log: &CallLog, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
         match self.same_person(log, facts).await? {
             Some(person) => self.complete(log, person, facts).await,
-            None => self.create_person(log, facts).await,
-        }
-    }
-
-    /// Creates a person whom neither queries nor a search have just found. The records themselves are asked for the keys
-    /// once more, which is exact.
-    pub(super) async fn create(&self, log: &CallLog, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
-        match self.by_keys(log, &keys_of(facts)).await? {
-            Some(person) => self.complete(log, person, facts).await,
-            None => self.create_person(log, facts).await,
+            None => self.create(log, facts).await,
         }
     }
 
     /// Returns the person whom these facts describe: the one with this contact id, else the one with one of the phones
     /// and no other contact id.
     async fn same_person(&self, log: &CallLog, facts: &PersonFacts) -> Result<Option<Record>, HandlerError> {
-        if let Some(person) = self.by_keys(log, &keys_of(facts)).await? {
+        let mut keys = facts.contact_id.as_deref().map(keys_of_contact).unwrap_or_default();
+        keys.extend(facts.phones.iter().map(key_of_phone));
+        if let Some(person) = self.by_keys(log, &keys).await? {
             return Ok(Some(person));
         }
         for phone in &facts.phones {
@@ -94,7 +87,7 @@ impl Salesforce {
         facts.contact_id.is_none() || key.is_none_or(is_key_of_phone)
     }
 
-    async fn create_person(&self, log: &CallLog, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
+    async fn create(&self, log: &CallLog, facts: &PersonFacts) -> Result<Upserted, HandlerError> {
         let key = facts.contact_id.as_deref().map(slug).map(str::to_owned);
         let (Some(key), Some(object)) =
             (key.or_else(|| facts.phones.first().map(key_of_phone)), self.objects.first().copied())

@@ -61,6 +61,32 @@ fn of_five_searches_one_is_left_to_opt_outs_and_a_back_fill_leaves_two() {
 }
 
 #[test]
+fn contacts_of_one_process_do_not_keep_the_notes_of_another_waiting() {
+    let (mut policy, contact) = (unlimited(), Call { search: Some(Search::First), ..CONTACT });
+    let mut made = [0, 0];
+    for now_ms in 1_000..21_000 {
+        made[0] += granted(&mut policy, now_ms, "import", &[contact; 6]).len();
+        made[1] += granted(&mut policy, now_ms, "texts", &[FIRST; 6]).len();
+    }
+    assert!(made[0] + made[1] > 55 && made.iter().all(|made| *made > 20), "{made:?}");
+}
+
+#[test]
+fn a_process_whose_searches_were_given_up_leaves_the_line() {
+    let mut policy = unlimited();
+    assert_eq!(granted(&mut policy, 1_000, "a", &[OF_OPT_OUT; 9]).len(), 5);
+    let mut queue = crate::gate::queue::Queue::new("a".to_owned(), five_searches());
+    queue.follow(policy.clone());
+
+    let asked = queue.exchange().expect("a place in the line to give up");
+    policy.exchange(1_100, &asked);
+    queue.follow(policy.clone());
+
+    assert!(queue.exchange().is_none());
+    assert_eq!(granted(&mut policy, 2_300, "b", &[FIRST; 9]).len(), 4);
+}
+
+#[test]
 fn a_process_that_died_keeps_no_place_in_the_line() {
     let mut policy = unlimited();
     assert_eq!(granted(&mut policy, 1_000, "dead", &[OF_OPT_OUT; 9]).len(), 5);
