@@ -112,7 +112,8 @@ impl Gate {
     }
 
     /// Waits for a call's turn. `class` is the class whose breaker counts this call; it need not be the operation's
-    /// own. A search has a limit of its own where the rules set one. `place` resolves to one of the handler's places for a call in flight, and is awaited no longer than a turn.
+    /// own. A search has a limit of its own where the rules set one. `place` resolves to one of the handler's places for a
+    /// call in flight, and is awaited no longer than a turn.
     ///
     /// # Errors
     /// When no call may be made for longer than a call waits in hand.
