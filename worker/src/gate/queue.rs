@@ -204,32 +204,3 @@ fn take_one<T>(all: &mut Vec<T>, is_it: impl Fn(&T) -> bool) {
 fn count(calls: usize) -> i64 {
     i64::try_from(calls).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_calls_of_all_processes_are_in_flight() {
-        let rules = GateRules {
-            reserve: 0.0,
-            per_second: 0,
-            searches: 0,
-            window_ms: 1_000,
-            is_rolling: false,
-            open_min_ms: 5_000,
-            open_max_ms: 60_000,
-            probe_every_ms: 60_000,
-            in_hand_ms: 8_000,
-        };
-        let mut queue = Queue::new("a".to_owned(), rules);
-        assert!(queue.take(1_000, Call::OPT_OUT_WRITE).is_ok());
-        let mut policy = queue.policy.clone();
-        policy.set_out(1_000, "b", 3);
-
-        queue.follow(policy);
-        assert_eq!(queue.in_flight(), 4);
-        queue.ended();
-        assert_eq!(queue.in_flight(), 3);
-    }
-}

@@ -598,3 +598,16 @@ fn a_configured_pace_is_kept_in_every_second_and_used() {
         assert!(!policy.is_free(&rules), "all processes share the pace");
     }
 }
+
+#[test]
+fn the_calls_of_all_processes_are_in_flight() {
+    let mut queue = crate::gate::queue::Queue::new("a".to_owned(), rules());
+    assert!(queue.take(1_000, OPT_OUT).is_ok());
+    let mut policy = queue.policy.clone();
+    policy.set_out(1_000, "b", 3);
+
+    queue.follow(policy);
+    assert_eq!(queue.in_flight(), 4);
+    queue.ended();
+    assert_eq!(queue.in_flight(), 3);
+}
