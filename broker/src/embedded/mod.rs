@@ -156,6 +156,7 @@ struct Owner {
     newcomers: mpsc::UnboundedSender<Consumer>,
     closing: CancellationToken,
     dispatcher: Mutex<Option<JoinHandle<()>>>,
+    checkpointer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EmbeddedBroker {
@@ -296,12 +297,13 @@ impl EmbeddedBroker {
         let (newcomers, arrivals) = mpsc::unbounded_channel();
         let closing = CancellationToken::new();
         let checkpointing = upkeep::keep_log_short(file.to_owned(), ops.clone(), Arc::clone(context));
-        tokio::spawn(serving(context, "the broker's checkpointer", checkpointing));
+        let checkpointer = tokio::spawn(serving(context, "the broker's checkpointer", checkpointing));
         let forgetting = upkeep::forget(options.retention, ops.clone(), Arc::clone(context));
         tokio::spawn(serving(context, "the broker's clean-up of old ids", forgetting));
         let dispatching = dispatcher.run(arrivals, closing.clone());
         let dispatcher = tokio::spawn(serving(context, "the broker's dispatcher", dispatching));
-        Ok(Owner { newcomers, closing, dispatcher: Mutex::new(Some(dispatcher)) })
+        let (dispatcher, checkpointer) = (Mutex::new(Some(dispatcher)), Mutex::new(Some(checkpointer)));
+        Ok(Owner { newcomers, closing, dispatcher, checkpointer })
     }
 
     /// The error for a publish when the writer is gone.
@@ -358,13 +360,13 @@ impl Publish for EmbeddedBroker {
         Vec::new()
     }
 
+    /// Ends the tasks and closes every connection. The last one to close moves the write-ahead log into the file and
+    /// removes the log, so no connection may outlive this call.
     async fn close(&self) {
         if let Some(owner) = &self.owner {
             owner.closing.cancel();
-            if let Some(dispatcher) = owner.dispatcher.lock().await.take() {
-                // An error means that the dispatcher panicked: what it held is delivered again.
-                let _ = dispatcher.await;
-            }
+            // A dispatcher that panicked leaves its deliveries to be delivered again.
+            ended(&owner.dispatcher).await;
         }
         let (reply, closed) = oneshot::channel();
         if self.ops.send(Op::Close { reply }).is_ok() {
@@ -375,6 +377,16 @@ impl Publish for EmbeddedBroker {
         if let Some(reader) = self.reader.lock().await.take() {
             drop(reader.close().await);
         }
+        if let Some(owner) = &self.owner {
+            ended(&owner.checkpointer).await;
+        }
+    }
+}
+
+/// Waits until a task has ended, whether or not it panicked.
+async fn ended(task: &Mutex<Option<JoinHandle<()>>>) {
+    if let Some(task) = task.lock().await.take() {
+        let _ = task.await;
     }
 }
 

@@ -262,6 +262,31 @@ async fn a_closed_broker_refuses_and_a_healthy_one_is_ready() {
     assert!(matches!(broker.publish(&an_inbound_message()).await, Err(PublishError::Unavailable(_))));
 }
 
+/// A log that is left would hide damage to the file from the next start, and keep what was erased.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_broker_leaves_no_log_beside_its_file() {
+    for _ in 0..5 {
+        let directory = Directory::new();
+        let broker = directory.open().await;
+        broker.publish(&an_inbound_message()).await.unwrap();
+        let event = Event { body: Bytes::from_static(b"what the checkpointer has copied"), ..an_inbound_message() };
+        broker.publish(&event).await.unwrap();
+        let copied = async {
+            let holds = |file: Vec<u8>| file.windows(event.body.len()).any(|window| window == event.body);
+            while !holds(std::fs::read(directory.dir.path().join("broker.db")).unwrap()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), copied).await.expect("the checkpointer copies the log");
+
+        broker.close().await;
+
+        let left: Vec<_> =
+            std::fs::read_dir(directory.dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("-wal")), "{left:?}");
+    }
+}
+
 #[test]
 fn a_file_system_in_memory_is_recognised() {
     let shared_memory = std::path::Path::new("/dev/shm");

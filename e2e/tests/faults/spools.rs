@@ -51,6 +51,7 @@ async fn f22_an_ingest_that_dies_in_a_spool_commit_opens_a_torn_log_and_forwards
     // A file that cannot be read is told, and nothing is accepted beside it.
     all_in_one.stop(Half::Ingest, 0).await;
     let spool = data(&all_in_one).join("spool.db");
+    assert!(!data(&all_in_one).join("spool.db-wal").exists(), "a closed spool has no log, which could hide the damage");
     let whole = std::fs::read(&spool).expect("a closed spool");
     let mut damaged = whole.clone();
     damaged[..16].fill(0xff);
