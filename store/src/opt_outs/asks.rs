@@ -158,6 +158,9 @@ impl OptAsk {
 /// Reads the ledger entries about each ask's phone that can affect its decision, in order: every PUT; and, per account,
 /// the opt-outs, opt-ins and START texts that no newer one outweighs, the last of each kind, and the ask's own. Returns
 /// one list per ask, in the order of the asks.
+///
+/// `kind || ''` keeps PostgreSQL from an index that begins with another column: while a new database has no statistics,
+/// PostgreSQL would read the kinds of the whole ledger instead of the entries of a phone.
 async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<Entry>>, StoreError> {
     let mut pasts = vec![Vec::new(); asks.len()];
     let asked: Vec<(i64, &Opt)> =
@@ -167,7 +170,7 @@ async fn pasts(connection: &mut Connection, asks: &[OptAsk]) -> Result<Vec<Vec<E
             "WITH asked (place, of_phone, of_event) AS (VALUES {values}),
              newest (in_place, of_account, of_kind, newest_cut, last_seq) AS
                  (SELECT place, l.account, l.kind, MAX({CUT}), MAX(l.seq) FROM asked JOIN opt_ledger l ON l.phone = of_phone
-                  WHERE l.kind IN ('received', 'opted_in') OR {IS_START} GROUP BY place, l.account, l.kind)
+                  WHERE l.kind || '' IN ('received', 'opted_in') OR {IS_START} GROUP BY place, l.account, l.kind)
              SELECT place, {columns} FROM asked JOIN opt_ledger l ON l.phone = of_phone
              LEFT JOIN newest ON in_place = place AND of_account = l.account AND of_kind = l.kind
              WHERE l.kind IN ('put_sent', 'put_answered', 'read_back')

@@ -5,6 +5,7 @@ mod database;
 mod limits;
 mod many_writers;
 mod outages;
+mod statistics;
 
 #[path = "../store/back_fill.rs"]
 mod back_fill;

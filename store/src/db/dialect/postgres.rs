@@ -130,12 +130,13 @@ impl Postgres {
 
 /// Session settings. We set them by statements because some proxies refuse them in the start-up message.
 /// `idle_in_transaction_session_timeout` keeps a process that was stopped mid-transaction from holding its locks for
-/// ever. A commit must be on the disk when it returns, so we overrule a server default that promises less.
+/// ever. A commit must be on the disk when it returns, so we overrule a server default that promises less. Compiling a
+/// statement (`jit`) takes longer than any of ours.
 fn session() -> String {
     format!(
         "SET statement_timeout = {}; SET lock_timeout = 250; SET idle_in_transaction_session_timeout = 10000; \
          SET client_min_messages = warning; SET standard_conforming_strings = on; \
-         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_isolation = 'read committed'; SET jit = off; \
          SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         LONG.as_millis()
