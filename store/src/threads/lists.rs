@@ -68,10 +68,20 @@ impl Store {
             .row(sqlx::query("SELECT thread_id FROM thread_messages WHERE message_id = $1").bind(message_id))
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let thread_id = row::text(&row, "thread_id")?;
+        self.thread_if_there(&row::text(&row, "thread_id")?).await
+    }
+
+    /// Returns a whole thread; `None` if it was erased a moment ago.
+    pub(super) async fn thread_if_there(&self, thread_id: &str) -> Result<Option<Thread>, StoreError> {
         let mut reader = self.db.reader().await?;
-        let (thread, _) = self.db.within(whole_thread(&mut reader.connection, &thread_id)).await?;
-        reader.give_back();
-        Ok(Some(thread))
+        match self.db.within(whole_thread(&mut reader.connection, thread_id)).await {
+            Ok((thread, _version)) => {
+                reader.give_back();
+                Ok(Some(thread))
+            }
+            Err(StoreError::Contended(_)) => Ok(None),
+            // After a deadline the connection may still have an answer to come, so it is not given back.
+            Err(error) => Err(error),
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::db::page::{Page, page, position, rows_to_read};
 use crate::db::row::{self, clean};
 use crate::deliveries::model::Payload;
 use crate::threads::model::{JoinThread, ThreadFacts, ThreadLease, ThreadStand, ThreadTurn};
-use crate::threads::{TurnAsk, clean_facts, clean_message, file, parts, turn, whole_thread};
+use crate::threads::{TurnAsk, clean_facts, clean_message, file, parts, turn};
 
 /// How the owners of leases begin that back-fills take. No delivery's owner begins so.
 const SYNC_OWNER: &str = "sync-";
@@ -61,15 +61,8 @@ impl Store {
         let Page { rows: heads, next } = page(heads, limit, |(day, thread_id, ..)| (day.clone(), thread_id.clone()));
         let mut stands = Vec::with_capacity(heads.len());
         for (_day, thread_id, is_closed, parts) in heads {
-            let mut reader = self.db.reader().await?;
-            let read = self.db.within(whole_thread(&mut reader.connection, &thread_id)).await;
-            reader.give_back();
-            match read {
-                Ok((thread, _version)) => stands.push(ThreadStand { thread, is_closed, parts }),
-                // It was erased a moment ago.
-                Err(StoreError::Contended(_)) => {}
-                Err(error) => return Err(error),
-            }
+            let thread = self.thread_if_there(&thread_id).await?;
+            stands.extend(thread.map(|thread| ThreadStand { thread, is_closed, parts }));
         }
         Ok(Page { rows: stands, next })
     }
@@ -87,15 +80,8 @@ impl Store {
         );
         let Some(head) = self.db.row(select.bind(system).bind(key)).await? else { return Ok(None) };
         let parts = if row::maybe_text(&head, "parts")?.is_some() { parts(&head)? } else { Vec::new() };
-        let mut reader = self.db.reader().await?;
-        let read = self.db.within(whole_thread(&mut reader.connection, &row::text(&head, "thread_id")?)).await;
-        reader.give_back();
-        match read {
-            Ok((thread, _version)) => Ok(Some(ThreadStand { thread, is_closed: false, parts })),
-            // It was erased a moment ago.
-            Err(StoreError::Contended(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let thread = self.thread_if_there(&row::text(&head, "thread_id")?).await?;
+        Ok(thread.map(|thread| ThreadStand { thread, is_closed: false, parts }))
     }
 
     /// Takes the lease of a thread, whatever was written of it. Returns `None` if the thread was erased or closed
