@@ -153,16 +153,21 @@ impl DestinationError {
     /// Masks the destination's own words where they repeat one of these texts.
     #[must_use]
     pub(crate) fn without(self, private: &[String]) -> Self {
-        let masked = |detail: String| error_text::masked(&detail, private);
+        self.map_detail(&|detail| error_text::masked(&detail, private))
+    }
+
+    /// Changes the destination's own words.
+    #[must_use]
+    pub(crate) fn map_detail(self, change: &dyn Fn(String) -> String) -> Self {
         match self {
             Self::Failed { status, retry_after, detail } => {
-                Self::Failed { status, retry_after, detail: masked(detail) }
+                Self::Failed { status, retry_after, detail: change(detail) }
             }
-            Self::NotFound { detail } => Self::NotFound { detail: masked(detail) },
-            Self::Forbidden { detail } => Self::Forbidden { detail: masked(detail) },
-            Self::Rejected { status, detail } => Self::Rejected { status, detail: masked(detail) },
+            Self::NotFound { detail } => Self::NotFound { detail: change(detail) },
+            Self::Forbidden { detail } => Self::Forbidden { detail: change(detail) },
+            Self::Rejected { status, detail } => Self::Rejected { status, detail: change(detail) },
             Self::ProbeFailed { until, failure } => {
-                Self::ProbeFailed { until, failure: Box::new(failure.without(private)) }
+                Self::ProbeFailed { until, failure: Box::new(failure.map_detail(change)) }
             }
             ours @ (Self::NotSent { .. }
             | Self::NoAnswer { .. }

@@ -102,22 +102,7 @@ impl Failure {
             (Some(code), detail) => format!("{code}: {detail}"),
             (None, detail) => detail,
         };
-        let error = match error {
-            DestinationError::Rejected { status, detail } => {
-                DestinationError::Rejected { status, detail: coded(detail) }
-            }
-            DestinationError::NotFound { detail } => DestinationError::NotFound { detail: coded(detail) },
-            DestinationError::Forbidden { detail } => DestinationError::Forbidden { detail: coded(detail) },
-            DestinationError::Failed { status, retry_after, detail } => {
-                DestinationError::Failed { status, retry_after, detail: coded(detail) }
-            }
-            other @ (DestinationError::NotSent { .. }
-            | DestinationError::NoAnswer { .. }
-            | DestinationError::Throttled { .. }
-            | DestinationError::CredentialsRefused { .. }
-            | DestinationError::GateClosed { .. }
-            | DestinationError::ProbeFailed { .. }) => other,
-        };
+        let error = error.map_detail(&coded);
         Self { error, told }
     }
 
@@ -288,6 +273,17 @@ mod tests {
 
         assert_eq!(failure.duplicates(), ["003A", "00QB"]);
         assert_eq!(failure.error.detail(), "rejected with 400: DUPLICATES_DETECTED");
+    }
+
+    #[test]
+    fn the_query_that_salesforce_repeats_is_left_out_of_every_failure() {
+        let words = "FROM Contact WHERE Phone = '4155550123' ERROR at Row:1";
+        let failed = DestinationError::Failed { status: 400, retry_after: None, detail: words.to_owned() };
+        let probe = failed.clone().of_probe(hookline_common::time::Timestamp::from_millis(5));
+        for error in [failed, probe] {
+            let detail = Failure::of(error, Some(&Bytes::from(body("QUERY_TIMEOUT")))).error.detail();
+            assert!(detail.contains("QUERY_TIMEOUT: ERROR at Row:1") && !detail.contains("415"), "{detail}");
+        }
     }
 
     #[test]
