@@ -2,8 +2,7 @@
 //! files that hold secrets, as the configuration that is in force names them. We refuse settings that cannot be used and
 //! keep the old ones.
 //!
-//! These keys take effect without a restart: the secrets of sources and of `[system_of_record.http]`, and of `[textus]` the
-//! token, `opt_out_reserve` and `breaker`.
+//! [`TAKEN_OVER`] lists the keys that take effect without a restart, [`take_over`] takes them over.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +16,20 @@ use crate::settings::{Loaded, Needs, Settings, load, load_again};
 /// How soon we notice a changed secret.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The keys that take effect in a running process.
-const TAKEN_OVER: [&str; 5] =
-    ["sources.", "textus.token", "textus.opt_out_reserve", "textus.breaker.", "system_of_record.http.secrets"];
+const TAKEN_OVER: [&str; 12] = [
+    "sources.",
+    "textus.token",
+    "textus.opt_out_reserve",
+    "textus.breaker.",
+    "textus.paused_probe",
+    "textus.rate_limit_window",
+    "system_of_record.hubspot.token",
+    "system_of_record.salesforce.client_id",
+    "system_of_record.salesforce.client_secret",
+    "system_of_record.salesforce.jwt_key",
+    "system_of_record.salesforce.username",
+    "system_of_record.http.secrets",
+];
 
 /// The current settings; the value changes when they do.
 pub type LiveSettings = watch::Receiver<Arc<Settings>>;
@@ -84,11 +95,7 @@ impl Follower {
             report_the_rest(&before, &loaded.settings);
         }
         let mut after = Settings::clone(&before);
-        after.sources.clone_from(&loaded.settings.sources);
-        after.textus.token.clone_from(&loaded.settings.textus.token);
-        after.textus.opt_out_reserve = loaded.settings.textus.opt_out_reserve;
-        after.textus.breaker.clone_from(&loaded.settings.textus.breaker);
-        after.system_of_record.http.secrets.clone_from(&loaded.settings.system_of_record.http.secrets);
+        take_over(&mut after, &loaded.settings);
         self.in_force = Some(loaded);
         if after == *before {
             if asked {
@@ -99,6 +106,23 @@ impl Follower {
         tracing::info!("configuration.reloaded");
         self.sender.send_replace(Arc::new(after));
     }
+}
+
+/// Puts the values of the keys in [`TAKEN_OVER`] into the settings of the running process.
+fn take_over(running: &mut Settings, read: &Settings) {
+    running.sources.clone_from(&read.sources);
+    running.textus.token.clone_from(&read.textus.token);
+    running.textus.opt_out_reserve = read.textus.opt_out_reserve;
+    running.textus.breaker.clone_from(&read.textus.breaker);
+    running.textus.paused_probe = read.textus.paused_probe;
+    running.textus.rate_limit_window = read.textus.rate_limit_window;
+    let (records, read) = (&mut running.system_of_record, &read.system_of_record);
+    records.hubspot.token.clone_from(&read.hubspot.token);
+    records.salesforce.client_id.clone_from(&read.salesforce.client_id);
+    records.salesforce.client_secret.clone_from(&read.salesforce.client_secret);
+    records.salesforce.jwt_key.clone_from(&read.salesforce.jwt_key);
+    records.salesforce.username.clone_from(&read.salesforce.username);
+    records.http.secrets.clone_from(&read.http.secrets);
 }
 
 /// Logs which changed keys need a restart.
@@ -115,5 +139,23 @@ fn report_the_rest(before: &Settings, after: &Settings) {
             keys = changed.join(", "),
             "configuration.needs_restart: these keys count from the next start on"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TAKEN_OVER;
+    use crate::settings::secret_keys;
+
+    /// A process opens its connections with these once. The database and RabbitMQ answer a wrong one at the next start.
+    const OF_CONNECTIONS: [&str; 3] = ["broker.url", "store.url", "store.ledger_key"];
+
+    #[test]
+    fn every_secret_of_a_source_or_a_destination_counts_without_a_restart() {
+        let secrets = secret_keys();
+        assert!(secrets.len() > OF_CONNECTIONS.len(), "{secrets:?}");
+        for key in secrets.iter().filter(|key| !OF_CONNECTIONS.contains(key)) {
+            assert!(TAKEN_OVER.iter().any(|taken| key.starts_with(taken)), "{key}");
+        }
     }
 }

@@ -45,3 +45,13 @@ impl Settings {
         entries(&mut self.clone(), false).into_iter().filter_map(shown).collect()
     }
 }
+
+/// Returns the paths of the keys that hold secrets.
+#[cfg(test)]
+pub(crate) fn secret_keys() -> Vec<&'static str> {
+    let is_secret = |entry: &&Entry| match &entry.form {
+        Form::Key(key) => key.example.as_ref().is_some_and(|example| example.contains("env:")),
+        Form::Table | Form::Tables => false,
+    };
+    CATALOGUE.iter().filter(is_secret).map(|entry| entry.path.as_str()).collect()
+}

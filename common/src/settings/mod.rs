@@ -20,6 +20,8 @@ mod visit;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use catalogue::secret_keys;
 pub use example::example;
 pub use keys::*;
 pub use kinds::webhook_url;

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use hookline_e2e::{ACCOUNT, AllInOne, SECRET, TOKEN, eventually};
-use hookline_sandbox::EffectKind;
 use hookline_sandbox::samples::{SampleFacts, sample};
+use hookline_sandbox::{EffectKind, HubSpotOptions, SalesforceOptions};
+
+use crate::chain::systems::System;
 
 /// Puts a secret into a file of its own and the file's name into the configuration.
 fn in_a_file(all_in_one: &AllInOne, name: &str, secret: &str) -> PathBuf {
@@ -30,9 +32,7 @@ async fn a_token_that_is_revoked_and_replaced_in_its_file_loses_nothing() {
     all_in_one.sandbox.configure(|sandbox| "the-next-synthetic-token".clone_into(&mut sandbox.token));
     let people = [SampleFacts::random(ACCOUNT), SampleFacts::random(ACCOUNT)];
     all_in_one.sender.send(&sample("contact.opted_out", &people[0])).await;
-    let paused =
-        async || all_in_one.json(&["status"]).await["destinations"].to_string().contains("paused").then_some(());
-    eventually("the destination is paused", paused).await;
+    is_paused(&all_in_one).await;
     all_in_one.sender.send(&sample("contact.opted_out", &people[1])).await;
 
     std::fs::write(&file, "the-next-synthetic-token\n").expect("written");
@@ -43,6 +43,52 @@ async fn a_token_that_is_revoked_and_replaced_in_its_file_loses_nothing() {
     assert_eq!(puts, 2, "{effects:?}");
     assert_eq!(all_in_one.rows(&["dead-letters", "list"], "dead_letters").await.len(), 0);
     assert_eq!(running.stop().await.code, Some(0));
+}
+
+async fn is_paused(all_in_one: &AllInOne) {
+    let paused =
+        async || all_in_one.json(&["status"]).await["destinations"].to_string().contains("paused").then_some(());
+    eventually("the destination is paused", paused).await;
+}
+
+/// Replaces the secret of a CRM in its file after the CRM has refused it.
+async fn a_secret_of_a_crm_is_replaced(crm: &System, key: &str, secret: &str, use_another: impl FnOnce()) {
+    let mut all_in_one = AllInOne::with(|sandbox| sandbox.echoes = false, "").await;
+    crm.take_over(&mut all_in_one);
+    let file = all_in_one.dir().join("crm-secret");
+    std::fs::write(&file, secret).expect("written");
+    all_in_one.set(&format!("HOOKLINE__SYSTEM_OF_RECORD__{key}"), &format!("file:{}", file.display()));
+    let running = all_in_one.run().await;
+    use_another();
+    all_in_one.sender.send(&sample("message.received", &SampleFacts::random(ACCOUNT))).await;
+    is_paused(&all_in_one).await;
+
+    std::fs::write(&file, "another-synthetic-secret\n").expect("written");
+    all_in_one.settled().await;
+
+    assert_eq!(crm.notes().len(), 1);
+    assert_eq!(all_in_one.rows(&["dead-letters", "list"], "dead_letters").await.len(), 0);
+    assert_eq!(running.stop().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_hubspot_that_is_replaced_in_its_file_ends_the_pause() {
+    let crm = System::hubspot((100, std::time::Duration::from_secs(10)), false).await;
+    let System::HubSpot { crm: stand_in, .. } = &crm else { panic!("it is HubSpot") };
+    let use_another = || stand_in.configure(|options| "another-synthetic-secret".clone_into(&mut options.token));
+    a_secret_of_a_crm_is_replaced(&crm, "HUBSPOT__TOKEN", &HubSpotOptions::default().token, use_another).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_salesforce_that_is_replaced_in_its_file_ends_the_pause() {
+    let crm = System::salesforce().await;
+    let System::Salesforce(stand_in) = &crm else { panic!("it is Salesforce") };
+    let use_another = || {
+        stand_in.configure(|options| "another-synthetic-secret".clone_into(&mut options.client_secret));
+        stand_in.revoke_tokens();
+    };
+    let secret = SalesforceOptions::default().client_secret;
+    a_secret_of_a_crm_is_replaced(&crm, "SALESFORCE__CLIENT_SECRET", &secret, use_another).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
