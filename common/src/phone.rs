@@ -94,12 +94,6 @@ impl Phone {
         code.and_then(|code| self.digits().strip_prefix(code.as_str())).unwrap_or(self.digits())
     }
 
-    /// The form without a plus that payloads use: ten digits for +1 numbers, all digits otherwise.
-    #[must_use]
-    pub fn ten_digits(&self) -> &str {
-        self.plus_one().unwrap_or(self.digits())
-    }
-
     /// The form of `q` in searches, which match part of a number. Never a form that reads as somebody else's +1 number:
     /// if a foreign number has ten digits in all, only the last nine.
     #[must_use]

@@ -21,10 +21,13 @@ use crate::delivery::handler::{Failure, HandlerError, Outcome};
 use crate::delivery::pauses;
 use crate::delivery::retry::{self, Decision};
 use crate::destinations::error::Disposition;
+use crate::destinations::redact::cut;
 
 /// How long a delivery waits while the store is away. The wait is jittered, so that a backlog doesn't come back at
 /// once.
 const STORE_AWAY: Duration = Duration::from_secs(5);
+/// Most bytes of a failure's words in a message header.
+const MAX_WORDS_BYTES: usize = 512;
 
 /// The settlement that an attempt calls for, before it is carried out.
 #[derive(Debug)]
@@ -326,13 +329,13 @@ async fn carry_out(delivery: Delivery, plan: Plan) {
     let settlement = match plan {
         Plan::End(_) => Settlement::Done,
         Plan::Park { until, spends, why, status } => {
-            Settlement::Park { until, spends, last: Some(LastFailure { status, detail: cut(why) }) }
+            Settlement::Park { until, spends, last: Some(LastFailure { status, detail: cut(why, MAX_WORDS_BYTES) }) }
         }
         Plan::Dead { reason, destination, status, detail } => Settlement::DeadLetter(DeadLetterInfo {
             reason,
             destination,
             status,
-            detail: cut(detail),
+            detail: cut(detail, MAX_WORDS_BYTES),
             attempts: delivery.attempt,
             dead_lettered_at: Timestamp::now(),
         }),
@@ -354,19 +357,6 @@ async fn answer(delivery: Delivery, settlement: Settlement) {
                 "delivery.not_settled: it is handed out again");
         }
     }
-}
-
-/// Shortens text to the 512 bytes that a message header may hold.
-fn cut(mut words: String) -> String {
-    const MOST: usize = 512;
-    if words.len() > MOST {
-        let mut end = MOST;
-        while !words.is_char_boundary(end) {
-            end -= 1;
-        }
-        words.truncate(end);
-    }
-    words
 }
 
 #[cfg(test)]

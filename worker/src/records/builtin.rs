@@ -6,14 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::Destination;
-use hookline_common::note_text::Format;
 use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{PersonFacts, PersonRow};
 
-use super::{
-    FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
-};
+use super::{FlagWrite, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::gate::Gate;
 
@@ -91,18 +88,6 @@ impl SystemOfRecord for Builtin {
 /// The text of a thread is what the store has of its last write. Beside that, each message has an entry of its own.
 #[async_trait]
 impl Notes for Builtin {
-    fn idempotency(&self) -> Idempotency {
-        Idempotency::ByKey
-    }
-
-    fn format(&self) -> Format {
-        Format::Plain
-    }
-
-    fn limit(&self) -> usize {
-        usize::MAX
-    }
-
     fn keeps_messages(&self) -> bool {
         true
     }

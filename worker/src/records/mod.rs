@@ -146,12 +146,9 @@ impl<E: Into<HandlerError>> From<E> for NoteError {
 /// The notes of a system of record.
 #[async_trait]
 pub trait Notes: Send + Sync + 'static {
-    fn idempotency(&self) -> Idempotency;
-
-    fn format(&self) -> Format;
-
-    /// Returns the most UTF-16 units of one note.
-    fn limit(&self) -> usize;
+    fn idempotency(&self) -> Idempotency {
+        Idempotency::ByKey
+    }
 
     /// Whether the system has an entry for each message beside the note, so that a write is due even where the text stays
     /// the same.

@@ -8,7 +8,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_common::names::{Operation, OperationClass};
@@ -121,12 +120,6 @@ impl TextUs {
         let is_new = credentials.token != new.token;
         *credentials = new;
         Ok(is_new)
-    }
-
-    /// Returns how long one call may take.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.http.timeout()
     }
 
     /// `GET /messages/{slug}`. The slug is a message's or, according to the help centre, a contact's. The answer is one

@@ -26,11 +26,6 @@ impl<T> Link<T> {
             Self::Absent | Self::Path(_) => None,
         }
     }
-
-    #[must_use]
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Link<T> {

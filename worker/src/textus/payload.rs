@@ -106,7 +106,6 @@ pub struct ContactPayload {
     pub phones: PhonesRef,
     /// Free-form; `null` if there is none.
     pub data: Value,
-    pub event_time: Option<Timestamp>,
 }
 
 impl fmt::Debug for OptOutPayload {
@@ -279,7 +278,6 @@ fn contact(body: &Value) -> Result<ContactPayload, Unreadable> {
         phones: contact.as_ref().map_or(PhonesRef::None, Contact::phones),
         name: contact.as_ref().and_then(|contact| contact.name.clone()),
         data: contact.map_or(Value::Null, |contact| contact.data),
-        event_time: event_time(body),
     })
 }
 

@@ -52,10 +52,6 @@ pub struct Contact {
     pub id: String,
     #[serde(default, deserialize_with = "text")]
     pub name: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub first_name: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    pub last_name: Option<String>,
     #[serde(default)]
     phones: Link<Collection<Link<ContactPhone>>>,
     /// Free-form.

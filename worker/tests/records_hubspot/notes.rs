@@ -1,7 +1,7 @@
-use hookline_common::settings::HubSpotObject;
+use hookline_common::settings::{HubSpotObject, SystemOfRecordKind};
 use hookline_sandbox::Fault;
 use hookline_sandbox::hubspot::{HubSpotEndpoint as E, HubSpotObject as Object, HubSpotRecord, MergedIds, status};
-use hookline_worker::records::{Idempotency, NoteError, SystemOfRecord as _};
+use hookline_worker::records::{Idempotency, NoteError, SystemOfRecord as _, note_form};
 
 use crate::helpers::{PHONE, Part, TestCrm, note_failure};
 
@@ -240,7 +240,7 @@ async fn a_note_as_long_as_it_may_be_fits() {
     let test = TestCrm::start().await;
     let sam = add_sam(&test);
 
-    let text = "é".repeat(test.hubspot.notes().limit());
+    let text = "é".repeat(note_form(SystemOfRecordKind::HubSpot).1);
     test.write(&sam, &Part::second(&text)).await.unwrap();
 
     test.check();

@@ -18,7 +18,7 @@ use super::writer::Due;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::handlers::effects::WriteError;
 use crate::handlers::soon;
-use crate::records::{Idempotency, NoteError, NotePart, Person, PersonId, SystemOfRecord};
+use crate::records::{Idempotency, NoteError, NotePart, Person, PersonId, SystemOfRecord, note_form};
 
 pub(super) struct ThreadWriter {
     store: Store,
@@ -59,9 +59,8 @@ impl ThreadWriter {
         lease: Duration,
     ) -> Result<Self, TemplateError> {
         let own = &settings.system_of_record;
-        let notes = records.notes();
-        let template = own.templates.note.as_deref();
-        let text = NoteText::new(template, notes.format(), own.time_zone.clone(), notes.limit())?;
+        let (format, limit) = note_form(own.kind);
+        let text = NoteText::new(own.templates.note.as_deref(), format, own.time_zone.clone(), limit)?;
         let owners = Owners::new(own, Arc::clone(&records));
         Ok(Self { store, records, text, owners, lease })
     }

@@ -21,7 +21,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use hookline_common::names::{Destination, Operation};
-use hookline_common::note_text::Format;
 use hookline_common::phone::Phone;
 use hookline_common::private_address::{is_private, literal, names_loopback};
 use hookline_common::service::telemetry::metrics::Metrics;
@@ -38,9 +37,7 @@ use self::document::Document;
 use self::resolver::{Reach, Resolver};
 use self::signature::Keys;
 use super::person_fields::PersonFields;
-use super::{
-    Cost, FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
-};
+use super::{Cost, FlagWrite, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
 use crate::calls::held::paused_until;
 use crate::calls::http::{Answer, Call, Credentials, Http, HttpOptions};
 use crate::calls::log::CallLog;
@@ -336,18 +333,6 @@ impl SystemOfRecord for HttpRecords {
 
 #[async_trait]
 impl Notes for HttpRecords {
-    fn idempotency(&self) -> Idempotency {
-        Idempotency::ByKey
-    }
-
-    fn format(&self) -> Format {
-        Format::Plain
-    }
-
-    fn limit(&self) -> usize {
-        usize::MAX
-    }
-
     async fn write(&self, attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError> {
         let document = Document::thread_written(person, part);
         self.send(attempt.calls, Operation::LogNote, document).await.map_err(failed)?;

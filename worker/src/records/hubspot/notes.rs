@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_common::names::{Destination, Operation, OperationClass};
-use hookline_common::note_text::Format;
 use hookline_common::settings::HubSpotObject;
 use hookline_common::time::Timestamp;
 use reqwest::Method;
@@ -104,14 +103,6 @@ impl Notes for HubSpot {
             // The worker then expects less than it may get.
             Known::Nothing | Known::No => Idempotency::LookUp,
         }
-    }
-
-    fn format(&self) -> Format {
-        Format::Html
-    }
-
-    fn limit(&self) -> usize {
-        LIMIT
     }
 
     async fn delete(&self, calls: &CallLog, remote_id: &str) -> Result<bool, HandlerError> {
