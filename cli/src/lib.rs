@@ -91,7 +91,7 @@ enum Command {
     /// Show who opted out, with the proof; verify or export the ledger
     #[command(subcommand)]
     OptOuts(opt_outs::OptOutsCommand),
-    /// Show what the built-in system of record holds, and the threads written to any
+    /// Show what the built-in system of record holds, and the threads written to any system of record
     #[command(subcommand)]
     Records(records::RecordsCommand),
     /// Show the note that would be written for a message, or write the notes that the system of record lacks

@@ -24,7 +24,7 @@ pub(crate) struct SandboxArgs {
     /// Listen on this address. The API of TextUs has no TLS here, so Hookline takes only an address on loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8099")]
     listen: SocketAddr,
-    /// Have this account; the first one gets the contacts that are created. Can be given more than once
+    /// Name of an account of the sandbox; may be given several times. New contacts go to the first
     #[arg(long, value_name = "NAME", default_value = "acme")]
     account: Vec<String>,
     /// Accept this token: text, env:NAME or file:PATH [default: one is made, and printed]
@@ -36,7 +36,7 @@ pub(crate) struct SandboxArgs {
     /// Sign webhooks with this secret: text, env:NAME or file:PATH
     #[arg(long, value_name = "SECRET", requires = "webhook_url")]
     webhook_secret: Option<String>,
-    /// Send a sample webhook so often, of each type in turn: 500ms, 2s, 1m
+    /// Send a sample webhook at this interval, of each type in turn: 500ms, 2s, 1m
     #[arg(long, value_name = "TIME", requires = "webhook_url", value_parser = every)]
     every: Option<Duration>,
 }

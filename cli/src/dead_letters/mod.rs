@@ -38,7 +38,7 @@ pub(crate) enum DeadLettersCommand {
         #[command(flatten)]
         list: ListArgs,
     },
-    /// Show everything that is known about one
+    /// Show everything that is known about one dead letter
     Show(ShowArgs),
     /// Put dead letters back on the work queue, at attempt 1
     Redrive(RedriveArgs),

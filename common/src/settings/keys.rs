@@ -291,7 +291,7 @@ settings! {
         /// (the contact whom TextUs names), "owner" (a person who has an owner), "newest", "oldest". Without a rule that
         /// decides, the text becomes a dead letter.
         prefer: Vec<Preference> = list(one_of(), &[]),
-        /// The owner of a note is the TextUs user who wrote the first text of its thread. An e-mail address that the system
+        /// The owner of a note is the TextUs user who wrote the first outbound text of its thread. An e-mail address that the system
         /// knows needs no line here. Other users are listed by e-mail address or name, with the owner's id in the system:
         /// { "Ana Rivera" = "005Hp00000abcDEF" }.
         authors: BTreeMap<String, String> = map(Filled("the e-mail address or the name of a TextUs user"), OwnerId),
@@ -342,7 +342,7 @@ settings! {
         /// The private key whose certificate the external client app has, in PEM, for the flow of a JWT bearer. It takes
         /// the place of `client_secret`.
         jwt_key: Option<Secret> = optional(PrivateKeyText, "env:SALESFORCE_JWT_KEY"),
-        /// The user as whom a JWT bearer calls.
+        /// With a JWT, calls are made as this user.
         username: Option<String> = optional(Filled("the user's name such as \"hookline@acme.example\""), "hookline@acme.example"),
         /// A JWT is made for this login host. The default is test.salesforce.com where `base_url` is that of a
         /// sandbox, and login.salesforce.com otherwise.
@@ -370,7 +370,7 @@ settings! {
         secrets: Vec<Secret> = optional_list(SigningSecret, "env:HTTP_RECORD_SECRET"),
         /// One call may take this long, from connecting to the last byte of the answer.
         timeout: Duration = key(Span::ABOVE_ZERO, "10s"),
-        /// Documents may go to private addresses, such as those of your own network. Loopback is always allowed where
+        /// Write true if documents may go to private addresses, such as those of your own network. Loopback is always allowed where
         /// `url` names it. Each connection is checked, after its name was resolved.
         allow_private_addresses: bool = key(Flag, false),
         /// At most this many documents are posted each second. 0 sets no limit.
