@@ -53,7 +53,8 @@ async fn is_paused(all_in_one: &AllInOne) {
 
 /// Replaces the secret of a CRM in its file after the CRM has refused it.
 async fn a_secret_of_a_crm_is_replaced(crm: &System, key: &str, secret: &str, use_another: impl FnOnce()) {
-    let mut all_in_one = AllInOne::with(|sandbox| sandbox.echoes = false, "").await;
+    let more = "[handlers.log_note]\nmessage_lookup = \"none\"\n";
+    let mut all_in_one = AllInOne::with(|sandbox| sandbox.echoes = false, more).await;
     crm.take_over(&mut all_in_one);
     let file = all_in_one.dir().join("crm-secret");
     std::fs::write(&file, secret).expect("written");
