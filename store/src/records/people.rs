@@ -124,7 +124,9 @@ pub(crate) async fn find_person(
     }
     match phone {
         Some(phone) => {
-            let by_phone = "phone = $1 OR record_id IN (SELECT record_id FROM records_phones WHERE phone = $1)";
+            // With OR in place of UNION, PostgreSQL reads all people.
+            let by_phone = "record_id IN (SELECT record_id FROM records_people WHERE phone = $1
+                            UNION SELECT record_id FROM records_phones WHERE phone = $1)";
             select_people(connection, by_phone, phone, lock).await
         }
         None => Ok(Vec::new()),
