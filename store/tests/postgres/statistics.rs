@@ -104,14 +104,14 @@ async fn rows_read(test: TestStore, table: &str) -> i64 {
     let connections = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()
                        AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
     let ended = async {
-        while sqlx::query_scalar::<_, i64>(connections).fetch_one(&mut admin).await.unwrap() > 0 {
+        while sqlx::query_scalar::<_, i64>(connections).fetch_one(&mut admin).await.expect("a count") > 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(LONG, ended).await.expect("the server ends the connections");
     let read = "SELECT CAST(SUM(i.idx_tup_read) + MAX(t.seq_tup_read) AS BIGINT) FROM pg_stat_user_indexes i
                 JOIN pg_stat_user_tables t USING (relid) WHERE t.relname = $1";
-    let read: i64 = sqlx::query_scalar(read).bind(table).fetch_one(&mut admin).await.unwrap();
-    admin.close().await.unwrap();
+    let read: i64 = sqlx::query_scalar(read).bind(table).fetch_one(&mut admin).await.expect("counts");
+    admin.close().await.expect("closed");
     read
 }
