@@ -2,7 +2,7 @@
 //! files that hold secrets, as the configuration that is in force names them. We refuse settings that cannot be used and
 //! keep the old ones.
 //!
-//! [`TAKEN_OVER`] lists the keys that take effect without a restart, [`take_over`] takes them over.
+//! `TAKEN_OVER` lists the keys that take effect without a restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
