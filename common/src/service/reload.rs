@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::settings::{Loaded, Needs, Settings, load, load_again};
+use crate::settings::{Loaded, Needs, Settings, SystemOfRecordSettings, load, load_again};
 
 /// How soon we notice a changed secret.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The keys that take effect in a running process.
-const TAKEN_OVER: [&str; 12] = [
+const TAKEN_OVER: [&str; 13] = [
     "sources.",
     "textus.token",
     "textus.opt_out_reserve",
@@ -28,6 +28,7 @@ const TAKEN_OVER: [&str; 12] = [
     "system_of_record.salesforce.client_secret",
     "system_of_record.salesforce.jwt_key",
     "system_of_record.salesforce.username",
+    "system_of_record.salesforce.audience",
     "system_of_record.http.secrets",
 ];
 
@@ -116,13 +117,26 @@ fn take_over(running: &mut Settings, read: &Settings) {
     running.textus.breaker.clone_from(&read.textus.breaker);
     running.textus.paused_probe = read.textus.paused_probe;
     running.textus.rate_limit_window = read.textus.rate_limit_window;
-    let (records, read) = (&mut running.system_of_record, &read.system_of_record);
-    records.hubspot.token.clone_from(&read.hubspot.token);
-    records.salesforce.client_id.clone_from(&read.salesforce.client_id);
-    records.salesforce.client_secret.clone_from(&read.salesforce.client_secret);
-    records.salesforce.jwt_key.clone_from(&read.salesforce.jwt_key);
-    records.salesforce.username.clone_from(&read.salesforce.username);
-    records.http.secrets.clone_from(&read.http.secrets);
+    take_over_records(&mut running.system_of_record, &read.system_of_record);
+}
+
+/// Takes over the credentials, unless they are for another system or address: those count from the next start on, together
+/// with it.
+fn take_over_records(running: &mut SystemOfRecordSettings, read: &SystemOfRecordSettings) {
+    let is_same = running.kind == read.kind
+        && running.hubspot.base_url == read.hubspot.base_url
+        && running.salesforce.base_url == read.salesforce.base_url
+        && running.http.url == read.http.url;
+    if !is_same {
+        return;
+    }
+    running.hubspot.token.clone_from(&read.hubspot.token);
+    running.salesforce.client_id.clone_from(&read.salesforce.client_id);
+    running.salesforce.client_secret.clone_from(&read.salesforce.client_secret);
+    running.salesforce.jwt_key.clone_from(&read.salesforce.jwt_key);
+    running.salesforce.username.clone_from(&read.salesforce.username);
+    running.salesforce.audience.clone_from(&read.salesforce.audience);
+    running.http.secrets.clone_from(&read.http.secrets);
 }
 
 /// Logs which changed keys need a restart.
@@ -144,8 +158,11 @@ fn report_the_rest(before: &Settings, after: &Settings) {
 
 #[cfg(test)]
 mod tests {
-    use super::TAKEN_OVER;
-    use crate::settings::secret_keys;
+    use std::time::Duration;
+
+    use super::{TAKEN_OVER, take_over};
+    use crate::secret::Secret;
+    use crate::settings::{Settings, SystemOfRecordKind, secret_keys};
 
     /// A process opens its connections with these once. The database and RabbitMQ answer a wrong one at the next start.
     const OF_CONNECTIONS: [&str; 3] = ["broker.url", "store.url", "store.ledger_key"];
@@ -156,6 +173,46 @@ mod tests {
         assert!(secrets.len() > OF_CONNECTIONS.len(), "{secrets:?}");
         for key in secrets.iter().filter(|key| !OF_CONNECTIONS.contains(key)) {
             assert!(TAKEN_OVER.iter().any(|taken| key.starts_with(taken)), "{key}");
+        }
+    }
+
+    fn changed() -> Settings {
+        let mut settings = Settings::defaults();
+        let secret = || Some(Secret::new("another-synthetic-secret"));
+        settings.textus.token = secret();
+        settings.textus.opt_out_reserve = 0.5;
+        settings.textus.breaker.open_max = Duration::from_secs(7);
+        settings.textus.paused_probe = Duration::from_secs(7);
+        settings.textus.rate_limit_window = Duration::from_secs(7);
+        let records = &mut settings.system_of_record;
+        records.hubspot.token = secret();
+        records.salesforce.client_id = secret();
+        records.salesforce.client_secret = secret();
+        records.salesforce.jwt_key = secret();
+        records.salesforce.username = Some("hookline@example.com".to_owned());
+        records.salesforce.audience = Some("https://test.salesforce.com".parse().unwrap());
+        records.http.secrets.extend(secret());
+        settings
+    }
+
+    #[test]
+    fn credentials_and_limits_are_taken_over() {
+        let mut running = Settings::defaults();
+        take_over(&mut running, &changed());
+        assert!(running == changed());
+    }
+
+    #[test]
+    fn credentials_for_another_system_or_address_wait_for_the_next_start() {
+        let mut other_kind = changed();
+        other_kind.system_of_record.kind = SystemOfRecordKind::Salesforce;
+        let mut other_org = changed();
+        other_org.system_of_record.salesforce.base_url = Some("https://acme.my.salesforce.com".parse().unwrap());
+        for read in [other_kind, other_org] {
+            let mut running = Settings::defaults();
+            take_over(&mut running, &read);
+            assert!(running.system_of_record == Settings::defaults().system_of_record);
+            assert!(running.textus == read.textus);
         }
     }
 }
