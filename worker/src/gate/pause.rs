@@ -23,7 +23,7 @@ pub(super) struct Pause {
     check_due_ms: i64,
     /// Whether the check told nothing, so that an opt-out may find out.
     opt_out_may_probe: bool,
-    /// The time of the last resume. A refusal of a call from before says nothing about now.
+    /// The time of the last resume or change of credentials. A refusal of a call from before says nothing about now.
     pub(super) resumed_ms: i64,
 }
 
@@ -90,6 +90,9 @@ impl Pause {
     /// Makes the check due at once, because there are new credentials or a new process that may hold them.
     pub(super) fn check_now(&mut self, now_ms: i64) {
         self.check_due_ms = self.check_due_ms.min(now_ms);
+        if self.is_flowing() {
+            self.resumed_ms = self.resumed_ms.max(now_ms);
+        }
     }
 
     /// Ends a pause after a probe, sent at `sent_ms`, whose credentials were taken. Only an operator ends an operator's
@@ -186,6 +189,17 @@ mod tests {
         assert!(pause.is_flowing());
 
         pause.refused(2, 3, EVERY, 401);
+        assert!(!pause.is_flowing());
+    }
+
+    #[test]
+    fn a_late_refusal_of_the_credentials_from_before_pauses_nothing() {
+        let mut pause = Pause::default();
+        pause.check_now(1);
+        pause.refused(0, 2, EVERY, 401);
+        assert!(pause.is_flowing());
+
+        pause.refused(1, 3, EVERY, 401);
         assert!(!pause.is_flowing());
     }
 
