@@ -257,6 +257,9 @@ impl EmbeddedBroker {
     ) -> Result<T, BrokerError> {
         let unavailable = |error: sqlx::Error| BrokerError::Unavailable(error.to_string());
         let mut reader = self.reader.lock().await;
+        if self.context.stop.is_cancelled() {
+            return Err(BrokerError::Unavailable("the broker is closed".to_owned()));
+        }
         let conn = match &mut *reader {
             Some(conn) => conn,
             closed @ None => {

@@ -260,6 +260,7 @@ async fn a_closed_broker_refuses_and_a_healthy_one_is_ready() {
     broker.close().await;
 
     assert!(matches!(broker.publish(&an_inbound_message()).await, Err(PublishError::Unavailable(_))));
+    assert!(matches!(broker.queues().await.map(|_| ()), Err(BrokerError::Unavailable(_))));
 }
 
 /// A log that is left would hide damage to the file from the next start, and keep what was erased.

@@ -14,9 +14,8 @@ const STRANGERS: usize = 400;
 const BODY: usize = 1 << 20;
 const MIB: u64 = 1 << 20;
 /// What so many may take together: the half of `max_buffered_bytes` that is for large bodies, 32 MiB, and some 48 KiB for
-/// each connection. Of these there are several times as many as strangers, the more the faster the machine turns them away,
-/// because what they still send is read for a second after the answer: 99 MiB were seen. Unless connections were
-/// read in portions, 170 MiB were taken.
+/// each connection. Of these there may be more than twice as many as strangers, because what they still send is read for a
+/// second after the answer: 99 MiB were seen. Unless connections were read in portions, 170 MiB were taken.
 const MOST: u64 = 128 * MIB;
 
 /// The resident memory of a process, in bytes.

@@ -74,14 +74,9 @@ impl Store {
     /// Returns a whole thread; `None` if it was erased a moment ago.
     pub(super) async fn thread_if_there(&self, thread_id: &str) -> Result<Option<Thread>, StoreError> {
         let mut reader = self.db.reader().await?;
-        match self.db.within(whole_thread(&mut reader.connection, thread_id)).await {
-            Ok((thread, _version)) => {
-                reader.give_back();
-                Ok(Some(thread))
-            }
-            Err(StoreError::Contended(_)) => Ok(None),
-            // After a deadline the connection may still have an answer to come, so it is not given back.
-            Err(error) => Err(error),
-        }
+        // After a deadline the connection may still have an answer to come, so it is not given back.
+        let whole = self.db.within(whole_thread(&mut reader.connection, thread_id)).await?;
+        reader.give_back();
+        Ok(whole.map(|(thread, _version)| thread))
     }
 }

@@ -308,7 +308,8 @@ pub(crate) async fn turn(
         .bind(now.plus(lease).as_millis())
         .execute(&mut *connection)
         .await?;
-    let (thread, version) = whole_thread(connection, thread_id).await?;
+    let whole = whole_thread(connection, thread_id).await?;
+    let (thread, version) = whole.ok_or_else(|| StoreError::Contended("a thread was erased meanwhile".to_owned()))?;
     Ok(ThreadTurn::Write(Box::new(ThreadWrite {
         thread,
         version,
@@ -318,15 +319,18 @@ pub(crate) async fn turn(
     })))
 }
 
-/// Returns the thread with all messages, and its version.
-pub(crate) async fn whole_thread(connection: &mut Connection, thread_id: &str) -> Result<(Thread, i64), StoreError> {
+/// Returns the thread with all messages, and its version; `None` if it was erased.
+pub(crate) async fn whole_thread(
+    connection: &mut Connection,
+    thread_id: &str,
+) -> Result<Option<(Thread, i64)>, StoreError> {
     let thread = sqlx::query(
         "SELECT account, phone, contact_id, business_number, day, version FROM threads WHERE thread_id = $1",
     )
     .bind(thread_id)
     .fetch_optional(&mut *connection)
-    .await?
-    .ok_or_else(|| StoreError::Contended("a thread was erased meanwhile".to_owned()))?;
+    .await?;
+    let Some(thread) = thread else { return Ok(None) };
     let statement =
         format!("SELECT {MESSAGE} FROM thread_messages WHERE thread_id = $1 ORDER BY occurred_ms, message_id");
     let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(thread_id).fetch_all(connection).await?;
@@ -341,7 +345,7 @@ pub(crate) async fn whole_thread(connection: &mut Connection, thread_id: &str) -
         day: row::text(&thread, "day")?,
         messages,
     };
-    Ok((thread, version))
+    Ok(Some((thread, version)))
 }
 
 /// Reads a message and the version at which it last changed.

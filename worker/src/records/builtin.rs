@@ -10,7 +10,9 @@ use hookline_common::phone::Phone;
 use hookline_store::Store;
 use hookline_store::model::{PersonFacts, PersonRow};
 
-use super::{FlagWrite, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
+use super::{
+    FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
+};
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::gate::Gate;
 
@@ -88,6 +90,10 @@ impl SystemOfRecord for Builtin {
 /// The text of a thread is what the store has of its last write. Beside that, each message has an entry of its own.
 #[async_trait]
 impl Notes for Builtin {
+    fn idempotency(&self) -> Idempotency {
+        Idempotency::ByKey
+    }
+
     fn keeps_messages(&self) -> bool {
         true
     }

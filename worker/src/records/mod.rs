@@ -146,9 +146,7 @@ impl<E: Into<HandlerError>> From<E> for NoteError {
 /// The notes of a system of record.
 #[async_trait]
 pub trait Notes: Send + Sync + 'static {
-    fn idempotency(&self) -> Idempotency {
-        Idempotency::ByKey
-    }
+    fn idempotency(&self) -> Idempotency;
 
     /// Whether the system has an entry for each message beside the note, so that a write is due even where the text stays
     /// the same.

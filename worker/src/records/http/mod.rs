@@ -37,7 +37,9 @@ use self::document::Document;
 use self::resolver::{Reach, Resolver};
 use self::signature::Keys;
 use super::person_fields::PersonFields;
-use super::{Cost, FlagWrite, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted};
+use super::{
+    Cost, FlagWrite, Idempotency, NoteError, NotePart, Notes, OptOutFlag, Person, PersonId, SystemOfRecord, Upserted,
+};
 use crate::calls::held::paused_until;
 use crate::calls::http::{Answer, Call, Credentials, Http, HttpOptions};
 use crate::calls::log::CallLog;
@@ -333,6 +335,10 @@ impl SystemOfRecord for HttpRecords {
 
 #[async_trait]
 impl Notes for HttpRecords {
+    fn idempotency(&self) -> Idempotency {
+        Idempotency::ByKey
+    }
+
     async fn write(&self, attempt: &Attempt<'_>, person: &Person, part: &NotePart<'_>) -> Result<String, NoteError> {
         let document = Document::thread_written(person, part);
         self.send(attempt.calls, Operation::LogNote, document).await.map_err(failed)?;

@@ -25,7 +25,7 @@ use crate::calls::http::unreadable;
 use crate::calls::log::CallLog;
 use crate::delivery::handler::{Attempt, HandlerError};
 use crate::destinations::error::DestinationError;
-use crate::records::{NoteError, NotePart, Notes, Person};
+use crate::records::{Idempotency, NoteError, NotePart, Notes, Person};
 
 /// Most UTF-16 units of a note. `Description` takes 32,000, but the vendor counts bytes of the encoded text in some fields
 /// (<https://help.salesforce.com/s/articleView?id=000382141&type=1>), and a character has up to three.
@@ -43,6 +43,10 @@ struct Task<'a> {
 
 #[async_trait]
 impl Notes for Salesforce {
+    fn idempotency(&self) -> Idempotency {
+        Idempotency::ByKey
+    }
+
     async fn delete(&self, calls: &CallLog, remote_id: &str) -> Result<bool, HandlerError> {
         let Some(id) = long_id(remote_id) else { return Ok(false) };
         let request = Request::new(Operation::LogNote, Method::DELETE, format!("sobjects/{TASK}/{id}"));
